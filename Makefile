@@ -1,0 +1,44 @@
+# Everything runs in a virtual environment of its own; the first target that needs it makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TESTS ?= tests
+JOBS ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help setup quickstart test test-slow lint format bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(READY)  ## the virtual environment with everything in it
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt -e '.[dev]'
+	touch $@
+
+quickstart: $(READY)  ## train a robust classifier of handwritten digits and compare it with a plain one
+	$(BIN)/python -m trainers.quickstart
+
+test: $(READY)  ## the test suite
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+
+test-slow: $(READY)  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## attack and training step against their floor of gradients
+	$(BIN)/python -m benchmarks.attack
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

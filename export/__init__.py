@@ -1,0 +1,1 @@
+"""From a saved classifier to a served one: SavedModel export."""

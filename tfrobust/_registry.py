@@ -1,0 +1,125 @@
+"""Families of named members: objectives, attacks, networks, suites."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+
+
+def unknown(kind: str, received: object, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not one of the known ones; it offers the nearest."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(received), known, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return ValueError(f"Unknown {kind}: expected one of {', '.join(known)}. Received: {received!r}.{hint}")
+
+
+class Member:
+    """Something a registered factory made: it knows the factory's name and arguments, so that it can be written down."""
+
+    _recipe: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The registered name, or the class name of a member that was put together by hand."""
+        return self._recipe["name"] if self._recipe else type(self).__name__.lower()
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns a JSON-ready dict `{"name": ..., argument: value, ...}` that the family's `get` accepts.
+
+        Raises:
+            ValueError: if the member was put together by hand rather than by a registered factory.
+        """
+        if self._recipe is None:
+            raise ValueError(
+                f"This {type(self).__name__} was put together by hand and cannot be written down as a config: "
+                "expected one made by a registered factory. Decorate the function that makes it with `register`."
+            )
+        return {key: _serialize(value) for key, value in self._recipe.items()}
+
+    def __repr__(self) -> str:
+        if self._recipe is None:
+            return f"<{type(self).__name__} put together by hand>"
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self._recipe.items() if k != "name")
+        return f"{self._recipe['name']}({arguments})"
+
+
+class Registry:
+    """Named factories of one kind; `get` takes a name, a config or an instance, as in Keras."""
+
+    def __init__(self, kind: str, member: type) -> None:
+        self.kind = kind
+        self.member = member
+        self._factories: dict[str, Callable[..., Any]] = {}
+
+    def names(self) -> list[str]:
+        """Returns the registered names, sorted."""
+        return sorted(self._factories)
+
+    def register(self, factory: Callable[..., Any]) -> Callable[..., Any]:
+        """Registers `factory` under its own name; what it makes remembers the arguments it was made with."""
+        signature = inspect.signature(factory)
+
+        @functools.wraps(factory)
+        def make(*args: Any, **kwargs: Any) -> Any:
+            made = factory(*args, **kwargs)
+            if isinstance(made, Member):
+                bound = signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                made._recipe = {"name": factory.__name__, **bound.arguments}
+            return made
+
+        self._factories[factory.__name__] = make
+        return make
+
+    def get(self, identifier: Any, **kwargs: Any) -> Any:
+        """Returns the member for a name, a config `{"name": ..., argument: value}` or an instance.
+
+        Raises:
+            ValueError: for an unknown name (with the nearest known ones) or an argument that the factory does not take.
+        """
+        if isinstance(identifier, str):
+            identifier = {"name": identifier}
+        if isinstance(identifier, Mapping) and "name" in identifier:
+            arguments = {**{k: _deserialize(v) for k, v in identifier.items() if k != "name"}, **kwargs}
+            return self._make(identifier["name"], arguments)
+        if isinstance(identifier, self.member):
+            if kwargs:
+                raise ValueError(f"Expected arguments only beside a name. Received: {identifier!r} and {kwargs}")
+            return identifier
+        raise ValueError(
+            f"Invalid {self.kind}: expected a name, a config dict with a 'name', or an instance of "
+            f"{self.member.__name__}. Received: {identifier!r}"
+        )
+
+    def _make(self, name: str, arguments: dict[str, Any]) -> Any:
+        if name not in self._factories:
+            raise unknown(self.kind, name, self._factories)
+        factory = self._factories[name]
+        parameters = inspect.signature(factory).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            for argument in arguments:
+                if argument not in parameters:
+                    raise unknown(f"argument of {self.kind} {name!r}", argument, parameters)
+        missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in arguments]
+        missing = [m for m in missing if parameters[m].kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)]
+        if missing:
+            raise ValueError(f"The {self.kind} {name!r} needs {', '.join(map(repr, missing))}. Received: {sorted(arguments)}")
+        return factory(**arguments)
+
+
+def _serialize(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_serialize(v) for v in value]
+    return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
+
+
+def _deserialize(value: Any) -> Any:
+    if isinstance(value, Mapping) and "class_name" in value:
+        return keras.saving.deserialize_keras_object(dict(value))
+    return value

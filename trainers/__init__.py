@@ -1,0 +1,1 @@
+"""Command lines that train and evaluate: thin compositions of `tfrobust`."""
