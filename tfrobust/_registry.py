@@ -6,9 +6,11 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import keras
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 def unknown(kind: str, received: object, known: Iterable[str]) -> ValueError:
@@ -52,16 +54,16 @@ class Member:
 class Registry:
     """Named factories of one kind; `get` takes a name, a config or an instance, as in Keras."""
 
-    def __init__(self, kind: str, member: type) -> None:
+    def __init__(self, kind: str, *members: type) -> None:
         self.kind = kind
-        self.member = member
+        self.members = members
         self._factories: dict[str, Callable[..., Any]] = {}
 
     def names(self) -> list[str]:
         """Returns the registered names, sorted."""
         return sorted(self._factories)
 
-    def register(self, factory: Callable[..., Any]) -> Callable[..., Any]:
+    def register(self, factory: Factory) -> Factory:
         """Registers `factory` under its own name; what it makes remembers the arguments it was made with."""
         signature = inspect.signature(factory)
 
@@ -75,7 +77,7 @@ class Registry:
             return made
 
         self._factories[factory.__name__] = make
-        return make
+        return cast(Factory, make)
 
     def get(self, identifier: Any, **kwargs: Any) -> Any:
         """Returns the member for a name, a config `{"name": ..., argument: value}` or an instance.
@@ -88,13 +90,13 @@ class Registry:
         if isinstance(identifier, Mapping) and "name" in identifier:
             arguments = {**{k: _deserialize(v) for k, v in identifier.items() if k != "name"}, **kwargs}
             return self._make(identifier["name"], arguments)
-        if isinstance(identifier, self.member):
+        if isinstance(identifier, self.members):
             if kwargs:
                 raise ValueError(f"Expected arguments only beside a name. Received: {identifier!r} and {kwargs}")
             return identifier
         raise ValueError(
             f"Invalid {self.kind}: expected a name, a config dict with a 'name', or an instance of "
-            f"{self.member.__name__}. Received: {identifier!r}"
+            f"{' or '.join(m.__name__ for m in self.members)}. Received: {identifier!r}"
         )
 
     def _make(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -107,9 +109,15 @@ class Registry:
                 if argument not in parameters:
                     raise unknown(f"argument of {self.kind} {name!r}", argument, parameters)
         missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in arguments]
-        missing = [m for m in missing if parameters[m].kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)]
+        missing = [
+            m
+            for m in missing
+            if parameters[m].kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        ]
         if missing:
-            raise ValueError(f"The {self.kind} {name!r} needs {', '.join(map(repr, missing))}. Received: {sorted(arguments)}")
+            raise ValueError(
+                f"The {self.kind} {name!r} needs {', '.join(map(repr, missing))}. Received: {sorted(arguments)}"
+            )
         return factory(**arguments)
 
 

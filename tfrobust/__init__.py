@@ -1,0 +1,24 @@
+"""Image classifiers that stay right under attack: adversarial training under Keras 3, honest evaluation, export."""
+
+from tfrobust import attacks, data, layers, losses, models, objectives
+# from tfrobust.models import expose
+from tfrobust.objectives import Objective, Term
+from tfrobust.trainer import AdversarialTrainer
+from tfrobust.views import Observed, Views
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdversarialTrainer",
+    "Objective",
+    "Observed",
+    "Term",
+    "Views",
+    "attacks",
+    "data",
+    "expose",
+    "layers",
+    "losses",
+    "models",
+    "objectives",
+]

@@ -1,0 +1,137 @@
+"""One batch of a step: brought to one form, checked as it arrives, never empty."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfrobust import _tensorflow as backend
+
+Tensor = Any
+
+SLACK = 1e-4  # a resized or bfloat16 image may leave [0, 1] by rounding
+
+
+class Batch(NamedTuple):
+    """Pixels `(B, H, W, C)` float32, labels `(B,)` int32, user's weights `(B,)` or None, and which rows are real."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None
+    present: Tensor  # (B,): 1.0, or 0.0 for the one row that stands in for an empty local batch
+    given_y: Tensor  # as the user gave them, for compiled metrics
+
+    def noise(self, seed: Any) -> backend.Noise:
+        """Returns noise whose rows are those of the global batch."""
+        return backend.Noise(seed, backend.rows_before(tf.cast(tf.reduce_sum(self.present), tf.int32)))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Returns the mean of `(B,)` values over the global batch."""
+        total = backend.global_sum(tf.reduce_sum(tf.where(self.present > 0, values, 0.0)))
+        return total / tf.maximum(backend.global_sum(tf.reduce_sum(self.present)), 1.0)
+
+
+def prepare(data: Any, input_shape: tuple[int | None, ...], classes: int, bounds: tuple[float, float]) -> Batch:
+    """Returns the batch in the one form that objectives read.
+
+    Args:
+        data: what Keras hands to a step: `(x, y)` or `(x, y, sample_weight)`.
+        input_shape: the classifier's, with the batch dimension.
+        classes: number of classes C.
+        bounds: least and greatest pixel value.
+
+    Raises:
+        ValueError: for data without labels and shapes that cannot be; while the step is traced.
+    """
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if y is None:
+        raise ValueError("Invalid data: expected (x, y) with labels. Received: x alone")
+    _check_shapes(x, y, input_shape, classes)
+    x = tf.cast(x, tf.float32)
+    with tf.control_dependencies([_pixels_in(x, bounds), _labels_in(y, classes)]):
+        x, y = tf.identity(x), tf.identity(y)
+    labels = tf.argmax(y, axis=-1) if _one_hot(y, classes) else tf.reshape(y, [-1])
+    if weight is not None:
+        weight = tf.reshape(tf.cast(weight, tf.float32), [-1])
+    batch = Batch(x, tf.cast(labels, tf.int32), weight, tf.ones_like(tf.cast(labels, tf.float32)), y)
+    return _never_empty(batch) if backend.replicas() > 1 else batch
+
+
+def _one_hot(y: Tensor, classes: int) -> bool:
+    return len(y.shape) == 2 and y.shape[-1] == classes and classes > 1
+
+
+def _check_shapes(x: Tensor, y: Tensor, input_shape: tuple[int | None, ...], classes: int) -> None:
+    expected, received = tuple(input_shape[1:]), tuple(x.shape[1:])
+    fits = len(expected) == len(received) and all(
+        e is None or r is None or e == r for e, r in zip(expected, received, strict=True)
+    )
+    if not fits:
+        turned = len(received) == 3 and (received[1], received[2], received[0]) == expected
+        hint = " The images are channels first: transpose them to channels last." if turned else ""
+        raise ValueError(f"Invalid shape of x: expected (batch, {_text(expected)}). Received: {x.shape}.{hint}")
+    if not (len(y.shape) == 1 or (len(y.shape) == 2 and y.shape[-1] in (1, classes))):
+        raise ValueError(
+            f"Invalid shape of y: expected integer labels (batch,) or (batch, 1), or one-hot labels (batch, {classes}). "
+            f"Received: {y.shape}"
+        )
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _pixels_in(x: Tensor, bounds: tuple[float, float]) -> tf.Operation:
+    least, most = tf.reduce_min(x), tf.reduce_max(x)
+    slack = SLACK * (bounds[1] - bounds[0])
+    inside = (least >= bounds[0] - slack) & (most <= bounds[1] + slack)  # False for NaN
+    text = f"Invalid pixels: expected values in [{bounds[0]:g}, {bounds[1]:g}] (images of 0..255 divided by 255; "
+    return _demand(inside | tf.equal(tf.size(x), 0), text + "mean and deviation inside the classifier).", least, most)
+
+
+def _labels_in(y: Tensor, classes: int) -> tf.Operation:
+    if _one_hot(y, classes):
+        y = tf.cast(y, tf.float32)
+        hard = tf.reduce_all((y == 0) | (y == 1)) & tf.reduce_all(tf.reduce_sum(y, axis=-1) == 1)
+        text = "Invalid labels: expected one-hot rows (a single 1); soft labels are not supported."
+        return _demand(hard, text, tf.reduce_min(y), tf.reduce_max(y))
+    least, most = tf.reduce_min(y), tf.reduce_max(y)
+    whole = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
+    inside = whole & (tf.cast(least, tf.int64) >= 0) & (tf.cast(most, tf.int64) < classes)
+    text = f"Invalid labels: expected integers from 0 to {classes - 1}."
+    return _demand(inside | tf.equal(tf.size(y), 0), text, least, most)
+
+
+def _demand(condition: Tensor, text: str, least: Tensor, most: Tensor) -> tf.Operation:
+    sentence = tf.strings.format(text + " Received: least {}, greatest {}", (least, most))
+    return tf.debugging.Assert(condition, ["<<", sentence, ">>"])
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turns the sentence of a failed check, found deep in a graph's error, into a plain `ValueError`."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"\[?<<\]?\s*\[?(Invalid .*?)\]?\s*\[?>>\]?", error.message, re.DOTALL)
+        if not found:
+            raise
+        sentence = found.group(1).strip().strip("[]\"' ")
+    else:
+        return
+    raise ValueError(sentence)
+
+
+def _never_empty(batch: Batch) -> Batch:
+    """A replica without examples takes a step on one black image that counts for nothing."""
+    missing = tf.maximum(1 - tf.shape(batch.x)[0], 0)
+
+    def padded(tensor: Tensor) -> Tensor:
+        return tf.pad(tensor, [[0, missing], *[[0, 0]] * (len(tensor.shape) - 1)])
+
+    return Batch(*(None if part is None else padded(part) for part in batch))

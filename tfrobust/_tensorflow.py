@@ -1,0 +1,116 @@
+"""What Keras has no word for: input gradients, seeded noise, the replicas of a step. TensorFlow stays in this room."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+
+def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Returns a per-example loss, what it observed beside it (or None), and its gradient by the input alone.
+
+    Only `z` is watched, so no gradient of a weight is ever computed. An input that the loss does not depend on, or
+    only through a step function, has gradient zero.
+
+    Args:
+        loss: `z -> (B,)`, or `z -> ((B,), (B,))` where the second is observed and not differentiated.
+        z: pixels, `(B, ...)`.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(z)
+        value, observed = split(loss(z))
+    gradient = tape.gradient(value, z, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return value, observed, gradient
+
+
+def split(result: Any) -> tuple[Tensor, Tensor | None]:
+    """Returns `(value, observed)` of what a loss returned: a value alone, or a pair."""
+    return result if isinstance(result, tuple) else (result, None)
+
+
+def once_in_this_graph(compute: Callable[[], Any]) -> Callable[[], Any]:
+    """Returns a function that runs `compute` at its first call, in the graph where it was made, and keeps the result.
+
+    A clean forward that is first read inside the loop of a search would otherwise be built into the loop's body: paid
+    at every iteration, and out of reach afterwards.
+    """
+    if tf.executing_eagerly():
+        return functools.cache(compute)
+    graph = tf.compat.v1.get_default_graph()
+
+    @functools.cache
+    def run() -> Any:
+        with graph.as_default():
+            return compute()
+
+    return run
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function as one graph, traced once for all batch sizes."""
+    return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+class Noise:
+    """Random numbers that are a function of (seed, folded-in counters, row in the global batch), and of nothing else.
+
+    Args:
+        seed: an int or a `(2,)` integer tensor.
+        first: the global-batch row of the first local row; two replicas then draw what one would.
+    """
+
+    def __init__(self, seed: Any = 0, first: Any = 0) -> None:
+        self._seed = tf.stack([tf.cast(seed, tf.int32), 0]) if len(tf.convert_to_tensor(seed).shape) == 0 else seed
+        self._first = first
+
+    @classmethod
+    def of(cls, seed: Any) -> Noise:
+        """Returns `seed` itself where it is a `Noise` already."""
+        return seed if isinstance(seed, Noise) else cls(seed)
+
+    def fold(self, counter: Any) -> Noise:
+        """Returns another stream, one for each value of an integer counter."""
+        return Noise(tf.random.experimental.stateless_fold_in(self._seed, tf.cast(counter, tf.int32)), self._first)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        """Returns uniform numbers in [-1, 1), of the shape of `x`."""
+        return self._draw(functools.partial(tf.random.stateless_uniform, minval=-1.0, maxval=1.0), x)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Returns standard normal numbers of the shape of `x`."""
+        return self._draw(tf.random.stateless_normal, x)
+
+    def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
+        shape = tf.shape(x)
+        if isinstance(self._first, int) and self._first == 0:
+            drawn = distribution(shape, seed=self._seed, dtype=x.dtype, alg="philox")
+        else:  # a counter-based generator fills in row order: the rows before ours are drawn and dropped
+            rows = tf.concat([shape[:1] + self._first, shape[1:]], axis=0)
+            drawn = distribution(rows, seed=self._seed, dtype=x.dtype, alg="philox")[self._first :]
+        return tf.ensure_shape(drawn, x.shape)
+
+
+def replicas() -> int:
+    """Returns the number of replicas that take a step together."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def global_sum(local: Tensor) -> Tensor:
+    """Returns the sum of a local value over all replicas of the step."""
+    if replicas() == 1:
+        return local
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, local)
+
+
+def rows_before(rows: Tensor) -> Any:
+    """Returns how many rows of the global batch lie on the replicas before this one."""
+    if replicas() == 1:
+        return 0
+    context = tf.distribute.get_replica_context()
+    counts = context.all_gather(tf.reshape(rows, [1]), axis=0)
+    return tf.reduce_sum(counts[: context.replica_id_in_sync_group])

@@ -1,0 +1,158 @@
+"""Where an adversary may go: norm balls around the clean image, inside the pixel range."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from keras import ops
+
+from tfrobust._registry import unknown
+from tfrobust.attacks.steps import Normalized, Sign, l2_norm
+from tfrobust.schedules import Schedule, value_at
+
+if TYPE_CHECKING:
+    from tfrobust._tensorflow import Noise
+
+Tensor = Any
+
+
+class Ball:
+    """All z with ||z - x|| <= eps and every pixel within the bounds; the base of the norm balls.
+
+    Args:
+        eps: radius as a fraction of the pixel range (8/255), or a schedule over the fractional epoch.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, 0 where it may not; broadcast against `(B, H, W, C)`. None: all may.
+
+    Raises:
+        ValueError: for bounds that are no range, and eps that is not positive.
+    """
+
+    steepest: type[Any]  # the step rule that ascends a linear loss fastest in this norm
+
+    def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
+        if len(bounds) != 2 or not bounds[0] < bounds[1]:
+            raise ValueError(f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}")
+        if not callable(eps) and not eps > 0:
+            raise ValueError(
+                f"Invalid value for `eps`: expected a positive fraction of the pixel range. Received: eps={eps}"
+            )
+        self.eps = eps
+        self.bounds = (float(bounds[0]), float(bounds[1]))
+        self.mask = mask
+
+    def at(self, epoch: Any) -> Ball:
+        """Returns this ball with the radius that a schedule gives at the fractional epoch."""
+        if not callable(self.eps):
+            return self
+        ball = copy.copy(self)
+        ball.eps = ops.cast(value_at(self.eps, epoch), "float32")
+        return ball
+
+    @property
+    def radius(self) -> Any:
+        """eps as a number or a scalar tensor.
+
+        Raises:
+            ValueError: where eps is a schedule and no epoch was given.
+        """
+        if callable(self.eps):
+            raise ValueError("This ball's eps is a schedule: expected `ball.at(epoch)` (or `attack.at(epoch)`) first.")
+        return self.eps
+
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        """Returns a point drawn uniformly from the ball, shaped as x, clipped to the bounds."""
+        raise NotImplementedError
+
+    def project(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns the point of the ball around x nearest to z, then clipped to the bounds; both `(B, ...)`."""
+        delta = z - x
+        if self.mask is not None:
+            delta = delta * ops.cast(self.mask, x.dtype)
+        return ops.clip(x + self._project(delta), *self.bounds)
+
+    def distance(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns the norm of z - x for each example, `(B,)`."""
+        raise NotImplementedError
+
+    def _project(self, delta: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(eps={self.eps!r}, bounds={self.bounds})"
+
+
+class Linf(Ball):
+    """The ball of the maximum norm: no value of a pixel changes by more than eps.
+
+    Example:
+
+    >>> Linf(0.1).project(np.array([[0.9]]), np.array([[0.5]])).numpy()
+    array([[0.6]])
+    """
+
+    steepest = Sign
+
+    def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
+        super().__init__(eps, bounds, mask)
+        if not callable(eps) and eps > self.bounds[1] - self.bounds[0]:
+            raise ValueError(
+                f"Invalid value for `eps`: expected at most the pixel range {self.bounds[1] - self.bounds[0]:g}, "
+                f"as a fraction (8/255, not 8). Received: eps={eps}"
+            )
+
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        return self.project(x + self.radius * noise.uniform(x), x)
+
+    def distance(self, z: Tensor, x: Tensor) -> Tensor:
+        return ops.max(_rows(ops.abs(z - x)), axis=-1)
+
+    def _project(self, delta: Tensor) -> Tensor:
+        return ops.clip(delta, -self.radius, self.radius)
+
+
+class L2(Ball):
+    """The Euclidean ball: the root of the sum of squared changes is at most eps.
+
+    Example:
+
+    >>> L2(0.5).project(np.array([[0.6, 0.8]]), np.array([[0.0, 0.0]])).numpy()
+    array([[0.3, 0.4]])
+    """
+
+    steepest = Normalized
+
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        # A direction drawn from a normal distribution is uniform; volume grows with radius ** dimension.
+        direction = noise.fold(0).normal(x)
+        dimension = 1
+        for size in x.shape[1:]:
+            dimension *= size
+        first = x[(slice(None), *[slice(0, 1)] * (len(x.shape) - 1))]
+        share = (0.5 + 0.5 * noise.fold(1).uniform(first)) ** (1.0 / dimension)
+        return self.project(x + self.radius * share * direction / l2_norm(direction), x)
+
+    def distance(self, z: Tensor, x: Tensor) -> Tensor:
+        return ops.sqrt(ops.sum(_rows(ops.square(z - x)), axis=-1))
+
+    def _project(self, delta: Tensor) -> Tensor:
+        return delta * ops.minimum(1.0, self.radius / l2_norm(delta))
+
+
+NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2}
+
+
+def ball(norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0)) -> Ball:
+    """Returns the ball of a norm by its name.
+
+    Raises:
+        ValueError: for an unknown norm.
+    """
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    return NORMS[norm](eps, bounds)
+
+
+def _rows(v: Tensor) -> Tensor:
+    return ops.reshape(v, (ops.shape(v)[0], -1))

@@ -1,0 +1,58 @@
+"""PGD on the margin."""
+
+from typing import Any
+
+from tfrobust import losses
+from tfrobust.attacks.attack import Adversary, Attack
+from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
+from tfrobust.schedules import Schedule
+from tfrobust.views import Views
+
+
+def margin(views: Views) -> Any:
+    """max_{j != y} z'_j - z'_y, `(B,)`."""
+    return losses.margin(views.adv["logits"], views.y)
+
+
+@register
+def cw_linf(
+    eps: Schedule = 8 / 255,
+    step_size: float | None = None,
+    steps: int = 20,
+    *,
+    start: str | Start = "uniform",
+    restarts: int = 1,
+    keep: str = "best",
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Attack | Adversary:
+    """PGD that ascends the margin max_{j != y} z_j - z_y: what the field calls CW in the Linf ball.
+
+    Carlini and Wagner 2017 (Towards Evaluating the Robustness of Neural Networks), the loss f_6 of section V without
+    its constant; the papers that this library follows run it inside PGD as "CW20".
+
+    Args:
+        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
+        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps.
+        steps: iterations.
+        start: see `pgd`.
+        restarts: see `pgd`.
+        keep: the "best" iterate by margin is one that fools the classifier, if any does; or the "last".
+        targeted: descend towards labels that are targets.
+        bounds: least and greatest pixel value.
+
+    Returns:
+        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: see `pgd`.
+
+    Example:
+
+    >>> tfrobust.attacks.cw_linf(eps=0.15).name
+    'cw_linf'
+    """
+    options = {"start": start, "restarts": restarts, "keep": keep, "targeted": targeted, "bounds": bounds}
+    return pgd(eps, step_size, steps, **options, loss=margin)

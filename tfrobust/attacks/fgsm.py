@@ -1,0 +1,44 @@
+"""The fast gradient sign method."""
+
+from tfrobust.attacks.attack import Adversary, Attack, Loss
+from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
+from tfrobust.schedules import Schedule
+
+
+@register
+def fgsm(
+    eps: Schedule = 8 / 255,
+    *,
+    norm: str = "linf",
+    start: str | Start = "none",
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    loss: Loss | None = None,
+) -> Attack | Adversary:
+    """The fast gradient sign method: x + eps * sign(grad loss(x)), one step to the edge of the ball.
+
+    In the L2 ball x + eps * g / ||g||_2. Goodfellow et al. 2015 (Explaining and Harnessing Adversarial Examples),
+    section 4.
+
+    Args:
+        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
+        norm: "linf" or "l2".
+        start: "none" in the paper; see `pgd`.
+        targeted: descend towards labels that are targets.
+        bounds: least and greatest pixel value.
+        loss: see `pgd`.
+
+    Returns:
+        An `Attack`; with a loss an `Adversary`.
+
+    Raises:
+        ValueError: see `pgd`.
+
+    Example:
+
+    >>> tfrobust.attacks.fgsm(eps=0.1).steps
+    1
+    """
+    return pgd(eps, None, 1, norm=norm, start=start, targeted=targeted, bounds=bounds, loss=loss)

@@ -1,0 +1,59 @@
+"""The momentum iterative method."""
+
+from tfrobust.attacks.attack import Adversary, Attack, Loss
+from tfrobust.attacks.balls import ball
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
+from tfrobust.attacks.steps import Momentum, OfEps
+from tfrobust.schedules import Schedule
+
+
+@register
+def mim(
+    eps: Schedule = 8 / 255,
+    step_size: float | None = None,
+    steps: int = 10,
+    *,
+    decay: float = 1.0,
+    norm: str = "linf",
+    start: str | Start = "none",
+    restarts: int = 1,
+    keep: str = "last",
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    loss: Loss | None = None,
+) -> Attack | Adversary:
+    """The momentum iterative method: m <- decay * m + g / ||g||_1; z <- project(z + step_size * sign(m)).
+
+    In the L2 ball m / ||m||_2 takes the sign's place. Dong et al. 2018 (Boosting Adversarial Attacks with Momentum),
+    algorithm 1.
+
+    Args:
+        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
+        step_size: as a fraction of the pixel range; None: eps / steps, as in the paper.
+        steps: iterations.
+        decay: weight of the past gradients.
+        norm: "linf" or "l2".
+        start: "none" in the paper; see `pgd`.
+        restarts: see `pgd`.
+        keep: see `pgd`.
+        targeted: descend towards labels that are targets.
+        bounds: least and greatest pixel value.
+        loss: see `pgd`.
+
+    Returns:
+        An `Attack`; with a loss an `Adversary`.
+
+    Raises:
+        ValueError: see `pgd`.
+
+    Example:
+
+    >>> tfrobust.attacks.mim(eps=0.1, steps=20).steps
+    20
+    """
+    where = ball(norm, eps, bounds)
+    size = OfEps(1.0 / max(steps, 1)) if step_size is None else step_size
+    step = Momentum(where.steepest(size), decay)
+    search = Attack(where, step, steps, start=start, restarts=restarts, keep=keep, targeted=targeted)
+    return search if loss is None else search.maximizing(loss)

@@ -1,0 +1,56 @@
+"""Projected gradient descent."""
+
+from tfrobust.attacks.attack import Adversary, Attack, Loss
+from tfrobust.attacks.balls import ball
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
+from tfrobust.attacks.steps import OfEps
+from tfrobust.schedules import Schedule
+
+
+@register
+def pgd(
+    eps: Schedule = 8 / 255,
+    step_size: float | None = None,
+    steps: int = 10,
+    *,
+    norm: str = "linf",
+    start: str | Start = "auto",
+    restarts: int = 1,
+    keep: str = "last",
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    loss: Loss | None = None,
+) -> Attack | Adversary:
+    """Projected gradient descent: z <- project(z + step_size * direction(grad loss)), from a random start.
+
+    The direction is sign(g) in the Linf ball and g / ||g||_2 in the L2 ball. Madry et al. 2018 (Towards Deep Learning
+    Models Resistant to Adversarial Attacks), equation 2 and section 2.1.
+
+    Args:
+        eps: radius as a fraction of the pixel range (8/255), or a schedule over the fractional epoch.
+        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps, which follows a schedule of eps.
+        steps: iterations.
+        norm: "linf" or "l2".
+        start: "auto" (the objective's, else uniform), "uniform", "normal", "none", or a function.
+        restarts: independent searches; for each example the one with the greatest loss is returned.
+        keep: "last" iterate or the "best" by loss.
+        targeted: descend towards labels that are targets.
+        bounds: least and greatest pixel value.
+        loss: None (training: the objective's; evaluation: cross entropy), or `Views -> (B,)`.
+
+    Returns:
+        An `Attack`; with a loss an `Adversary`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for eps, sizes, counts or names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.pgd(eps=8 / 255, step_size=2 / 255, steps=10).steps
+    10
+    """
+    where = ball(norm, eps, bounds)
+    size = OfEps(2.5 / max(steps, 1)) if step_size is None else step_size
+    search = Attack(where, where.steepest(size), steps, start=start, restarts=restarts, keep=keep, targeted=targeted)
+    return search if loss is None else search.maximizing(loss)

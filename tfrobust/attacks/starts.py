@@ -1,0 +1,48 @@
+"""Where a search begins: `(ball, x, noise) -> z`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tfrobust._registry import unknown
+from tfrobust.attacks.balls import Ball
+
+if TYPE_CHECKING:
+    from tfrobust._tensorflow import Noise
+
+Tensor = Any
+Start = Callable[[Ball, Tensor, "Noise"], Tensor]
+
+
+def uniform(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
+    """A point drawn uniformly from the ball (Madry et al. 2018)."""
+    return ball.start(x, noise)
+
+
+def normal(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
+    """x + 0.001 * N(0, 1), projected: TRADES' start. At x itself the gradient of its divergence is zero."""
+    return ball.project(x + 0.001 * noise.normal(x), x)
+
+
+def clean(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
+    """x itself."""
+    return x
+
+
+STARTS: dict[str, Start] = {"uniform": uniform, "normal": normal, "none": clean}
+
+
+def get(start: str | Start | None) -> Start | None:
+    """Returns the start for a name or a function; None for "auto", which leaves it to the objective.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if start is None or callable(start):
+        return start
+    if start == "auto":
+        return None
+    if start not in STARTS:
+        raise unknown("start", start, [*STARTS, "auto"])
+    return STARTS[start]

@@ -1,0 +1,59 @@
+"""What a classifier has to be, said in words where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+PROBABILITIES = ("softmax", "sigmoid")
+
+
+def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "this evaluation") -> None:
+    """Refuses what is no classifier with named outputs.
+
+    Args:
+        classifier: should be a functional Keras model on images `(B, H, W, C)` with a dict of outputs, `logits`
+            `(B, classes)` among them.
+        needs: further output names that are read.
+        reader: who reads them, for the message.
+
+    Raises:
+        ValueError: in words, with what to do.
+    """
+    outputs = getattr(classifier, "output", None) if isinstance(classifier, keras.Model) and classifier.built else None
+    if not isinstance(outputs, dict) or "logits" not in outputs:
+        raise ValueError(
+            "Invalid classifier: expected a Keras model with named outputs, 'logits' among them, as tfrobust.models.get "
+            f"and tfrobust.expose(model) return it. Received: {_described(classifier, outputs)}"
+        )
+    if missing := sorted(set(needs) - set(outputs)):
+        raise ValueError(
+            f"The {reader} reads {missing}, which this classifier does not give: expected a classifier with outputs "
+            f"{sorted(set(needs) | {'logits'})}. Received: {sorted(outputs)}"
+        )
+    shape = outputs["logits"].shape
+    if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
+        raise ValueError(f"Invalid classifier: expected logits (batch, at least 2 classes). Received: {shape}")
+    if len(classifier.input_shape) != 4:
+        raise ValueError(f"Invalid classifier: expected images (batch, H, W, C). Received: {classifier.input_shape}")
+    if _squashed(outputs["logits"]):
+        raise ValueError(
+            "Invalid classifier: expected logits, received probabilities: its output 'logits' ends in a softmax or "
+            "sigmoid. Leave the activation out, or let tfrobust.expose(model) split it off."
+        )
+
+
+def _described(classifier: Any, outputs: Any) -> str:
+    if not isinstance(classifier, keras.Model):
+        return f"an object of class {type(classifier).__name__}"
+    gives = sorted(outputs) if isinstance(outputs, dict) else "a single tensor" if outputs is not None else "unknown"
+    return f"the model {classifier.name!r} ({type(classifier).__name__}), whose outputs are {gives}"
+
+
+def _squashed(logits: Any) -> bool:
+    operation = logits._keras_history.operation
+    activation = getattr(operation, "activation", None)
+    names = {type(operation).__name__.lower(), getattr(activation, "__name__", "")}
+    return not names.isdisjoint(PROBABILITIES)

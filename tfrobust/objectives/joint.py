@@ -1,0 +1,40 @@
+"""Joint training on clean and adversarial examples."""
+
+from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
+from tfrobust.schedules import Schedule, nonnegative
+
+
+@register
+def joint(clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0) -> Objective:
+    """Joint training: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y), x' attacked on CE.
+
+    Goodfellow et al. 2015, section 6; Kurakin et al. 2017. In the AELF paper lambda1 is `clean_weight`, lambda2 is
+    `adversarial_weight`, and half of each batch is attacked (`share=0.5`); each mean is over its own part.
+
+    Args:
+        clean_weight: lambda1, at least 0, or a schedule over the fractional epoch.
+        adversarial_weight: lambda2, likewise.
+        share: the attacked part of the batch; at 1.0 the whole batch is used both ways.
+
+    Returns:
+        An `Objective`.
+
+    Raises:
+        ValueError: for negative weights and a share outside (0, 1].
+
+    Example:
+
+    >>> tfrobust.objectives.joint(share=0.5).share
+    0.5
+    """
+    return Objective(
+        adversarial_cross_entropy,
+        {
+            "clean_cross_entropy": Term(clean_cross_entropy, nonnegative("clean_weight", clean_weight)),
+            "adversarial_cross_entropy": Term(
+                adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
+            ),
+        },
+        share=share,
+    )

@@ -1,0 +1,88 @@
+"""An objective: what the attack maximizes and what training minimizes, as pure functions and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+
+from tfrobust._registry import Member, Registry
+from tfrobust.attacks import starts
+from tfrobust.schedules import Schedule
+from tfrobust.views import Views
+
+Tensor = Any
+Loss = Callable[[Views], Any]
+
+RESERVED = ("loss", "accuracy", "robust_accuracy")  # names that the trainer's log gives a meaning of its own
+
+
+class Term(NamedTuple):
+    """One summand of the training loss.
+
+    Attributes:
+        loss: `Views -> (B,)`.
+        weight: a number, or a schedule over the fractional epoch.
+    """
+
+    loss: Loss
+    weight: Schedule = 1.0
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Objective(Member):
+    """A training method: min over weights of sum_t weight_t * mean(loss_t), x' = argmax of the inner loss in the ball.
+
+    Args:
+        inner: what the attack maximizes, `Views -> (B,)` or `Views -> ((B,), (B,))` where the second is observed and
+            counted; None: nothing is attacked.
+        outer: name -> `Term` or loss; the names are those of the log.
+        needs: names of the classifier's outputs that the losses read.
+        start: where the search begins when the attack's start is "auto": "uniform", "normal", "none" or a function.
+        share: the attacked part of each batch, in (0, 1]. Below 1 the last rows are attacked, the others stay clean,
+            and both go through the classifier in one forward pass; a loss then reads one of the two sides.
+
+    Raises:
+        ValueError: for no outer term, a term named like the trainer's own log lines, and a share outside (0, 1].
+
+    Example:
+
+    >>> from keras import ops
+    >>> def squared_logits(views):
+    ...     return ops.sum(views.clean["logits"] ** 2, axis=-1)
+    >>> plain = tfrobust.objectives.standard()
+    >>> objective = tfrobust.Objective(None, {**plain.outer, "squares": tfrobust.Term(squared_logits, weight=0.01)})
+    >>> sorted(objective.outer)
+    ['clean_cross_entropy', 'squares']
+    """
+
+    def __init__(
+        self,
+        inner: Loss | None,
+        outer: Mapping[str, Term | Loss],
+        *,
+        needs: Iterable[str] = ("logits",),
+        start: str | starts.Start = "uniform",
+        share: float = 1.0,
+    ) -> None:
+        if not outer:
+            raise ValueError("Invalid value for `outer`: expected at least one term. Received: {}")
+        if reserved := [name for name in outer if name in RESERVED]:
+            raise ValueError(f"Invalid names in `outer`: {RESERVED} are the trainer's. Received: {reserved}")
+        if not 0 < share <= 1:
+            raise ValueError(f"Invalid value for `share`: expected a part of the batch in (0, 1]. Received: {share}")
+        self.inner = inner
+        self.outer = {name: term if isinstance(term, Term) else Term(term) for name, term in outer.items()}
+        self.needs = frozenset(needs)
+        self.start = starts.get(start)
+        self.share = share
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Objective:
+        """Returns the objective that a registered factory makes of a config."""
+        return OBJECTIVES.get(dict(config))
+
+
+OBJECTIVES = Registry("objective", Objective)
+register, get, names = OBJECTIVES.register, OBJECTIVES.get, OBJECTIVES.names

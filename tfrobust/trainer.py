@@ -1,0 +1,412 @@
+"""Adversarial training as ordinary `compile` and `fit`."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrobust import attacks, losses, objectives
+from tfrobust import _tensorflow as backend
+from tfrobust._batch import Batch, plain_errors, prepare
+from tfrobust._clock import Clock
+from tfrobust._files import replacing
+from tfrobust.attacks import Adversary, Attack, OfEps
+from tfrobust.classifiers import check_classifier
+from tfrobust.objectives import Objective
+from tfrobust.schedules import END, value_at
+from tfrobust.views import Observed, Views
+
+Tensor = Any
+
+VALIDATION_STEPS = 20
+
+
+class AdversarialTrainer(keras.Model):
+    """Trains a classifier by an objective against an attack: a Keras model whose `fit` is adversarial training.
+
+    Each step searches x' = argmax over the ball of the objective's inner loss, with the classifier in inference mode,
+    and then takes one gradient step on sum_t weight_t * mean(loss_t) plus the classifier's regularizers. The trainer
+    holds the classifier; saving, exporting and predicting act on the classifier alone.
+
+    Args:
+        classifier: a functional Keras model with named outputs, of `tfrobust.models.get` or `tfrobust.expose`. Its
+            pixels are `(B, H, W, C)` fractions of the range [0, 1].
+        objective: name, config or `Objective`.
+        attack: name, config, `Attack` or `Adversary` (whose own loss then takes the inner loss' place). None only where
+            nothing is attacked (`"standard"`); given there, validation measures `robust_accuracy` all the same.
+        validation_attack: what `val_robust_accuracy` is measured by. None: 20 steps of PGD on cross entropy in the
+            attack's ball at the end of its schedule, whatever the objective.
+        search_in_training_mode: attack the training graph (BatchNorm by batch, dropout on). Its statistics and seeds
+            are put back afterwards.
+        seed: of random starts, which are functions of (seed, step, index in the global batch).
+
+    Raises:
+        ValueError: for a classifier without named outputs or without one that the objective reads, an objective that
+            attacks without an attack, a targeted attack, and unknown names.
+
+    Example:
+
+    >>> trainer = tfrobust.AdversarialTrainer(
+    ...     tfrobust.models.get("digits"), objective="trades", attack=tfrobust.attacks.pgd(eps=0.15, steps=2)
+    ... )
+    >>> trainer.compile(optimizer="adam")
+    >>> history = trainer.fit(tfrobust.data.load("digits", "validation"), verbose=0)
+    >>> sorted(history.history)
+    ['accuracy', 'clean_cross_entropy', 'kl_divergence', 'loss', 'robust_accuracy']
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        objective: str | Mapping[str, Any] | Objective = "madry",
+        attack: str | Mapping[str, Any] | Attack | Adversary | None = None,
+        *,
+        validation_attack: str | Mapping[str, Any] | Attack | Adversary | None = None,
+        search_in_training_mode: bool = False,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        # The trainer's own dtype stays float32 under a mixed policy, or pixels would be rounded on their way in.
+        super().__init__(name=name, dtype="float32")
+        self.objective: Objective = objectives.get(objective)
+        check_classifier(classifier, needs=self.objective.needs, reader=f"objective {self.objective.name!r}")
+        self.classifier = classifier
+        self.classes = int(classifier.output["logits"].shape[-1])
+        self.attack = None if attack is None else attacks.get(attack)
+        if self.objective.inner is not None and self.attack is None:
+            raise ValueError(
+                f"The objective {self.objective.name!r} attacks: expected an `attack`, such as "
+                "tfrobust.attacks.pgd(eps=8/255, step_size=2/255, steps=10). Received: attack=None"
+            )
+        self._adversary = _training_adversary(self.attack, self.objective)
+        self._validation_adversary = _validation_adversary(self.attack, validation_attack)
+        self.search_in_training_mode = search_in_training_mode
+        self.seed = seed
+        self._averages = {
+            key: keras.metrics.Mean(name=key) for key in ("loss", *self.objective.outer, "accuracy", "robust_accuracy")
+        }
+        counter = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self._epoch = tf.Variable(0.0, name="epoch", **counter)
+        self._epochs_per_step = tf.Variable(0.0, name="epochs_per_step", **counter)
+        self._compiled_trainable: frozenset[int] = frozenset()
+        self.built = True
+
+    # Keras' surface
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        *,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        jit_compile: bool | str = "auto",
+        **options: Any,
+    ) -> None:
+        """Configures training, as `keras.Model.compile`.
+
+        Args:
+            optimizer: as in Keras.
+            loss: refused: the objective is the loss.
+            metrics: as in Keras. They get the user's y and the clean logits where the step computes them, else the
+                adversarial ones. "accuracy" is always logged by the trainer itself, where it is computed.
+            weighted_metrics: as in Keras.
+            jit_compile: "auto" is XLA on a GPU and none on a CPU, where its loops run several times slower.
+            **options: `run_eagerly`, `steps_per_execution`, `auto_scale_loss`, as in Keras.
+
+        Raises:
+            ValueError: for a loss.
+        """
+        if loss is not None or "loss_weights" in options:
+            raise ValueError(
+                f"`compile` takes no loss: expected the objective alone, here {self.objective!r}; weigh its terms with "
+                f"its own arguments. Received: loss={loss!r}"
+            )
+        if jit_compile == "auto":
+            jit_compile = bool(tf.config.list_physical_devices("GPU"))
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            jit_compile=jit_compile,
+            **options,
+        )
+        self._compiled_trainable = self._trainable_ids()
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """Trains the classifier, as `keras.Model.fit`.
+
+        Logs hold `loss`, each term by its name, and `accuracy` and `robust_accuracy` where the step computes them; with
+        `validation_data` also `val_...` of all. `val_robust_accuracy` needs `mode="max"` in `ModelCheckpoint` and
+        `EarlyStopping`.
+
+        Args:
+            x: `tf.data.Dataset` of (x, y) or (x, y, sample_weight), `PyDataset`, or pixels `(N, H, W, C)` in [0, 1].
+            y: labels `(N,)`, `(N, 1)` or one-hot `(N, C)`, beside an array x.
+            batch_size: of arrays.
+            epochs: as in Keras.
+            verbose: as in Keras.
+            callbacks: as in Keras; `ModelCheckpoint("x.keras")` writes the classifier.
+            **options: `validation_data`, `sample_weight`, `initial_epoch`, ... as in Keras.
+
+        Returns:
+            Keras' `History`.
+
+        Raises:
+            ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, and no data.
+        """
+        _refuse_empty(x)
+        if self.compiled and self._trainable_ids() != self._compiled_trainable:
+            warnings.warn("`trainable` was changed after `compile`: expected `compile` again, or it has no effect.")
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [Clock(self), *keras.tree.flatten(callbacks or [])]
+        else:
+            callbacks.append(Clock(self))
+        with plain_errors():
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+        """Returns loss, terms, clean and robust accuracy by the validation attack, as `keras.Model.evaluate`.
+
+        It is what `val_...` shows while training. Figures to publish come from `tfrobust.evaluate`.
+        """
+        _refuse_empty(x)
+        with plain_errors():
+            return super().evaluate(x, y, **options)
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        """Returns the classifier's logits, `(B, C)`."""
+        return self.classifier(x, training=training)["logits"]
+
+    def save(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
+        """Saves the classifier, whole or not at all: an interrupted save leaves the previous file as it was.
+
+        Raises:
+            FileExistsError: with `overwrite=False` where a file stands.
+        """
+        if not overwrite and Path(filepath).exists():
+            raise FileExistsError(f"Expected a new file, or overwrite=True. Received: {filepath}, which exists")
+        with replacing(filepath) as beside:
+            self.classifier.save(beside, **options)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Saves the classifier's weights."""
+        self.classifier.save_weights(filepath, overwrite=overwrite, **options)
+
+    def load_weights(self, filepath: Any, **options: Any) -> None:
+        """Loads the classifier's weights."""
+        self.classifier.load_weights(filepath, **options)
+
+    def export(self, filepath: Any, **options: Any) -> None:
+        """Exports the classifier."""
+        self.classifier.export(filepath, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what this trainer trains by: objective, attack, seed. The classifier has its own config."""
+        return {
+            "objective": self.objective.get_config(),
+            "attack": None if self.attack is None else self.attack.get_config(),
+            "search_in_training_mode": self.search_in_training_mode,
+            "seed": self.seed,
+        }
+
+    def set_epoch(self, epoch: float, steps_per_epoch: int | None = None) -> None:
+        """Sets the fractional epoch that schedules of weights and eps read; `fit` does so by itself."""
+        self._epoch.assign(float(epoch))
+        self._epochs_per_step.assign(1.0 / steps_per_epoch if steps_per_epoch else 0.0)
+
+    # The step
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """One search and one update, on a batch of pixels and labels; returns the logs."""
+        batch = self._prepare(data)
+        views, attacked = self._training_views(batch)
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            terms = self._terms(views, batch, attacked)
+            # Regularizers are read after this update's forward passes; gradients are summed over replicas.
+            penalty = sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
+            total = sum(term.weight * term.global_mean for term in terms.values()) + penalty / backend.replicas()
+            scaled = self.optimizer.scale_loss(total)
+        gradients = tape.gradient(scaled, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self._epoch.assign_add(self._epochs_per_step)
+        return self._logs(views, batch, attacked, terms, penalty)
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        """Clean accuracy, loss, terms and robust accuracy by the validation attack; returns the logs."""
+        batch = self._prepare(data)
+        x_adv, observed = None, None
+        if self._validation_adversary is not None:
+            noise = batch.noise(self.seed).fold(-1)  # the same starts at every validation
+            x_adv, observed = self._validation_adversary.search(self._classify, batch.x, batch.y, noise)
+        views = self._views(batch, batch.x, x_adv, observed, training=False)
+        for outputs in (views.clean, *([views.adv] if x_adv is not None else [])):
+            outputs.make()  # validation asks both sides, whatever the objective reads
+        terms = self._terms(views, batch, None)
+        penalty = sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
+        return self._logs(views, batch, None, terms, penalty)
+
+    def _prepare(self, data: Any) -> Batch:
+        bounds = (0.0, 1.0) if self.attack is None else self.attack.ball.bounds
+        return prepare(data, self.classifier.input_shape, self.classes, bounds)
+
+    def _classify(self, x: Tensor, training: bool = False) -> Mapping[str, Any]:
+        return self.classifier(x, training=training)
+
+    def _views(
+        self, batch: Batch, x: Tensor, x_adv: Tensor | None, observed: Observed | None, training: bool
+    ) -> Views:
+        clean = backend.once_in_this_graph(lambda: self._classify(x, training))
+        adv = clean if x_adv is x else backend.once_in_this_graph(lambda: self._classify(x_adv, training))
+        return Views(
+            y=batch.y,
+            x=batch.x,
+            x_adv=x_adv,
+            clean=clean,
+            adv=None if x_adv is None else adv,
+            observed=observed,
+            batch_mean=batch.mean,
+        )
+
+    def _training_views(self, batch: Batch) -> tuple[Views, Tensor | None]:
+        """Returns the update's views and, where only a share is attacked, 1.0 for the attacked rows."""
+        if self._adversary is None:
+            return self._views(batch, batch.x, None, None, training=True), None
+        noise = batch.noise(self.seed).fold(self.optimizer.iterations)
+        if self.objective.share == 1:
+            x_adv, observed = self._search(batch.x, batch.y, noise)
+            return self._views(batch, batch.x, x_adv, observed, training=True), None
+        rows = tf.shape(batch.x)[0]
+        first = rows - tf.cast(tf.round(self.objective.share * tf.cast(rows, tf.float32)), tf.int32)
+        x_adv, _ = self._search(batch.x[first:], batch.y[first:], noise)
+        # One forward pass of clean and attacked rows together: they share BatchNorm's statistics.
+        mixed = tf.ensure_shape(tf.concat([batch.x[:first], x_adv], axis=0), batch.x.shape)
+        return self._views(batch, mixed, mixed, None, training=True), tf.range(rows) >= first
+
+    def _search(self, x: Tensor, y: Tensor, noise: backend.Noise) -> tuple[Tensor, Observed | None]:
+        assert self._adversary is not None
+        classify = functools.partial(self._classify, training=self.search_in_training_mode)
+        # A training-mode forward moves BatchNorm's statistics and dropout's seeds: they are put back.
+        moving = self.classifier.non_trainable_variables if self.search_in_training_mode else []
+        before = [tf.identity(variable) for variable in moving]
+        x_adv, observed = self._adversary.at(self._epoch).search(classify, x, y, noise)
+        for variable, value in zip(moving, before, strict=True):
+            variable.assign(value)
+        return x_adv, observed
+
+    def _terms(self, views: Views, batch: Batch, attacked: Tensor | None) -> dict[str, _Mean]:
+        terms = {}
+        for name, term in self.objective.outer.items():
+            views.reads.clear()
+            values = tf.ensure_shape(term.loss(views), [None])
+            rows = batch.present * _side(name, views.sides, attacked)
+            weight = tf.cast(value_at(term.weight, self._epoch), tf.float32)
+            terms[name] = _Mean(values if batch.weight is None else values * batch.weight, rows, weight)
+        return terms
+
+    def _logs(
+        self, views: Views, batch: Batch, attacked: Tensor | None, terms: dict[str, _Mean], penalty: Tensor
+    ) -> dict[str, Tensor]:
+        means = dict(terms)
+        total = sum(term.weight * term.local_mean for term in terms.values()) + penalty
+        means["loss"] = _Mean(tf.fill(tf.shape(batch.present), total), batch.present)
+        logits = {view: outputs["logits"] for view, outputs in views.forwards().items()}
+        for view, name in (("clean", "accuracy"), ("adv", "robust_accuracy")):
+            if view in logits:
+                means[name] = _Mean(losses.correct(logits[view], batch.y), batch.present * _side(name, {view}, attacked))
+        for name, mean in means.items():
+            self._averages[name].update_state(mean.local_mean, sample_weight=mean.count)
+        compiled = self.compute_metrics(batch.x, batch.given_y, logits.get("clean", logits.get("adv")), batch.weight)
+        return {
+            **{name: value for name, value in compiled.items() if name not in self._averages},
+            **{name: self._averages[name].result() for name in self._averages if name in means},
+        }
+
+    def _get_metrics_result_or_logs(self, logs: Mapping[str, Any]) -> dict[str, Any]:
+        # Keras compares all metrics' names with the logs'; a metric that a step does not compute is absent from ours.
+        results = self.get_metrics_result()
+        return {name: results.get(name, value) for name, value in logs.items()}
+
+    def _trainable_ids(self) -> frozenset[int]:
+        return frozenset(id(variable) for variable in self.trainable_variables)
+
+
+class _Mean:
+    """Per-example values, the rows that count, and the weight of their mean in the loss."""
+
+    def __init__(self, values: Tensor, rows: Tensor, weight: Tensor = 1.0) -> None:
+        self.weight = weight
+        self.count = tf.reduce_sum(rows)
+        self._sum = tf.reduce_sum(tf.where(rows > 0, values, 0.0))
+
+    @functools.cached_property
+    def local_mean(self) -> Tensor:
+        """Over this replica's rows: what a Keras metric averages by count."""
+        return self._sum / tf.maximum(self.count, 1.0)
+
+    @functools.cached_property
+    def global_mean(self) -> Tensor:
+        """This replica's part of the mean over the global batch: the parts are summed with the gradients."""
+        return self._sum / tf.maximum(backend.global_sum(self.count), 1.0)
+
+
+def _side(name: str, sides: set[str], attacked: Tensor | None) -> Tensor:
+    """Returns 1.0 for the rows that a loss is about: where a share is attacked, clean rows or attacked ones."""
+    if attacked is None or not sides:
+        return 1.0
+    if len(sides) > 1:
+        raise ValueError(
+            f"With a share below 1 clean and attacked rows are different images: expected a loss that reads one side. "
+            f"Received: {name!r}, which reads {sorted(sides)}"
+        )
+    return tf.cast(attacked if "adv" in sides else ~attacked, tf.float32)
+
+
+def _cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
+    logits = views.adv["logits"]
+    return losses.cross_entropy(logits, views.y), losses.correct(logits, views.y)
+
+
+def _training_adversary(attack: Attack | Adversary | None, objective: Objective) -> Adversary | None:
+    if attack is None or objective.inner is None:
+        return None
+    search, loss = (attack.attack, attack.loss) if isinstance(attack, Adversary) else (attack, objective.inner)
+    if search.targeted:
+        raise ValueError("Invalid attack for training: expected an untargeted one. Received: targeted=True")
+    return search.starting(objective.start).maximizing(loss)
+
+
+def _validation_adversary(attack: Attack | Adversary | None, given: Any) -> Adversary | None:
+    """By its own inner attack a fake looks robust: validation asks PGD on cross entropy, whatever the objective."""
+    if given is not None:
+        given = attacks.get(given)
+        return given if isinstance(given, Adversary) else given.maximizing(_cross_entropy_and_correct)
+    if attack is None:
+        return None
+    ball = attack.ball.at(END)
+    search = Attack(ball, ball.steepest(OfEps(2.5 / VALIDATION_STEPS)), VALIDATION_STEPS, start="uniform")
+    return search.maximizing(_cross_entropy_and_correct)
+
+
+def _refuse_empty(x: Any) -> None:
+    size = len(x) if hasattr(x, "__len__") and not isinstance(x, tf.data.Dataset) else None
+    if isinstance(x, tf.data.Dataset):
+        size = int(x.cardinality())
+    if size == 0:
+        raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")

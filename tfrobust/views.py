@@ -1,0 +1,135 @@
+"""The one record that every loss reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+class Observed(NamedTuple):
+    """What an attack counted of its iterates, `count` `(B,)`, and of how many iterates, `of`."""
+
+    count: Tensor
+    of: int
+
+
+class Outputs(Mapping[str, Any]):
+    """Named outputs of a forward pass that is made when one of them is first read.
+
+    Every floating tensor is handed out as float32: under mixed precision a loss never works in 16 bits.
+    """
+
+    def __init__(
+        self, view: str, outputs: Mapping[str, Any] | Callable[[], Mapping[str, Any]], reads: set[str]
+    ) -> None:
+        self._view = view
+        self._outputs = outputs
+        self._reads = reads
+
+    @property
+    def made(self) -> bool:
+        """Whether the forward pass has been made."""
+        return not callable(self._outputs)
+
+    def make(self) -> Mapping[str, Any]:
+        """Makes the forward pass, if it has not been made, and returns its outputs."""
+        if callable(self._outputs):
+            self._outputs = self._outputs()
+        return self._outputs
+
+    def __getitem__(self, name: str) -> Any:
+        self._reads.add(f"{self._view}.{name}")
+        outputs = self.make()
+        if name not in outputs:
+            raise ValueError(
+                f"A loss reads `{self._view}[{name!r}]`, which this classifier does not give: expected one of "
+                f"{sorted(outputs)}. Received: {name!r}"
+            )
+        return keras.tree.map_structure(_float32, outputs[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.make())
+
+    def __len__(self) -> int:
+        return len(self.make())
+
+
+class Views:
+    """All that a loss may read: labels, pixels, and what the classifier says of the clean and the attacked batch.
+
+    A loss is a pure function `Views -> (B,)`. `clean` and `adv` may be mappings, so that anybody can check a loss with
+    paper and pencil, or functions without arguments, called when first read: an objective pays only for the forward
+    passes that it reads.
+
+    Args:
+        y: labels, `(B,)` integers.
+        x: clean pixels, `(B, H, W, C)` as fractions of the range [0, 1].
+        x_adv: adversarial pixels, shaped as `x`.
+        clean: name -> output of the classifier on `x`, or a function that returns that.
+        adv: the same on `x_adv`.
+        observed: an `Observed`: per-example counts that the attack made of its iterates, and of how many.
+        batch_mean: `(B,) -> ()`, the mean over the global batch; the only cross-example reduction a loss may use.
+
+    Example:
+
+    >>> views = tfrobust.Views(y=[0], clean={"logits": [[0.0, 0.0]]})
+    >>> loss = tfrobust.objectives.standard().outer["clean_cross_entropy"].loss
+    >>> round(float(loss(views)[0]), 3)
+    0.693
+    """
+
+    def __init__(
+        self,
+        *,
+        y: Tensor,
+        x: Tensor | None = None,
+        x_adv: Tensor | None = None,
+        clean: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        adv: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        observed: Observed | None = None,
+        batch_mean: Callable[[Tensor], Tensor] = ops.mean,
+    ) -> None:
+        self.y = ops.convert_to_tensor(y)
+        self.x = x
+        self.x_adv = x_adv
+        self.observed = observed
+        self.batch_mean = batch_mean
+        self.reads: set[str] = set()
+        self.clean = Outputs("clean", _absent("clean") if clean is None else clean, self.reads)
+        self.adv = Outputs("adv", _absent("adv") if adv is None else adv, self.reads)
+
+    @property
+    def sides(self) -> set[str]:
+        """Which of "clean" and "adv" the losses have read since `reads` was last cleared."""
+        return {read.split(".")[0] for read in self.reads}
+
+    def forwards(self) -> dict[str, Mapping[str, Any]]:
+        """The sides whose forward pass has been made: reading from them costs nothing more."""
+        return {view: outputs for view, outputs in (("clean", self.clean), ("adv", self.adv)) if outputs.made}
+
+    def attacked(self, x_adv: Tensor, adv: Callable[[], Mapping[str, Any]]) -> Views:
+        """Returns these views with another attacked batch; the clean side, once read, is shared."""
+        views = Views(y=self.y, x=self.x, x_adv=x_adv, adv=adv, batch_mean=self.batch_mean)
+        views.clean = self.clean
+        return views
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    tensor = ops.convert_to_tensor(tensor)
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return ops.cast(tensor, "float32") if dtype in ("float16", "bfloat16", "float64") else tensor
+
+
+def _absent(view: str) -> Callable[[], Mapping[str, Any]]:
+    def read() -> Mapping[str, Any]:
+        raise ValueError(
+            f"A loss reads `views.{view}`, which is not there: expected `{view}=` outputs of a classifier. "
+            "An objective without an inner loss has no adversarial view."
+        )
+
+    return read
