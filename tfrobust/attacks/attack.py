@@ -97,6 +97,7 @@ class Attack(Member):
         Returns:
             `(x_adv, observed)`: shaped as x, and an `Observed` or None.
         """
+        x = ops.convert_to_tensor(x)
         noise = backend.Noise.of(seed)
         if self.restarts == 1:
             z, _, observed = self._search(loss, x, noise, valued=False)

@@ -1,0 +1,260 @@
+"""The search loop against closed forms and a NumPy loop of its own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from tfrobust import attacks
+from tfrobust._tensorflow import Noise
+from tfrobust.attacks import L2, Adversary, Attack, Gradient, Linf, Momentum, Normalized, OfEps, Sign
+from tfrobust.objectives.terms import adversarial_cross_entropy
+
+RNG = np.random.default_rng(1)
+X = RNG.uniform(0.3, 0.7, (5, 3, 3, 2)).astype("float32")
+W = RNG.normal(0, 1, X.shape).astype("float32")
+
+
+def linear(z):
+    return ops.sum(W * z, axis=(1, 2, 3))
+
+
+def bowl(z):
+    """Concave, with its top at 0.5 + 0.05 * W."""
+    return -ops.sum((z - 0.5 - 0.05 * W) ** 2, axis=(1, 2, 3))
+
+
+def test_linear_loss_linf():
+    z, observed = attacks.pgd(eps=0.1, steps=10)(linear, X, seed=0)
+    np.testing.assert_allclose(z, X + 0.1 * np.sign(W), atol=1e-6)
+    assert observed is None
+
+
+def test_linear_loss_l2():
+    z, _ = attacks.pgd(eps=0.2, steps=40, norm="l2", start="none")(linear, X)
+    direction = W / np.linalg.norm(W.reshape(5, -1), axis=1)[:, None, None, None]
+    np.testing.assert_allclose(z, X + 0.2 * direction, atol=1e-5)
+
+
+def test_one_step_from_the_image_is_fgsm():
+    one = attacks.pgd(eps=0.1, step_size=0.1, steps=1, start="none")(bowl, X)[0]
+    np.testing.assert_array_equal(one, attacks.fgsm(eps=0.1)(bowl, X)[0])
+    gradient = -2 * (X - 0.5 - 0.05 * W)
+    np.testing.assert_allclose(one, X + 0.1 * np.sign(gradient), atol=1e-6)
+
+
+def numpy_search(step, steps, eps, decay=None):
+    """Linf search on the bowl in NumPy; decay: momentum on the L1-normalized gradient."""
+    z, momentum = X.astype("float64"), np.zeros_like(X, "float64")
+    for _ in range(steps):
+        gradient = -2 * (z - 0.5 - 0.05 * W)
+        if decay is not None:
+            momentum = decay * momentum + gradient / np.abs(gradient).sum((1, 2, 3), keepdims=True)
+            gradient = momentum
+        z = np.clip(np.clip(step(z, gradient), X - eps, X + eps), 0, 1)
+    return z
+
+
+def test_sign_steps_equal_a_numpy_loop():
+    expected = numpy_search(lambda z, g: z + 0.013 * np.sign(g), 7, 0.1)
+    got, _ = Attack(Linf(0.1), Sign(0.013), 7, start="none")(bowl, X)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_raw_gradient_steps_equal_a_numpy_loop():
+    expected = numpy_search(lambda z, g: z + 0.3 * g, 5, 0.06)
+    got, _ = Attack(Linf(0.06), Gradient(0.3), 5, start="none")(bowl, X)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_normalized_steps_equal_a_numpy_loop():
+    def step(z, g):
+        return z + 0.05 * g / np.linalg.norm(g.reshape(5, -1), axis=1)[:, None, None, None]
+
+    got, _ = Attack(Linf(0.06), Normalized(0.05), 5, start="none")(bowl, X)
+    np.testing.assert_allclose(got, numpy_search(step, 5, 0.06), atol=1e-5)
+
+
+def test_momentum_steps_equal_a_numpy_loop():
+    expected = numpy_search(lambda z, g: z + 0.02 * np.sign(g), 8, 0.1, decay=0.9)
+    got, _ = Attack(Linf(0.1), Momentum(Sign(0.02), 0.9), 8, start="none")(bowl, X)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    with_defaults, _ = attacks.mim(eps=0.1)(bowl, X)
+    np.testing.assert_allclose(
+        with_defaults, numpy_search(lambda z, g: z + 0.01 * np.sign(g), 10, 0.1, decay=1.0), atol=1e-5
+    )
+
+
+def test_tiny_gradients_still_move_a_full_step():
+    z, _ = attacks.pgd(eps=0.2, step_size=0.1, steps=1, norm="l2", start="none")(lambda z: 1e-28 * linear(z), X)
+    np.testing.assert_allclose(L2(1.0).distance(z, X), 0.1, rtol=1e-4)
+
+
+def test_zero_gradient_moves_nothing():
+    for norm in ("linf", "l2"):
+        z, _ = attacks.pgd(eps=0.2, steps=3, norm=norm, start="none")(lambda z: 0 * linear(z), X)
+        np.testing.assert_allclose(z, X, atol=1e-6)
+
+
+def test_a_loss_without_gradient_moves_nothing():
+    z, _ = attacks.pgd(eps=0.2, steps=3, start="none")(lambda z: ops.sum(ops.round(z), axis=(1, 2, 3)), X)
+    np.testing.assert_array_equal(z, X)
+
+
+def test_targeted_descends():
+    z, _ = attacks.pgd(eps=0.1, steps=10, targeted=True)(linear, X)
+    np.testing.assert_allclose(z, X - 0.1 * np.sign(W), atol=1e-6)
+
+
+def wave(z):
+    """Steps of 0.1 overshoot its tops: the last iterate is not the best."""
+    return ops.mean(ops.sin(31.0 * z), axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_best_is_at_least_every_iterate(targeted):
+    sign = -1 if targeted else 1
+    options = {"eps": 0.3, "step_size": 0.1, "start": "none", "targeted": targeted}
+    iterates = [wave(X)] + [wave(attacks.pgd(steps=k, **options)(wave, X)[0]) for k in range(1, 7)]
+    best = wave(attacks.pgd(steps=6, keep="best", **options)(wave, X)[0])
+    np.testing.assert_allclose(sign * best, np.max(sign * np.stack(iterates), axis=0), atol=1e-5)
+    assert (sign * (best - iterates[-1])).numpy().max() > 0.01
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_restarts_take_the_best_of_each_example(keep):
+    options = {"eps": 0.3, "step_size": 0.05, "steps": 3, "keep": keep}
+    noise = Noise(5)
+    single = [wave(attacks.pgd(**options)(wave, X, noise.fold(r))[0]).numpy() for r in range(4)]
+    got = wave(attacks.pgd(restarts=4, **options)(wave, X, noise)[0])
+    np.testing.assert_allclose(got, np.max(single, axis=0), atol=1e-5)
+    assert len({int(np.argmax(column)) for column in np.stack(single).T}) > 1  # not one restart for all
+
+
+def test_observed_counts_the_differentiated_iterates():
+    def loss(z):
+        return linear(z), ops.cast(linear(z) > linear(X) + 0.5 * linear(0.1 * np.sign(W)), "int32")
+
+    z, observed = Attack(Linf(0.1), Sign(0.01), 10, start="none")(loss, X)
+    # Iterates 0..9 are at k/10 of the way: those beyond one half are 6, 7, 8, 9; the tenth is not counted.
+    np.testing.assert_array_equal(observed.count, [4.0] * 5)
+    assert observed.of == 10
+
+
+def test_same_seed_repeats_and_another_differs():
+    attack = attacks.pgd(eps=0.3, step_size=0.001, steps=1)
+    first, again, other = (attack(wave, X, seed)[0].numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.1
+
+
+def test_noise_is_a_function_of_the_global_row():
+    x = np.zeros((7, 3, 2), "float32")
+    for draw in ("uniform", "normal"):
+        whole = getattr(Noise(4).fold(9), draw)(tf.constant(x)).numpy()
+        parts = [getattr(Noise(4, first).fold(9), draw)(tf.constant(x[rows])).numpy() for first, rows in ((0, slice(0, 3)), (3, slice(3, 7)))]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_noise_of_a_tensor_seed_is_that_of_the_number():
+    x = tf.zeros((2, 3))
+    np.testing.assert_array_equal(Noise(4).uniform(x), Noise(tf.constant(4)).uniform(x))
+
+
+@pytest.mark.parametrize("name", attacks.names())
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_invariants_of_every_attack(name, norm, make_classifier, batch):
+    x, y = batch
+    classifier = make_classifier()
+    options = {} if name == "cw_linf" else {"norm": norm}
+    attack = attacks.get(name, eps=0.1, **options)
+    adversary = attack if isinstance(attack, Adversary) else attack.maximizing(adversarial_cross_entropy)
+    z = adversary(classifier, x, y, seed=3).numpy()
+    assert z.shape == x.shape and z.dtype == np.float32
+    assert adversary.ball.distance(z, x).numpy().max() <= 0.1 + 1e-6
+    assert 0 <= z.min() and z.max() <= 1
+    np.testing.assert_array_equal(z, adversary(classifier, x, y, seed=3).numpy())
+
+    def loss(v):
+        return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, classifier(v)["logits"], from_logits=True))
+
+    assert loss(z) > loss(x)
+    copied = attacks.get(attack.get_config())
+    assert copied.get_config() == attack.get_config()
+    through_keras = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(attack))
+    assert through_keras.get_config() == attack.get_config()
+    vanishing = attacks.get(name, eps=lambda epoch: 0.0 * epoch, **options).at(3.0)
+    vanishing = vanishing if isinstance(vanishing, Adversary) else vanishing.maximizing(adversarial_cross_entropy)
+    np.testing.assert_allclose(vanishing(classifier, x, y), x, atol=1e-7)
+
+
+def test_one_trace_serves_all_batch_sizes_and_seeds(make_classifier, batch):
+    x, y = batch
+    classifier = make_classifier()
+    traces = []
+
+    def classify(z):
+        traces.append(z.shape)
+        return classifier(z)
+
+    adversary = attacks.pgd(eps=0.1, steps=3, loss=adversarial_cross_entropy)
+    adversary(classify, x, y, seed=0)
+    adversary(classify, x[:8], y[:8], seed=1)
+    before = len(traces)  # one batch size, then any
+    for rows, seed in ((5, 2), (20, 3), (7, 4)):
+        adversary(classify, x[:rows], y[:rows], seed=seed)
+    assert len(traces) == before
+
+
+def test_a_clean_view_in_the_inner_loss_stays_out_of_the_loop(make_classifier, batch):
+    x, y = batch
+    classifier = make_classifier()
+
+    def away(views):  # reads both sides
+        return ops.sum((views.adv["logits"] - views.clean["logits"]) ** 2, axis=-1)
+
+    @tf.function
+    def search(x, y):
+        return attacks.pgd(eps=0.1, steps=4).maximizing(away).search(classifier, x, y)[0]
+
+    graph = search.get_concrete_function(tf.constant(x), tf.constant(y)).graph.as_graph_def()
+    in_loop = [node.op for function in graph.library.function for node in function.node_def]
+    outside = [node.op for node in graph.node]
+    assert in_loop.count("Conv2D") == 1
+    assert outside.count("Conv2D") == 1
+    assert np.abs(search(x, y) - x).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: attacks.pgd(steps=0), "`steps`: expected an integer of at least 1. Received: 0"),
+        (lambda: attacks.pgd(steps=2.5), "`steps`: expected an integer"),
+        (lambda: attacks.pgd(restarts=0), "`restarts`"),
+        (lambda: attacks.pgd(step_size=0.0), "`step_size`: expected a positive"),
+        (lambda: attacks.pgd(eps=8), "at most the pixel range"),
+        (lambda: attacks.pgd(keep="bset"), "Did you mean 'best'"),
+        (lambda: attacks.pgd(norm="inf"), "Did you mean 'linf'"),
+        (lambda: attacks.get("pdg"), "Unknown attack: .*Did you mean 'pgd'"),
+        (lambda: attacks.get("pgd", step=3), "Unknown argument of attack 'pgd'.*Did you mean .*'steps'"),
+        (lambda: attacks.get(3), "expected a name, a config dict"),
+        (lambda: Attack(Linf(0.1), Sign(0.1), 1).get_config(), "put together by hand"),
+    ],
+)
+def test_refusals(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+def test_config_keeps_a_schedule():
+    ramp = keras.optimizers.schedules.PolynomialDecay(0.0, decay_steps=10, end_learning_rate=0.4)
+    again = attacks.get(attacks.pgd(eps=ramp, steps=3).get_config())
+    np.testing.assert_allclose(float(again.at(5).ball.radius), 0.2, rtol=1e-6)
+
+
+def test_default_step_follows_the_schedule_of_eps():
+    ramp = keras.optimizers.schedules.PolynomialDecay(0.0, decay_steps=10, end_learning_rate=0.4)
+    z, _ = attacks.pgd(eps=ramp, steps=10, start="none").at(5)(linear, X)
+    np.testing.assert_allclose(z, np.clip(X + 0.2 * np.sign(W), 0, 1), atol=1e-5)
+    assert isinstance(attacks.pgd().step.size, OfEps)

@@ -1,0 +1,96 @@
+"""Balls: projections against closed forms, starts inside, refusals."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfrobust._tensorflow import Noise
+from tfrobust.attacks import L2, Linf, starts
+from tfrobust.attacks.balls import NORMS, ball
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(0, 1, (50, 4, 4, 3)).astype("float32")
+FAR = (X + RNG.normal(0, 1, X.shape)).astype("float32")
+
+
+def test_linf_projection_is_a_clip():
+    np.testing.assert_allclose(Linf(0.1).project(FAR, X), np.clip(np.clip(FAR, X - 0.1, X + 0.1), 0, 1), atol=1e-6)
+
+
+def test_l2_projection_scales_the_difference():
+    wide = L2(0.7, bounds=(-99.0, 99.0))
+    delta = np.asarray(wide.project(FAR, X)) - X
+    norm = np.linalg.norm((FAR - X).reshape(50, -1), axis=1)
+    np.testing.assert_allclose(delta, (FAR - X) * np.minimum(1, 0.7 / norm)[:, None, None, None], atol=1e-5)
+    inside = X + 0.01
+    np.testing.assert_allclose(wide.project(inside, X), inside, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_projection_stays_in_ball_and_bounds_and_is_idempotent(norm):
+    b = ball(norm, 0.3)
+    z = b.project(FAR, X)
+    assert np.asarray(b.distance(z, X)).max() <= 0.3 + 1e-6
+    assert 0 <= np.asarray(z).min() and np.asarray(z).max() <= 1
+    np.testing.assert_allclose(b.project(z, X), z, atol=1e-6)
+
+
+def test_distances():
+    np.testing.assert_allclose(Linf(1).distance(FAR, X), np.abs(FAR - X).reshape(50, -1).max(1), rtol=1e-6)
+    np.testing.assert_allclose(L2(1).distance(FAR, X), np.linalg.norm((FAR - X).reshape(50, -1), axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_uniform_start_fills_the_ball(norm):
+    x = np.full((2000, 2, 1, 1), 0.5, "float32")
+    b = ball(norm, 0.2)
+    delta = np.asarray(starts.uniform(b, x, Noise(3)) - x).reshape(2000, 2)
+    assert np.asarray(b.distance(x + delta.reshape(x.shape), x)).max() <= 0.2 + 1e-6
+    np.testing.assert_allclose(delta.mean(0), 0, atol=0.01)
+    # Uniform in a disc or a square: half of the area lies within 1 / sqrt(2) of the radius.
+    size = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+    assert abs((size < 0.2 / np.sqrt(2)).mean() - 0.5) < 0.05
+
+
+def test_normal_start_is_small_and_not_zero():
+    delta = np.asarray(starts.normal(Linf(0.3), np.full((50, 8, 8, 1), 0.5, "float32"), Noise(0))) - 0.5
+    assert abs(delta.std() - 0.001) < 1e-4
+
+
+def test_no_start_is_the_image_itself():
+    np.testing.assert_array_equal(starts.clean(Linf(0.3), X, Noise(0)), X)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_mask_keeps_pixels(norm):
+    mask = np.zeros((4, 4, 3), "float32")
+    mask[1:3, 1:3] = 1
+    z = np.asarray(NORMS[norm](0.3, mask=mask).project(FAR, X))
+    np.testing.assert_array_equal(z[:, mask == 0], X[:, mask == 0])
+    assert (z[:, mask == 1] != X[:, mask == 1]).any()
+
+
+def test_schedule_of_eps():
+    ramp = keras.optimizers.schedules.PolynomialDecay(0.0, decay_steps=10, end_learning_rate=0.4)
+    b = Linf(ramp)
+    np.testing.assert_allclose(float(b.at(5).radius), 0.2, rtol=1e-6)
+    np.testing.assert_allclose(b.at(0).project(FAR, X), X, atol=0)  # eps 0 is the identity
+    with pytest.raises(ValueError, match="schedule: expected `ball.at"):
+        _ = b.radius
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Linf(0.0), "expected a positive fraction .* Received: eps=0.0"),
+        (lambda: L2(-1), "expected a positive fraction"),
+        (lambda: Linf(float("nan")), "expected a positive fraction"),
+        (lambda: Linf(8), "expected at most the pixel range 1, as a fraction"),
+        (lambda: Linf(0.1, bounds=(1, 0)), "Invalid value for `bounds`"),
+        (lambda: ball("l3", 0.1), "Unknown norm: expected one of l2, linf"),
+        (lambda: starts.get("unifrom"), "Did you mean 'uniform'"),
+    ],
+)
+def test_refusals(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()

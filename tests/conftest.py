@@ -1,0 +1,48 @@
+"""Small networks and data that every test may use."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """Same weights at every run, and nothing left of the test before."""
+    keras.utils.set_random_seed(7)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def make_classifier():
+    """A small classifier of 6x6 images, 4 classes: `make(batch_norm=, dropout=, dtype=)`."""
+
+    def make(batch_norm=False, dropout=0.0, regularizer=None, classes=4, features=True):
+        x = inputs = keras.Input((6, 6, 1))
+        x = keras.layers.Conv2D(4, 3, padding="same", kernel_regularizer=regularizer)(x)
+        if batch_norm:
+            x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.ReLU()(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout)(x)
+        f = keras.layers.Flatten()(x)
+        outputs = {"logits": keras.layers.Dense(classes)(f)}
+        return keras.Model(inputs, {**outputs, "features": f} if features else outputs)
+
+    return make
+
+
+@pytest.fixture
+def batch():
+    """20 images and labels that depend on them: which quarter is brightest."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 20)
+    x = rng.uniform(0.2, 0.6, (20, 6, 6, 1)).astype("float32")
+    for image, label in zip(x, y, strict=True):
+        row, column = 3 * (label // 2), 3 * (label % 2)
+        image[row : row + 3, column : column + 3] += 0.3
+    return x, y.astype("int32")

@@ -1,0 +1,102 @@
+"""Losses against numbers worked out here by NumPy, and where gradients easily are not finite."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tfrobust import losses
+
+Z = np.array([[1.0, 2.0, -0.5], [0.0, 0.3, 0.2]], "float32")
+W = np.array([[0.2, 1.0, 0.7], [-1.0, 2.0, 0.0]], "float32")
+Y = np.array([1, 2])
+
+
+def softmax(z):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def gradient(function, value):
+    """By central differences."""
+    value = np.asarray(value, "float64")
+    result = np.zeros_like(value)
+    for index in np.ndindex(value.shape):
+        step = np.zeros_like(value)
+        step[index] = 1e-3
+        result[index] = (function(value + step) - function(value - step)) / 2e-3
+    return result
+
+
+def test_cross_entropy():
+    expected = -np.log(softmax(Z)[[0, 1], Y])
+    np.testing.assert_allclose(losses.cross_entropy(Z, Y), expected, rtol=1e-5)
+
+
+def test_kl_divergence_is_summed_over_classes():
+    p, q = softmax(Z), softmax(W)
+    np.testing.assert_allclose(losses.kl_divergence(Z, W), (p * np.log(p / q)).sum(-1), rtol=1e-5)
+
+
+def test_kl_divergence_of_itself_is_zero():
+    np.testing.assert_allclose(losses.kl_divergence(Z, Z), 0, atol=1e-7)
+
+
+def test_margin():
+    np.testing.assert_allclose(losses.margin(Z, Y), [1.0 - 2.0, 0.3 - 0.2], rtol=1e-5)
+
+
+def test_l2_distance_flattens():
+    a, b = np.ones((2, 2, 3), "float32"), np.zeros((2, 2, 3), "float32")
+    np.testing.assert_allclose(losses.l2_distance(a, b), np.sqrt([6, 6]), rtol=1e-6)
+
+
+def test_correct_counts_the_largest_logit():
+    np.testing.assert_array_equal(losses.correct(Z, Y), [1.0, 0.0])
+
+
+def tape_gradient(function, value):
+    """Input gradient under whichever backend Keras runs."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(lambda v: ops.sum(function(v)))(ops.convert_to_tensor(value)))
+    import tensorflow as tf
+
+    value = tf.convert_to_tensor(value)
+    with tf.GradientTape() as tape:
+        tape.watch(value)
+        total = ops.sum(function(value))
+    return tape.gradient(total, value).numpy()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: losses.cross_entropy(z, Y),
+        lambda z: losses.kl_divergence(z, W),
+        lambda z: losses.kl_divergence(W, z),
+        lambda z: losses.margin(z, Y),
+        lambda z: losses.l2_distance(z, W),
+    ],
+)
+def test_gradients_are_those_of_finite_differences(function):
+    numeric = gradient(lambda z: float(np.sum(np.asarray(function(z.astype("float32")), "float64"))), Z)
+    np.testing.assert_allclose(tape_gradient(function, Z), numeric, atol=2e-3)
+
+
+def test_distance_zero_has_gradient_zero():
+    np.testing.assert_array_equal(tape_gradient(lambda z: losses.l2_distance(z, Z), Z), np.zeros_like(Z))
+
+
+@pytest.mark.parametrize("extreme", [200.0, -200.0])
+def test_gradients_are_finite_where_probabilities_are_zero_or_one(extreme):
+    z = np.array([[extreme, 0.0, 0.0], [0.0, extreme, 0.0]], "float32")
+    for function in (
+        lambda v: losses.cross_entropy(v, Y),
+        lambda v: losses.kl_divergence(v, -z),
+        lambda v: losses.kl_divergence(-z, v),
+        lambda v: losses.margin(v, Y),
+    ):
+        assert np.isfinite(np.asarray(function(z))).all()
+        assert np.isfinite(tape_gradient(function, z)).all()
