@@ -36,26 +36,40 @@ class Batch(NamedTuple):
         return total / tf.maximum(backend.global_sum(tf.reduce_sum(self.present)), 1.0)
 
 
-def prepare(data: Any, input_shape: tuple[int | None, ...], classes: int, bounds: tuple[float, float]) -> Batch:
-    """Returns the batch in the one form that objectives read.
+class Contract(NamedTuple):
+    """What a classifier expects of a batch: input shape with the batch dimension, classes, pixel bounds."""
 
-    Args:
-        data: what Keras hands to a step: `(x, y)` or `(x, y, sample_weight)`.
-        input_shape: the classifier's, with the batch dimension.
-        classes: number of classes C.
-        bounds: least and greatest pixel value.
+    input_shape: tuple[int | None, ...]
+    classes: int
+    bounds: tuple[float, float]
+
+    def check(self, x: Tensor, y: Tensor = None, weight: Tensor = None) -> Any:
+        """Returns `(x, y)` or `(x, y, sample_weight)`, once the values are found to be what they should be.
+
+        Raises:
+            tf.errors.InvalidArgumentError: when the batch arrives; `plain_errors` makes a plain sentence of it.
+        """
+        self.check_shapes(x, y)
+        with tf.control_dependencies([_pixels_in(tf.cast(x, tf.float32), self.bounds), _labels_in(y, self.classes)]):
+            return keras.utils.pack_x_y_sample_weight(tf.identity(x), tf.identity(y), weight)
+
+    def check_shapes(self, x: Tensor, y: Tensor) -> None:
+        """Raises ValueError, while a step is traced, for data without labels and shapes that cannot be."""
+        if y is None:
+            raise ValueError("Invalid data: expected (x, y) with labels. Received: x alone")
+        _check_shapes(x, y, self.input_shape, self.classes)
+
+
+def prepare(data: Any, contract: Contract) -> Batch:
+    """Returns what Keras hands to a step, `(x, y)` or `(x, y, sample_weight)`, in the one form that objectives read.
 
     Raises:
         ValueError: for data without labels and shapes that cannot be; while the step is traced.
     """
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if y is None:
-        raise ValueError("Invalid data: expected (x, y) with labels. Received: x alone")
-    _check_shapes(x, y, input_shape, classes)
+    contract.check_shapes(x, y)
     x = tf.cast(x, tf.float32)
-    with tf.control_dependencies([_pixels_in(x, bounds), _labels_in(y, classes)]):
-        x, y = tf.identity(x), tf.identity(y)
-    labels = tf.argmax(y, axis=-1) if _one_hot(y, classes) else tf.reshape(y, [-1])
+    labels = tf.argmax(y, axis=-1) if _one_hot(y, contract.classes) else tf.reshape(y, [-1])
     if weight is not None:
         weight = tf.reshape(tf.cast(weight, tf.float32), [-1])
     batch = Batch(x, tf.cast(labels, tf.int32), weight, tf.ones_like(tf.cast(labels, tf.float32)), y)

@@ -29,6 +29,8 @@ class Clock(keras.callbacks.Callback):
         self._seen = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self._seen:
+            raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
         self._steps = self._steps or self._seen
 
     def _warn_of_slow_statistics(self) -> None:

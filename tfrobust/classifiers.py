@@ -48,8 +48,8 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
 def _described(classifier: Any, outputs: Any) -> str:
     if not isinstance(classifier, keras.Model):
         return f"an object of class {type(classifier).__name__}"
-    gives = sorted(outputs) if isinstance(outputs, dict) else "a single tensor" if outputs is not None else "unknown"
-    return f"the model {classifier.name!r} ({type(classifier).__name__}), whose outputs are {gives}"
+    gives = f"whose outputs are {sorted(outputs)}" if isinstance(outputs, dict) else "whose output has no name"
+    return f"the model {classifier.name!r} ({type(classifier).__name__}), {gives}"
 
 
 def _squashed(logits: Any) -> bool:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfrobust import attacks, losses, objectives
 from tfrobust import _tensorflow as backend
-from tfrobust._batch import Batch, plain_errors, prepare
+from tfrobust._batch import Batch, Contract, plain_errors, prepare
 from tfrobust._clock import Clock
 from tfrobust._files import replacing
 from tfrobust.attacks import Adversary, Attack, OfEps
@@ -77,13 +77,14 @@ class AdversarialTrainer(keras.Model):
         self.objective: Objective = objectives.get(objective)
         check_classifier(classifier, needs=self.objective.needs, reader=f"objective {self.objective.name!r}")
         self.classifier = classifier
-        self.classes = int(classifier.output["logits"].shape[-1])
         self.attack = None if attack is None else attacks.get(attack)
         if self.objective.inner is not None and self.attack is None:
             raise ValueError(
                 f"The objective {self.objective.name!r} attacks: expected an `attack`, such as "
                 "tfrobust.attacks.pgd(eps=8/255, step_size=2/255, steps=10). Received: attack=None"
             )
+        bounds = (0.0, 1.0) if self.attack is None else self.attack.ball.bounds
+        self._contract = Contract(classifier.input_shape, int(classifier.output["logits"].shape[-1]), bounds)
         self._adversary = _training_adversary(self.attack, self.objective)
         self._validation_adversary = _validation_adversary(self.attack, validation_attack)
         self.search_in_training_mode = search_in_training_mode
@@ -137,6 +138,11 @@ class AdversarialTrainer(keras.Model):
             jit_compile=jit_compile,
             **options,
         )
+        # Keras wraps the optimizer by the model's own policy, and the trainer's is float32.
+        halves = any(layer.dtype_policy.name == "mixed_float16" for layer in self.classifier.layers)
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        if halves and options.get("auto_scale_loss", True) and not scales:
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self._compiled_trainable = self._trainable_ids()
 
     def fit(
@@ -170,7 +176,9 @@ class AdversarialTrainer(keras.Model):
         Raises:
             ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, and no data.
         """
-        _refuse_empty(x)
+        x = self._arriving(x)
+        if isinstance(x, tf.data.Dataset):
+            options.setdefault("shuffle", False)  # Keras warns of its own default
         if self.compiled and self._trainable_ids() != self._compiled_trainable:
             warnings.warn("`trainable` was changed after `compile`: expected `compile` again, or it has no effect.")
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -185,7 +193,7 @@ class AdversarialTrainer(keras.Model):
 
         It is what `val_...` shows while training. Figures to publish come from `tfrobust.evaluate`.
         """
-        _refuse_empty(x)
+        x = self._arriving(x)
         with plain_errors():
             return super().evaluate(x, y, **options)
 
@@ -232,6 +240,14 @@ class AdversarialTrainer(keras.Model):
 
     # The step
 
+    def _arriving(self, x: Any) -> Any:
+        """Returns the data, refused where it is known to be empty, and checked on its way where XLA cannot do so."""
+        is_dataset = isinstance(x, tf.data.Dataset)
+        size = int(x.cardinality()) if is_dataset else len(x) if hasattr(x, "__len__") else None
+        if size == 0:
+            raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
+        return x.map(self._contract.check) if is_dataset and self.compiled and self.jit_compile else x
+
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One search and one update, on a batch of pixels and labels; returns the logs."""
         batch = self._prepare(data)
@@ -263,8 +279,9 @@ class AdversarialTrainer(keras.Model):
         return self._logs(views, batch, None, terms, penalty)
 
     def _prepare(self, data: Any) -> Batch:
-        bounds = (0.0, 1.0) if self.attack is None else self.attack.ball.bounds
-        return prepare(data, self.classifier.input_shape, self.classes, bounds)
+        if not self.jit_compile:  # XLA has no words: there `_arriving` checks in the input pipeline
+            data = self._contract.check(*keras.utils.unpack_x_y_sample_weight(data))
+        return prepare(data, self._contract)
 
     def _classify(self, x: Tensor, training: bool = False) -> Mapping[str, Any]:
         return self.classifier(x, training=training)
@@ -403,10 +420,3 @@ def _validation_adversary(attack: Attack | Adversary | None, given: Any) -> Adve
     search = Attack(ball, ball.steepest(OfEps(2.5 / VALIDATION_STEPS)), VALIDATION_STEPS, start="uniform")
     return search.maximizing(_cross_entropy_and_correct)
 
-
-def _refuse_empty(x: Any) -> None:
-    size = len(x) if hasattr(x, "__len__") and not isinstance(x, tf.data.Dataset) else None
-    if isinstance(x, tf.data.Dataset):
-        size = int(x.cardinality())
-    if size == 0:
-        raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
