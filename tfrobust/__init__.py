@@ -1,7 +1,8 @@
 """Image classifiers that stay right under attack: adversarial training under Keras 3, honest evaluation, export."""
 
-from tfrobust import attacks, data, layers, losses, models, objectives
-# from tfrobust.models import expose
+from tfrobust import attacks, callbacks, data, layers, losses, models, objectives
+from tfrobust.evaluation import Report, evaluate
+from tfrobust.models import expose
 from tfrobust.objectives import Objective, Term
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.views import Observed, Views
@@ -12,10 +13,13 @@ __all__ = [
     "AdversarialTrainer",
     "Objective",
     "Observed",
+    "Report",
     "Term",
     "Views",
     "attacks",
+    "callbacks",
     "data",
+    "evaluate",
     "expose",
     "layers",
     "losses",

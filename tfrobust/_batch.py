@@ -91,8 +91,8 @@ def _check_shapes(x: Tensor, y: Tensor, input_shape: tuple[int | None, ...], cla
         raise ValueError(f"Invalid shape of x: expected (batch, {_text(expected)}). Received: {x.shape}.{hint}")
     if not (len(y.shape) == 1 or (len(y.shape) == 2 and y.shape[-1] in (1, classes))):
         raise ValueError(
-            f"Invalid shape of y: expected integer labels (batch,) or (batch, 1), or one-hot labels (batch, {classes}). "
-            f"Received: {y.shape}"
+            "Invalid shape of y: expected integer labels (batch,) or (batch, 1), or one-hot labels "
+            f"(batch, {classes}). Received: {y.shape}"
         )
 
 

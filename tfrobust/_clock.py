@@ -34,12 +34,12 @@ class Clock(keras.callbacks.Callback):
         self._steps = self._steps or self._seen
 
     def _warn_of_slow_statistics(self) -> None:
-        """An attack sees BatchNorm's moving statistics: while they lag behind the weights it attacks another network."""
+        """An attack sees BatchNorm's moving statistics; while these lag behind, it attacks another network."""
         if not self._steps:
             return
         planned = self._steps * self.params["epochs"]
         for layer in self._trainer.classifier._flatten_layers():
-            momentum = getattr(layer, "momentum", None)
+            momentum = getattr(layer, "momentum", 0.0)
             if isinstance(layer, keras.layers.BatchNormalization) and planned * (1 - momentum) < 5:
                 warnings.warn(
                     f"The moving statistics of {layer.name!r} (momentum {momentum}) cannot settle in the {planned} "

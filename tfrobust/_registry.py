@@ -22,7 +22,7 @@ def unknown(kind: str, received: object, known: Iterable[str]) -> ValueError:
 
 
 class Member:
-    """Something a registered factory made: it knows the factory's name and arguments, so that it can be written down."""
+    """What a registered factory made: it knows the factory's name and arguments, and can be written down."""
 
     _recipe: dict[str, Any] | None = None
 
@@ -62,6 +62,10 @@ class Registry:
     def names(self) -> list[str]:
         """Returns the registered names, sorted."""
         return sorted(self._factories)
+
+    def parameters(self, name: str) -> list[str]:
+        """Returns the names of the arguments that a factory takes; none for a name that is not registered."""
+        return list(inspect.signature(self._factories[name]).parameters) if name in self._factories else []
 
     def register(self, factory: Factory) -> Factory:
         """Registers `factory` under its own name; what it makes remembers the arguments it was made with."""

@@ -25,8 +25,8 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
     outputs = getattr(classifier, "output", None) if isinstance(classifier, keras.Model) and classifier.built else None
     if not isinstance(outputs, dict) or "logits" not in outputs:
         raise ValueError(
-            "Invalid classifier: expected a Keras model with named outputs, 'logits' among them, as tfrobust.models.get "
-            f"and tfrobust.expose(model) return it. Received: {_described(classifier, outputs)}"
+            "Invalid classifier: expected a Keras model with named outputs, 'logits' among them, as "
+            f"tfrobust.models.get and tfrobust.expose(model) return it. Received: {_described(classifier, outputs)}"
         )
     if missing := sorted(set(needs) - set(outputs)):
         raise ValueError(

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrobust import attacks, losses, objectives
 from tfrobust import _tensorflow as backend
+from tfrobust import attacks, losses, objectives
 from tfrobust._batch import Batch, Contract, plain_errors, prepare
 from tfrobust._clock import Clock
 from tfrobust._files import replacing
@@ -139,10 +139,11 @@ class AdversarialTrainer(keras.Model):
             **options,
         )
         # Keras wraps the optimizer by the model's own policy, and the trainer's is float32.
+        optimizer: Any = self.optimizer
         halves = any(layer.dtype_policy.name == "mixed_float16" for layer in self.classifier.layers)
-        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if halves and options.get("auto_scale_loss", True) and not scales:
-            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
+            self.optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         self._compiled_trainable = self._trainable_ids()
 
     def fit(
@@ -180,7 +181,9 @@ class AdversarialTrainer(keras.Model):
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # Keras warns of its own default
         if self.compiled and self._trainable_ids() != self._compiled_trainable:
-            warnings.warn("`trainable` was changed after `compile`: expected `compile` again, or it has no effect.")
+            warnings.warn(
+                "`trainable` was changed after `compile`: expected `compile` again, or it has no effect.", stacklevel=2
+            )
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [Clock(self), *keras.tree.flatten(callbacks or [])]
         else:
@@ -286,9 +289,7 @@ class AdversarialTrainer(keras.Model):
     def _classify(self, x: Tensor, training: bool = False) -> Mapping[str, Any]:
         return self.classifier(x, training=training)
 
-    def _views(
-        self, batch: Batch, x: Tensor, x_adv: Tensor | None, observed: Observed | None, training: bool
-    ) -> Views:
+    def _views(self, batch: Batch, x: Tensor, x_adv: Tensor | None, observed: Observed | None, training: bool) -> Views:
         clean = backend.once_in_this_graph(lambda: self._classify(x, training))
         adv = clean if x_adv is x else backend.once_in_this_graph(lambda: self._classify(x_adv, training))
         return Views(
@@ -346,7 +347,9 @@ class AdversarialTrainer(keras.Model):
         logits = {view: outputs["logits"] for view, outputs in views.forwards().items()}
         for view, name in (("clean", "accuracy"), ("adv", "robust_accuracy")):
             if view in logits:
-                means[name] = _Mean(losses.correct(logits[view], batch.y), batch.present * _side(name, {view}, attacked))
+                means[name] = _Mean(
+                    losses.correct(logits[view], batch.y), batch.present * _side(name, {view}, attacked)
+                )
         for name, mean in means.items():
             self._averages[name].update_state(mean.local_mean, sample_weight=mean.count)
         compiled = self.compute_metrics(batch.x, batch.given_y, logits.get("clean", logits.get("adv")), batch.weight)
@@ -419,4 +422,3 @@ def _validation_adversary(attack: Attack | Adversary | None, given: Any) -> Adve
     ball = attack.ball.at(END)
     search = Attack(ball, ball.steepest(OfEps(2.5 / VALIDATION_STEPS)), VALIDATION_STEPS, start="uniform")
     return search.maximizing(_cross_entropy_and_correct)
-

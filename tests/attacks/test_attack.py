@@ -136,7 +136,7 @@ def test_observed_counts_the_differentiated_iterates():
     def loss(z):
         return linear(z), ops.cast(linear(z) > linear(X) + 0.5 * linear(0.1 * np.sign(W)), "int32")
 
-    z, observed = Attack(Linf(0.1), Sign(0.01), 10, start="none")(loss, X)
+    _, observed = Attack(Linf(0.1), Sign(0.01), 10, start="none")(loss, X)
     # Iterates 0..9 are at k/10 of the way: those beyond one half are 6, 7, 8, 9; the tenth is not counted.
     np.testing.assert_array_equal(observed.count, [4.0] * 5)
     assert observed.of == 10
@@ -153,7 +153,10 @@ def test_noise_is_a_function_of_the_global_row():
     x = np.zeros((7, 3, 2), "float32")
     for draw in ("uniform", "normal"):
         whole = getattr(Noise(4).fold(9), draw)(tf.constant(x)).numpy()
-        parts = [getattr(Noise(4, first).fold(9), draw)(tf.constant(x[rows])).numpy() for first, rows in ((0, slice(0, 3)), (3, slice(3, 7)))]
+        parts = [
+            getattr(Noise(4, first).fold(9), draw)(tf.constant(x[rows])).numpy()
+            for first, rows in ((0, slice(0, 3)), (3, slice(3, 7)))
+        ]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
@@ -173,11 +176,13 @@ def test_invariants_of_every_attack(name, norm, make_classifier, batch):
     z = adversary(classifier, x, y, seed=3).numpy()
     assert z.shape == x.shape and z.dtype == np.float32
     assert adversary.ball.distance(z, x).numpy().max() <= 0.1 + 1e-6
-    assert 0 <= z.min() and z.max() <= 1
+    assert z.min() >= 0 and z.max() <= 1
     np.testing.assert_array_equal(z, adversary(classifier, x, y, seed=3).numpy())
 
     def loss(v):
-        return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, classifier(v)["logits"], from_logits=True))
+        return keras.ops.mean(
+            keras.losses.sparse_categorical_crossentropy(y, classifier(v)["logits"], from_logits=True)
+        )
 
     assert loss(z) > loss(x)
     copied = attacks.get(attack.get_config())

@@ -31,7 +31,7 @@ def test_projection_stays_in_ball_and_bounds_and_is_idempotent(norm):
     b = ball(norm, 0.3)
     z = b.project(FAR, X)
     assert np.asarray(b.distance(z, X)).max() <= 0.3 + 1e-6
-    assert 0 <= np.asarray(z).min() and np.asarray(z).max() <= 1
+    assert np.asarray(z).min() >= 0 and np.asarray(z).max() <= 1
     np.testing.assert_allclose(b.project(z, X), z, atol=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_schedule_of_eps():
     b = Linf(ramp)
     np.testing.assert_allclose(float(b.at(5).radius), 0.2, rtol=1e-6)
     np.testing.assert_allclose(b.at(0).project(FAR, X), X, atol=0)  # eps 0 is the identity
-    with pytest.raises(ValueError, match="schedule: expected `ball.at"):
+    with pytest.raises(ValueError, match=r"schedule: expected `ball\.at"):
         _ = b.radius
 
 

@@ -151,9 +151,7 @@ def test_the_search_leaves_statistics_and_seeds_alone(in_training_mode, make_cla
     x, y = batch
     classifier = make_classifier(batch_norm=True, dropout=0.3)
     plain = make_classifier(batch_norm=True, dropout=0.3)
-    trainer = make_trainer(
-        classifier, optimizer=keras.optimizers.SGD(0.0), search_in_training_mode=in_training_mode
-    )
+    trainer = make_trainer(classifier, optimizer=keras.optimizers.SGD(0.0), search_in_training_mode=in_training_mode)
     state = [v for v in classifier.non_trainable_variables if "seed" in v.path or "moving" in v.path]
     for variable, other in zip(classifier.variables, plain.variables, strict=True):
         other.assign(variable)
@@ -226,7 +224,9 @@ def test_logs_hold_what_the_step_computes(make_classifier, batch):
 def test_validation_figures_are_those_of_the_classifier(make_classifier, batch):
     x, y = batch
     classifier = make_classifier()
-    trainer = make_trainer(classifier, objectives.trades(0.01), attacks.pgd(eps=0.3, steps=3), optimizer=keras.optimizers.Adam(0.02))
+    trainer = make_trainer(
+        classifier, objectives.trades(0.01), attacks.pgd(eps=0.3, steps=3), optimizer=keras.optimizers.Adam(0.02)
+    )
     trainer.fit(x, y, batch_size=10, epochs=20, verbose=0)
     logs = trainer.evaluate(x, y, batch_size=7, verbose=0, return_dict=True)
     logits = classifier(x)["logits"]
@@ -455,7 +455,9 @@ def test_compile_options_give_the_same_weights(options, make_classifier, batch):
 
 
 def test_compile_refuses_a_loss(make_classifier):
-    with pytest.raises(ValueError, match="`compile` takes no loss: expected the objective alone.*Received: loss='mse'"):
+    with pytest.raises(
+        ValueError, match=r"`compile` takes no loss: expected the objective alone.*Received: loss='mse'"
+    ):
         make_trainer(make_classifier(), compile_options={"loss": "mse"})
 
 

@@ -82,6 +82,10 @@ class Attack(Member):
         """Returns this attack with `start` where its own is "auto"."""
         return self if self.start is not None else self._with(start=start)
 
+    def once(self) -> Attack:
+        """Returns this attack without restarts."""
+        return self._with(restarts=1)
+
     def maximizing(self, loss: Loss) -> Adversary:
         """Returns the adversary that ascends a loss `Views -> (B,)` with this attack."""
         return Adversary(self, loss)

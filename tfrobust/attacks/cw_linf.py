@@ -54,5 +54,14 @@ def cw_linf(
     >>> tfrobust.attacks.cw_linf(eps=0.15).name
     'cw_linf'
     """
-    options = {"start": start, "restarts": restarts, "keep": keep, "targeted": targeted, "bounds": bounds}
-    return pgd(eps, step_size, steps, **options, loss=margin)
+    return pgd(
+        eps,
+        step_size,
+        steps,
+        start=start,
+        restarts=restarts,
+        keep=keep,
+        targeted=targeted,
+        bounds=bounds,
+        loss=margin,
+    )

@@ -1,0 +1,143 @@
+"""What makes no evaluation is refused in a sentence."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrobust import attacks
+from tfrobust.evaluation import evaluate
+
+X, Y = np.full((4, 6, 6, 1), 0.5, "float32"), np.array([0, 1, 2, 3])
+
+
+def changed(value, at=(0, 0, 0, 0)):
+    x = X.copy()
+    x[at] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ((X * 255, Y), r"Invalid pixels: expected values in \[0, 1\]"),
+        ((changed(np.nan), Y), "Invalid pixels"),
+        ((changed(np.inf), Y), "Invalid pixels"),
+        ((changed(-0.1), Y), "Invalid pixels"),
+        ((X, Y + 1), "Invalid labels: expected integers from 0 to 3"),
+        ((X, Y - 1), "Invalid labels"),
+        ((X, np.full((4, 4), 0.25)), "Invalid labels: expected one-hot rows"),
+        ((X, np.zeros((4, 3))), "Invalid shape of y"),
+        ((X.transpose(0, 3, 1, 2), Y), "channels first"),
+        ((X[:, :5], Y), r"Invalid shape of x: expected \(batch, 6, 6, 1\)"),
+        ((X[:0], Y[:0]), "expected at least one image. Received: none"),
+        ((X, Y[:3]), "not of equal length"),
+        ((X,), "Received: tuple of 1"),
+        (X, "Received: ndarray"),
+        (tf.data.Dataset.from_tensor_slices((X, Y)), "Received: single examples"),
+        (tf.data.Dataset.from_tensor_slices(X).batch(2), "Received: a dataset of"),
+        (tf.data.Dataset.from_tensor_slices((X, Y, Y)).batch(2), "Received: a dataset of"),
+        (tf.data.Dataset.from_tensor_slices((X, Y)).batch(2).repeat(), "repeats for ever"),
+        (tf.data.Dataset.from_tensor_slices((X, Y)).batch(2).take(0), "expected at least one image"),
+    ],
+)
+def test_data(make_classifier, data, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        evaluate(make_classifier(), data, eps=0.1, verbose=False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"eps": 0}, "`eps`"),
+        ({"eps": -0.1}, "`eps`"),
+        ({"eps": float("nan")}, "`eps`"),
+        ({"eps": float("inf"), "norm": "l2"}, "`eps`"),
+        ({"eps": 8}, "8/255, not 8"),
+        ({"eps": "8/255"}, "`eps`"),
+        ({"norm": "linff"}, "Unknown norm.*Did you mean 'linf'"),
+        ({"bounds": (1, 0)}, "`bounds`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"seed": -1}, "`seed`"),
+        ({"attacks": "quik"}, "Unknown suite.*Did you mean 'quick'"),
+        ({"attacks": "pgd"}, r"expected \['pgd'\], a list"),
+        ({"attacks": []}, "at least one attack"),
+        ({"attacks": None}, "the name of a suite"),
+        ({"attacks": ["pdg"]}, "Unknown attack.*Did you mean 'pgd'"),
+        ({"attacks": [{"name": "pgd", "step": 3}]}, "Unknown argument of attack 'pgd'"),
+        ({"attacks": [3]}, "Invalid attack: expected a name, .* Received: 3"),
+        ({"attacks": [attacks.pgd(eps=0.1, targeted=True)]}, "expected an untargeted one"),
+        ({"attacks": [attacks.cw_linf(eps=0.1, targeted=True)]}, "expected an untargeted one"),
+        ({"attacks": [{"name": "pgd", "targeted": True}]}, "expected an untargeted one"),
+        ({"attacks": [attacks.pgd(eps=0.2)]}, r"stay in Linf\(eps=0.1.*Received: one in Linf\(eps=0.2"),
+        ({"attacks": [attacks.pgd(eps=0.1, bounds=(0.0, 2.0))]}, "Received: one in Linf"),
+        ({"attacks": [attacks.pgd(eps=lambda epoch: 0.1)]}, "is a schedule"),
+        ({"attacks": ["cw_linf"], "norm": "l2"}, "expected one in the L2 ball"),
+    ],
+)
+def test_arguments(make_classifier, options, words):
+    with pytest.raises(ValueError, match=words):
+        evaluate(make_classifier(), (X, Y), **{"eps": 0.1, "verbose": False, **options})
+
+
+def classify(z):
+    return {"logits": tf.one_hot(tf.zeros_like(z[:, 0, 0, 0], tf.int32), 2)}
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (lambda c, x, y: x + 0.11, r"adversaries in Linf\(eps=0.1.*a distance of 0.11"),
+        (lambda c, x, y: x * np.nan, "expected finite pixels"),
+        (lambda c, x, y: x[:1], r"expected shape \(4, 6, 6, 1\). Received: \(1, 6, 6, 1\)"),
+        (lambda c, x, y: None, "expected shape"),
+        (
+            attacks.pgd(eps=0.1, loss=lambda v: np.nan * tf.reduce_sum(v.x_adv, axis=(1, 2, 3))),
+            "expected finite pixels",
+        ),
+    ],
+)
+def test_results_of_attacks(result, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        evaluate(classify, (X, 0 * Y), eps=0.1, attacks=[result], verbose=False)
+    assert "Invalid result of the attack" in str(caught.value)
+
+
+def test_results_outside_the_bounds():
+    with pytest.raises(ValueError, match=r"expected pixels in \[0, 1\]. Received: least 0.55, greatest 1.05"):
+        evaluate(classify, (changed(1.0), 0 * Y), eps=0.1, attacks=[lambda c, x, y: x + 0.05], verbose=False)
+    with pytest.raises(ValueError, match="adversaries in L2"):
+        evaluate(classify, (X, 0 * Y), eps=0.1, norm="l2", attacks=[lambda c, x, y: x + 0.05], verbose=False)
+
+
+def test_an_own_attack_of_another_norm_is_judged_by_this_ball():
+    loss = lambda views: tf.reduce_sum(views.x_adv, axis=(1, 2, 3))  # noqa: E731
+    with pytest.raises(ValueError, match="Invalid result of the attack 'pgd': expected adversaries in L2"):
+        evaluate(classify, (X, 0 * Y), eps=0.1, norm="l2", attacks=[attacks.pgd(eps=0.1, loss=loss)], verbose=False)
+    inside = attacks.pgd(eps=0.1, norm="l2", loss=loss)  # the L2 ball lies within the Linf ball
+    assert evaluate(classify, (X, 0 * Y), eps=0.1, attacks=[inside], verbose=False).robust_accuracy == 1
+
+
+@pytest.mark.parametrize(
+    ("classifier", "words"),
+    [
+        (3, "expected a Keras model with named outputs"),
+        (
+            keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten()]),
+            "expected a Keras model with named outputs",
+        ),
+        (lambda z: z, "dict with 'logits'"),
+        (lambda z: {"probabilities": z}, r"Received: \['probabilities'\]"),
+        (lambda z: {"logits": z}, r"logits \(1, 6, 6, 1\)"),
+        (lambda z: {"logits": z[:, 0, 0]}, r"logits \(1, 1\)"),
+    ],
+)
+def test_classifiers(classifier, words):
+    with pytest.raises(ValueError, match=words):
+        evaluate(classifier, (X, Y), eps=0.1, verbose=False)
+
+
+def test_a_callable_takes_images():
+    with pytest.raises(ValueError, match=r"expected \(batch, H, W, C\)"):
+        evaluate(classify, (X[..., 0], Y), eps=0.1, verbose=False)

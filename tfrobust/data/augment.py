@@ -1,0 +1,103 @@
+"""Augmentation of a batch as a pure function of the batch and a seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfrobust._registry import unknown
+
+Tensor = Any
+Augmentation = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Random crop of the padded image, then a horizontal mirror image with probability 1/2.
+
+    Each image gets its own offsets (i, j), uniform in {0, ..., 2 pad}^2, of the window that is cut from the image
+    with `pad` pixels of `fill` around it; its own coin decides the mirror image. The usual choice for CIFAR-10 is
+    `Augment(pad=4, flip=True)`.
+
+    Args:
+        pad: pixels on every side; 0 leaves the image where it is.
+        flip: whether images are mirrored left to right. Not for digits or letters.
+        fill: value of the border, a pixel fraction in [0, 1].
+
+    Raises:
+        ValueError: for a negative or fractional `pad`, a `flip` that is no bool, or a `fill` outside [0, 1].
+
+    Example:
+
+    >>> augment = tfrobust.data.Augment(pad=2, flip=False)
+    >>> tuple(augment(tf.ones((5, 8, 8, 1)), seed=[0, 1]).shape)
+    (5, 8, 8, 1)
+    """
+
+    pad: int = 4
+    flip: bool = True
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pad, bool) or not isinstance(self.pad, int) or self.pad < 0:
+            raise ValueError(
+                f"Invalid value for `pad`: expected pixels, an integer of at least 0. Received: {self.pad!r}"
+            )
+        if not isinstance(self.flip, bool):
+            raise ValueError(f"Invalid value for `flip`: expected True or False. Received: {self.flip!r}")
+        if isinstance(self.fill, bool) or not isinstance(self.fill, (int, float)) or not 0 <= self.fill <= 1:
+            raise ValueError(f"Invalid value for `fill`: expected a fraction in [0, 1]. Received: {self.fill!r}")
+
+    def __call__(self, x: Tensor, seed: Tensor) -> Tensor:
+        """Returns the augmented batch, `(B, H, W, C)`: the same for the same seed.
+
+        Args:
+            x: pixels, `(B, H, W, C)` floats.
+            seed: two integers.
+        """
+        shape = tf.shape(x)
+        batch, height, width = shape[0], shape[1], shape[2]
+        for_rows, for_columns, for_mirror = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+        rows = tf.tile(tf.range(height)[None], [batch, 1])
+        columns = tf.tile(tf.range(width)[None], [batch, 1])
+        if self.flip:
+            # Mirroring the column numbers rather than the pixels makes it part of the one gather below.
+            mirrored = _uniform([batch, 1], for_mirror, 2) == 1
+            columns = tf.where(mirrored, width - 1 - columns, columns)
+        if self.pad:
+            border = [[0, 0], [self.pad, self.pad], [self.pad, self.pad], [0, 0]]
+            padded = tf.pad(x, border, constant_values=tf.cast(self.fill, x.dtype))
+            rows += _uniform([batch, 1], for_rows, 2 * self.pad + 1)
+            columns += _uniform([batch, 1], for_columns, 2 * self.pad + 1)
+            cut = tf.gather(padded, rows, axis=1, batch_dims=1)
+        else:
+            cut = x
+        return tf.ensure_shape(tf.gather(cut, columns, axis=2, batch_dims=1), x.shape)
+
+
+def get(augment: Any) -> Augmentation | None:
+    """Returns the augmentation for None, an `Augment`, a mapping of its arguments, or a function `(x, seed) -> x`.
+
+    Raises:
+        ValueError: for anything else, and for an argument that `Augment` does not have.
+    """
+    if augment is None or callable(augment):
+        return augment
+    if hasattr(augment, "keys"):  # also ml_collections' ConfigDict, which is no `Mapping`
+        fields = [field.name for field in dataclasses.fields(Augment)]
+        for key in augment.keys():  # noqa: SIM118
+            if key not in fields:
+                raise unknown("argument of augment", key, fields)
+        return Augment(**augment)
+    raise ValueError(
+        "Invalid value for `augment`: expected None, a tfrobust.data.Augment, a mapping such as "
+        f"{{'pad': 4, 'flip': True}}, or a function (x, seed) -> x. Received: {augment!r}"
+    )
+
+
+def _uniform(shape: Any, seed: Tensor, count: int) -> Tensor:
+    # The generator is named: "auto" would draw other numbers on another kind of device.
+    return tf.random.stateless_uniform(shape, seed, 0, count, dtype=tf.int32, alg="philox")

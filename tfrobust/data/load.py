@@ -1,0 +1,154 @@
+"""Data sets by name, ready for training: `load` and `info`."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from typing import Any
+
+import tensorflow as tf
+
+from tfrobust._registry import unknown
+from tfrobust.data import augment as augmentation
+from tfrobust.data import pipeline, sources
+from tfrobust.data.splits import Splits
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What a model and a report need to know of a data set.
+
+    Attributes:
+        name: the name that `load` takes.
+        input_shape: (H, W, C).
+        classes: their number.
+        class_names: one word a class, in the order of the labels.
+        sizes: the number of images in each split that `load` can give.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    class_names: tuple[str, ...]
+    sizes: dict[str, int]
+
+
+def load(
+    name: str,
+    split: str = "train",
+    *,
+    batch_size: int = 128,
+    validation: float = 0.1,
+    augment: Any = None,
+    shuffle: bool | None = None,
+    seed: int = 0,
+    image_size: tuple[int, int] | None = None,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Returns one split of a data set as batches of (pixels, labels); each pass over it is one epoch.
+
+    The images stay in memory. Train, validation and test are disjoint, and which image is in which of them depends on
+    nothing but the data and `validation`: a data set without a test split gives up a fixed stratified fifth of train
+    for it, one without a validation split a fixed stratified share of the rest.
+
+    Order and augmentation are a function of (seed, epoch, position). The dataset counts the passes that were read to
+    their end: its pass number k + 1 equals, bit for bit, the first pass of one that was loaded with `first_epoch=k`.
+    So a run that is resumed sees what an uninterrupted one would have seen.
+
+    Args:
+        name: `digits` (scikit-learn's, 8x8 gray), any image classification of TensorFlow Datasets (`mnist`,
+            `cifar10`, `cifar10_corrupted/fog_1`, ...), `npz:FILE` (arrays x_train, y_train, x_test, y_test, or x, y;
+            uint8 or fractions in [0, 1]; labels as integers or one-hot), or `folder:DIR` (DIR/train/CLASS/*.png and
+            DIR/test/CLASS/*.png, or DIR/CLASS/*.png).
+        split: "train", "validation" or "test".
+        batch_size: images in a batch; the last batch of a pass holds what is left.
+        validation: the fraction of train that becomes validation, in [0, 1), where the data set has no validation
+            split of its own.
+        augment: None; an `Augment` or a mapping of its arguments, `{"pad": 4, "flip": True}`; or a function of
+            `(B, H, W, C)` pixels and a seed of two integers that returns pixels.
+        shuffle: None: train is shuffled, the others are not.
+        seed: for order and augmentation; the splits do not depend on it.
+        image_size: None, or the (height, width) in pixels that all images are resized to.
+        first_epoch: the number of the first pass.
+
+    Returns:
+        A finite dataset of (x `(B, H, W, C)` float32 in [0, 1], y `(B,)` int32).
+
+    Raises:
+        ValueError: for an unknown name or split, an argument out of range, or data that is no image classification.
+        FileNotFoundError: for a file or a folder that does not exist.
+        OSError: if TensorFlow Datasets can neither find nor download the data.
+
+    Example:
+
+    >>> x, y = next(iter(tfrobust.data.load("digits", "test", batch_size=32)))
+    >>> tuple(x.shape), tuple(y.shape)
+    ((32, 8, 8, 1), (32,))
+    """
+    batch_size = _whole("batch_size", batch_size, least=1)
+    first_epoch = _whole("first_epoch", first_epoch, least=0)
+    seed = _whole("seed", seed)
+    transform = augmentation.get(augment)
+    if not isinstance(shuffle, (bool, type(None))):
+        raise ValueError(f"Invalid value for `shuffle`: expected True, False or None. Received: {shuffle!r}")
+    if split not in sources.SPLITS:
+        raise unknown("split", split, sources.SPLITS)
+    x, y, rows = _splits(name, validation, image_size).get(split)
+    return pipeline.batches(
+        x,
+        y,
+        rows,
+        batch_size=batch_size,
+        shuffle=split == "train" if shuffle is None else shuffle,
+        augment=transform,
+        seed=seed,
+        first_epoch=first_epoch,
+    )
+
+
+def info(name: str, *, validation: float = 0.1, image_size: tuple[int, int] | None = None) -> Info:
+    """Returns the shape, the classes and the sizes of a data set: what it takes to build a model for it.
+
+    Args:
+        name: as in `load`.
+        validation: as in `load`; the sizes depend on it.
+        image_size: as in `load`; the shape depends on it.
+
+    Returns:
+        An `Info`.
+
+    Raises:
+        ValueError: as `load`.
+        FileNotFoundError: as `load`.
+        OSError: as `load`.
+
+    Example:
+
+    >>> tfrobust.data.info("digits").input_shape
+    (8, 8, 1)
+    """
+    splits = _splits(name, validation, image_size)
+    names = splits.class_names()
+    shape = splits.get(splits.names[-1]).x.shape[1:]
+    return Info(name, shape, len(names), names, splits.sizes())
+
+
+def _splits(name: str, validation: float, image_size: tuple[int, int] | None) -> Splits:
+    if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < 1:
+        raise ValueError(f"Invalid value for `validation`: expected a fraction in [0, 1). Received: {validation!r}")
+    if image_size is not None:
+        if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
+            raise ValueError(f"Invalid value for `image_size`: expected (height, width). Received: {image_size!r}")
+        image_size = (_whole("image_size", image_size[0], least=1), _whole("image_size", image_size[1], least=1))
+    return Splits(name, sources.find(name), validation, image_size)
+
+
+def _whole(argument: str, value: Any, least: int | None = None) -> int:
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise ValueError(f"Invalid value for `{argument}`: expected an integer{bound}. Received: {value!r}")
+    return number

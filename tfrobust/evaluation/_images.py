@@ -1,0 +1,108 @@
+"""Images and labels in host memory, read once and checked as they are read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfrobust import _tensorflow as backend
+from tfrobust._batch import Contract, plain_errors, prepare
+from tfrobust.classifiers import check_classifier
+
+
+class Images(NamedTuple):
+    """Pixels `(N, H, W, C)` float32 within the bounds and labels `(N,)` int32."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def batches(self, numbers: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (pixels, labels, numbers) of the numbered images, in full batches but for the last one."""
+        for first in range(0, len(numbers), batch_size):
+            packed = numbers[first : first + batch_size]
+            yield self.x[packed], self.y[packed], packed
+
+
+def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float]) -> tuple[Images, int]:
+    """Returns all images, checked as a step of training checks them, and the classifier's number of classes.
+
+    Args:
+        classifier: a Keras model, or a callable, which can only be asked what it gives.
+        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read once.
+        batch_size: of arrays.
+        bounds: least and greatest pixel value.
+
+    Raises:
+        ValueError: for what is no classifier or no data, wrong shapes, pixels outside the bounds or not finite, labels
+            that are none, and no images.
+    """
+    if isinstance(classifier, keras.Model) or not callable(classifier):
+        check_classifier(classifier)
+    batches = _batches(data, batch_size)
+    first = next(batches, None)
+    if first is None or not len(first[0]):
+        raise ValueError("Invalid data: expected at least one image. Received: none")
+    if isinstance(classifier, keras.Model):
+        shape, classes = classifier.input_shape, int(classifier.output["logits"].shape[-1])
+    else:
+        shape, classes = _asked(classifier, first[0])
+    contract = Contract(shape, classes, bounds)
+    check = backend.compiled(lambda x, y: prepare(contract.check(x, y), contract)[:2])
+    xs, ys = [], []
+    with plain_errors():
+        for x, y in itertools.chain([first], batches):
+            pixels, labels = check(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
+            # The checks let rounding pass; an attack needs the clean image inside the bounds.
+            xs.append(np.clip(pixels.numpy(), *bounds))
+            ys.append(labels.numpy())
+    return Images(np.concatenate(xs), np.concatenate(ys)), classes
+
+
+def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
+    """Returns the batches of a dataset, or of a tuple of arrays.
+
+    Raises:
+        ValueError: for what is neither, has no labels, is not batched, has no end, or whose lengths differ.
+    """
+    wanted = "Invalid data: expected a tf.data.Dataset of (x, y) batches or a tuple of arrays (x, y)."
+    if isinstance(data, tf.data.Dataset):
+        spec = data.element_spec
+        if not (isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, tf.TensorSpec) for part in spec)):
+            raise ValueError(f"{wanted} Received: a dataset of {spec}")
+        if spec[1].shape.rank == 0:
+            raise ValueError(f"{wanted} Received: single examples, {spec}; call `data.batch(256)`")
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
+        return iter(data)
+    if not (isinstance(data, tuple) and len(data) == 2):
+        raise ValueError(f"{wanted} Received: {_described(data)}")
+    x, y = (np.asarray(part) for part in data)
+    if not x.shape or not y.shape or len(x) != len(y):
+        raise ValueError(f"{wanted} Received: shapes {x.shape} and {y.shape}, which are not of equal length")
+    return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
+
+
+def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
+    """Returns input shape and number of classes of a callable, which can only be asked."""
+    if len(x.shape) != 4:
+        raise ValueError(f"Invalid shape of x: expected (batch, H, W, C). Received: {x.shape}")
+    outputs = classify(tf.cast(x[:1], tf.float32))
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
+    shape = None if logits is None else tuple(logits.shape)
+    if shape is None or len(shape) != 2 or shape[-1] < 2:
+        what = sorted(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+        raise ValueError(
+            "Invalid classifier: expected a callable that returns a dict with 'logits' (batch, at least 2 classes). "
+            f"Received: {what}" + (f", logits {shape}" if shape is not None else "")
+        )
+    return (None, *x.shape[1:]), shape[-1]
+
+
+def _described(data: Any) -> str:
+    many = f" of {len(data)}" if isinstance(data, (tuple, list)) else ""
+    return f"{type(data).__name__}{many}"

@@ -1,0 +1,68 @@
+"""Per-image standardization."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Standardize(keras.layers.Layer):
+    """Standardizes every image by its own statistics: (x - mean(x)) / max(std(x), 1 / sqrt(N)), N = H * W * C values.
+
+    The floor keeps a constant image finite; `tf.image.per_image_standardization` is the same function. The statistics
+    are float32 even under mixed precision, and pixels are not rounded before they are taken.
+
+    Args:
+        **kwargs: `name` and `dtype`, as for every Keras layer.
+
+    Call arguments:
+        inputs: images, `(B, H, W, C)`, usually pixel fractions in [0, 1].
+
+    Returns:
+        `(B, H, W, C)`, in the layer's compute dtype.
+
+    Raises:
+        ValueError: if the inputs are not `(B, H, W, C)`.
+
+    Example:
+
+    >>> layer = tfrobust.layers.Standardize()
+    >>> layer([[[[0.0], [1.0]]]]).numpy().ravel().tolist()
+    [-0.7071067690849304, 0.7071067690849304]
+
+    Reference:
+        The input of the networks in Madry et al. 2018, https://github.com/MadryLab/cifar10_challenge.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Without autocast: 16-bit pixels would lose a perturbation of a few 255ths before the statistics are taken.
+        super().__init__(**{"autocast": False, **kwargs})
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        _check_images(input_shape)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        _check_images(inputs.shape)
+        x = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
+        count = ops.cast(math.prod(ops.shape(x)[1:]), x.dtype)
+        mean, variance = ops.moments(x, axes=[1, 2, 3], keepdims=True)
+        # The floor is put under the variance: the gradient of sqrt(0), for a constant image, would be infinite.
+        return ops.cast((x - mean) * ops.rsqrt(ops.maximum(variance, 1.0 / count)), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        _check_images(input_shape)
+        return input_shape
+
+
+def _check_images(shape: tuple[int | None, ...]) -> None:
+    if len(shape) != 4:
+        raise ValueError(
+            "Invalid input of `Standardize`: expected a batch of images of shape (batch, height, width, channels). "
+            f"Received: shape={tuple(shape)}"
+        )

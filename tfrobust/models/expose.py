@@ -1,0 +1,208 @@
+"""A classifier with named outputs out of any functional Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, NoReturn
+
+import keras
+
+from tfrobust.layers.class_activation_map import ClassActivationMap
+from tfrobust.models.graph import Step, is_graph, tail, which_activation
+from tfrobust.models.outputs import named_outputs
+
+Tensor = Any
+
+
+def expose(model: keras.Model, *, preprocess: keras.layers.Layer | None = None, name: str | None = None) -> keras.Model:
+    """Names what is inside a Keras classifier, and puts in what it wants of its pixels. Layers and weights are shared.
+
+    A softmax at the end is split off: the logits z satisfy softmax(z) = model(x). A single unit, with a sigmoid or
+    without, becomes two logits [0, z], with softmax([0, z])[1] = sigmoid(z).
+
+    Args:
+        model: a functional or built Sequential model on images `(B, H, W, C)`, channels last, that ends in a Dense
+            layer, perhaps inside a nested model. Training the result trains it.
+        preprocess: a layer or model between pixels in [0, 1] and `model`: `keras.layers.Rescaling(255.0)`,
+            `keras.layers.Normalization(mean=..., variance=...)`. Without it the model gets the pixels as they are.
+        name: name of the result; the model's own by default.
+
+    Returns:
+        A functional model with a dict of outputs: `logits` `(B, C)`, `features` `(B, D)`, the input of the last Dense
+        layer, and where the features are the average of a map, `feature_map` `(B, h, w, D)` and its class activation
+        map `cam` `(B, h, w, C)`. A classifier that has named outputs already is returned as it is.
+
+    Raises:
+        ValueError: for a model that is not functional, has several inputs or outputs, does not read images with
+            channels last, or does not end in a Dense layer with softmax, a single sigmoid or no activation.
+
+    Example:
+
+    >>> inputs = keras.Input((8, 8, 1))
+    >>> x = keras.layers.Conv2D(16, 3, activation="relu")(inputs)
+    >>> x = keras.layers.GlobalAveragePooling2D()(x)
+    >>> model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
+    >>> classifier = tfrobust.expose(model, preprocess=keras.layers.Rescaling(255.0))
+    >>> {name: tensor.shape for name, tensor in classifier.output.items()}["cam"]
+    (None, 6, 6, 10)
+    """
+    _check_functional(model)
+    named = getattr(model, "output", None)  # a Sequential model has none
+    if isinstance(named, dict) and "logits" in named:
+        classifier = model
+    else:
+        _check_images(model)
+        outputs = _outputs(model)
+        classifier = keras.Model(model.inputs[0], outputs, name=name or model.name)
+    if preprocess is None and classifier.input_shape[0] is None:
+        return classifier
+    return _from_pixels(classifier, preprocess, name or model.name)
+
+
+class _Split(NamedTuple):
+    dense: keras.layers.Dense
+    activation: str | None  # what the model applies to the dense layer's output; None: something unknown
+    features: Tensor
+    feature_map: Tensor | None
+
+
+def _outputs(model: keras.Model) -> dict[str, Tensor]:
+    split = _split(model.outputs[0])
+    if split is None or len(split.features.shape) != 2:
+        _refuse(
+            model,
+            "a model that ends in a Dense layer on features (batch, D), with a softmax or a single sigmoid behind it "
+            "or nothing",
+            f"it ends in {tail(model.outputs[0])}",
+            "Put a Dense layer at its end, or build a keras.Model with named outputs, 'logits' among them.",
+        )
+    units = split.dense.units
+    if split.activation == "sigmoid" and units > 1:
+        _refuse(
+            model,
+            "one label an image",
+            f"a sigmoid on each of {units} units",
+            "Several labels an image are not supported; with one label, train it with a softmax.",
+        )
+    if split.activation not in ("linear", "softmax" if units > 1 else "sigmoid"):
+        _refuse(
+            model,
+            f"a softmax, a single sigmoid or nothing behind the last Dense layer, which has {units} unit(s)",
+            f"it ends in {tail(model.outputs[0])}",
+            "Dropping another function would change the model: end it in a Dense layer without activation.",
+        )
+    return named_outputs(ClassActivationMap(split.dense), split.features, split.feature_map)
+
+
+def _split(tensor: Tensor) -> _Split | None:
+    """Finds the last dense layer behind `tensor`, and what is applied to its output."""
+    step = Step.of(tensor)
+    if isinstance(step.operation, keras.layers.Dense):
+        activation = which_activation(step.operation.activation, (step.operation.units,))
+        return _Split(step.operation, activation, *_pooled(step.source))
+    if step.inner is not None:
+        split = _split(step.inner)
+        return split and split._replace(**_call_inner(step, split.features, split.feature_map))
+    split = _split(step.source) if step.source is not None else None
+    if split is None:
+        return None
+    # One of the two functions has to be the identity; of two that are not, no known one is the composition.
+    first, second = split.activation, step.activation()
+    return split._replace(activation=second if first == "linear" else first if second == "linear" else None)
+
+
+def _pooled(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Returns a tensor equal to `tensor`, and the map `(B, H, W, K)` that it is the average of, if it is one."""
+    step = Step.of(tensor)
+    if step.inner is not None:
+        features, feature_map = _pooled(step.inner)
+        if feature_map is None:
+            return tensor, None
+        outer = _call_inner(step, features, feature_map)
+        return outer["features"], outer["feature_map"]
+    if step.passes():
+        features, feature_map = _pooled(step.source)
+        if feature_map is not None:
+            # Behind a nested model the features are a new tensor: what lies between is called again on it.
+            return tensor if features is step.source else step.replay(features), feature_map
+    # After `passes`, since the average of a map of one position passes it: a Flatten behind the pooling is not it.
+    return tensor, step.source if step.averages() else None
+
+
+def _call_inner(step: Step, features: Tensor, feature_map: Tensor | None) -> dict[str, Tensor | None]:
+    """Calls a nested model as `step` does, for tensors inside it: its layers stay its own, `training=False` stays."""
+    inside = {"features": features, **({} if feature_map is None else {"feature_map": feature_map})}
+    nested = step.operation
+    # `input` keeps the structure that the call was made with; a Sequential model has one tensor and no `input`.
+    inputs = nested.inputs[0] if isinstance(nested, keras.Sequential) else nested.input
+    model = keras.Model(inputs, inside, name=nested.name)
+    return {"feature_map": None, **model(*step.arguments.args, **step.arguments.kwargs)}
+
+
+def _from_pixels(classifier: keras.Model, preprocess: keras.layers.Layer | None, name: str) -> keras.Model:
+    if preprocess is not None and not isinstance(preprocess, keras.layers.Layer):
+        raise ValueError(
+            "Invalid value for `preprocess`: expected a Keras layer or model, such as keras.layers.Rescaling(255.0). "
+            f"Received: preprocess={preprocess!r}"
+        )
+    # A model that resizes knows the shape of its own input; everything else keeps the shape.
+    first = preprocess if preprocess is not None and is_graph(preprocess) else classifier
+    inputs = keras.Input(first.input_shape[1:])
+    return keras.Model(inputs, classifier(inputs if preprocess is None else preprocess(inputs)), name=name)
+
+
+def _check_functional(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Invalid `model` of `expose`: expected a keras.Model. Received: {model!r}")
+    if isinstance(model, keras.Sequential) and not is_graph(model):
+        _refuse(
+            model,
+            "a model whose input shape is known",
+            "a Sequential model that is not built",
+            "Add keras.Input((height, width, channels)) as its first layer or call "
+            "model.build((None, height, width, channels)).",
+        )
+    if not is_graph(model):
+        _refuse(
+            model,
+            "a functional or Sequential model",
+            f"the subclassed model {type(model).__name__}",
+            "Rebuild it as keras.Model(inputs, outputs).",
+        )
+
+
+def _check_images(model: keras.Model) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        _refuse(
+            model,
+            "one input and one output",
+            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs",
+            "Expose a keras.Model from the image to the class scores alone.",
+        )
+    image = model.inputs[0]
+    if len(image.shape) != 4 or not keras.backend.is_float_dtype(image.dtype):
+        _refuse(
+            model,
+            "images (batch, height, width, channels) of floats",
+            f"an input of shape {tuple(image.shape)} and dtype {image.dtype}",
+            "Put a Reshape or a cast inside the model, behind a keras.Input of such images.",
+        )
+    for layer in _layers(model):
+        if getattr(layer, "data_format", None) == "channels_first":
+            _refuse(
+                model,
+                "channels last",
+                f"the layer {layer.name!r} with data_format='channels_first'",
+                "Rebuild the model with data_format='channels_last'.",
+            )
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+
+
+def _refuse(model: keras.Model, expected: str, received: str, remedy: str) -> NoReturn:
+    raise ValueError(f"Cannot expose the model {model.name!r}: expected {expected}. Received: {received}. {remedy}")

@@ -1,0 +1,127 @@
+"""Reading a functional model backwards: what made a tensor, and what that operation does.
+
+An operation is known by what it does to a probe, not by its class: a softmax has half a dozen spellings in Keras
+(`Dense(activation=)`, `Activation`, `Softmax`, `keras.ops.softmax`, ...), average pooling has several too. Keras offers
+no public way to a tensor's maker; the two private attributes that are read stand in `Step.of` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+
+
+def _softmax(z: Tensor) -> Tensor:
+    # Written out, since `ops.softmax` warns where there is one class.
+    return ops.exp(z) / ops.sum(ops.exp(z), axis=-1, keepdims=True)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda z: z,
+    "softmax": _softmax,
+    "sigmoid": ops.sigmoid,
+}
+
+
+class Step(NamedTuple):
+    """The call that made a tensor: `operation(*arguments)`, whose output number `position` it is."""
+
+    operation: Any
+    arguments: Any
+    position: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Step:
+        operation, node, position = tensor._keras_history
+        return cls(operation, operation._inbound_nodes[node].arguments, position)
+
+    @property
+    def inner(self) -> Tensor | None:
+        """The tensor inside, where the operation is itself a functional or Sequential model."""
+        return self.operation.outputs[self.position] if is_graph(self.operation) else None
+
+    @property
+    def source(self) -> Tensor | None:
+        """The one tensor that went in; None where there is none or there are several."""
+        tensors = self.arguments.keras_tensors
+        return tensors[0] if len(tensors) == 1 else None
+
+    def replay(self, source: Tensor) -> Tensor:
+        """Calls the operation again, on `source` in place of its one tensor."""
+        args, kwargs = self.arguments.fill_in({id(self.source): source})
+        return self.operation(*args, **kwargs)
+
+    def passes(self) -> bool:
+        """Whether the values go through unchanged (in inference), perhaps in another shape: Flatten, Dropout, ..."""
+        return self._does(lambda x: x)
+
+    def averages(self) -> bool:
+        """Whether this averages a map `(B, H, W, K)` over its positions."""
+        return self.source is not None and len(self.source.shape) == 4 and self._does(_positions_mean)
+
+    def activation(self) -> str | None:
+        """The name of the activation function that this operation is, if it is a known one without state."""
+        # Dropout and noise pass in inference, but they have a seed: dropping them would change the training.
+        if self.source is None or self._owns("variables"):
+            return None
+        return which_activation(self.replay, self.source.shape[1:])
+
+    def _owns(self, state: str) -> bool:
+        return is_graph(self.operation) or len(getattr(self.operation, state, ())) > 0
+
+    def _does(self, function: Callable[[Tensor], Tensor]) -> bool:
+        if self.source is None or self._owns("weights"):
+            return False
+        return _alike(self.replay, function, self.source.shape[1:], flat=True)
+
+
+def is_graph(operation: Any) -> bool:
+    """Whether this is a functional model, or a Sequential one whose input is known."""
+    return isinstance(operation, keras.Model) and getattr(operation, "outputs", None) is not None
+
+
+def which_activation(function: Callable[[Tensor], Tensor], shape: tuple[int | None, ...]) -> str | None:
+    """The name in `ACTIVATIONS` of the function that `function` equals on `(B, *shape)`, or None."""
+    return next((name for name, known in ACTIVATIONS.items() if _alike(function, known, shape)), None)
+
+
+def tail(tensor: Tensor, length: int = 3) -> str:
+    """The last operations before a tensor, in words, such as `Conv2D -> Reshape -> Activation(softmax)`."""
+    names: list[str] = []
+    current: Tensor | None = tensor
+    while current is not None and len(names) < length:
+        step = Step.of(current)
+        if step.inner is None:
+            function = getattr(getattr(step.operation, "activation", None), "__name__", "linear")
+            names.insert(0, type(step.operation).__name__ + (f"({function})" if function != "linear" else ""))
+        current = step.source if step.inner is None else step.inner
+    return " -> ".join(names)
+
+
+def _positions_mean(x: Tensor) -> Tensor:
+    return ops.mean(x, axis=(1, 2))
+
+
+def _alike(
+    first: Callable[[Tensor], Tensor],
+    second: Callable[[Tensor], Tensor],
+    shape: tuple[int | None, ...],
+    flat: bool = False,
+) -> bool:
+    # An unknown size, as of a map of images of any size, may be any size here: 3.
+    sizes = (4, *(3 if size is None else size for size in shape))
+    probe = ops.convert_to_tensor(np.random.default_rng(0).uniform(-3.0, 3.0, sizes).astype("float32"))
+    received, expected = first(probe), second(probe)
+    if not ops.is_tensor(received):
+        return False
+    tolerance = 1e-5 if keras.backend.standardize_dtype(received.dtype) in ("float32", "float64") else 2e-2
+    a, b = (ops.convert_to_numpy(ops.cast(t, "float32")) for t in (received, expected))
+    if flat and a.size == b.size:
+        a, b = a.reshape(-1), b.reshape(-1)
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0.0, atol=tolerance * np.abs(b).max()))

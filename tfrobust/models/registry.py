@@ -1,0 +1,8 @@
+"""The family of networks, by name."""
+
+import keras
+
+from tfrobust._registry import Registry
+
+MODELS = Registry("model", keras.Model)
+register, get, names = MODELS.register, MODELS.get, MODELS.names

@@ -1,0 +1,81 @@
+"""The manners of a command line: a mistake is one line on stderr and an exit code, help comes at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+MISTAKE, MISUSE = 1, 2  # exit codes: what was asked for cannot be done; it was asked for wrongly
+
+
+class Misuse(ValueError):
+    """Flags that are no request: expected such as these, received those."""
+
+
+def run(main: Callable[[list[str]], Any]) -> NoReturn:
+    """Parses the flags, runs `main` and exits: 0, 1 for a mistake, 2 for wrong flags.
+
+    A `ValueError` or `OSError` out of `main` is a mistake of the caller, and its text the line on stderr; the variable
+    TFROBUST_TRACEBACK brings the traceback back. Anything else is a bug of ours and keeps its own.
+
+    Args:
+        main: what the command does, of the arguments as absl leaves them. It imports tensorflow itself: `--help` and
+            wrong flags need not wait.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ.get("TFROBUST_TRACEBACK"):
+        sys.exit(main(_parse(sys.argv)))
+    try:
+        main(_parse(sys.argv))
+    except (flags.Error, Misuse) as error:
+        _fail(error, MISUSE)
+    except (ValueError, OSError) as error:
+        _fail(error, MISTAKE)
+    sys.exit(0)
+
+
+def load_classifier(path: str | Path) -> Any:
+    """Returns the classifier of a .keras file; what is none is found before tensorflow is imported.
+
+    Raises:
+        FileNotFoundError: where no file is.
+        ValueError: for a file that is no saved classifier.
+    """
+    path, wanted = Path(path), "expected a classifier saved as FILE.keras"
+    if not path.is_file():
+        raise FileNotFoundError(f"No classifier: {wanted}. Received: {path}, where no file is")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(f"No classifier: {wanted}. Received: {path}, which is no .keras file")
+    import keras
+
+    import tfrobust  # noqa: F401  registers the layers that a classifier may hold
+
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever the first missing piece makes of itself
+        raise ValueError(f"{path} cannot be loaded: {wanted}. Received: {type(error).__name__}: {error}") from error
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    app.define_help_flags()
+    try:
+        rest = flags.FLAGS(arguments)
+    except SystemExit:  # absl has printed the help that was asked for, and would exit with 1
+        sys.exit(0)
+    except (ValueError, OSError, AttributeError, KeyError, TypeError, ImportError, SyntaxError) as error:
+        # A config flag runs its file and sets its fields while flags are parsed, and lets all of this through.
+        raise Misuse(str(error.args[0] if isinstance(error, KeyError) else error)) from error
+    if len(rest) > 1:
+        raise Misuse(f"Unexpected arguments: expected flags alone. Received: {' '.join(rest[1:])}")
+    return rest
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    print(" ".join(str(error).split()), file=sys.stderr)
+    sys.exit(code)

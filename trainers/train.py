@@ -1,0 +1,101 @@
+"""Train a classifier by a config: `python -m trainers.train --config=FILE.py[:ROW] --workdir=DIR`.
+
+A run that was killed goes on from its last epoch when the same command is given again, and ends with the weights of a
+run that was not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from trainers import _cli
+
+if TYPE_CHECKING:
+    from tfrobust.evaluation import Report
+
+DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
+
+if __name__ == "__main__":
+    CONFIG = config_flags.DEFINE_config_file("config", DEFAULT, "Configuration, FILE.py or FILE.py:ROW.")
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
+
+
+def run(config: dict[str, Any], path: str | Path) -> Report | None:
+    """Trains, keeps the best classifier, evaluates it on the test split and exports it, all into one folder.
+
+    Args:
+        config: as `trainers/configs/digits.py` returns it, as a plain dict.
+        path: the run's folder. A run that is there with the same config goes on.
+
+    Returns:
+        The test report, or None where the config asks for no evaluation.
+
+    Raises:
+        ValueError: for a folder of another config, and whatever the config's members refuse.
+    """
+    import keras
+
+    import tfrobust
+    from export.savedmodel import export_classifier
+    from trainers.setup import build_trainer, load_data
+    from trainers.workdir import Workdir
+
+    keras.utils.set_random_seed(config["seed"])
+    trainer = build_trainer(config)
+    workdir = Workdir(path)
+    workdir.claim(config)
+
+    checkpoints = tfrobust.callbacks.Checkpoints(trainer, workdir.checkpoints)
+    first = checkpoints.restore()
+    rows = workdir.cut_history(first)
+    if first < config["epochs"]:
+        trainer.fit(
+            load_data(config, "train", first_epoch=first),
+            validation_data=load_data(config, "validation") if config["data"]["validation"] else None,
+            initial_epoch=first,
+            epochs=config["epochs"],
+            verbose=2,
+            callbacks=[
+                _keeper(config["monitor"], workdir, rows),
+                keras.callbacks.CSVLogger(workdir.history, append=True),
+                keras.callbacks.TensorBoard(workdir.tensorboard, write_graph=False),
+                checkpoints,  # last: an epoch is done when all the others have written it
+            ],
+        )
+    if not workdir.saved_model.exists():
+        export_classifier(_cli.load_classifier(workdir.classifier), workdir.saved_model)
+    if not config["evaluation"]:
+        return None
+    from trainers.evaluate import evaluate_workdir
+
+    return evaluate_workdir(workdir, **config["evaluation"])
+
+
+def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
+    """Writes the classifier that is best on validation data; the best so far is known from the history."""
+    import keras
+
+    if not monitor:
+        return keras.callbacks.ModelCheckpoint(workdir.classifier)
+    values = [float(row[monitor]) for row in rows if row.get(monitor)]
+    return keras.callbacks.ModelCheckpoint(
+        workdir.classifier,
+        monitor=monitor,
+        mode="min" if monitor.endswith("loss") else "max",
+        save_best_only=True,
+        initial_value_threshold=max(values, default=None),
+    )
+
+
+def main(_: list[str]) -> None:
+    report = run(CONFIG.value.to_dict(), WORKDIR.value)
+    print(report if report is not None else "")
+    print(f"Everything of this run is in {WORKDIR.value}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,83 @@
+"""The folder of one run: what is in it, and that it is of this run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfrobust._files import replacing
+
+
+class Workdir:
+    """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/ and what comes after.
+
+    Args:
+        path: the folder; made when a run claims it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.classifier = self.path / "classifier.keras"
+        self.checkpoints = self.path / "checkpoints"
+        self.history = self.path / "history.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.evaluation = self.path / "evaluation.json"
+        self.saved_model = self.path / "saved_model"
+
+    def claim(self, config: Mapping[str, Any]) -> None:
+        """Writes the config, or finds the same one there: then the run goes on.
+
+        Raises:
+            ValueError: for a folder that holds another config; it names the fields that differ.
+        """
+        given = json.loads(json.dumps(config))
+        if self.config.exists():
+            kept = self.read_config()
+            if kept != given:
+                differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
+                raise ValueError(
+                    f"Expected a new --workdir, or the config that {self.config} holds. Received: {differences}"
+                )
+            return
+        if self.path.exists() and (self.classifier.exists() or self.checkpoints.exists()):
+            raise ValueError(f"Expected a new --workdir. Received: {self.path}, which holds a classifier of no config")
+        with replacing(self.config) as beside:
+            beside.write_text(json.dumps(given, indent=2, sort_keys=True) + "\n")
+
+    def read_config(self) -> dict[str, Any]:
+        """Returns the run's config.
+
+        Raises:
+            FileNotFoundError: where no run has been.
+        """
+        if not self.config.exists():
+            raise FileNotFoundError(
+                f"Expected the --workdir of a run of trainers.train. Received: {self.path}, without config.json"
+            )
+        return json.loads(self.config.read_text())
+
+    def cut_history(self, epochs: int) -> list[dict[str, str]]:
+        """Returns the history's first rows and drops those of epochs that will be run again."""
+        if not self.history.exists():
+            return []
+        with self.history.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if row["epoch"].isdigit() and int(row["epoch"]) < epochs]
+            names = reader.fieldnames or []
+        with replacing(self.history) as beside, beside.open("w", newline="") as file:
+            if rows:  # an empty file lets the logger write its header
+                writer = csv.DictWriter(file, names)
+                writer.writeheader()
+                writer.writerows(rows)
+        return rows
+
+
+def _differences(kept: Any, given: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(kept, dict) and isinstance(given, dict):
+        keys = sorted(kept.keys() | given.keys())
+        return [d for key in keys for d in _differences(kept.get(key), given.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if kept == given else [(path, kept, given)]
