@@ -64,7 +64,7 @@ def _next_version(out: Path) -> Path:
 
 
 def define_flags() -> None:
-    """Defines the flags; not at import, or no other command with a --workdir could import `export_classifier`."""
+    """Defines the flags of the command."""
     flags.DEFINE_string("workdir", None, "Folder of a training run; its classifier.keras is exported.")
     flags.DEFINE_string("model", None, "A classifier saved as FILE.keras.")
     flags.DEFINE_string("out", None, "Folder of the versions. Default with --workdir: WORKDIR/saved_model.")
@@ -83,5 +83,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    _cli.run(main)
+    _cli.run(main, define_flags)

@@ -61,6 +61,8 @@ class AdversarialTrainer(keras.Model):
     ['accuracy', 'clean_cross_entropy', 'kl_divergence', 'loss', 'robust_accuracy']
     """
 
+    optimizer: Any
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -139,11 +141,10 @@ class AdversarialTrainer(keras.Model):
             **options,
         )
         # Keras wraps the optimizer by the model's own policy, and the trainer's is float32.
-        optimizer: Any = self.optimizer
         halves = any(layer.dtype_policy.name == "mixed_float16" for layer in self.classifier.layers)
-        scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         if halves and options.get("auto_scale_loss", True) and not scales:
-            self.optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self._compiled_trainable = self._trainable_ids()
 
     def fit(

@@ -18,8 +18,8 @@ class Misuse(ValueError):
     """Flags that are no request: expected such as these, received those."""
 
 
-def run(main: Callable[[list[str]], Any]) -> NoReturn:
-    """Parses the flags, runs `main` and exits: 0, 1 for a mistake, 2 for wrong flags.
+def run(main: Callable[[list[str]], Any], define_flags: Callable[[], Any]) -> NoReturn:
+    """Defines and parses the flags, runs `main` and exits: 0, 1 for a mistake, 2 for wrong flags.
 
     A `ValueError` or `OSError` out of `main` is a mistake of the caller, and its text the line on stderr; the variable
     TFROBUST_TRACEBACK brings the traceback back. Anything else is a bug of ours and keeps its own.
@@ -27,13 +27,15 @@ def run(main: Callable[[list[str]], Any]) -> NoReturn:
     Args:
         main: what the command does, of the arguments as absl leaves them. It imports tensorflow itself: `--help` and
             wrong flags need not wait.
+        define_flags: defines them. Not at import: a command can then be imported by another with the same flags.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if os.environ.get("TFROBUST_TRACEBACK"):
-        sys.exit(main(_parse(sys.argv)))
+        define_flags()
+        sys.exit(main(flags.FLAGS(sys.argv)))
     try:
-        main(_parse(sys.argv))
-    except (flags.Error, Misuse) as error:
+        main(_parse(sys.argv, define_flags))
+    except Misuse as error:
         _fail(error, MISUSE)
     except (ValueError, OSError) as error:
         _fail(error, MISTAKE)
@@ -62,15 +64,19 @@ def load_classifier(path: str | Path) -> Any:
         raise ValueError(f"{path} cannot be loaded: {wanted}. Received: {type(error).__name__}: {error}") from error
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def _parse(arguments: list[str], define_flags: Callable[[], Any]) -> list[str]:
     app.define_help_flags()
     try:
+        define_flags()  # a config flag runs its file at once
         rest = flags.FLAGS(arguments)
     except SystemExit:  # absl has printed the help that was asked for, and would exit with 1
         sys.exit(0)
     except (ValueError, OSError, AttributeError, KeyError, TypeError, ImportError, SyntaxError) as error:
-        # A config flag runs its file and sets its fields while flags are parsed, and lets all of this through.
+        # A config flag runs its file and sets its fields, and lets all of this through.
         raise Misuse(str(error.args[0] if isinstance(error, KeyError) else error)) from error
+    except flags.Error as error:  # some of them quote a traceback: its last line says what is wrong
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise Misuse(lines[-1] if "Traceback" in str(error) else str(error)) from error
     if len(rest) > 1:
         raise Misuse(f"Unexpected arguments: expected flags alone. Received: {' '.join(rest[1:])}")
     return rest

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from tfrobust.evaluation import Report
     from trainers.workdir import Workdir
 
-if __name__ == "__main__":
-    FOLDER = flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
-    MODEL = flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
-    DATA = flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
-    ATTACKS = flags.DEFINE_string("attacks", "quick", "Suite of attacks.")
-    EPS = flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
-    NORM = flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
-    OUTPUT = flags.DEFINE_string("output", None, "Where the report is written; default: the run's evaluation.json.")
-    SEED = flags.DEFINE_integer("seed", 0, "Of the random starts.")
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
+    flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
+    flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
+    flags.DEFINE_string("attacks", "quick", "Suite of attacks.")
+    flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
+    flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
+    flags.DEFINE_string("output", None, "Where the report is written; default: the run's evaluation.json.")
+    flags.DEFINE_integer("seed", 0, "Of the random starts.")
 
 
 def evaluate_workdir(workdir: Workdir, output: str | None = None, **options: Any) -> Report:
@@ -37,37 +39,34 @@ def evaluate_workdir(workdir: Workdir, output: str | None = None, **options: Any
     import tfrobust
     from trainers.setup import load_data
 
-    options = {**(config["evaluation"] or {}), **options}
-    if "eps" not in options:
-        raise ValueError("This run's config has no evaluation: expected --eps. Received: none")
-    report = tfrobust.evaluate(classifier, load_data(config, "test"), **options)
+    report = tfrobust.evaluate(classifier, load_data(config, "test"), **{**config["evaluation"], **options})
     report.save(output or workdir.evaluation)
     return report
 
 
 def main(_: list[str]) -> None:
-    if bool(FOLDER.value) == bool(MODEL.value):
-        received = "both" if MODEL.value else "neither"
+    given = flags.FLAGS
+    if bool(given.workdir) == bool(given.model):
+        received = "both" if given.model else "neither"
         raise _cli.Misuse(f"Expected one of --workdir=DIR and --model=FILE. Received: {received}")
-    given = {"eps": EPS.value, "norm": NORM.value}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options |= {"attacks": ATTACKS.value, "seed": SEED.value}
-    if FOLDER.value:
+    options = {"eps": given.eps, "norm": given.norm, "attacks": given.attacks, "seed": given.seed}
+    options = {name: value for name, value in options.items() if value is not None}
+    if given.workdir:
         from trainers.workdir import Workdir
 
-        report = evaluate_workdir(Workdir(FOLDER.value), OUTPUT.value, **options)
+        report = evaluate_workdir(Workdir(given.workdir), given.output, **options)
     else:
-        if not DATA.value or EPS.value is None:
-            received = f"--data={DATA.value}, --eps={EPS.value}"
+        if not given.data or given.eps is None:
+            received = f"--data={given.data}, --eps={given.eps}"
             raise _cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")
-        classifier = _cli.load_classifier(MODEL.value or "")
+        classifier = _cli.load_classifier(given.model)
         import tfrobust
 
-        report = tfrobust.evaluate(classifier, tfrobust.data.load(DATA.value, "test"), **options)
-        if OUTPUT.value:
-            report.save(OUTPUT.value)
+        report = tfrobust.evaluate(classifier, tfrobust.data.load(given.data, "test"), **options)
+        if given.output:
+            report.save(given.output)
     print(report)
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    _cli.run(main, define_flags)

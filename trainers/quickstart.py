@@ -14,15 +14,17 @@ from trainers import _cli
 from trainers.configs import digits
 from trainers.train import run
 
-if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder of the two runs.")
-
 ROWS = {"plain": "standard", "robust": "madry"}
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_string("workdir", "runs/quickstart", "Folder of the two runs.")
 
 
 def main(_: list[str]) -> None:
     started = time.monotonic()
-    root = Path(WORKDIR.value)
+    root = Path(flags.FLAGS.workdir)
     reports = {}
     for name, row in ROWS.items():
         print(f"\n== {name}: objective {row!r} ==", flush=True)
@@ -48,4 +50,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    _cli.run(main, define_flags)

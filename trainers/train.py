@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
-if __name__ == "__main__":
-    CONFIG = config_flags.DEFINE_config_file("config", DEFAULT, "Configuration, FILE.py or FILE.py:ROW.")
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    config_flags.DEFINE_config_file("config", DEFAULT, "Configuration, FILE.py or FILE.py:ROW.")
+    flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
 
 
 def run(config: dict[str, Any], path: str | Path) -> Report | None:
@@ -68,7 +70,7 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
         )
     if not workdir.saved_model.exists():
         export_classifier(_cli.load_classifier(workdir.classifier), workdir.saved_model)
-    if not config["evaluation"]:
+    if not config["evaluation"]["attacks"]:
         return None
     from trainers.evaluate import evaluate_workdir
 
@@ -92,10 +94,10 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
 
 def main(_: list[str]) -> None:
-    report = run(CONFIG.value.to_dict(), WORKDIR.value)
+    report = run(flags.FLAGS.config.to_dict(), flags.FLAGS.workdir)
     print(report if report is not None else "")
-    print(f"Everything of this run is in {WORKDIR.value}")
+    print(f"Everything of this run is in {flags.FLAGS.workdir}")
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    _cli.run(main, define_flags)

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrobust._files import replacing
-
 
 class Workdir:
     """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/ and what comes after.
@@ -45,6 +43,8 @@ class Workdir:
             return
         if self.path.exists() and (self.classifier.exists() or self.checkpoints.exists()):
             raise ValueError(f"Expected a new --workdir. Received: {self.path}, which holds a classifier of no config")
+        from tfrobust._files import replacing  # not at import: that of tensorflow takes seconds
+
         with replacing(self.config) as beside:
             beside.write_text(json.dumps(given, indent=2, sort_keys=True) + "\n")
 
@@ -68,6 +68,8 @@ class Workdir:
             reader = csv.DictReader(file)
             rows = [row for row in reader if row["epoch"].isdigit() and int(row["epoch"]) < epochs]
             names = reader.fieldnames or []
+        from tfrobust._files import replacing
+
         with replacing(self.history) as beside, beside.open("w", newline="") as file:
             if rows:  # an empty file lets the logger write its header
                 writer = csv.DictWriter(file, names)

@@ -1,0 +1,234 @@
+"""The training command as a user types it: files, resume after a kill, refusals without a traceback."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from trainers import setup
+from trainers.configs import digits
+from trainers.train import run
+from trainers.workdir import Workdir
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["--config.attack.steps=2", "--config.data.batch_size=256", "--config.evaluation.attacks="]
+
+
+def command(*arguments):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("TFROBUST_TRACEBACK", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def weights(path):
+    return keras.models.load_model(path).get_weights()
+
+
+def history(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
+    arguments = [*QUICK, "--config.epochs=12"]
+    undisturbed = command("trainers.train", *arguments, f"--workdir={tmp_path / 'a'}")
+    killed = command("trainers.train", *arguments, f"--workdir={tmp_path / 'b'}")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((tmp_path / "b" / "checkpoints").glob("ckpt-3.index")):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "b" / "saved_model").exists()  # it was killed while training
+    assert finish(undisturbed)[0] == 0
+    code, out, err = finish(command("trainers.train", *arguments, f"--workdir={tmp_path / 'b'}"))
+    assert code == 0, err
+    assert "Epoch 3/12" not in out and "Epoch 12/12" in out
+    for a, b in zip(weights(tmp_path / "a/classifier.keras"), weights(tmp_path / "b/classifier.keras"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history(tmp_path / "a/history.csv") == history(tmp_path / "b/history.csv")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of one epoch, and its report."""
+    path = tmp_path_factory.mktemp("run") / "w"
+    config = digits.get_config("trades").to_dict()
+    config["epochs"] = 1
+    config["attack"]["steps"] = 2
+    config["evaluation"] = {"attacks": ["fgsm"], "eps": 0.15, "norm": "linf"}
+    return path, config, run(config, path)
+
+
+def test_a_run_writes_the_files_of_a_workdir(finished):
+    path, config, report = finished
+    names = {entry.name for entry in path.iterdir()}
+    expected = {
+        "config.json",
+        "classifier.keras",
+        "checkpoints",
+        "history.csv",
+        "tensorboard",
+        "evaluation.json",
+        "saved_model",
+    }
+    assert names == expected
+    assert (path / "saved_model/1/saved_model.pb").exists()
+    assert json.loads((path / "config.json").read_text()) == config
+    assert json.loads((path / "evaluation.json").read_text())["robust_accuracy"] == report.robust_accuracy
+    row = dict(zip(*history(path / "history.csv"), strict=True))
+    assert {"loss", "kl_divergence", "clean_cross_entropy", "val_robust_accuracy", "val_loss"} <= set(row)
+    classifier = keras.models.load_model(path / "classifier.keras")
+    x, y = next(iter(setup.load_data(config, "test", shuffle=False)))
+    assert classifier(x)["logits"].shape == (len(y), 10)
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    path, config, report = finished
+    before = (path / "classifier.keras").read_bytes()
+    assert run(config, path).robust_accuracy == report.robust_accuracy
+    assert (path / "classifier.keras").read_bytes() == before
+    assert [entry.name for entry in (path / "saved_model").iterdir()] == ["1"]
+
+
+def test_a_folder_of_another_config_is_refused_and_left_alone(finished):
+    path, config, _ = finished
+    other = {**config, "seed": 1, "objective": {**config["objective"], "beta": 3.0}}
+    before = sorted((entry, entry.stat().st_mtime_ns) for entry in path.rglob("*"))
+    with pytest.raises(
+        ValueError, match=r"new --workdir.*objective\.beta: 6\.0 there, 3\.0 given, seed: 0 there, 1 given"
+    ):
+        run(other, path)
+    assert before == sorted((entry, entry.stat().st_mtime_ns) for entry in path.rglob("*"))
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
+    path, config, _ = finished
+    (tmp_path / "checkpoints").symlink_to(path / "checkpoints")
+    keras.utils.set_random_seed(0)
+    trainer = setup.build_trainer({**config, "objective": {"name": "madry"}, "optimizer": {"name": "sgd"}})
+    import tfrobust
+
+    with pytest.raises(ValueError, match="Expected a checkpoint of this model and optimizer"):
+        tfrobust.callbacks.Checkpoints(trainer, tmp_path / "checkpoints").restore()
+
+
+def test_history_is_cut_at_the_epoch_that_is_run_again(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.history.write_text("epoch,loss\n0,1.0\n1,0.9\n2,0.8\n2,0.")  # a row twice, the last one torn
+    assert [row["epoch"] for row in workdir.cut_history(2)] == ["0", "1"]
+    assert history(workdir.history) == [["epoch", "loss"], ["0", "1.0"], ["1", "0.9"]]
+    assert workdir.cut_history(0) == [] and workdir.history.read_text() == ""
+
+
+def test_weight_decay_is_an_l2_term_of_the_kernels(make_classifier):
+    config = digits.get_config().to_dict()
+    classifier = setup.build_classifier({**config, "weight_decay": 0.02})
+    kernels = [w for w in classifier.trainable_variables if w.path.endswith("kernel")]
+    expected = sum(0.01 * (w.numpy() ** 2).sum() for w in kernels)
+    np.testing.assert_allclose(float(sum(classifier.losses)), expected, rtol=1e-5)
+    assert len(kernels) >= 4
+
+
+def test_learning_rates_are_schedules_over_epochs():
+    config = digits.get_config().to_dict()
+    config["learning_rate"] = {"name": "PiecewiseConstantDecay", "boundaries": [2.0, 3.0], "values": [0.1, 0.01, 0.001]}
+    optimizer = setup.build_optimizer(config, steps_per_epoch=10)
+    schedule = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer._learning_rate))
+    got = [round(float(schedule(step)), 6) for step in (0, 20, 21, 30, 31)]
+    assert got == [0.1, 0.1, 0.01, 0.01, 0.001]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["trainers.train"], "workdir"),
+        (["trainers.train", "--workdirr=x"], "workdirr"),
+        (["trainers.train", "--workdir=x", "more"], "expected flags alone. Received: more"),
+        (["trainers.train", "--workdir=x", "--config=nowhere.py"], "nowhere.py"),
+        (
+            ["trainers.train", "--workdir=x", "--config=trainers/configs/digits.py:mad"],
+            "expected one of standard, madry",
+        ),
+        (["trainers.train", "--workdir=x", "--config.epoch=3"], "epoch"),
+        (["trainers.train", "--workdir=x", "--config.epochs=many"], "many"),
+        (["trainers.evaluate"], "Expected one of --workdir=DIR and --model=FILE. Received: neither"),
+        (
+            ["trainers.evaluate", "--model=nowhere.keras", "--data=digits", "--eps=0.1"],
+            "nowhere.keras, where no file is",
+        ),
+        (["trainers.evaluate", "--workdir=nowhere"], "Received: nowhere, without config.json"),
+    ],
+)
+def test_misuse_is_one_line_without_traceback_or_tensorflow(arguments, text):
+    started = time.monotonic()
+    code, out, err = finish(command(*arguments))
+    assert code in (1, 2)
+    assert text in err
+    assert len(err.splitlines()) == 1 and "Traceback" not in err
+    assert out == ""
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("module", ["trainers.train", "trainers.evaluate", "trainers.quickstart"])
+def test_help_comes_without_tensorflow(module):
+    code, out, err = finish(command(module, "--help"))
+    assert code == 0 and "--workdir" in out.replace("--[no]", "--") and err == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ({"epochs": 0}, "`epochs`: expected at least 1"),
+        ({"objective": {"name": "trade"}}, "Did you mean 'trades'"),
+        ({"model": {"name": "digit"}}, "Did you mean 'digits'"),
+        ({"attack": {"name": "pgd", "eps": 8}}, "at most the pixel range"),
+        (
+            {"data": {"name": "digits", "batch_size": 64, "validation": 0.0, "augment": None}},
+            "`monitor` needs validation",
+        ),
+    ],
+)
+def test_bad_configs_are_refused_before_a_folder_is_made(override, text, tmp_path):
+    with pytest.raises(ValueError, match=text):
+        run({**digits.get_config().to_dict(), **override}, tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("row", list(digits.OBJECTIVES))
+def test_every_row_of_the_default_config_builds(row):
+    trainer = setup.build_trainer(digits.get_config(row).to_dict())
+    assert trainer.objective.name == row
+
+
+@pytest.mark.slow
+def test_quickstart_keeps_its_promise(tmp_path):
+    started = time.monotonic()
+    code, out, err = finish(command("trainers.quickstart", f"--workdir={tmp_path}"))
+    assert code == 0, err
+    assert time.monotonic() - started < 240
+    for name in ("plain", "robust"):
+        report = json.loads((tmp_path / name / "evaluation.json").read_text())
+        under_pgd = next(attack["accuracy"] for attack in report["attacks"] if attack["name"] == "pgd")
+        assert report["clean_accuracy"] >= 0.95
+        assert under_pgd >= 0.72 if name == "robust" else under_pgd <= 0.20
+    assert "Try next" in out
