@@ -50,7 +50,8 @@ class Outputs(Mapping[str, Any]):
                 f"A loss reads `{self._view}[{name!r}]`, which this classifier does not give: expected one of "
                 f"{sorted(outputs)}. Received: {name!r}"
             )
-        return keras.tree.map_structure(_float32, outputs[name])
+        output = outputs[name]
+        return {k: _float32(v) for k, v in output.items()} if isinstance(output, Mapping) else _float32(output)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.make())

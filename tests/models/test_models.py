@@ -8,11 +8,15 @@ from tfrobust import models
 
 # Convolution k*k*in*out + out, dense in*out + out.
 SIZES = [
-    ("digits", {}, (9 * 1 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 64 + 64) + (64 * 10 + 10)),
     (
         "digits",
-        {"input_shape": (9, 7, 3), "classes": 4, "features": 6},
-        (9 * 3 * 3 + 3) + (9 * 3 * 6 + 6) + (9 * 6 * 6 + 6) + (6 * 4 + 4),
+        {},
+        (9 * 1 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 128 + 128) + (9 * 128 * 256 + 256) + (256 * 10 + 10),
+    ),
+    (
+        "digits",
+        {"input_shape": (9, 7, 3), "classes": 4, "features": 24},
+        (9 * 3 * 3 + 3) + (9 * 3 * 6 + 6) + (9 * 6 * 12 + 12) + (9 * 12 * 24 + 24) + (24 * 4 + 4),
     ),
     ("fpr_mnist", {}, (25 * 32 + 32) + (25 * 32 * 64 + 64) + (7 * 7 * 64 * 1024 + 1024) + (1024 * 10 + 10)),
     (
@@ -22,7 +26,7 @@ SIZES = [
     ),
 ]
 SHAPES = {
-    "digits": {"logits": (10,), "features": (64,), "feature_map": (4, 4, 64), "cam": (4, 4, 10)},
+    "digits": {"logits": (10,), "features": (256,), "feature_map": (2, 2, 256), "cam": (2, 2, 10)},
     "fpr_mnist": {"logits": (10,), "features": (1024,)},
 }
 
@@ -69,7 +73,7 @@ def test_wrong_options(name, options, words):
 
 def test_width_of_digits():
     with pytest.raises(ValueError, match="`features`"):
-        models.get("digits", features=1)
+        models.get("digits", features=7)
 
 
 def test_unknown_name():

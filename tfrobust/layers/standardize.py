@@ -33,7 +33,7 @@ class Standardize(keras.layers.Layer):
     Example:
 
     >>> layer = tfrobust.layers.Standardize()
-    >>> layer([[[[0.0], [1.0]]]]).numpy().ravel().tolist()
+    >>> layer(np.array([[[[0.0], [1.0]]]])).numpy().ravel().tolist()
     [-0.7071067690849304, 0.7071067690849304]
 
     Reference:

@@ -1,0 +1,75 @@
+"""Every example of the docstrings and of the documents runs."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tfrobust
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = [m.name for m in pkgutil.walk_packages(tfrobust.__path__, "tfrobust.")]
+
+
+@pytest.mark.filterwarnings("ignore:The moving statistics")
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name):
+    module = importlib.import_module(name)
+    names = {"tfrobust": tfrobust, "np": np, "keras": keras, **vars(module)}
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for test in finder.find(module, name, globs=names):
+        runner.run(test)
+    assert runner.failures == 0
+
+
+def blocks(document):
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "EXTENDING.md"])
+def test_the_documents_code_runs(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("keras.utils.Progbar.update", lambda *_, **__: None)
+    registries = [
+        importlib.import_module(f"tfrobust.{name}")
+        for name in ("objectives.objective", "attacks.registry", "models.registry")
+    ]
+    kept = [dict(_registry(r)._factories) for r in registries]
+    names = {}
+    try:
+        for block in blocks(document):
+            exec(compile(block, document, "exec"), names)
+    finally:
+        for registry, factories in zip(registries, kept, strict=True):
+            _registry(registry)._factories = factories
+    assert names["classifier"].output["logits"].shape[-1] in (3, 10)
+
+
+def _registry(module):
+    return next(v for v in vars(module).values() if type(v).__name__ == "Registry")
+
+
+FAMILIES = ["attacks", "objectives", "models"]
+MEMBERS = [(family, name) for family in FAMILIES for name in getattr(tfrobust, family).names()]
+
+
+@pytest.mark.parametrize(("family", "name"), MEMBERS)
+def test_every_member_is_documented_in_full(family, name):
+    member = getattr(importlib.import_module(f"tfrobust.{family}"), name, None) or _factory(family, name)
+    text = inspect.getdoc(member)
+    for argument in inspect.signature(member).parameters:
+        assert re.search(rf"^ +{argument}: ", text, re.MULTILINE), f"{name} does not explain {argument}"
+    assert "Returns:" in text and ">>>" in text
+    assert (ROOT / "README.md").read_text().count(f"`{name}`") >= 1, f"README does not name {name}"
+
+
+def _factory(family, name):
+    module = importlib.import_module(f"tfrobust.{family}.{name}")
+    return getattr(module, name)
