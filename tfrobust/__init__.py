@@ -1,6 +1,6 @@
 """Image classifiers that stay right under attack: adversarial training under Keras 3, honest evaluation, export."""
 
-from tfrobust import attacks, callbacks, data, layers, losses, models, objectives
+from tfrobust import attacks, callbacks, data, layers, losses, models, objectives, schedules
 from tfrobust.evaluation import Report, evaluate
 from tfrobust.models import expose
 from tfrobust.objectives import Objective, Term
@@ -25,4 +25,5 @@ __all__ = [
     "losses",
     "models",
     "objectives",
+    "schedules",
 ]

@@ -92,8 +92,7 @@ class Registry:
         if isinstance(identifier, str):
             identifier = {"name": identifier}
         if isinstance(identifier, Mapping) and "name" in identifier:
-            arguments = {**{k: _deserialize(v) for k, v in identifier.items() if k != "name"}, **kwargs}
-            return self._make(identifier["name"], arguments)
+            return self._make(identifier["name"], {**{k: v for k, v in identifier.items() if k != "name"}, **kwargs})
         if isinstance(identifier, self.members):
             if kwargs:
                 raise ValueError(f"Expected arguments only beside a name. Received: {identifier!r} and {kwargs}")
@@ -129,9 +128,3 @@ def _serialize(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_serialize(v) for v in value]
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
-
-
-def _deserialize(value: Any) -> Any:
-    if isinstance(value, Mapping) and "class_name" in value:
-        return keras.saving.deserialize_keras_object(dict(value))
-    return value

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import keras
+
+from tfrobust._registry import unknown
 
 Schedule = float | Callable[[Any], Any]
 
 END = 1e9  # an epoch after the end of every schedule
+
+
+def get(schedule: Any) -> Any:
+    """Returns a number or a schedule as it is, and the Keras schedule that a config names.
+
+    Args:
+        schedule: a number, a callable, or a mapping: `{"name": "PolynomialDecay", argument: value, ...}`, or what
+            `keras.saving.serialize_keras_object` makes of a schedule.
+
+    Raises:
+        ValueError: for a name that is no schedule of Keras, and arguments that it does not take.
+
+    Example:
+
+    >>> ramp = {"name": "PolynomialDecay", "initial_learning_rate": 0.0, "decay_steps": 10, "end_learning_rate": 0.5}
+    >>> float(get(ramp)(5))
+    0.25
+    """
+    if not isinstance(schedule, Mapping):
+        return schedule
+    if "class_name" in schedule:
+        return keras.saving.deserialize_keras_object(dict(schedule))
+    arguments = dict(schedule)
+    name = arguments.pop("name", None)
+    known = [n for n, c in vars(keras.optimizers.schedules).items() if isinstance(c, type)]
+    if name not in known:
+        raise unknown("schedule", name, known)
+    try:
+        return getattr(keras.optimizers.schedules, name)(**arguments)
+    except TypeError as error:
+        raise ValueError(f"Invalid arguments of schedule {name!r}: {error}. Received: {arguments}") from error
 
 
 def value_at(schedule: Schedule, epoch: Any) -> Any:
@@ -28,11 +63,12 @@ def value_at(schedule: Schedule, epoch: Any) -> Any:
 
 
 def nonnegative(name: str, weight: Schedule) -> Schedule:
-    """Returns a weight as it is.
+    """Returns a weight as `get` does.
 
     Raises:
         ValueError: for a negative number or NaN; a schedule is not looked into.
     """
+    weight = get(weight)
     if not callable(weight) and not weight >= 0:
         raise ValueError(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight}")
     return weight

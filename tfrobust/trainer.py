@@ -13,18 +13,18 @@ import tensorflow as tf
 
 from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses, objectives
+from tfrobust._adversaries import training_adversary, validation_adversary
 from tfrobust._batch import Batch, Contract, plain_errors, prepare
 from tfrobust._clock import Clock
 from tfrobust._files import replacing
-from tfrobust.attacks import Adversary, Attack, OfEps
+from tfrobust._mean import Mean, side
+from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import check_classifier
 from tfrobust.objectives import Objective
-from tfrobust.schedules import END, value_at
+from tfrobust.schedules import value_at
 from tfrobust.views import Observed, Views
 
 Tensor = Any
-
-VALIDATION_STEPS = 20
 
 
 class AdversarialTrainer(keras.Model):
@@ -87,8 +87,8 @@ class AdversarialTrainer(keras.Model):
             )
         bounds = (0.0, 1.0) if self.attack is None else self.attack.ball.bounds
         self._contract = Contract(classifier.input_shape, int(classifier.output["logits"].shape[-1]), bounds)
-        self._adversary = _training_adversary(self.attack, self.objective)
-        self._validation_adversary = _validation_adversary(self.attack, validation_attack)
+        self._adversary = training_adversary(self.attack, self.objective)
+        self._validation_adversary = validation_adversary(self.attack, validation_attack)
         self.search_in_training_mode = search_in_training_mode
         self.seed = seed
         self._averages = {
@@ -329,28 +329,26 @@ class AdversarialTrainer(keras.Model):
             variable.assign(value)
         return x_adv, observed
 
-    def _terms(self, views: Views, batch: Batch, attacked: Tensor | None) -> dict[str, _Mean]:
+    def _terms(self, views: Views, batch: Batch, attacked: Tensor | None) -> dict[str, Mean]:
         terms = {}
         for name, term in self.objective.outer.items():
             views.reads.clear()
             values = tf.ensure_shape(term.loss(views), [None])
-            rows = batch.present * _side(name, views.sides, attacked)
+            rows = batch.present * side(name, views.sides, attacked)
             weight = tf.cast(value_at(term.weight, self._epoch), tf.float32)
-            terms[name] = _Mean(values if batch.weight is None else values * batch.weight, rows, weight)
+            terms[name] = Mean(values if batch.weight is None else values * batch.weight, rows, weight)
         return terms
 
     def _logs(
-        self, views: Views, batch: Batch, attacked: Tensor | None, terms: dict[str, _Mean], penalty: Tensor
+        self, views: Views, batch: Batch, attacked: Tensor | None, terms: dict[str, Mean], penalty: Tensor
     ) -> dict[str, Tensor]:
         means = dict(terms)
         total = sum(term.weight * term.local_mean for term in terms.values()) + penalty
-        means["loss"] = _Mean(tf.fill(tf.shape(batch.present), total), batch.present)
+        means["loss"] = Mean(tf.fill(tf.shape(batch.present), total), batch.present)
         logits = {view: outputs["logits"] for view, outputs in views.forwards().items()}
         for view, name in (("clean", "accuracy"), ("adv", "robust_accuracy")):
             if view in logits:
-                means[name] = _Mean(
-                    losses.correct(logits[view], batch.y), batch.present * _side(name, {view}, attacked)
-                )
+                means[name] = Mean(losses.correct(logits[view], batch.y), batch.present * side(name, {view}, attacked))
         for name, mean in means.items():
             self._averages[name].update_state(mean.local_mean, sample_weight=mean.count)
         compiled = self.compute_metrics(batch.x, batch.given_y, logits.get("clean", logits.get("adv")), batch.weight)
@@ -366,60 +364,3 @@ class AdversarialTrainer(keras.Model):
 
     def _trainable_ids(self) -> frozenset[int]:
         return frozenset(id(variable) for variable in self.trainable_variables)
-
-
-class _Mean:
-    """Per-example values, the rows that count, and the weight of their mean in the loss."""
-
-    def __init__(self, values: Tensor, rows: Tensor, weight: Tensor = 1.0) -> None:
-        self.weight = weight
-        self.count = tf.reduce_sum(rows)
-        self._sum = tf.reduce_sum(tf.where(rows > 0, values, 0.0))
-
-    @functools.cached_property
-    def local_mean(self) -> Tensor:
-        """Over this replica's rows: what a Keras metric averages by count."""
-        return self._sum / tf.maximum(self.count, 1.0)
-
-    @functools.cached_property
-    def global_mean(self) -> Tensor:
-        """This replica's part of the mean over the global batch: the parts are summed with the gradients."""
-        return self._sum / tf.maximum(backend.global_sum(self.count), 1.0)
-
-
-def _side(name: str, sides: set[str], attacked: Tensor | None) -> Tensor:
-    """Returns 1.0 for the rows that a loss is about: where a share is attacked, clean rows or attacked ones."""
-    if attacked is None or not sides:
-        return 1.0
-    if len(sides) > 1:
-        raise ValueError(
-            f"With a share below 1 clean and attacked rows are different images: expected a loss that reads one side. "
-            f"Received: {name!r}, which reads {sorted(sides)}"
-        )
-    return tf.cast(attacked if "adv" in sides else ~attacked, tf.float32)
-
-
-def _cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
-    logits = views.adv["logits"]
-    return losses.cross_entropy(logits, views.y), losses.correct(logits, views.y)
-
-
-def _training_adversary(attack: Attack | Adversary | None, objective: Objective) -> Adversary | None:
-    if attack is None or objective.inner is None:
-        return None
-    search, loss = (attack.attack, attack.loss) if isinstance(attack, Adversary) else (attack, objective.inner)
-    if search.targeted:
-        raise ValueError("Invalid attack for training: expected an untargeted one. Received: targeted=True")
-    return search.starting(objective.start).maximizing(loss)
-
-
-def _validation_adversary(attack: Attack | Adversary | None, given: Any) -> Adversary | None:
-    """By its own inner attack a fake looks robust: validation asks PGD on cross entropy, whatever the objective."""
-    if given is not None:
-        given = attacks.get(given)
-        return given if isinstance(given, Adversary) else given.maximizing(_cross_entropy_and_correct)
-    if attack is None:
-        return None
-    ball = attack.ball.at(END)
-    search = Attack(ball, ball.steepest(OfEps(2.5 / VALIDATION_STEPS)), VALIDATION_STEPS, start="uniform")
-    return search.maximizing(_cross_entropy_and_correct)

@@ -67,11 +67,9 @@ def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.op
     Raises:
         ValueError: for an optimizer or schedule that Keras does not know.
     """
-    rate = config["learning_rate"]
-    if isinstance(rate, Mapping):
-        arguments = dict(rate)
-        schedule = {"class_name": arguments.pop("name"), "config": arguments}
-        rate = OverEpochs(keras.optimizers.schedules.deserialize(schedule), steps_per_epoch)
+    rate = tfrobust.schedules.get(config["learning_rate"])
+    if callable(rate):
+        rate = OverEpochs(rate, steps_per_epoch)
     arguments = {**config["optimizer"], "learning_rate": rate}
     return keras.optimizers.get({"class_name": arguments.pop("name"), "config": arguments})
 

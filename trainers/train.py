@@ -95,7 +95,8 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
 def main(_: list[str]) -> None:
     report = run(flags.FLAGS.config.to_dict(), flags.FLAGS.workdir)
-    print(report if report is not None else "")
+    if report is not None:
+        print(report)
     print(f"Everything of this run is in {flags.FLAGS.workdir}")
 
 

@@ -1,5 +1,7 @@
 """The search loop against closed forms and a NumPy loop of its own."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -252,9 +254,20 @@ def test_refusals(make, text):
         make()
 
 
+def test_a_schedule_can_be_named_in_a_config():
+    ramp = {"name": "PolynomialDecay", "initial_learning_rate": 0.0, "decay_steps": 10, "end_learning_rate": 0.4}
+    attack = attacks.get({"name": "pgd", "eps": ramp, "steps": 3})
+    np.testing.assert_allclose(float(attack.at(5).ball.radius), 0.2, rtol=1e-6)
+    assert json.loads(json.dumps(attack.get_config())) == attack.get_config()
+    with pytest.raises(ValueError, match=r"Unknown schedule.*Did you mean 'PolynomialDecay'"):
+        attacks.pgd(eps={**ramp, "name": "PolynomDecay"})
+    with pytest.raises(ValueError, match="Invalid arguments of schedule 'PolynomialDecay'"):
+        attacks.pgd(eps={**ramp, "steps": 3})
+
+
 def test_config_keeps_a_schedule():
     ramp = keras.optimizers.schedules.PolynomialDecay(0.0, decay_steps=10, end_learning_rate=0.4)
-    again = attacks.get(attacks.pgd(eps=ramp, steps=3).get_config())
+    again = attacks.get(json.loads(json.dumps(attacks.pgd(eps=ramp, steps=3).get_config())))
     np.testing.assert_allclose(float(again.at(5).ball.radius), 0.2, rtol=1e-6)
 
 

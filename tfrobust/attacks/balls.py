@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
+from tfrobust import schedules
 from tfrobust._registry import unknown
 from tfrobust.attacks.steps import Normalized, Sign, l2_norm
 from tfrobust.schedules import Schedule, value_at
@@ -34,6 +35,7 @@ class Ball:
     def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise ValueError(f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}")
+        eps = schedules.get(eps)
         if not callable(eps) and not eps > 0:
             raise ValueError(
                 f"Invalid value for `eps`: expected a positive fraction of the pixel range. Received: eps={eps}"
@@ -96,7 +98,7 @@ class Linf(Ball):
 
     def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
         super().__init__(eps, bounds, mask)
-        if not callable(eps) and eps > self.bounds[1] - self.bounds[0]:
+        if not callable(self.eps) and self.eps > self.bounds[1] - self.bounds[0]:
             raise ValueError(
                 f"Invalid value for `eps`: expected at most the pixel range {self.bounds[1] - self.bounds[0]:g}, "
                 f"as a fraction (8/255, not 8). Received: eps={eps}"
