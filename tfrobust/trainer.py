@@ -351,11 +351,18 @@ class AdversarialTrainer(keras.Model):
                 means[name] = Mean(losses.correct(logits[view], batch.y), batch.present * side(name, {view}, attacked))
         for name, mean in means.items():
             self._averages[name].update_state(mean.local_mean, sample_weight=mean.count)
-        compiled = self.compute_metrics(batch.x, batch.given_y, logits.get("clean", logits.get("adv")), batch.weight)
+        compiled = self._compiled_metrics(batch, logits.get("clean", logits.get("adv")), attacked)
         return {
             **{name: value for name, value in compiled.items() if name not in self._averages},
             **{name: self._averages[name].result() for name in self._averages if name in means},
         }
+
+    def _compiled_metrics(self, batch: Batch, logits: Tensor, attacked: Tensor | None) -> dict[str, Tensor]:
+        data = (batch.x, batch.given_y, logits, batch.weight)
+        if attacked is not None or backend.replicas() > 1:  # only clean rows, and only real ones
+            rows = batch.present > 0 if attacked is None else (batch.present > 0) & ~attacked
+            data = tuple(None if part is None else tf.boolean_mask(part, rows) for part in data)
+        return self.compute_metrics(*data)
 
     def _get_metrics_result_or_logs(self, logs: Mapping[str, Any]) -> dict[str, Any]:
         # Keras compares all metrics' names with the logs'; a metric that a step does not compute is absent from ours.

@@ -68,7 +68,7 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
                 checkpoints,  # last: an epoch is done when all the others have written it
             ],
         )
-    if not workdir.saved_model.exists():
+    if not (workdir.saved_model / "1").exists():
         export_classifier(_cli.load_classifier(workdir.classifier), workdir.saved_model)
     if not config["evaluation"]["attacks"]:
         return None
@@ -83,13 +83,14 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
     if not monitor:
         return keras.callbacks.ModelCheckpoint(workdir.classifier)
+    best, mode = (min, "min") if monitor.endswith("loss") else (max, "max")
     values = [float(row[monitor]) for row in rows if row.get(monitor)]
     return keras.callbacks.ModelCheckpoint(
         workdir.classifier,
         monitor=monitor,
-        mode="min" if monitor.endswith("loss") else "max",
+        mode=mode,
         save_best_only=True,
-        initial_value_threshold=max(values, default=None),
+        initial_value_threshold=best(values, default=None),
     )
 
 

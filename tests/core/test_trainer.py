@@ -270,6 +270,20 @@ def test_compiled_metrics_get_labels_and_logits(make_classifier, batch):
     np.testing.assert_allclose(history["val_top2"][-1], top2, atol=1e-6)
 
 
+def test_with_a_share_metrics_are_of_the_clean_rows(make_classifier, batch):
+    x, y = batch
+    metric = keras.metrics.SparseCategoricalAccuracy(name="theirs")
+    trainer = make_trainer(
+        make_classifier(),
+        objectives.joint(share=0.25),
+        optimizer=keras.optimizers.SGD(0.0),
+        compile_options={"metrics": [metric]},
+    )
+    history = trainer.fit(x, y, batch_size=20, shuffle=False, verbose=0).history
+    expected = losses.correct(trainer.classifier(x[:15])["logits"], y[:15]).numpy().mean()
+    np.testing.assert_allclose([history["theirs"][0], history["accuracy"][0]], expected, atol=1e-6)
+
+
 def test_an_objective_pays_only_for_the_forwards_it_reads(make_classifier, batch):
     x, y = (tf.constant(v) for v in batch)
     counts = {}

@@ -15,7 +15,7 @@ import pytest
 
 from trainers import setup
 from trainers.configs import digits
-from trainers.train import run
+from trainers.train import _keeper, run
 from trainers.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +138,13 @@ def test_history_is_cut_at_the_epoch_that_is_run_again(tmp_path):
     assert [row["epoch"] for row in workdir.cut_history(2)] == ["0", "1"]
     assert history(workdir.history) == [["epoch", "loss"], ["0", "1.0"], ["1", "0.9"]]
     assert workdir.cut_history(0) == [] and workdir.history.read_text() == ""
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("val_loss", 0.5), ("val_accuracy", 0.9)])
+def test_a_run_that_goes_on_knows_the_best_so_far(monitor, best, tmp_path):
+    rows = [{"val_loss": "0.7", "val_accuracy": "0.9"}, {"val_loss": "0.5", "val_accuracy": "0.8"}]
+    assert _keeper(monitor, Workdir(tmp_path), rows).best == best
+    assert not _keeper("", Workdir(tmp_path), rows).save_best_only
 
 
 def test_weight_decay_is_an_l2_term_of_the_kernels(make_classifier):
