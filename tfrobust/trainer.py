@@ -358,10 +358,11 @@ class AdversarialTrainer(keras.Model):
         }
 
     def _compiled_metrics(self, batch: Batch, logits: Tensor, attacked: Tensor | None) -> dict[str, Tensor]:
-        data = (batch.x, batch.given_y, logits, batch.weight)
-        if attacked is not None or backend.replicas() > 1:  # only clean rows, and only real ones
-            rows = batch.present > 0 if attacked is None else (batch.present > 0) & ~attacked
-            data = tuple(None if part is None else tf.boolean_mask(part, rows) for part in data)
+        data = [batch.x, batch.given_y, logits, batch.weight]
+        if attacked is not None or backend.replicas() > 1:  # only clean rows, and only real ones: they come first
+            real = batch.present if attacked is None else batch.present * tf.cast(~attacked, tf.float32)
+            rows = tf.cast(tf.reduce_sum(real), tf.int32)
+            data = [None if part is None else part[:rows] for part in data]
         return self.compute_metrics(*data)
 
     def _get_metrics_result_or_logs(self, logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -450,8 +450,9 @@ def test_mixed_precision_keeps_losses_and_pixels_in_float32(policy, make_classif
     assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
 
 
+@pytest.mark.parametrize("objective", ["madry", {"name": "joint", "share": 0.5}])
 @pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 2}, {"jit_compile": True}])
-def test_compile_options_give_the_same_weights(options, make_classifier, batch):
+def test_compile_options_give_the_same_weights(options, objective, make_classifier, batch):
     x, y = batch
     start = weights(make_classifier())
     results = []
@@ -459,7 +460,8 @@ def test_compile_options_give_the_same_weights(options, make_classifier, batch):
         classifier = make_classifier()
         classifier.set_weights(start)
         attack = attacks.pgd(eps=0.1, steps=3, start="none")  # XLA rounds otherwise: no noise to amplify it
-        trainer = make_trainer(classifier, "madry", attack, compile_options=chosen)
+        metrics = [keras.metrics.SparseCategoricalAccuracy(name="theirs")]
+        trainer = make_trainer(classifier, objective, attack, compile_options={"metrics": metrics, **chosen})
         trainer.fit(x, y, batch_size=5, shuffle=False, verbose=0)
         results.append(weights(classifier))
     assert_same(results[0], results[1], atol=1e-5)
