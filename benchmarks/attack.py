@@ -82,7 +82,7 @@ def main(_: list[str]) -> None:
     pgd10 = tfrobust.attacks.pgd(eps=8 / 255, steps=10)
     seconds = medians(
         {
-            "gradient": lambda: gradient(x, y).numpy(),
+            "gradients_10": lambda: [gradient(x, y) for _ in range(10)],
             "pgd_20": lambda: search(classifier, x, y).numpy(),
             "plain_step": step_function(classifier, "standard", None, (x, y)),
             "madry_pgd_10_step": step_function(classifier, "madry", pgd10, (x, y)),
@@ -96,9 +96,9 @@ def main(_: list[str]) -> None:
     for name, value in seconds.items():
         print(f"{name:20s} {1000 * value:9.1f} ms")
     ratios = {
-        "PGD-20 / (20 gradients)": seconds["pgd_20"] / (20 * seconds["gradient"]),
+        "PGD-20 / (20 gradients)": seconds["pgd_20"] / (2 * seconds["gradients_10"]),
         "Madry PGD-10 step / (10 gradients + plain step)": seconds["madry_pgd_10_step"]
-        / (10 * seconds["gradient"] + seconds["plain_step"]),
+        / (seconds["gradients_10"] + seconds["plain_step"]),
     }
     for name, ratio in ratios.items():
         print(f"{name:50s} {ratio:.3f}")
