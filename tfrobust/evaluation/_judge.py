@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tfrobust import _batch
 from tfrobust.attacks import Ball
 from tfrobust.evaluation._graph import specs, traced
 from tfrobust.evaluation._images import Images
@@ -17,7 +18,7 @@ from tfrobust.evaluation.alarms import Evidence, right
 Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]
 
-ROUNDING = 1e-6  # what rounding may add to a radius or a bound, absolute
+ROUNDING = 1e-6  # what rounding may add to a radius, absolute
 
 
 class Judge:
@@ -73,7 +74,7 @@ class Judge:
         if distance.max() > self.ball.radius * (1 + SLACK) + ROUNDING:
             raise _refused(name, f"adversaries in {self.ball!r}", f"a distance of {distance.max():.6g}")
         low, high = self.ball.bounds
-        slack = ROUNDING * (high - low)
+        slack = _batch.SLACK * (high - low)  # as much as the images themselves may
         if least < low - slack or most > high + slack:
             raise _refused(name, f"pixels in [{low:g}, {high:g}]", f"least {least:.6g}, greatest {most:.6g}")
         if count := int(np.isnan(logits).any(axis=-1).sum()):
