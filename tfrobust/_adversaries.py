@@ -7,7 +7,6 @@ from typing import Any
 from tfrobust import attacks, losses
 from tfrobust.attacks import Adversary, Attack, OfEps
 from tfrobust.objectives import Objective
-from tfrobust.schedules import END
 from tfrobust.views import Views
 
 Tensor = Any
@@ -31,11 +30,37 @@ def training_adversary(attack: Attack | Adversary | None, objective: Objective) 
 
 def validation_adversary(attack: Attack | Adversary | None, given: Any) -> Adversary | None:
     """By its own inner attack a fake looks robust: validation asks PGD on cross entropy, whatever the objective."""
-    if given is not None:
-        given = attacks.get(given)
-        return given if isinstance(given, Adversary) else given.maximizing(_cross_entropy_and_correct)
-    if attack is None:
+    if given is None and attack is None:
         return None
-    ball = attack.ball.at(END)
-    search = Attack(ball, ball.steepest(OfEps(2.5 / VALIDATION_STEPS)), VALIDATION_STEPS, start="uniform")
-    return search.maximizing(_cross_entropy_and_correct)
+    if given is None:
+        assert attack is not None
+        step = attack.ball.steepest(OfEps(2.5 / VALIDATION_STEPS))
+        given = Attack(attack.ball, step, VALIDATION_STEPS, start="uniform")
+    chosen = attacks.get(given)
+    adversary = chosen if isinstance(chosen, Adversary) else chosen.maximizing(_cross_entropy_and_correct)
+    if adversary.attack.targeted:
+        raise ValueError("Invalid `validation_attack`: expected an untargeted attack. Received: targeted=True")
+    if attack is not None and adversary.ball.bounds != attack.ball.bounds:
+        raise ValueError(
+            f"Invalid `validation_attack`: expected the attack's bounds {attack.ball.bounds}. "
+            f"Received: {adversary.ball.bounds}"
+        )
+    return adversary
+
+
+def check_radii(attack: Attack | Adversary | None, validation: Adversary | None, last_epoch: int) -> None:
+    """Refuses a schedule of eps that is negative, and a validation that would attack nothing.
+
+    Args:
+        attack: the training attack.
+        validation: the validation adversary, if there is validation data.
+        last_epoch: where the training ends.
+    """
+    for epoch in (0, last_epoch) if attack is not None else ():
+        if attack is not None and float(attack.at(epoch).ball.radius) < 0:
+            raise ValueError(f"Invalid schedule of eps: expected at least 0. Received: a negative eps at epoch {epoch}")
+    if validation is not None and float(validation.at(last_epoch).ball.radius) <= 0:
+        raise ValueError(
+            f"The schedule of eps ends at 0 in epoch {last_epoch}, so validation would attack nothing: expected "
+            "`validation_attack=`, such as tfrobust.attacks.pgd(eps=8/255, steps=20). Received: none"
+        )

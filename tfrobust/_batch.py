@@ -50,6 +50,7 @@ class Contract(NamedTuple):
             tf.errors.InvalidArgumentError: when the batch arrives; `plain_errors` makes a plain sentence of it.
         """
         self.check_shapes(x, y)
+        y = _numbers(y)
         with tf.control_dependencies([_pixels_in(tf.cast(x, tf.float32), self.bounds), _labels_in(y, self.classes)]):
             return keras.utils.pack_x_y_sample_weight(tf.identity(x), tf.identity(y), weight)
 
@@ -68,12 +69,21 @@ def prepare(data: Any, contract: Contract) -> Batch:
     """
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     contract.check_shapes(x, y)
-    x = tf.cast(x, tf.float32)
+    x, y = tf.cast(x, tf.float32), _numbers(y)
     labels = tf.argmax(y, axis=-1) if _one_hot(y, contract.classes) else tf.reshape(y, [-1])
     if weight is not None:
         weight = tf.reshape(tf.cast(weight, tf.float32), [-1])
     batch = Batch(x, tf.cast(labels, tf.int32), weight, tf.ones_like(tf.cast(labels, tf.float32)), y)
     return _never_empty(batch) if backend.replicas() > 1 else batch
+
+
+def _numbers(y: Tensor) -> Tensor:
+    y = tf.convert_to_tensor(y)
+    if y.dtype == tf.bool:
+        return tf.cast(y, tf.int32)
+    if not (y.dtype.is_integer or y.dtype.is_floating):
+        raise ValueError(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype.name}")
+    return y
 
 
 def _one_hot(y: Tensor, classes: int) -> bool:
@@ -132,10 +142,11 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(r"\[?<<\]?\s*\[?(Invalid .*?)\]?\s*\[?>>\]?", error.message, re.DOTALL)
+        found = re.search(r"<<.*?(Invalid .*?)>>", error.message, re.DOTALL)
         if not found:
             raise
-        sentence = found.group(1).strip().strip("[]\"' ")
+        # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
+        sentence = re.sub(r"[\s'\"\[\]b]*$", "", found.group(1))
     else:
         return
     raise ValueError(sentence)

@@ -40,11 +40,12 @@ class Clock(keras.callbacks.Callback):
         planned = self._steps * self.params["epochs"]
         for layer in self._trainer.classifier._flatten_layers():
             momentum = getattr(layer, "momentum", 0.0)
-            if isinstance(layer, keras.layers.BatchNormalization) and planned * (1 - momentum) < 5:
+            moves = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            if moves and planned * (1 - momentum) < 5:
                 warnings.warn(
                     f"The moving statistics of {layer.name!r} (momentum {momentum}) cannot settle in the {planned} "
-                    f"steps planned, and attacks read them: expected a momentum of at most "
-                    f"{max(0.0, 1 - 5 / planned):.2g}, or more steps. The networks of tfrobust.models use 0.9.",
+                    f"steps planned, and attacks read them: expected at least {5 / (1 - momentum):.0f} steps, or a "
+                    "smaller momentum. The networks of tfrobust.models use 0.9.",
                     stacklevel=2,
                 )
                 return

@@ -22,7 +22,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:8]}{target.suffix}")
+    beside = target.with_name(f".{uuid.uuid4().hex[:8]}-{target.name}")
     try:
         yield beside
         os.replace(beside, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import tensorflow as tf
@@ -20,12 +19,14 @@ class Mean:
         self.count = tf.reduce_sum(rows)
         self._sum = tf.reduce_sum(tf.where(rows > 0, values, 0.0))
 
-    @functools.cached_property
+    # No cached properties: those share a lock between replicas, and one that waits in a collective holds it.
+
+    @property
     def local_mean(self) -> Tensor:
         """Over this replica's rows: what a Keras metric averages by count."""
         return self._sum / tf.maximum(self.count, 1.0)
 
-    @functools.cached_property
+    @property
     def global_mean(self) -> Tensor:
         """This replica's part of the mean over the global batch: the parts are summed with the gradients."""
         return self._sum / tf.maximum(backend.global_sum(self.count), 1.0)

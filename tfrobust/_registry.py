@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import keras
+import numpy as np
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -32,7 +33,9 @@ class Member:
         return self._recipe["name"] if self._recipe else type(self).__name__.lower()
 
     def get_config(self) -> dict[str, Any]:
-        """Returns a JSON-ready dict `{"name": ..., argument: value, ...}` that the family's `get` accepts.
+        """Returns a dict `{"name": ..., argument: value, ...}` that the family's `get` accepts, ready for JSON.
+
+        An argument that is a function stays one.
 
         Raises:
             ValueError: if the member was put together by hand rather than by a registered factory.
@@ -127,4 +130,6 @@ class Registry:
 def _serialize(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_serialize(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+from keras import ops
 
 PROBABILITIES = ("softmax", "sigmoid")
 
@@ -38,10 +39,10 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
         raise ValueError(f"Invalid classifier: expected logits (batch, at least 2 classes). Received: {shape}")
     if len(classifier.input_shape) != 4:
         raise ValueError(f"Invalid classifier: expected images (batch, H, W, C). Received: {classifier.input_shape}")
-    if _squashed(outputs["logits"]):
+    if _squashed(outputs["logits"]) or _sums_to_one(classifier):
         raise ValueError(
-            "Invalid classifier: expected logits, received probabilities: its output 'logits' ends in a softmax or "
-            "sigmoid. Leave the activation out, or let tfrobust.expose(model) split it off."
+            "Invalid classifier: expected logits, received probabilities in its output 'logits'. Leave the softmax or "
+            "sigmoid out, or let tfrobust.expose(model) split it off."
         )
 
 
@@ -57,3 +58,13 @@ def _squashed(logits: Any) -> bool:
     activation = getattr(operation, "activation", None)
     names = {type(operation).__name__.lower(), getattr(activation, "__name__", "")}
     return not names.isdisjoint(PROBABILITIES)
+
+
+def _sums_to_one(classifier: keras.Model) -> bool:
+    """Asks the classifier itself: a softmax may lie inside a nested model, or behind another layer."""
+    shape = classifier.input_shape[1:]
+    if None in shape:
+        return False
+    logits = ops.convert_to_numpy(classifier(keras.random.uniform((2, *shape), seed=0), training=False)["logits"])
+    logits = logits.astype("float32")
+    return bool((logits >= 0).all() and (logits <= 1).all() and abs(logits.sum(-1) - 1).max() < 1e-2)

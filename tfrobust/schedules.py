@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfrobust._registry import unknown
 
 Schedule = float | Callable[[Any], Any]
-
-END = 1e9  # an epoch after the end of every schedule
 
 
 def get(schedule: Any) -> Any:
@@ -33,7 +32,7 @@ def get(schedule: Any) -> Any:
     if not isinstance(schedule, Mapping):
         return schedule
     if "class_name" in schedule:
-        return keras.saving.deserialize_keras_object(dict(schedule))
+        return keras.optimizers.schedules.deserialize(dict(schedule))
     arguments = dict(schedule)
     name = arguments.pop("name", None)
     known = [n for n, c in vars(keras.optimizers.schedules).items() if isinstance(c, type)]
@@ -43,6 +42,11 @@ def get(schedule: Any) -> Any:
         return getattr(keras.optimizers.schedules, name)(**arguments)
     except TypeError as error:
         raise ValueError(f"Invalid arguments of schedule {name!r}: {error}. Received: {arguments}") from error
+
+
+def is_number(value: Any, kind: type | tuple[type, ...] = (int, float, np.number)) -> bool:
+    """Whether a value is a number of Python or NumPy, and not a truth value or a text that looks like one."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def value_at(schedule: Schedule, epoch: Any) -> Any:
@@ -69,6 +73,6 @@ def nonnegative(name: str, weight: Schedule) -> Schedule:
         ValueError: for a negative number or NaN; a schedule is not looked into.
     """
     weight = get(weight)
-    if not callable(weight) and not weight >= 0:
-        raise ValueError(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight}")
+    if not callable(weight) and not (is_number(weight) and weight >= 0):
+        raise ValueError(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight!r}")
     return weight

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses, objectives
-from tfrobust._adversaries import training_adversary, validation_adversary
+from tfrobust._adversaries import check_radii, training_adversary, validation_adversary
 from tfrobust._batch import Batch, Contract, plain_errors, prepare
 from tfrobust._clock import Clock
 from tfrobust._files import replacing
@@ -44,7 +44,7 @@ class AdversarialTrainer(keras.Model):
             attack's ball at the end of its schedule, whatever the objective.
         search_in_training_mode: attack the training graph (BatchNorm by batch, dropout on). Its statistics and seeds
             are put back afterwards.
-        seed: of random starts, which are functions of (seed, step, index in the global batch).
+        seed: of random starts, which are functions of (seed, number of the update, index in the global batch).
 
     Raises:
         ValueError: for a classifier without named outputs or without one that the objective reads, an objective that
@@ -89,6 +89,7 @@ class AdversarialTrainer(keras.Model):
         self._contract = Contract(classifier.input_shape, int(classifier.output["logits"].shape[-1]), bounds)
         self._adversary = training_adversary(self.attack, self.objective)
         self._validation_adversary = validation_adversary(self.attack, validation_attack)
+        self._given_validation = None if validation_attack is None else attacks.get(validation_attack)
         self.search_in_training_mode = search_in_training_mode
         self.seed = seed
         self._averages = {
@@ -97,6 +98,8 @@ class AdversarialTrainer(keras.Model):
         counter = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
         self._epoch = tf.Variable(0.0, name="epoch", **counter)
         self._epochs_per_step = tf.Variable(0.0, name="epochs_per_step", **counter)
+        # Where the schedule of eps ends, which validation attacks by; before any `fit`, after every schedule.
+        self._last_epoch = tf.Variable(1e9, name="last_epoch", **counter)
         self._compiled_trainable: frozenset[int] = frozenset()
         self.built = True
 
@@ -178,9 +181,17 @@ class AdversarialTrainer(keras.Model):
         Raises:
             ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, and no data.
         """
-        x = self._arriving(x)
+        x = self._arriving(x, y)
+        if options.get("validation_data") is not None:
+            options["validation_data"] = self._arriving_validation(options["validation_data"])
+            check_radii(self.attack, self._validation_adversary, epochs)
+        self._last_epoch.assign(epochs)
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # Keras warns of its own default
+        if not self.trainable_variables:
+            raise ValueError(
+                "Expected a classifier with trainable variables. Received: one whose layers are all frozen"
+            )
         if self.compiled and self._trainable_ids() != self._compiled_trainable:
             warnings.warn(
                 "`trainable` was changed after `compile`: expected `compile` again, or it has no effect.", stacklevel=2
@@ -197,9 +208,20 @@ class AdversarialTrainer(keras.Model):
 
         It is what `val_...` shows while training. Figures to publish come from `tfrobust.evaluate`.
         """
-        x = self._arriving(x)
+        if not options.get("_use_cached_eval_dataset"):  # Keras' own call at the end of an epoch: `fit` has looked
+            x = self._arriving(x, y)
         with plain_errors():
             return super().evaluate(x, y, **options)
+
+    def train_on_batch(self, *args: Any, **options: Any) -> Any:
+        """Takes one step on one batch, as `keras.Model.train_on_batch`."""
+        with plain_errors():
+            return super().train_on_batch(*args, **options)
+
+    def test_on_batch(self, *args: Any, **options: Any) -> Any:
+        """Tests on one batch, as `keras.Model.test_on_batch`."""
+        with plain_errors():
+            return super().test_on_batch(*args, **options)
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Returns the classifier's logits, `(B, C)`."""
@@ -211,18 +233,21 @@ class AdversarialTrainer(keras.Model):
         Raises:
             FileExistsError: with `overwrite=False` where a file stands.
         """
-        if not overwrite and Path(filepath).exists():
-            raise FileExistsError(f"Expected a new file, or overwrite=True. Received: {filepath}, which exists")
+        self._refuse_to_overwrite(filepath, overwrite)
         with replacing(filepath) as beside:
             self.classifier.save(beside, **options)
 
-    def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
-        """Saves the classifier's weights."""
-        self.classifier.save_weights(filepath, overwrite=overwrite, **options)
+    def save_weights(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
+        """Saves the trainer's weights, the optimizer's among them, whole or not at all; `load_weights` reads them.
 
-    def load_weights(self, filepath: Any, **options: Any) -> None:
-        """Loads the classifier's weights."""
-        self.classifier.load_weights(filepath, **options)
+        For the classifier's alone: `trainer.classifier.save_weights`.
+
+        Raises:
+            FileExistsError: with `overwrite=False` where a file stands.
+        """
+        self._refuse_to_overwrite(filepath, overwrite)
+        with replacing(filepath) as beside:
+            super().save_weights(beside, **options)
 
     def export(self, filepath: Any, **options: Any) -> None:
         """Exports the classifier."""
@@ -233,6 +258,7 @@ class AdversarialTrainer(keras.Model):
         return {
             "objective": self.objective.get_config(),
             "attack": None if self.attack is None else self.attack.get_config(),
+            "validation_attack": None if self._given_validation is None else self._given_validation.get_config(),
             "search_in_training_mode": self.search_in_training_mode,
             "seed": self.seed,
         }
@@ -244,13 +270,30 @@ class AdversarialTrainer(keras.Model):
 
     # The step
 
-    def _arriving(self, x: Any) -> Any:
-        """Returns the data, refused where it is known to be empty, and checked on its way where XLA cannot do so."""
+    @staticmethod
+    def _refuse_to_overwrite(filepath: str | Path, overwrite: bool) -> None:
+        if not overwrite and Path(filepath).exists():
+            raise FileExistsError(f"Expected a new file, or overwrite=True. Received: {filepath}, which exists")
+
+    def _arriving(self, x: Any, y: Any = None) -> Any:
+        """Returns the data, refused where it is known to be empty, and checked here or on its way where XLA cannot."""
         is_dataset = isinstance(x, tf.data.Dataset)
         size = int(x.cardinality()) if is_dataset else len(x) if hasattr(x, "__len__") else None
         if size == 0:
             raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
-        return x.map(self._contract.check) if is_dataset and self.compiled and self.jit_compile else x
+        if not (self.compiled and self.jit_compile):
+            return x
+        if is_dataset:
+            return x.map(self._contract.check)
+        if y is not None:
+            with plain_errors():
+                self._contract.check(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
+        return x
+
+    def _arriving_validation(self, data: Any) -> Any:
+        if isinstance(data, (tuple, list)):
+            return (self._arriving(*data[:2]), *data[1:])
+        return self._arriving(data)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One search and one update, on a batch of pixels and labels; returns the logs."""
@@ -274,7 +317,8 @@ class AdversarialTrainer(keras.Model):
         x_adv, observed = None, None
         if self._validation_adversary is not None:
             noise = batch.noise(self.seed).fold(-1)  # the same starts at every validation
-            x_adv, observed = self._validation_adversary.search(self._classify, batch.x, batch.y, noise)
+            adversary = self._validation_adversary.at(self._last_epoch)
+            x_adv, observed = adversary.search(self._classify, batch.x, batch.y, noise)
         views = self._views(batch, batch.x, x_adv, observed, training=False)
         for outputs in (views.clean, *([views.adv] if x_adv is not None else [])):
             outputs.make()  # validation asks both sides, whatever the objective reads
@@ -312,7 +356,8 @@ class AdversarialTrainer(keras.Model):
             x_adv, observed = self._search(batch.x, batch.y, noise)
             return self._views(batch, batch.x, x_adv, observed, training=True), None
         rows = tf.shape(batch.x)[0]
-        first = rows - tf.cast(tf.round(self.objective.share * tf.cast(rows, tf.float32)), tf.int32)
+        share = tf.cast(tf.round(self.objective.share * tf.cast(rows, tf.float32)), tf.int32)
+        first = rows - tf.maximum(share, 1)
         x_adv, _ = self._search(batch.x[first:], batch.y[first:], noise)
         # One forward pass of clean and attacked rows together: they share BatchNorm's statistics.
         mixed = tf.ensure_shape(tf.concat([batch.x[:first], x_adv], axis=0), batch.x.shape)
@@ -364,6 +409,17 @@ class AdversarialTrainer(keras.Model):
             rows = tf.cast(tf.reduce_sum(real), tf.int32)
             data = [None if part is None else part[:rows] for part in data]
         return self.compute_metrics(*data)
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The trainer's own averages and the compiled metrics, without Keras' tracker of a second loss."""
+        own = getattr(self, "_averages", {})
+        return [metric for metric in super().metrics if metric.name != "loss" or metric is own.get("loss")]
+
+    @property
+    def log_names(self) -> list[str]:
+        """The names that training and validation may log, without `val_`."""
+        return list(self._averages)
 
     def _get_metrics_result_or_logs(self, logs: Mapping[str, Any]) -> dict[str, Any]:
         # Keras compares all metrics' names with the logs'; a metric that a step does not compute is absent from ours.

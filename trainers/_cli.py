@@ -73,7 +73,10 @@ def _parse(arguments: list[str], define_flags: Callable[[], Any]) -> list[str]:
         sys.exit(0)
     except (ValueError, OSError, AttributeError, KeyError, TypeError, ImportError, SyntaxError) as error:
         # A config flag runs its file and sets its fields, and lets all of this through.
-        raise Misuse(str(error.args[0] if isinstance(error, KeyError) else error)) from error
+        text = str(error.args[0] if isinstance(error, KeyError) else error)
+        raise Misuse(
+            f"Unknown field or invalid config: {text}" if isinstance(error, LookupError | AttributeError) else text
+        ) from error
     except flags.Error as error:  # some of them quote a traceback: its last line says what is wrong
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise Misuse(lines[-1] if "Traceback" in str(error) else str(error)) from error

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from trainers.workdir import Workdir
 
 
+DEFAULTS = {"seed": 0, "norm": "linf"}  # of an evaluation whose config leaves them open
+
+
 def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
     flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
     flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
-    flags.DEFINE_string("attacks", "quick", "Suite of attacks.")
+    flags.DEFINE_string("attacks", None, "Suite of attacks; default: the run's, else quick.")
     flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
     flags.DEFINE_string("output", None, "Where the report is written; default: the run's evaluation.json.")
@@ -37,9 +40,16 @@ def evaluate_workdir(workdir: Workdir, output: str | None = None, **options: Any
     classifier = _cli.load_classifier(workdir.classifier)
 
     import tfrobust
-    from trainers.setup import load_data
+    from trainers.setup import given, load_data
 
-    report = tfrobust.evaluate(classifier, load_data(config, "test"), **{**config["evaluation"], **options})
+    own = given(config["evaluation"])
+    options = {**own, **options}
+    if output is None and any(options[name] != own.get(name, DEFAULTS.get(name)) for name in options):
+        raise ValueError(
+            f"{workdir.evaluation} is the report of the run's own evaluation: expected --output=FILE for another. "
+            f"Received: {options} where the run's is {own}"
+        )
+    report = tfrobust.evaluate(classifier, load_data(config, "test"), **options)
     report.save(output or workdir.evaluation)
     return report
 

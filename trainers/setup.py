@@ -9,6 +9,9 @@ import keras
 import tensorflow as tf
 
 import tfrobust
+from tfrobust._registry import unknown
+from tfrobust.attacks.balls import ball
+from tfrobust.evaluation._line_up import line_up
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -36,6 +39,37 @@ class OverEpochs(keras.optimizers.schedules.LearningRateSchedule):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> OverEpochs:
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps_per_epoch"])
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that are not None: the others are left to their defaults."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def check_fields(config: Mapping[str, Any]) -> None:
+    """Refuses a config without all the fields that a run reads.
+
+    Raises:
+        ValueError: naming the missing ones.
+    """
+    from trainers.configs import digits
+
+    if missing := sorted(set(digits.get_config().to_dict()) - set(config)):
+        raise ValueError(
+            f"Invalid config: expected the fields of trainers/configs/digits.py. Missing: {', '.join(missing)}"
+        )
+
+
+def check_evaluation(config: Mapping[str, Any]) -> None:
+    """Refuses, before any training, an evaluation that could not be made after it.
+
+    Raises:
+        ValueError: for an unknown suite or norm and an eps that is no radius.
+    """
+    options = given(config["evaluation"])
+    if options.get("attacks"):
+        norm = options.get("norm", "linf")
+        line_up(options["attacks"], norm, ball(norm, options["eps"]))
 
 
 def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.Dataset:
@@ -84,8 +118,10 @@ def build_trainer(config: Mapping[str, Any]) -> tfrobust.AdversarialTrainer:
             f"classifier. Received: monitor={config['monitor']!r}, data.validation=0"
         )
     trainer = tfrobust.AdversarialTrainer(
-        build_classifier(config), config["objective"], config["attack"] or None, seed=config["seed"]
+        build_classifier(config), config["objective"], given(config["attack"]) or None, seed=config["seed"]
     )
+    if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.log_names:
+        raise unknown("monitor", config["monitor"], [f"val_{name}" for name in trainer.log_names])
     steps_per_epoch = int(load_data(config, "train").cardinality())
     trainer.compile(build_optimizer(config, steps_per_epoch))
     return trainer

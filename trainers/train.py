@@ -43,9 +43,11 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
 
     import tfrobust
     from export.savedmodel import export_classifier
-    from trainers.setup import build_trainer, load_data
+    from trainers.setup import build_trainer, check_evaluation, check_fields, given, load_data
     from trainers.workdir import Workdir
 
+    check_fields(config)
+    check_evaluation(config)
     keras.utils.set_random_seed(config["seed"])
     trainer = build_trainer(config)
     workdir = Workdir(path)
@@ -74,7 +76,7 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
         return None
     from trainers.evaluate import evaluate_workdir
 
-    return evaluate_workdir(workdir, **config["evaluation"])
+    return evaluate_workdir(workdir, **given(config["evaluation"]))
 
 
 def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:

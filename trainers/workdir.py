@@ -58,7 +58,10 @@ class Workdir:
             raise FileNotFoundError(
                 f"Expected the --workdir of a run of trainers.train. Received: {self.path}, without config.json"
             )
-        return json.loads(self.config.read_text())
+        try:
+            return json.loads(self.config.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"Invalid file {self.config}: expected JSON. Received: {error}") from error
 
     def cut_history(self, epochs: int) -> list[dict[str, str]]:
         """Returns the history's first rows and drops those of epochs that will be run again."""

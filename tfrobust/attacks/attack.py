@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfrobust import _tensorflow as backend
@@ -15,6 +16,7 @@ from tfrobust._registry import Member, unknown
 from tfrobust.attacks import starts
 from tfrobust.attacks.balls import Ball
 from tfrobust.attacks.steps import Step
+from tfrobust.schedules import is_number
 from tfrobust.views import Observed, Views
 
 Tensor = Any
@@ -55,15 +57,15 @@ class Attack(Member):
         targeted: bool = False,
     ) -> None:
         for name, value in (("steps", steps), ("restarts", restarts)):
-            if not isinstance(value, int) or value < 1:
+            if not is_number(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"Invalid value for `{name}`: expected an integer of at least 1. Received: {value!r}")
         if keep not in KEEPS:
             raise unknown("value for `keep`", keep, KEEPS)
         self.ball = ball
         self.step = step
-        self.steps = steps
+        self.steps = int(steps)
         self.start = starts.get(start)
-        self.restarts = restarts
+        self.restarts = int(restarts)
         self.keep = keep
         self.targeted = targeted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 from keras import ops
@@ -36,9 +37,9 @@ class Ball:
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise ValueError(f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}")
         eps = schedules.get(eps)
-        if not callable(eps) and not eps > 0:
+        if not callable(eps) and not (schedules.is_number(eps) and 0 < eps < math.inf):
             raise ValueError(
-                f"Invalid value for `eps`: expected a positive fraction of the pixel range. Received: eps={eps}"
+                f"Invalid value for `eps`: expected a positive fraction of the pixel range. Received: eps={eps!r}"
             )
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))

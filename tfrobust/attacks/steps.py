@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 from keras import ops
 
+from tfrobust.schedules import is_number
+
 Tensor = Any
 
 
@@ -107,8 +109,8 @@ def _pixels(v: Tensor) -> tuple[int, ...]:
 
 def _checked(size: Size) -> Size:
     number = size.fraction if isinstance(size, OfEps) else size
-    if not number > 0:
+    if not (is_number(number) and number > 0):
         raise ValueError(
-            f"Invalid value for `step_size`: expected a positive fraction of the pixel range. Received: {size}"
+            f"Invalid value for `step_size`: expected a positive fraction of the pixel range. Received: {size!r}"
         )
     return size

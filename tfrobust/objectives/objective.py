@@ -41,7 +41,8 @@ class Objective(Member):
         needs: names of the classifier's outputs that the losses read.
         start: where the search begins when the attack's start is "auto": "uniform", "normal", "none" or a function.
         share: the attacked part of each batch, in (0, 1]. Below 1 the last rows are attacked, the others stay clean,
-            and both go through the classifier in one forward pass; a loss then reads one of the two sides.
+            and both go through the classifier in one forward pass; a loss then reads one of the two sides. At least
+            one row is attacked. Under several replicas each attacks the last rows of its own part of the batch.
 
     Raises:
         ValueError: for no outer term, a term named like the trainer's own log lines, and a share outside (0, 1].

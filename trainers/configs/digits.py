@@ -3,7 +3,7 @@
 The argument picks the objective: `--config=trainers/configs/digits.py:trades`.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 # The objectives' own arguments, so that any of them can be overridden: --config.objective.beta=3
 OBJECTIVES = {
@@ -20,15 +20,24 @@ def get_config(objective: str = "madry") -> ConfigDict:
     if objective not in OBJECTIVES:
         raise ValueError(f"Unknown row of digits.py: expected one of {', '.join(OBJECTIVES)}. Received: {objective!r}")
     epochs = 20 if objective == "standard" else 40
-    return ConfigDict(
+    config = ConfigDict(
         {
             "seed": 0,
             "data": {"name": "digits", "batch_size": 64, "validation": 0.1, "augment": {"pad": 0, "flip": False}},
             "model": {"name": "digits"},
             "objective": {"name": objective, **OBJECTIVES[objective]},
-            "attack": {"name": "pgd", "eps": 0.15, "steps": 10},
+            # None leaves an argument to the attack's own default.
+            "attack": {
+                "name": "pgd",
+                "eps": 0.15,
+                "steps": 10,
+                "step_size": config_dict.placeholder(float),
+                "norm": config_dict.placeholder(str),
+                "start": config_dict.placeholder(str),
+                "restarts": config_dict.placeholder(int),
+            },
             "optimizer": {"name": "adam"},
-            # A number, or a Keras schedule over epochs: papers give epochs, not steps.
+            # A Keras schedule over epochs, for papers give epochs, not steps; in an own config file also a number.
             "learning_rate": {
                 "name": "CosineDecay",
                 "initial_learning_rate": 1e-3 if objective == "standard" else 2e-3,
@@ -40,6 +49,10 @@ def get_config(objective: str = "madry") -> ConfigDict:
             "monitor": "val_accuracy" if objective == "standard" else "val_robust_accuracy",
             "mixed_precision": False,
             # On the test split, when the training is done; no attacks, no evaluation.
-            "evaluation": {"attacks": "quick", "eps": 0.15, "norm": "linf"},
+            "evaluation": {"attacks": "quick"},
         }
     )
+    # The ball of training, unless another is given.
+    config.evaluation.eps = config.attack.get_ref("eps") * 1
+    config.evaluation.norm = config.attack.get_oneway_ref("norm")
+    return config
