@@ -281,6 +281,8 @@ class AdversarialTrainer(keras.Model):
         size = int(x.cardinality()) if is_dataset else len(x) if hasattr(x, "__len__") else None
         if size == 0:
             raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
+        if getattr(getattr(y, "dtype", None), "kind", "") in tuple("OSU"):  # Keras would refuse it without saying why
+            raise ValueError(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype}")
         if not (self.compiled and self.jit_compile):
             return x
         if is_dataset:

@@ -1,5 +1,8 @@
 """The Keras contract of the trainer, and its step against a hand-written one."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -357,7 +360,7 @@ def test_datasets_arrays_and_pydatasets_give_the_same_weights(make_classifier, b
     assert_same(results[0], results[2], atol=1e-7)
 
 
-@pytest.mark.parametrize("form", ["column", "one_hot", "float", "int64"])
+@pytest.mark.parametrize("form", ["column", "one_hot", "float", "int64", "bool_columns"])
 def test_labels_of_every_form_give_the_same_weights(form, make_classifier, batch):
     x, y = batch
     forms = {
@@ -365,6 +368,7 @@ def test_labels_of_every_form_give_the_same_weights(form, make_classifier, batch
         "one_hot": np.eye(4, dtype="float32")[y],
         "float": y.astype("float32"),
         "int64": y.astype("int64"),
+        "bool_columns": np.eye(4)[y] > 0,
     }
     start = weights(make_classifier())
     results = []
@@ -420,12 +424,18 @@ def test_an_interrupted_save_leaves_the_previous_file_whole(make_classifier, tmp
         trainer.save(path, overwrite=False)
 
 
-def test_weights_files_are_the_classifiers(make_classifier, tmp_path):
-    trainer = make_trainer(make_classifier())
+def test_weights_files_carry_the_optimizer(make_classifier, batch, tmp_path):
+    x, y = batch
+    trainer = make_trainer(make_classifier(), optimizer=keras.optimizers.Adam(0.01))
+    trainer.fit(x, y, batch_size=5, verbose=0)
     trainer.save_weights(tmp_path / "x.weights.h5")
-    other = make_classifier()
+    other = make_trainer(make_classifier(), optimizer=keras.optimizers.Adam(0.01))
+    other.optimizer.build(other.trainable_variables)
     other.load_weights(tmp_path / "x.weights.h5")
-    assert_same(weights(other), weights(trainer.classifier), atol=0)
+    assert_same(weights(other.classifier), weights(trainer.classifier), atol=0)
+    assert int(other.optimizer.iterations.numpy()) == 4
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        trainer.save_weights(tmp_path / "x.weights.h5", overwrite=False)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -467,6 +477,71 @@ def test_compile_options_give_the_same_weights(options, objective, make_classifi
     assert_same(results[0], results[1], atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_share_of_tiny_batches_attacks_at_least_one_row(rows, jit_compile, make_classifier, batch):
+    x, y = batch[0][: 2 * rows], batch[1][: 2 * rows]
+    trainer = make_trainer(make_classifier(), objectives.joint(share=0.5), compile_options={"jit_compile": jit_compile})
+    before = weights(trainer.classifier)
+    history = trainer.fit(x, y, batch_size=rows, verbose=0).history
+    assert np.isfinite(history["loss"][0])
+    assert np.abs(weights(trainer.classifier)[0] - before[0]).max() > 0
+
+
+def test_validation_attacks_by_the_eps_at_the_end_of_this_fit(make_classifier, batch):
+    x, y = batch
+    ramp = keras.optimizers.schedules.PolynomialDecay(0.001, decay_steps=10, end_learning_rate=0.4)
+    trainer = make_trainer(make_classifier(), "standard", attacks.pgd(eps=ramp), optimizer=keras.optimizers.Adam(0.02))
+    trainer.fit(x, y, epochs=40, verbose=0)
+    hard = trainer.evaluate(x, y, verbose=0, return_dict=True)["robust_accuracy"]
+    history = trainer.fit(x, y, epochs=1, validation_data=(x, y), verbose=0).history
+    assert hard < 0.5 < history["val_robust_accuracy"][0]  # eps 0.4 after 40 epochs, 0.04 after one
+
+
+TWO_REPLICAS = """
+import sys, numpy as np, keras, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import tfrobust
+
+def run(strategy, name, norm):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).uniform(0, 1, (33, 6, 6, 1)).astype("float32")
+    y = (x.mean((1, 2, 3)) > 0.5).astype("int32")
+    with strategy.scope():
+        i = keras.Input((6, 6, 1))
+        h = keras.layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2")(i)
+        f = keras.layers.Flatten()(h)
+        model = keras.Model(i, {"logits": keras.layers.Dense(2)(f), "features": f})
+        attack = tfrobust.attacks.pgd(eps=0.1, steps=3, norm=norm)
+        trainer = tfrobust.AdversarialTrainer(model, name, attack)
+        trainer.compile(keras.optimizers.SGD(0.1), metrics=[keras.metrics.SparseCategoricalAccuracy(name="theirs")])
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)  # 16, 16, 1: the last leaves a replica empty
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        data = data.with_options(options)
+        history = trainer.fit(data, epochs=2, verbose=0, validation_data=data).history
+    return model.get_weights(), {k: v[-1] for k, v in history.items()}
+
+name, norm = sys.argv[1:]
+a, la = run(tf.distribute.get_strategy(), name, norm)
+b, lb = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), name, norm)
+worst = max(np.abs(p - q).max() for p, q in zip(a, b))
+assert worst < 1e-5, worst
+assert la.keys() == lb.keys(), (la, lb)
+for key in la:
+    assert abs(la[key] - lb[key]) < 1e-4, (key, la[key], lb[key])
+"""
+
+
+@pytest.mark.parametrize(("name", "norm"), [("madry", "linf"), ("trades", "l2")])
+def test_two_replicas_take_the_step_of_one(name, norm):
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_REPLICAS, name, norm], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 # Refusals
 
 
@@ -489,13 +564,15 @@ BAD_BATCHES = {
     "soft labels": (lambda x, y: (x, np.full((20, 4), 0.25, "float32")), "soft labels are not supported"),
     "wrong classes": (lambda x, y: (x, np.eye(7)[y]), r"one-hot labels \(batch, 4\). Received"),
     "no labels": (lambda x, y: (x,), "expected .x, y. with labels"),
+    "text labels": (lambda x, y: (x, np.array(["a"] * 20)), "expected integers or one-hot rows"),
     "empty": (lambda x, y: (x[:0], y[:0]), "at least one batch. Received: an empty dataset"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_BATCHES)
 @pytest.mark.parametrize("as_dataset", [False, True])
-def test_bad_batches_are_refused_before_any_training(kind, as_dataset, make_classifier, batch):
+@pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"run_eagerly": True}])
+def test_bad_batches_are_refused_before_any_training(kind, as_dataset, options, make_classifier, batch):
     spoil, text = BAD_BATCHES[kind]
     data = spoil(*batch)
     if as_dataset:
@@ -503,7 +580,7 @@ def test_bad_batches_are_refused_before_any_training(kind, as_dataset, make_clas
     classifier = make_classifier()
     before = weights(classifier)
     with pytest.raises(ValueError, match=text) as caught:
-        make_trainer(classifier).fit(*data, verbose=0)
+        make_trainer(classifier, compile_options=options).fit(*data, verbose=0)
     assert "\n" not in str(caught.value)
     assert_same(weights(classifier), before, atol=0)
 
@@ -516,15 +593,35 @@ def test_an_empty_dataset_of_unknown_size_is_refused(make_classifier, batch):
         make_trainer(make_classifier()).fit(data, verbose=0)
 
 
-def test_bad_validation_data_is_refused_in_words(make_classifier, batch):
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_bad_validation_data_is_refused_in_words(jit_compile, as_dataset, make_classifier, batch):
     x, y = batch
+    validation = (255 * x, y)
+    if as_dataset:
+        validation = tf.data.Dataset.from_tensor_slices(validation).batch(10)
+    trainer = make_trainer(make_classifier(), compile_options={"jit_compile": jit_compile})
     with pytest.raises(ValueError, match="Invalid pixels"):
-        make_trainer(make_classifier()).fit(x, y, validation_data=(255 * x, y), verbose=0)
+        trainer.fit(x, y, validation_data=validation, verbose=0)
+
+
+def test_single_batches_are_checked_too(make_classifier, batch):
+    x, y = batch
+    trainer = make_trainer(make_classifier())
+    for step in (trainer.train_on_batch, trainer.test_on_batch):
+        with pytest.raises(ValueError, match="Invalid pixels"):
+            step(255 * x, y)
 
 
 def softmax_classifier():
     inputs = keras.Input((6, 6, 1))
     return keras.Model(inputs, {"logits": keras.layers.Dense(4, activation="softmax")(keras.layers.Flatten()(inputs))})
+
+
+def nested_softmax_classifier():
+    inner = softmax_classifier()
+    inputs = keras.Input((6, 6, 1))
+    return keras.Model(inputs, {"logits": keras.layers.Reshape((4,))(inner(inputs)["logits"])})
 
 
 def plain_model():
@@ -535,6 +632,9 @@ def plain_model():
     ("arguments", "text"),
     [
         ({"classifier": softmax_classifier}, "expected logits, received probabilities"),
+        ({"classifier": nested_softmax_classifier}, "expected logits, received probabilities"),
+        ({"validation_attack": {"name": "pgd", "targeted": True}}, "`validation_attack`: expected an untargeted"),
+        ({"validation_attack": {"name": "pgd", "bounds": (0, 2)}}, "expected the attack's bounds"),
         ({"classifier": plain_model}, "named outputs.*tfrobust.expose.*has no name"),
         ({"classifier": lambda: "resnet"}, "Received: an object of class str"),
         ({"objective": "feature_regularization", "features": False}, r"reads \['features'\].*does not give"),
@@ -551,6 +651,23 @@ def test_construction_refuses_in_words(arguments, text, make_classifier):
         AdversarialTrainer(arguments.pop("classifier")(), **arguments)
 
 
+def test_a_schedule_that_ends_at_zero_needs_a_validation_attack(make_classifier, batch):
+    x, y = batch
+    fading = attacks.pgd(eps=keras.optimizers.schedules.CosineDecay(0.1, 3), steps=2)
+    trainer = make_trainer(make_classifier(), attack=fading)
+    with pytest.raises(ValueError, match="ends at 0 in epoch 3, so validation would attack nothing"):
+        trainer.fit(x, y, epochs=3, validation_data=(x, y), verbose=0)
+    trainer = make_trainer(make_classifier(), attack=fading, validation_attack=attacks.pgd(eps=0.1, steps=2))
+    assert "val_robust_accuracy" in trainer.fit(x, y, epochs=3, validation_data=(x, y), verbose=0).history
+
+
+def test_frozen_classifiers_are_refused(make_classifier, batch):
+    classifier = make_classifier()
+    classifier.trainable = False
+    with pytest.raises(ValueError, match="whose layers are all frozen"):
+        make_trainer(classifier).fit(*batch, verbose=0)
+
+
 def test_changing_trainable_after_compile_is_warned_about(make_classifier, batch):
     x, y = batch
     trainer = make_trainer(make_classifier())
@@ -564,5 +681,5 @@ def test_statistics_that_cannot_settle_are_warned_about(batch):
     inputs = keras.Input((6, 6, 1))
     h = keras.layers.BatchNormalization(name="slow")(inputs)
     classifier = keras.Model(inputs, {"logits": keras.layers.Dense(4)(keras.layers.Flatten()(h))})
-    with pytest.warns(UserWarning, match="'slow' .momentum 0.99. cannot settle in the 8 steps"):
+    with pytest.warns(UserWarning, match="'slow' .momentum 0.99. cannot settle in the 8 steps planned"):
         make_trainer(classifier).fit(x, y, batch_size=5, epochs=2, verbose=0)

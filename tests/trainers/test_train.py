@@ -15,6 +15,7 @@ import pytest
 
 from trainers import setup
 from trainers.configs import digits
+from trainers.evaluate import evaluate_workdir
 from trainers.train import _keeper, run
 from trainers.workdir import Workdir
 
@@ -202,9 +203,39 @@ def test_help_comes_without_tensorflow(module):
     assert code == 0 and "--workdir" in out.replace("--[no]", "--") and err == ""
 
 
+def test_the_runs_own_report_is_not_overwritten_by_another(finished, tmp_path):
+    path, _, report = finished
+    before = (path / "evaluation.json").read_bytes()
+    with pytest.raises(ValueError, match="expected --output=FILE for another"):
+        evaluate_workdir(Workdir(path), eps=0.01)
+    assert (path / "evaluation.json").read_bytes() == before
+    other = evaluate_workdir(Workdir(path), tmp_path / "other.json", eps=0.01)
+    assert other.robust_accuracy >= report.robust_accuracy
+    assert json.loads((tmp_path / "other.json").read_text())["eps"] == 0.01
+
+
+def test_evaluation_follows_the_balls_of_training_unless_another_is_given():
+    config = digits.get_config()
+    config.attack.eps, config.attack.norm = 0.1, "l2"
+    assert config.evaluation.to_dict() == {"attacks": "quick", "eps": 0.1, "norm": "l2"}
+    config.evaluation.eps = 0.2
+    assert config.attack.eps == 0.1
+
+
+def test_a_config_without_a_field_is_refused(tmp_path):
+    config = digits.get_config().to_dict()
+    del config["monitor"]
+    with pytest.raises(ValueError, match="Missing: monitor"):
+        run(config, tmp_path / "w")
+
+
 @pytest.mark.parametrize(
     ("override", "text"),
     [
+        ({"monitor": "val_robust_acc"}, "Did you mean 'val_robust_accuracy'"),
+        ({"evaluation": {"attacks": "quik", "eps": 0.1, "norm": "linf"}}, "Did you mean 'quick'"),
+        ({"evaluation": {"attacks": "quick", "eps": 8, "norm": "linf"}}, "at most the pixel range"),
+        ({"evaluation": {"attacks": "quick", "eps": 0.1, "norm": "l7"}}, "Unknown norm"),
         ({"epochs": 0}, "`epochs`: expected at least 1"),
         ({"objective": {"name": "trade"}}, "Did you mean 'trades'"),
         ({"model": {"name": "digit"}}, "Did you mean 'digits'"),
