@@ -35,7 +35,11 @@ def main(_: list[str]) -> None:
     print(f"{'classifier':12s}{'clean':>10s}{'under attack':>16s}")
     for name, report in reports.items():
         print(f"{name:12s}{100 * report.clean_accuracy:9.1f}%{100 * report.robust_accuracy:15.1f}%")
-    print("Under attack: the worst case of " + " and ".join(record.name for record in reports["robust"].attacks))
+    attacks = (
+        f"{record.name} ({record.settings['steps']} steps, random starts: {record.settings['restarts']})"
+        for record in reports["robust"].attacks
+    )
+    print(f"Under attack: still right after {' and after '.join(attacks)}")
     print(
         f"{time.monotonic() - started:.0f} s. In {root}/robust: "
         "classifier.keras, saved_model/1, evaluation.json, history.csv"
