@@ -39,8 +39,8 @@ class Checkpoints(keras.callbacks.Callback):
         trainer.optimizer.build(trainer.trainable_variables)
         self._epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
         variables = [*trainer.variables, *trainer.optimizer.variables]
-        states = {f"{i:05d}": variable.value for i, variable in enumerate(variables)}
-        self._checkpoint = tf.train.Checkpoint(epochs_done=self._epochs_done, **states)
+        self._state = {f"{i:05d}": variable.value for i, variable in enumerate(variables)}
+        self._checkpoint = tf.train.Checkpoint(epochs_done=self._epochs_done, **self._state)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(directory), max_to_keep=max_to_keep)
 
     def restore(self) -> int:
@@ -55,15 +55,13 @@ class Checkpoints(keras.callbacks.Callback):
         path = self._manager.latest_checkpoint
         if path is None:
             return 0
-        reader = tf.train.load_checkpoint(path)
-        expected = {f"{name}/.ATTRIBUTES/VARIABLE_VALUE": tuple(v.shape) for name, v in self._tracked().items()}
-        received = {
-            k: tuple(s) for k, s in reader.get_variable_to_shape_map().items() if k in expected or k[0].isdigit()
-        }
+        expected = {name: tuple(variable.shape) for name, variable in self._state.items()}
+        stored = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        received = {key.split("/")[0]: tuple(shape) for key, shape in stored.items() if key[0].isdigit()}
         if expected != received:
             raise ValueError(
-                f"Expected a checkpoint of this model and optimizer ({len(expected)} variables of its shapes). "
-                f"Received: {path}, of another ({len(received)} variables)"
+                f"Expected a checkpoint of this model and optimizer, {len(expected)} variables of its shapes. "
+                f"Received: {path}, with {len(received)} of others"
             )
         self._checkpoint.restore(path).expect_partial()
         return int(self._epochs_done.numpy())
@@ -71,9 +69,3 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._epochs_done.assign(epoch + 1)
         self._manager.save(checkpoint_number=epoch + 1)
-
-    def _tracked(self) -> dict[str, tf.Variable]:
-        children = self._checkpoint._trackable_children()
-        return {
-            name: child for name, child in children.items() if isinstance(child, tf.Variable) and name != "save_counter"
-        }
