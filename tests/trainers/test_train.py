@@ -55,7 +55,8 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
     undisturbed = command("trainers.train", *arguments, f"--workdir={tmp_path / 'a'}")
     killed = command("trainers.train", *arguments, f"--workdir={tmp_path / 'b'}")
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((tmp_path / "b" / "checkpoints").glob("ckpt-3.index")):
+    # When the fourth is being written the third is complete: a kill may hit between a checkpoint and its entry.
+    while time.monotonic() < deadline and not (tmp_path / "b" / "checkpoints" / "ckpt-4.index").exists():
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
