@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfrobust import attacks, losses
+from tfrobust import losses
 from tfrobust.attacks import Adversary, Attack, OfEps
 from tfrobust.objectives import Objective
 from tfrobust.views import Views
@@ -28,7 +28,7 @@ def training_adversary(attack: Attack | Adversary | None, objective: Objective) 
     return search.starting(objective.start).maximizing(loss)
 
 
-def validation_adversary(attack: Attack | Adversary | None, given: Any) -> Adversary | None:
+def validation_adversary(attack: Attack | Adversary | None, given: Attack | Adversary | None) -> Adversary | None:
     """By its own inner attack a fake looks robust: validation asks PGD on cross entropy, whatever the objective."""
     if given is None and attack is None:
         return None
@@ -36,8 +36,7 @@ def validation_adversary(attack: Attack | Adversary | None, given: Any) -> Adver
         assert attack is not None
         step = attack.ball.steepest(OfEps(2.5 / VALIDATION_STEPS))
         given = Attack(attack.ball, step, VALIDATION_STEPS, start="uniform")
-    chosen = attacks.get(given)
-    adversary = chosen if isinstance(chosen, Adversary) else chosen.maximizing(_cross_entropy_and_correct)
+    adversary = given if isinstance(given, Adversary) else given.maximizing(_cross_entropy_and_correct)
     if adversary.attack.targeted:
         raise ValueError("Invalid `validation_attack`: expected an untargeted attack. Received: targeted=True")
     if attack is not None and adversary.ball.bounds != attack.ball.bounds:
@@ -56,9 +55,10 @@ def check_radii(attack: Attack | Adversary | None, validation: Adversary | None,
         validation: the validation adversary, if there is validation data.
         last_epoch: where the training ends.
     """
-    for epoch in (0, last_epoch) if attack is not None else ():
-        if attack is not None and float(attack.at(epoch).ball.radius) < 0:
-            raise ValueError(f"Invalid schedule of eps: expected at least 0. Received: a negative eps at epoch {epoch}")
+    if attack is not None:
+        for epoch in (0, last_epoch):
+            if (eps := float(attack.at(epoch).ball.radius)) < 0:
+                raise ValueError(f"Invalid schedule of eps: expected at least 0. Received: {eps:g} at epoch {epoch}")
     if validation is not None and float(validation.at(last_epoch).ball.radius) <= 0:
         raise ValueError(
             f"The schedule of eps ends at 0 in epoch {last_epoch}, so validation would attack nothing: expected "

@@ -88,8 +88,8 @@ class AdversarialTrainer(keras.Model):
         bounds = (0.0, 1.0) if self.attack is None else self.attack.ball.bounds
         self._contract = Contract(classifier.input_shape, int(classifier.output["logits"].shape[-1]), bounds)
         self._adversary = training_adversary(self.attack, self.objective)
-        self._validation_adversary = validation_adversary(self.attack, validation_attack)
-        self._given_validation = None if validation_attack is None else attacks.get(validation_attack)
+        self.validation_attack = None if validation_attack is None else attacks.get(validation_attack)
+        self._validation_adversary = validation_adversary(self.attack, self.validation_attack)
         self.search_in_training_mode = search_in_training_mode
         self.seed = seed
         self._averages = {
@@ -258,7 +258,7 @@ class AdversarialTrainer(keras.Model):
         return {
             "objective": self.objective.get_config(),
             "attack": None if self.attack is None else self.attack.get_config(),
-            "validation_attack": None if self._given_validation is None else self._given_validation.get_config(),
+            "validation_attack": None if self.validation_attack is None else self.validation_attack.get_config(),
             "search_in_training_mode": self.search_in_training_mode,
             "seed": self.seed,
         }
@@ -268,7 +268,7 @@ class AdversarialTrainer(keras.Model):
         self._epoch.assign(float(epoch))
         self._epochs_per_step.assign(1.0 / steps_per_epoch if steps_per_epoch else 0.0)
 
-    # The step
+    # Data on its way in
 
     @staticmethod
     def _refuse_to_overwrite(filepath: str | Path, overwrite: bool) -> None:
@@ -297,6 +297,8 @@ class AdversarialTrainer(keras.Model):
             return (self._arriving(*data[:2]), *data[1:])
         return self._arriving(data)
 
+    # The step
+
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One search and one update, on a batch of pixels and labels; returns the logs."""
         batch = self._prepare(data)
@@ -305,7 +307,7 @@ class AdversarialTrainer(keras.Model):
         with tf.GradientTape() as tape:
             terms = self._terms(views, batch, attacked)
             # Regularizers are read after this update's forward passes; gradients are summed over replicas.
-            penalty = sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
+            penalty = self._penalty()
             total = sum(term.weight * term.global_mean for term in terms.values()) + penalty / backend.replicas()
             scaled = self.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, variables)
@@ -325,8 +327,10 @@ class AdversarialTrainer(keras.Model):
         for outputs in (views.clean, *([views.adv] if x_adv is not None else [])):
             outputs.make()  # validation asks both sides, whatever the objective reads
         terms = self._terms(views, batch, None)
-        penalty = sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
-        return self._logs(views, batch, None, terms, penalty)
+        return self._logs(views, batch, None, terms, self._penalty())
+
+    def _penalty(self) -> Tensor:
+        return sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
 
     def _prepare(self, data: Any) -> Batch:
         if not self.jit_compile:  # XLA has no words: there `_arriving` checks in the input pipeline

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trainers.workdir import Workdir
 
 
-DEFAULTS = {"seed": 0, "norm": "linf"}  # of an evaluation whose config leaves them open
+DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # of an evaluation whose config leaves them open
 
 
 def define_flags() -> None:
@@ -42,9 +42,10 @@ def evaluate_workdir(workdir: Workdir, output: str | None = None, **options: Any
     import tfrobust
     from trainers.setup import given, load_data
 
-    own = given(config["evaluation"])
+    own = {**DEFAULTS, **given(config["evaluation"])}
+    own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # a run without an evaluation of its own
     options = {**own, **options}
-    if output is None and any(options[name] != own.get(name, DEFAULTS.get(name)) for name in options):
+    if output is None and options != own and workdir.evaluation.exists():
         raise ValueError(
             f"{workdir.evaluation} is the report of the run's own evaluation: expected --output=FILE for another. "
             f"Received: {options} where the run's is {own}"

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,15 @@ def test_the_runs_own_report_is_not_overwritten_by_another(finished, tmp_path):
     other = evaluate_workdir(Workdir(path), tmp_path / "other.json", eps=0.01)
     assert other.robust_accuracy >= report.robust_accuracy
     assert json.loads((tmp_path / "other.json").read_text())["eps"] == 0.01
+
+
+def test_a_run_without_an_evaluation_can_be_evaluated_later(finished, tmp_path):
+    path, config, _ = finished
+    shutil.copytree(path, tmp_path / "w", ignore=shutil.ignore_patterns("evaluation.json"))
+    later = {**config, "evaluation": {**config["evaluation"], "attacks": ""}}
+    (tmp_path / "w/config.json").write_text(json.dumps(later))
+    assert [attack.name for attack in evaluate_workdir(Workdir(tmp_path / "w")).attacks] == ["pgd", "cw_linf"]
+    assert (tmp_path / "w/evaluation.json").exists()
 
 
 def test_evaluation_follows_the_balls_of_training_unless_another_is_given():
