@@ -8,7 +8,25 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfrobust.models.graph import Step
+
 PROBABILITIES = ("softmax", "sigmoid")
+
+AVERAGED = (
+    "needs a network that ends in global average pooling and a dense layer: take a ResNet of tfrobust.models with "
+    "head='dense', or replace Flatten by GlobalAveragePooling2D before tfrobust.expose(model)."
+)
+ATTENDED = "needs a network with attention: tfrobust.models.get('madry_resnet', attention=(4,))."
+# What to do about an output that is missing.
+REMEDIES = {
+    "cosine": "A cosine needs a normalized head: tfrobust.models.get(name, head='cosine'), or "
+    "tfrobust.layers.NormalizedCosineSoftmax as the last layer of your own network.",
+    "cam": f"A class activation map {AVERAGED}",
+    "feature_map": f"A feature map {AVERAGED}",
+    "attention": f"Attention {ATTENDED}",
+    "local_features": f"Local features: attention {ATTENDED}",
+    "features": "Features are the input of the last dense layer: tfrobust.expose(model) names them.",
+}
 
 
 def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "this evaluation") -> None:
@@ -30,9 +48,10 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
             f"tfrobust.models.get and tfrobust.expose(model) return it. Received: {_described(classifier, outputs)}"
         )
     if missing := sorted(set(needs) - set(outputs)):
+        remedies = "".join(f" {REMEDIES[name]}" for name in missing if name in REMEDIES)
         raise ValueError(
             f"The {reader} reads {missing}, which this classifier does not give: expected a classifier with outputs "
-            f"{sorted(set(needs) | {'logits'})}. Received: {sorted(outputs)}"
+            f"{sorted(set(needs) | {'logits'})}. Received: {sorted(outputs)}.{remedies}"
         )
     shape = outputs["logits"].shape
     if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
@@ -44,6 +63,20 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
             "Invalid classifier: expected logits, received probabilities in its output 'logits'. Leave the softmax or "
             "sigmoid out, or let tfrobust.expose(model) split it off."
         )
+
+
+def head_of(classifier: keras.Model) -> keras.layers.Layer:
+    """Returns the layer that makes the logits: the one to freeze where the head is to stay as it is.
+
+    Example:
+
+    >>> head_of(tfrobust.models.get("digits")).dense.units
+    10
+    """
+    step = Step.of(classifier.output["logits"])
+    while step.inner is not None:  # the whole network may lie behind a preprocessing layer
+        step = Step.of(step.inner)
+    return step.operation
 
 
 def _described(classifier: Any, outputs: Any) -> str:

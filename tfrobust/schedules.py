@@ -35,13 +35,42 @@ def get(schedule: Any) -> Any:
         return keras.optimizers.schedules.deserialize(dict(schedule))
     arguments = dict(schedule)
     name = arguments.pop("name", None)
-    known = [n for n, c in vars(keras.optimizers.schedules).items() if isinstance(c, type)]
+    known = {n: c for n, c in vars(keras.optimizers.schedules).items() if isinstance(c, type)} | {"From": From}
     if name not in known:
         raise unknown("schedule", name, known)
     try:
-        return getattr(keras.optimizers.schedules, name)(**arguments)
+        return known[name](**arguments)
     except TypeError as error:
         raise ValueError(f"Invalid arguments of schedule {name!r}: {error}. Received: {arguments}") from error
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class From(keras.optimizers.schedules.LearningRateSchedule):
+    """One value until an epoch, another from then on.
+
+    Args:
+        epoch: where it changes.
+        value: from that epoch on.
+        before: until then.
+
+    Example:
+
+    >>> weight = From(10, 6.0)
+    >>> float(weight(9.99)), float(weight(10.0))
+    (0.0, 6.0)
+    """
+
+    def __init__(self, epoch: float, value: float, before: float = 0.0) -> None:
+        self.epoch = epoch
+        self.value = value
+        self.before = before
+
+    def __call__(self, epoch: Any) -> Any:
+        # An epoch is a sum of float32 fractions: a thousandth of a step short of it is there.
+        return keras.ops.where(keras.ops.cast(epoch, "float32") >= self.epoch - 1e-4, self.value, self.before)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "value": self.value, "before": self.before}
 
 
 def is_number(value: Any, kind: type | tuple[type, ...] = (int, float, np.number)) -> bool:

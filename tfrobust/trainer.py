@@ -21,6 +21,7 @@ from tfrobust._mean import Mean, side
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import check_classifier
 from tfrobust.objectives import Objective
+from tfrobust.objectives.multiplier import Multiplier
 from tfrobust.schedules import value_at
 from tfrobust.views import Observed, Views
 
@@ -79,6 +80,9 @@ class AdversarialTrainer(keras.Model):
         self.objective: Objective = objectives.get(objective)
         check_classifier(classifier, needs=self.objective.needs, reader=f"objective {self.objective.name!r}")
         self.classifier = classifier
+        for advise in self.objective.advice:
+            if advice := advise(classifier):
+                warnings.warn(advice, stacklevel=2)
         self.attack = None if attack is None else attacks.get(attack)
         if self.objective.inner is not None and self.attack is None:
             raise ValueError(
@@ -100,6 +104,9 @@ class AdversarialTrainer(keras.Model):
         self._epochs_per_step = tf.Variable(0.0, name="epochs_per_step", **counter)
         # Where the schedule of eps ends, which validation attacks by; before any `fit`, after every schedule.
         self._last_epoch = tf.Variable(1e9, name="last_epoch", **counter)
+        # Weights that learn are variables of the trainer, so that its checkpoints hold them.
+        weights = [term.weight for term in self.objective.outer.values()]
+        self._multipliers = [weight.build() for weight in weights if isinstance(weight, Multiplier)]
         self._compiled_trainable: frozenset[int] = frozenset()
         self.built = True
 
@@ -312,6 +319,9 @@ class AdversarialTrainer(keras.Model):
             scaled = self.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        for name, term in self.objective.outer.items():
+            if isinstance(term.weight, Multiplier):
+                term.weight.observe(backend.global_sum(terms[name].global_mean))
         self._epoch.assign_add(self._epochs_per_step)
         return self._logs(views, batch, attacked, terms, penalty)
 

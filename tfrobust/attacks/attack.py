@@ -36,7 +36,9 @@ class Attack(Member):
         ball: a `Ball`: radius, projection, pixel range.
         step: a step rule, `(z, gradient, value, ball, state) -> z, state`.
         steps: iterations, at least 1.
-        start: "auto" (the objective's, else uniform), "uniform", "normal", "none", or `(ball, x, noise) -> z`.
+        start: "auto" (the objective's where it has one, else `own_start`), "uniform", "normal", "none", or
+            `(ball, x, noise) -> z`.
+        own_start: where this attack begins by itself: "uniform", "normal", "none" or a function.
         restarts: independent searches; for each example the one with the greatest loss is returned.
         keep: "last" iterate, or the "best" by loss among all, the start included.
         targeted: descend instead: the labels are then the classes to reach.
@@ -52,6 +54,7 @@ class Attack(Member):
         steps: int,
         *,
         start: str | starts.Start = "auto",
+        own_start: str | starts.Start = "uniform",
         restarts: int = 1,
         keep: str = "last",
         targeted: bool = False,
@@ -65,6 +68,7 @@ class Attack(Member):
         self.step = step
         self.steps = int(steps)
         self.start = starts.get(start)
+        self.own_start = starts.get(own_start)
         self.restarts = int(restarts)
         self.keep = keep
         self.targeted = targeted
@@ -81,7 +85,7 @@ class Attack(Member):
         return self._with(ball=self.ball.at(epoch))
 
     def starting(self, start: starts.Start | None) -> Attack:
-        """Returns this attack with `start` where its own is "auto"."""
+        """Returns this attack with an objective's `start` where its own is "auto"."""
         return self if self.start is not None else self._with(start=start)
 
     def once(self) -> Attack:
@@ -132,7 +136,7 @@ class Attack(Member):
             z, state = self.step(z, gradient, value, self.ball, state)
             return self.ball.project(z, x), state, best, count
 
-        z = (self.start or starts.uniform)(self.ball, x, noise)
+        z = (self.start or self.own_start or starts.uniform)(self.ball, x, noise)
         zero = ops.zeros_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0])
         best = (z, zero - math.inf) if self.keep == "best" else ()
         carry = (z, self.step.init(x), best, zero)

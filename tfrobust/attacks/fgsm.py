@@ -1,9 +1,10 @@
 """The fast gradient sign method."""
 
 from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
+from tfrobust.attacks.steps import OfEps
 from tfrobust.schedules import Schedule
 
 
@@ -12,7 +13,7 @@ def fgsm(
     eps: Schedule = 8 / 255,
     *,
     norm: str = "linf",
-    start: str | Start = "none",
+    start: str | Start = "auto",
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     loss: Loss | None = None,
@@ -25,7 +26,7 @@ def fgsm(
     Args:
         eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
         norm: "linf" or "l2".
-        start: "none" in the paper; see `pgd`.
+        start: "auto" (the objective's where it has one, else none, as in the paper); see `pgd`.
         targeted: descend towards labels that are targets.
         bounds: least and greatest pixel value.
         loss: see `pgd`.
@@ -41,4 +42,6 @@ def fgsm(
     >>> tfrobust.attacks.fgsm(eps=0.1).steps
     1
     """
-    return pgd(eps, None, 1, norm=norm, start=start, targeted=targeted, bounds=bounds, loss=loss)
+    where = ball(norm, eps, bounds)
+    search = Attack(where, where.steepest(OfEps(1.0)), 1, start=start, own_start="none", targeted=targeted)
+    return search if loss is None else search.maximizing(loss)

@@ -16,7 +16,7 @@ def mim(
     *,
     decay: float = 1.0,
     norm: str = "linf",
-    start: str | Start = "none",
+    start: str | Start = "auto",
     restarts: int = 1,
     keep: str = "last",
     targeted: bool = False,
@@ -34,7 +34,7 @@ def mim(
         steps: iterations.
         decay: weight of the past gradients.
         norm: "linf" or "l2".
-        start: "none" in the paper; see `pgd`.
+        start: "auto" (the objective's where it has one, else none, as in the paper); see `pgd`.
         restarts: see `pgd`.
         keep: see `pgd`.
         targeted: descend towards labels that are targets.
@@ -55,5 +55,5 @@ def mim(
     where = ball(norm, eps, bounds)
     size = OfEps(1.0 / max(steps, 1)) if step_size is None else step_size
     step = Momentum(where.steepest(size), decay)
-    search = Attack(where, step, steps, start=start, restarts=restarts, keep=keep, targeted=targeted)
+    search = Attack(where, step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted)
     return search if loss is None else search.maximizing(loss)

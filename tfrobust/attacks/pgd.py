@@ -24,14 +24,14 @@ def pgd(
 ) -> Attack | Adversary:
     """Projected gradient descent: z <- project(z + step_size * direction(grad loss)), from a random start.
 
-    The direction is sign(g) in the Linf ball and g / ||g||_2 in the L2 ball. Madry et al. 2018 (Towards Deep Learning
-    Models Resistant to Adversarial Attacks), equation 2 and section 2.1.
+    The direction is sign(g) in the Linf ball, g / ||g||_2 in the L2 ball and N * g / ||g||_1 in the L1 ball. Madry et
+    al. 2018 (Towards Deep Learning Models Resistant to Adversarial Attacks), equation 2 and section 2.1.
 
     Args:
         eps: radius as a fraction of the pixel range (8/255), or a schedule over the fractional epoch.
         step_size: as a fraction of the pixel range; None: 2.5 * eps / steps, which follows a schedule of eps.
         steps: iterations.
-        norm: "linf" or "l2".
+        norm: "linf", "l2", or "l1" (radius and steps are then mean absolute changes).
         start: "auto" (the objective's, else uniform), "uniform", "normal", "none", or a function.
         restarts: independent searches; for each example the one with the greatest loss is returned.
         keep: "last" iterate or the "best" by loss.

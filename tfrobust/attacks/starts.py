@@ -34,7 +34,7 @@ STARTS: dict[str, Start] = {"uniform": uniform, "normal": normal, "none": clean}
 
 
 def get(start: str | Start | None) -> Start | None:
-    """Returns the start for a name or a function; None for "auto", which leaves it to the objective.
+    """Returns the start for a name or a function; None for "auto", which leaves it to others.
 
     Raises:
         ValueError: for an unknown name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 from keras import ops
@@ -56,8 +57,7 @@ class Normalized(Sign):
     """z + size * g / ||g||_2, the steepest ascent in the Euclidean norm. A zero gradient moves nothing."""
 
     def direction(self, gradient: Tensor) -> Tensor:
-        # Scaled first: a saturated network's gradients are so small that their squares vanish in float32.
-        scaled = gradient / ops.maximum(ops.max(ops.abs(gradient), axis=_pixels(gradient), keepdims=True), 1e-30)
+        scaled = _scaled(gradient)
         return scaled / l2_norm(scaled)
 
 
@@ -93,6 +93,48 @@ class Momentum:
         return z, (momentum, inner)
 
 
+class Strongest(Sign):
+    """z + size * N * g / ||g||_1 * mask: the values with the strongest gradients move, in proportion to them.
+
+    With the whole gradient a step is `size` in mean absolute change; the mask takes its part of that away. Thesis,
+    algorithm 4.4.2 (DRA), its constants by this project's choice.
+
+    Args:
+        size: mean absolute change of a step without mask, or `OfEps(fraction)`.
+        share: p, the share of an image's N = H * W * C values that move, in (0, 1].
+        fixed_mask: keep the values that were strongest at the first step; otherwise they are chosen at each step.
+    """
+
+    def __init__(self, size: Size, share: float = 1.0, fixed_mask: bool = False) -> None:
+        super().__init__(size)
+        if not (is_number(share) and 0 < share <= 1):
+            raise ValueError(f"Invalid value for `p`: expected a share of the values in (0, 1]. Received: {share!r}")
+        self.share = share
+        self.fixed_mask = fixed_mask
+
+    def init(self, x: Tensor) -> Any:
+        return (ops.zeros_like(x),) if self.fixed_mask else ()  # no mask yet
+
+    def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: Any) -> tuple[Tensor, Any]:
+        scaled = _scaled(gradient)
+        if self.share < 1:
+            mask = self._mask(scaled)
+            if state:
+                mask = ops.where(ops.any(state[0] > 0, axis=_pixels(mask), keepdims=True), state[0], mask)
+                state = (mask,)
+        else:
+            mask = ops.ones_like(scaled)
+        total = ops.maximum(ops.sum(ops.abs(scaled), axis=_pixels(scaled), keepdims=True), 1e-30)
+        return z + size_in(self.size, ball) * count_values(z) * scaled / total * mask, state
+
+    def _mask(self, gradient: Tensor) -> Tensor:
+        sizes = ops.abs(gradient)
+        rows = ops.reshape(sizes, (ops.shape(sizes)[0], count_values(sizes)))
+        kept = max(1, round(self.share * count_values(sizes)))
+        least = ops.min(ops.top_k(rows, kept, sorted=False)[0], axis=-1)
+        return ops.cast(sizes >= ops.reshape(least, (-1, *[1] * (len(sizes.shape) - 1))), gradient.dtype)
+
+
 def size_in(size: Size, ball: Any) -> Any:
     """Returns a step size in pixel fractions: as given, or the fraction of the ball's eps."""
     return size.fraction * ball.radius if isinstance(size, OfEps) else size
@@ -101,6 +143,16 @@ def size_in(size: Size, ball: Any) -> Any:
 def l2_norm(v: Tensor) -> Tensor:
     """Returns the Euclidean norm per example, other dimensions kept as 1; never below 1e-12, so that one can divide."""
     return ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=_pixels(v), keepdims=True), 1e-24))
+
+
+def count_values(v: Tensor) -> int:
+    """Returns N, the number of values of one image."""
+    return math.prod(v.shape[1:])
+
+
+def _scaled(gradient: Tensor) -> Tensor:
+    """Returns the gradient with its greatest value at 1: a saturated network's own are so small that sums vanish."""
+    return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=_pixels(gradient), keepdims=True), 1e-30)
 
 
 def _pixels(v: Tensor) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ ON_CROSS_ENTROPY: Callable[..., Any] = functools.partial(pgd, **SEARCH, restarts
 ON_MARGIN: dict[str, Callable[..., Any]] = {
     "linf": functools.partial(cw_linf, **SEARCH),
     "l2": functools.partial(pgd, **SEARCH, norm="l2", loss=margin),
+    "l1": functools.partial(pgd, **SEARCH, norm="l1", loss=margin),
 }
 
 
@@ -32,7 +33,7 @@ def quick(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0))
 
     Args:
         eps: radius as a fraction of the pixel range.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         bounds: least and greatest pixel value.
 
     Returns:

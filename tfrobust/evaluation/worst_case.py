@@ -48,7 +48,7 @@ def evaluate(
         data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays (x, y): pixels `(N, H, W, C)` within the bounds,
             labels `(N,)`, `(N, 1)` or one-hot `(N, C)`. Read once and kept in host memory.
         eps: radius of the ball as a fraction of the pixel range (8/255).
-        norm: "linf" or "l2".
+        norm: "linf", "l2", or "l1" (its radius is the mean absolute change).
         attacks: name of a suite, or a list. Its items: a name or a config of an attack, made with this evaluation's
             eps, norm and bounds; an `Attack`, which maximizes cross entropy; an `Adversary`; or any callable
             `(classify, x, y) -> x_adv`, called outside a graph with the classifier as given, tensors and true labels.

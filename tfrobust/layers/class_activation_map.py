@@ -42,12 +42,15 @@ class ClassActivationMap(keras.layers.Layer):
     Call arguments:
         features: f, `(B, D)`.
         feature_map: A, `(B, H, W, D)`, the last activation before global average pooling. Optional.
+        label: `(B,)`, integers, a class for every image. Optional: the map is then this class's alone, and the others
+            are never made.
 
     Returns:
-        `{"logits": (B, C)}`, and `"cam": (B, H, W, C)` where a feature map is given.
+        `{"logits": (B, C)}`, and where a feature map is given `"cam": (B, H, W, C)`, or `(B, H, W)` with a label.
 
     Raises:
-        ValueError: for an unknown form, a `dense` that is no dense layer, or features and map whose shapes do not fit.
+        ValueError: for an unknown form, a `dense` that is no dense layer, features and map whose shapes do not fit, or
+            labels that are not integers `(B,)` beside a map.
 
     Example:
 
@@ -89,15 +92,34 @@ class ClassActivationMap(keras.layers.Layer):
         if not self.dense.built:
             self.dense.build(features_shape)
 
-    def call(self, features: Tensor, feature_map: Tensor | None = None) -> dict[str, Tensor]:
+    def call(
+        self, features: Tensor, feature_map: Tensor | None = None, label: Tensor | None = None
+    ) -> dict[str, Tensor]:
         self._check_features(features.shape)
         kernel, bias = self._two_logits(self.dense.kernel, self.dense.bias)
         logits = ops.matmul(features, kernel)
         outputs = {"logits": logits if bias is None else ops.add(logits, bias)}
         if feature_map is not None:
             self._check_map(features.shape, feature_map.shape)
-            outputs["cam"] = FORMS[self.form](feature_map, kernel)
+            outputs["cam"] = self._map(feature_map, kernel, label)
+        elif label is not None:
+            raise ValueError(
+                "Invalid `label` of `ClassActivationMap`: expected a `feature_map` beside it, since a label picks one "
+                "class's map. Received: feature_map=None"
+            )
         return outputs
+
+    def _map(self, feature_map: Tensor, kernel: Tensor, label: Tensor | None) -> Tensor:
+        if label is None:
+            return FORMS[self.form](feature_map, kernel)
+        if len(label.shape) != 1 or not keras.backend.is_int_dtype(label.dtype):
+            raise ValueError(
+                "Invalid `label` of `ClassActivationMap`: expected integers of shape (batch,). "
+                f"Received: shape={tuple(label.shape)}, dtype={keras.backend.standardize_dtype(label.dtype)}"
+            )
+        # (B, 1, K, 1): for every image a kernel of one class.
+        own = ops.take(ops.transpose(kernel), label, axis=0)[:, None, :, None]
+        return FORMS[self.form](feature_map, own)[..., 0]
 
     def get_config(self) -> dict[str, Any]:
         dense = keras.saving.serialize_keras_object(self.dense)

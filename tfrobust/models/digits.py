@@ -6,26 +6,34 @@ from collections.abc import Sequence
 
 import keras
 
-from tfrobust.layers.class_activation_map import ClassActivationMap
-from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
+from tfrobust.models import heads
+from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole, named_outputs
 from tfrobust.models.registry import register
 
 
 @register
-def digits(input_shape: Sequence[int] = (8, 8, 1), classes: int = 10, features: int = 256) -> keras.Model:
+def digits(
+    input_shape: Sequence[int] = (8, 8, 1),
+    classes: int = 10,
+    features: int = 256,
+    activation: str = "relu",
+    head: heads.Head = "dense",
+) -> keras.Model:
     """A convolutional network for scikit-learn's 8x8 digits that trains in a minute.
 
-    Four 3x3 convolutions with ReLU (features / 8, / 4, / 2 and features filters; the second and the last with stride
-    2), global average pooling, dense. This project's own definition.
+    Four 3x3 convolutions, each with its activation (features / 8, / 4, / 2 and features filters; the second and the
+    last with stride 2), global average pooling, dense. This project's own definition.
 
     Args:
         input_shape: `(height, width, channels)`, pixel fractions in [0, 1].
         classes: number of classes C, at least 2.
         features: width D of the features, at least 8.
+        activation: "relu", or "leaky_relu" with slope 0.1.
+        head: "dense", "cosine", a config of one, or a layer.
 
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, D)`, `feature_map` `(B, H/4, W/4, D)` and `cam`
-        `(B, H/4, W/4, C)`.
+        `(B, H/4, W/4, C)`; with a cosine head `cosine` `(B, C)` in place of `cam`.
 
     Raises:
         ValueError: for an argument outside these ranges.
@@ -36,10 +44,11 @@ def digits(input_shape: Sequence[int] = (8, 8, 1), classes: int = 10, features: 
     ['cam', 'feature_map', 'features', 'logits']
     """
     inputs = keras.Input(check_image_shape(input_shape))
-    head = ClassActivationMap(units=check_whole("classes", classes, 2))
+    last = heads.make(head, check_whole("classes", classes, 2))
     width = check_whole("features", features, 8)
     x = inputs
     for filters, strides in ((width // 8, 1), (width // 4, 2), (width // 2, 1), (width, 2)):
-        x = keras.layers.Conv2D(filters, 3, strides, padding="same", activation="relu")(x)
+        x = keras.layers.Conv2D(filters, 3, strides, padding="same")(x)
+        x = activation_layer(activation)(x)
     pooled = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, named_outputs(head, pooled, x), name="digits")
+    return keras.Model(inputs, named_outputs(last, pooled, x), name="digits")

@@ -7,14 +7,21 @@ from typing import Any, NamedTuple, NoReturn
 
 import keras
 
-from tfrobust.layers.class_activation_map import ClassActivationMap
+from tfrobust._registry import unknown
+from tfrobust.layers.class_activation_map import FORMS, ClassActivationMap
 from tfrobust.models.graph import Step, is_graph, tail, which_activation
 from tfrobust.models.outputs import named_outputs
 
 Tensor = Any
 
 
-def expose(model: keras.Model, *, preprocess: keras.layers.Layer | None = None, name: str | None = None) -> keras.Model:
+def expose(
+    model: keras.Model,
+    *,
+    preprocess: keras.layers.Layer | None = None,
+    form: str = "clipped",
+    name: str | None = None,
+) -> keras.Model:
     """Names what is inside a Keras classifier, and puts in what it wants of its pixels. Layers and weights are shared.
 
     A softmax at the end is split off: the logits z satisfy softmax(z) = model(x). A single unit, with a sigmoid or
@@ -25,6 +32,7 @@ def expose(model: keras.Model, *, preprocess: keras.layers.Layer | None = None, 
             layer, perhaps inside a nested model. Training the result trains it.
         preprocess: a layer or model between pixels in [0, 1] and `model`: `keras.layers.Rescaling(255.0)`,
             `keras.layers.Normalization(mean=..., variance=...)`. Without it the model gets the pixels as they are.
+        form: of the class activation map, "clipped" or "signed", as in `ClassActivationMap`.
         name: name of the result; the model's own by default.
 
     Returns:
@@ -34,7 +42,8 @@ def expose(model: keras.Model, *, preprocess: keras.layers.Layer | None = None, 
 
     Raises:
         ValueError: for a model that is not functional, has several inputs or outputs, does not read images with
-            channels last, or does not end in a Dense layer with softmax, a single sigmoid or no activation.
+            channels last, or does not end in a Dense layer with softmax, a single sigmoid or no activation; for an
+            unknown form, and for "signed" where the model has named outputs with a map of another form.
 
     Example:
 
@@ -47,12 +56,15 @@ def expose(model: keras.Model, *, preprocess: keras.layers.Layer | None = None, 
     (None, 6, 6, 10)
     """
     _check_functional(model)
+    if form not in FORMS:
+        raise unknown("form of `expose`", form, FORMS)
     named = getattr(model, "output", None)  # a Sequential model has none
     if isinstance(named, dict) and "logits" in named:
+        _check_form(model, form)
         classifier = model
     else:
         _check_images(model)
-        outputs = _outputs(model)
+        outputs = _outputs(model, form)
         classifier = keras.Model(model.inputs[0], outputs, name=name or model.name)
     if preprocess is None and classifier.input_shape[0] is None:
         return classifier
@@ -66,7 +78,7 @@ class _Split(NamedTuple):
     feature_map: Tensor | None
 
 
-def _outputs(model: keras.Model) -> dict[str, Tensor]:
+def _outputs(model: keras.Model, form: str) -> dict[str, Tensor]:
     split = _split(model.outputs[0])
     if split is None or len(split.features.shape) != 2:
         _refuse(
@@ -91,7 +103,7 @@ def _outputs(model: keras.Model) -> dict[str, Tensor]:
             f"it ends in {tail(model.outputs[0])}",
             "Dropping another function would change the model: end it in a Dense layer without activation.",
         )
-    return named_outputs(ClassActivationMap(split.dense), split.features, split.feature_map)
+    return named_outputs(ClassActivationMap(split.dense, form), split.features, split.feature_map)
 
 
 def _split(tensor: Tensor) -> _Split | None:
@@ -168,6 +180,18 @@ def _check_functional(model: Any) -> None:
             "a functional or Sequential model",
             f"the subclassed model {type(model).__name__}",
             "Rebuild it as keras.Model(inputs, outputs).",
+        )
+
+
+def _check_form(classifier: keras.Model, form: str) -> None:
+    """Refuses to hand back, for a form that was asked for, a classifier whose map has another one."""
+    made = {layer.form for layer in _layers(classifier) if isinstance(layer, ClassActivationMap)}
+    if form != "clipped" and "cam" in classifier.output and form not in made:
+        _refuse(
+            classifier,
+            f"a model whose class activation map is still to be made in the form {form!r}",
+            f"a classifier that gives 'cam' already, in the form {' or '.join(map(repr, made)) or 'of its own'}",
+            "Expose the model that it was made of, or make the network with head={'name': 'dense', 'form': 'signed'}.",
         )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import keras
 
-from tfrobust.layers.class_activation_map import ClassActivationMap
+from tfrobust.models import heads
 from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
 from tfrobust.models.registry import register
 
 
 @register
-def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10) -> keras.Model:
+def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
     """The MNIST network of FPR-v2, which is the one of Madry's MNIST challenge.
 
     Twice a 5x5 convolution (32, then 64 filters, ReLU) and 2x2 max-pooling, all padded to keep the size; dense 1024
@@ -21,9 +21,11 @@ def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10) -> ke
     Args:
         input_shape: `(height, width, channels)`, pixel fractions in [0, 1].
         classes: number of classes C, at least 2.
+        head: "dense", "cosine", a config of one, or a layer.
 
     Returns:
-        A classifier with outputs `logits` `(B, C)` and `features` `(B, 1024)`.
+        A classifier with outputs `logits` `(B, C)` and `features` `(B, 1024)`, and `cosine` `(B, C)` with a
+        cosine head.
 
     Raises:
         ValueError: for an argument outside these ranges.
@@ -37,9 +39,9 @@ def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10) -> ke
         FPR-v2, section on MNIST; Madry et al. 2018, https://github.com/MadryLab/mnist_challenge (`model.py`).
     """
     x = inputs = keras.Input(check_image_shape(input_shape))
-    head = ClassActivationMap(units=check_whole("classes", classes, 2))
+    last = heads.make(head, check_whole("classes", classes, 2))
     for filters in (32, 64):
         x = keras.layers.Conv2D(filters, 5, padding="same", activation="relu")(x)
         x = keras.layers.MaxPooling2D(2, padding="same")(x)
     features = keras.layers.Dense(1024, activation="relu")(keras.layers.Flatten()(x))
-    return keras.Model(inputs, named_outputs(head, features), name="fpr_mnist")
+    return keras.Model(inputs, named_outputs(last, features), name="fpr_mnist")

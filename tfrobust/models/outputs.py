@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
+
+from tfrobust._registry import unknown
+
 Tensor = Any
 
+ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "relu": keras.layers.ReLU,
+    "leaky_relu": functools.partial(keras.layers.LeakyReLU, negative_slope=0.1),
+}
 
-def named_outputs(head: Callable[..., dict[str, Tensor]], features: Tensor, feature_map: Tensor | None = None) -> dict:
-    """Returns `logits`, `features` and, where there is a map, `feature_map` and `cam` (or what else the head gives).
+
+def activation_layer(activation: str, name: str | None = None) -> keras.layers.Layer:
+    """Returns a new layer for an `activation` option: "relu", or "leaky_relu" with slope 0.1; `name` names the layer.
+
+    Raises:
+        ValueError: for an unknown activation, with the nearest known one.
+    """
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", activation, ACTIVATIONS)
+    return ACTIVATIONS[activation](name=name)
+
+
+def named_outputs(head: Callable[..., Any], features: Tensor, feature_map: Tensor | None = None) -> dict[str, Any]:
+    """Returns `logits`, `features`, `feature_map` where there is one, and what else the head gives: `cam`, `cosine`.
 
     Args:
         head: the last layer, `head(features)` or `head(features, feature_map=...)`, giving a dict with `logits`.
         features: the head's input, `(B, D)`.
         feature_map: what was averaged to the features, `(B, H, W, D)`.
+
+    Raises:
+        ValueError: for a head that gives no dict with `logits`, such as a dense layer by itself.
     """
-    if feature_map is None:
-        outputs = head(features)
-        return {"logits": outputs.pop("logits"), "features": features, **outputs}
-    outputs = head(features, feature_map=feature_map)
-    return {"logits": outputs.pop("logits"), "features": features, "feature_map": feature_map, **outputs}
+    if isinstance(head, keras.layers.Dense):
+        raise _not_a_head(head)
+    outputs = head(features) if feature_map is None else head(features, feature_map=feature_map)
+    if not isinstance(outputs, dict) or "logits" not in outputs:
+        raise _not_a_head(head)
+    maps = {} if feature_map is None else {"feature_map": feature_map}
+    return {"logits": outputs["logits"], "features": features, **maps, **outputs}
+
+
+def _not_a_head(head: Any) -> ValueError:
+    return ValueError(
+        "Invalid head: expected a layer that gives a dict with 'logits', such as "
+        f"tfrobust.layers.ClassActivationMap(units=10) or ClassActivationMap(dense). Received: {head!r}"
+    )
 
 
 def check_whole(name: str, value: Any, least: int) -> int:

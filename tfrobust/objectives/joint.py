@@ -1,21 +1,31 @@
 """Joint training on clean and adversarial examples."""
 
 from tfrobust.objectives.objective import Objective, Term, register
-from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
+from tfrobust.objectives.terms import (
+    adversarial_cross_entropy,
+    adversarial_feature_norm,
+    clean_cross_entropy,
+    clean_feature_norm,
+)
 from tfrobust.schedules import Schedule, nonnegative
 
 
 @register
-def joint(clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0) -> Objective:
-    """Joint training: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y), x' attacked on CE.
+def joint(
+    clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0, beta: Schedule = 0.0
+) -> Objective:
+    """Joint training: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) [+ beta * (||f(x)|| + ||f(x')||)].
 
-    Goodfellow et al. 2015, section 6; Kurakin et al. 2017. In the AELF paper lambda1 is `clean_weight`, lambda2 is
-    `adversarial_weight`, and half of each batch is attacked (`share=0.5`); each mean is over its own part.
+    x' is attacked on CE. Goodfellow et al. 2015, section 6; Kurakin et al. 2017. In the AELF paper lambda1 is
+    `clean_weight`, lambda2 is `adversarial_weight`, and half of each batch is attacked (`share=0.5`); each mean is over
+    its own part. With `beta`, after a standard training, it is that paper's JT*. RST is CE(x) + beta * CE(x'), so
+    `joint(1.0, beta)`; FGSM-AT is `joint(alpha, 1 - alpha)` with the attack `fgsm`.
 
     Args:
         clean_weight: lambda1, at least 0, or a schedule over the fractional epoch.
         adversarial_weight: lambda2, likewise.
         share: the attacked part of the batch; at 1.0 the whole batch is used both ways.
+        beta: weight of the norms of the features, likewise; 0 leaves them out.
 
     Returns:
         An `Objective`.
@@ -28,13 +38,15 @@ def joint(clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, shar
     >>> tfrobust.objectives.joint(share=0.5).share
     0.5
     """
-    return Objective(
-        adversarial_cross_entropy,
-        {
-            "clean_cross_entropy": Term(clean_cross_entropy, nonnegative("clean_weight", clean_weight)),
-            "adversarial_cross_entropy": Term(
-                adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
-            ),
-        },
-        share=share,
-    )
+    beta = nonnegative("beta", beta)
+    outer = {
+        "clean_cross_entropy": Term(clean_cross_entropy, nonnegative("clean_weight", clean_weight)),
+        "adversarial_cross_entropy": Term(
+            adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
+        ),
+    }
+    if beta != 0:
+        outer["clean_feature_norm"] = Term(clean_feature_norm, beta)
+        outer["adversarial_feature_norm"] = Term(adversarial_feature_norm, beta)
+    needs = ("logits", "features") if beta != 0 else ("logits",)
+    return Objective(adversarial_cross_entropy, outer, needs=needs, share=share)

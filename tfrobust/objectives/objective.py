@@ -39,10 +39,12 @@ class Objective(Member):
             counted; None: nothing is attacked.
         outer: name -> `Term` or loss; the names are those of the log.
         needs: names of the classifier's outputs that the losses read.
-        start: where the search begins when the attack's start is "auto": "uniform", "normal", "none" or a function.
+        start: where the search has to begin when the attack's start is "auto": "uniform", "normal", "none" or a
+            function. None: where the attack begins by itself.
         share: the attacked part of each batch, in (0, 1]. Below 1 the last rows are attacked, the others stay clean,
             and both go through the classifier in one forward pass; a loss then reads one of the two sides. At least
             one row is attacked. Under several replicas each attacks the last rows of its own part of the batch.
+        advice: functions `classifier -> str | None`; what they say of a classifier, the trainer warns about.
 
     Raises:
         ValueError: for no outer term, a term named like the trainer's own log lines, and a share outside (0, 1].
@@ -64,8 +66,9 @@ class Objective(Member):
         outer: Mapping[str, Term | Loss],
         *,
         needs: Iterable[str] = ("logits",),
-        start: str | starts.Start = "uniform",
+        start: str | starts.Start | None = None,
         share: float = 1.0,
+        advice: Iterable[Callable[[keras.Model], str | None]] = (),
     ) -> None:
         if not outer:
             raise ValueError("Invalid value for `outer`: expected at least one term. Received: {}")
@@ -78,6 +81,7 @@ class Objective(Member):
         self.needs = frozenset(needs)
         self.start = starts.get(start)
         self.share = share
+        self.advice = tuple(advice)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Objective:

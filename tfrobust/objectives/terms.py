@@ -1,11 +1,15 @@
 """Losses that several objectives share, as functions of `Views`."""
 
+from collections.abc import Callable
 from typing import Any
 
-from tfrobust import losses
+from keras import ops
+
+from tfrobust import losses, schedules
 from tfrobust.views import Views
 
 Tensor = Any
+Loss = Callable[[Views], Tensor]
 
 
 def clean_cross_entropy(views: Views) -> Tensor:
@@ -18,6 +22,25 @@ def adversarial_cross_entropy(views: Views) -> Tensor:
     return losses.cross_entropy(views.adv["logits"], views.y)
 
 
+def smoothed(side: str, smoothing: float) -> Loss:
+    """Returns the cross entropy of the "clean" or the "adv" side with smoothed labels.
+
+    Args:
+        side: "clean" or "adv".
+        smoothing: the label keeps 1 - smoothing, each other class gets smoothing / (C - 1).
+
+    Raises:
+        ValueError: for smoothing outside [0, 1].
+    """
+    if not (schedules.is_number(smoothing) and 0 <= smoothing <= 1):
+        raise ValueError(f"Invalid value for `smoothing`: expected a share in [0, 1]. Received: {smoothing!r}")
+
+    def smoothed_cross_entropy(views: Views) -> Tensor:
+        return losses.cross_entropy(getattr(views, side)["logits"], views.y, smoothing)
+
+    return smoothed_cross_entropy
+
+
 def kl_divergence(views: Views) -> Tensor:
     """KL(p(x) || p(x')), summed over classes, `(B,)`."""
     return losses.kl_divergence(views.clean["logits"], views.adv["logits"])
@@ -26,3 +49,19 @@ def kl_divergence(views: Views) -> Tensor:
 def feature_distance(views: Views) -> Tensor:
     """||f(x) - f(x')||_2, `(B,)`; gradients flow through both sides."""
     return losses.l2_distance(views.clean["features"], views.adv["features"])
+
+
+def clean_feature_norm(views: Views) -> Tensor:
+    """||f(x)||_2, `(B,)`."""
+    return losses.norm(views.clean["features"])
+
+
+def adversarial_feature_norm(views: Views) -> Tensor:
+    """||f(x')||_2, `(B,)`."""
+    return losses.norm(views.adv["features"])
+
+
+def with_mean_one(weights: Tensor, views: Views) -> Tensor:
+    """Returns weights `(B,)` over their mean in the global batch, as constants."""
+    weights = ops.stop_gradient(weights)
+    return weights / views.batch_mean(weights)

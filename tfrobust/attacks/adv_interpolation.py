@@ -1,0 +1,60 @@
+"""Adversarial interpolation: towards the features of another image of the batch."""
+
+from typing import Any
+
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.attacks.attack import Adversary, Attack
+from tfrobust.attacks.balls import ball
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
+from tfrobust.attacks.steps import OfEps
+from tfrobust.schedules import Schedule
+from tfrobust.views import Views
+
+
+def nearness(views: Views) -> Any:
+    """Minus the cosine distance of f(x') to the features of the partner, the reversed batch's row, `(B,)`."""
+    partner = ops.flip(views.clean["features"], axis=0)
+    return -losses.cosine_distance(views.adv["features"], partner)
+
+
+@register
+def adv_interpolation(
+    eps: Schedule = 8 / 255,
+    step_size: float | None = None,
+    steps: int = 1,
+    *,
+    norm: str = "linf",
+    start: str | Start = "uniform",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Attack | Adversary:
+    """Moves each image until its features resemble its partner's: descends max(1 - cos(f(x'), f(partner)), 0).
+
+    The partner is the image at the mirrored place of the batch, so the search is coupled over the rows that it is
+    given: under several replicas over each replica's own. Zhang and Xu 2020 (Adversarial Interpolation Training), its
+    inner problem.
+
+    Args:
+        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
+        step_size: as a fraction of the pixel range; None: eps.
+        steps: iterations; 1 in the paper.
+        norm: "linf" or "l2".
+        start: see `pgd`.
+        bounds: least and greatest pixel value.
+
+    Returns:
+        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: see `pgd`.
+
+    Example:
+
+    >>> tfrobust.attacks.adv_interpolation(eps=8 / 255).attack.steps
+    1
+    """
+    where = ball(norm, eps, bounds)
+    step = where.steepest(OfEps(1.0) if step_size is None else step_size)
+    return Attack(where, step, steps, start=start).maximizing(nearness)

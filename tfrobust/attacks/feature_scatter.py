@@ -1,0 +1,57 @@
+"""Feature scattering: apart from the whole clean batch, by optimal transport."""
+
+from typing import Any
+
+from tfrobust import losses
+from tfrobust.attacks.attack import Adversary, Attack
+from tfrobust.attacks.balls import ball
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
+from tfrobust.attacks.steps import OfEps
+from tfrobust.schedules import Schedule
+from tfrobust.views import Views
+
+
+def scattering(views: Views) -> Any:
+    """Each row's part of the optimal transport distance of the clean and the attacked logits, `(B,)`."""
+    return losses.optimal_transport(views.clean["logits"], views.adv["logits"])
+
+
+@register
+def feature_scatter(
+    eps: Schedule = 8 / 255,
+    step_size: float | None = None,
+    steps: int = 1,
+    *,
+    norm: str = "linf",
+    start: str | Start = "uniform",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Attack | Adversary:
+    """Maximizes the optimal transport distance between the clean and the attacked batch; it knows no labels.
+
+    The cost of moving one image's logits to another's is 1 - their cosine. The search is coupled over the batch: over
+    the rows that it is given, so under several replicas over each replica's own. Zhang and Wang 2019 (Defense Against
+    Adversarial Attacks Using Feature Scattering-based Adversarial Training), equation 6.
+
+    Args:
+        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
+        step_size: as a fraction of the pixel range; None: eps.
+        steps: iterations; 1 in the paper.
+        norm: "linf" or "l2".
+        start: see `pgd`.
+        bounds: least and greatest pixel value.
+
+    Returns:
+        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: see `pgd`.
+
+    Example:
+
+    >>> tfrobust.attacks.feature_scatter(eps=8 / 255).attack.steps
+    1
+    """
+    where = ball(norm, eps, bounds)
+    step = where.steepest(OfEps(1.0) if step_size is None else step_size)
+    return Attack(where, step, steps, start=start).maximizing(scattering)

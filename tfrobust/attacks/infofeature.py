@@ -1,0 +1,105 @@
+"""The attack on class activation maps."""
+
+from typing import Any
+
+from keras import ops
+
+from tfrobust import losses
+from tfrobust._registry import unknown
+from tfrobust.attacks.attack import Adversary, Attack, Loss
+from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
+from tfrobust.schedules import Schedule, is_number
+from tfrobust.views import Views
+
+Tensor = Any
+
+CLASSES = ("all", "true")
+
+
+def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
+    """Returns D(CAM(x), CAM(x')), `Views -> (B,)`.
+
+    Args:
+        distance: "l2", "l1", "cosine", "mse" or "huber" of the maps, flattened; see `tfrobust.losses`.
+        classes: "all" class maps, or that of the "true" class.
+
+    Raises:
+        ValueError: for unknown names.
+    """
+    of = losses.distance(distance)
+    if classes not in CLASSES:
+        raise unknown("value for `classes`", classes, CLASSES)
+
+    def chosen(views: Views, cam: Tensor) -> Tensor:
+        if classes == "all":
+            return cam
+        true = ops.one_hot(views.y, cam.shape[-1], dtype=cam.dtype)
+        return ops.sum(cam * ops.reshape(true, (-1, 1, 1, cam.shape[-1])), axis=-1)
+
+    def cam_distance(views: Views) -> Tensor:
+        return of(chosen(views, views.clean["cam"]), chosen(views, views.adv["cam"]))
+
+    return cam_distance
+
+
+def information(weight: float = 0.1, distance: str = "l2", classes: str = "all") -> Loss:
+    """Returns CE(x', y) + weight * D(CAM(x), CAM(x')), `Views -> (B,)`; the arguments are those of `infofeature`."""
+    if not (is_number(weight) and weight >= 0):
+        raise ValueError(f"Invalid value for `weight`: expected a number of at least 0. Received: {weight!r}")
+    distance_of_maps = cam_distance(distance, classes)
+
+    def information(views: Views) -> Tensor:
+        return losses.cross_entropy(views.adv["logits"], views.y) + weight * distance_of_maps(views)
+
+    return information
+
+
+@register
+def infofeature(
+    eps: Schedule = 8 / 255,
+    step_size: float | None = 2 / 255,
+    steps: int = 7,
+    *,
+    weight: float = 0.1,
+    distance: str = "l2",
+    classes: str = "all",
+    norm: str = "linf",
+    start: str | Start = "uniform",
+    restarts: int = 1,
+    keep: str = "last",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Attack | Adversary:
+    """PGD on CE(x', y) + weight * D(CAM(x), CAM(x')): away from the label and from what the network looked at.
+
+    InfoFeature, equation 7. The classifier needs a class activation map, `cam`: its form is that of the head
+    (`head={"name": "dense", "form": "signed"}` is equation 5, the default, clipped, equation 6). At x itself D has no
+    gradient, so the search needs its random start. As the `attack` of a trainer it serves any objective.
+
+    Args:
+        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
+        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps.
+        steps: iterations.
+        weight: lambda of the paper, at least 0.
+        distance: D, "l2" (the paper's), "l1", "cosine", "mse" or "huber".
+        classes: maps of "all" classes, or of the "true" one.
+        norm: "linf" or "l2".
+        start: see `pgd`.
+        restarts: see `pgd`.
+        keep: see `pgd`.
+        bounds: least and greatest pixel value.
+
+    Returns:
+        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for a negative weight and unknown names; see `pgd`.
+
+    Example:
+
+    >>> tfrobust.attacks.infofeature(weight=0.1).attack.steps
+    7
+    """
+    loss = information(weight, distance, classes)
+    return pgd(eps, step_size, steps, norm=norm, start=start, restarts=restarts, keep=keep, bounds=bounds, loss=loss)

@@ -1,0 +1,88 @@
+"""What the residual and convolutional networks share: padded convolutions, BatchNorm, dropout, pooling and head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfrobust.models import heads
+from tfrobust.models.outputs import check_whole, named_outputs
+from tfrobust.schedules import is_number
+
+Tensor = Any
+
+# Of what there is no reference initialization of: Keras' own name, which makes a new initializer for every layer.
+HE = "he_normal"
+
+
+def he_by_outputs() -> keras.initializers.Initializer:
+    """Returns a new initializer N(0, 2 / (k * k * filters)): He's, by what leaves a layer. The Wide ResNets' own."""
+    # New at every call: one unseeded initializer would give every kernel of one shape the same values.
+    return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+
+
+def uniform_third() -> keras.initializers.Initializer:
+    """Returns a new initializer U(-b, b), b = 1 / sqrt(k * k * channels): variance 1 / (3 fan_in). PyTorch's default.
+
+    The reference ResNets of adversarial training have it, since they set none. BatchNorm makes a kernel's scale a
+    matter of the learning rate alone, so it belongs to their learning rate of 0.1. And an attack runs in inference
+    mode, where BatchNorm does nothing yet: under He's rule every residual block would double the variance (ResNet-101's
+    logits would start at thousands), under this one they start near 0.
+    """
+    return keras.initializers.VarianceScaling(1.0 / 3.0, mode="fan_in", distribution="uniform")
+
+
+def convolution(x: Tensor, filters: int, size: int, strides: int = 1, initializer: Any = HE) -> Tensor:
+    """A convolution without bias, padded by (size - 1) / 2 on every side: `(B, ceil(H / strides), ..., filters)`.
+
+    Keras' "same" pads even images on one side alone when it strides. Its 3x3 kernels would then stand one pixel off the
+    1x1 kernels of the shortcuts, and off those of the networks in PyTorch.
+    """
+    if strides > 1 and size > 1:
+        x = keras.layers.ZeroPadding2D((size - 1) // 2)(x)
+    padding = "valid" if strides > 1 else "same"
+    layer = keras.layers.Conv2D(filters, size, strides, padding=padding, use_bias=False, kernel_initializer=initializer)
+    return layer(x)
+
+
+def batch_norm(x: Tensor) -> Tensor:
+    """BatchNorm with momentum 0.9 and epsilon 1e-5, as the whole field has it (Keras' own: 0.99 and 1e-3)."""
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+
+
+def dropout(x: Tensor, rate: float) -> Tensor:
+    """Drops single values in training, scaled by 1 / (1 - rate); nothing at all for a rate of 0."""
+    return keras.layers.Dropout(rate)(x) if rate else x
+
+
+def check_rate(name: str, value: Any) -> float:
+    """Returns `value` if it is a number in [0, 1); a ValueError in words if not."""
+    if not is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"Invalid value for `{name}`: expected a number in [0, 1). Received: {name}={value!r}")
+    return value
+
+
+def classifier(
+    inputs: Tensor,
+    head: heads.Head,
+    classes: int,
+    name: str,
+    *,
+    features: Tensor | None = None,
+    feature_map: Tensor | None = None,
+) -> keras.Model:
+    """Puts the head on the features, or on the average of the feature map, and names what comes out.
+
+    Args:
+        inputs: `keras.Input` of the network.
+        head: name, config or layer, for `heads.make`.
+        classes: number of classes C.
+        name: the model's.
+        features: `(B, D)`, of a network that does not average.
+        feature_map: `(B, H, W, D)`, of a network that averages it over its positions.
+    """
+    layer = heads.make(head, check_whole("classes", classes, 2))
+    if feature_map is not None:
+        features = keras.layers.GlobalAveragePooling2D()(feature_map)
+    return keras.Model(inputs, named_outputs(layer, features, feature_map), name=name)

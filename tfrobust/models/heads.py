@@ -1,0 +1,48 @@
+"""The last layer of a network, by name: `head(features, feature_map=None)` gives a dict with `logits`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import keras
+
+from tfrobust._registry import Registry
+from tfrobust.layers.class_activation_map import ClassActivationMap
+from tfrobust.layers.normalized_cosine_softmax import NormalizedCosineSoftmax
+
+HEADS = Registry("head", keras.layers.Layer)
+register, get, names = HEADS.register, HEADS.get, HEADS.names
+
+Head: TypeAlias = str | Mapping[str, Any] | keras.layers.Layer
+
+
+@register
+def dense(classes: int, form: str = "clipped") -> keras.layers.Layer:
+    """A dense layer; it gives `logits`, and the class activation map `cam` where there is a feature map.
+
+    Args:
+        classes: number of classes.
+        form: of the map, "clipped" or "signed".
+    """
+    return ClassActivationMap(units=classes, form=form, name="head")
+
+
+@register
+def cosine(classes: int, scale: float | None = 5.0) -> keras.layers.Layer:
+    """A normalized cosine softmax; it gives `logits` and `cosine`.
+
+    Args:
+        classes: number of classes.
+        scale: of the logits; None leaves them unnormalized.
+    """
+    return NormalizedCosineSoftmax(classes, scale, name="head")
+
+
+def make(head: Head, classes: int) -> keras.layers.Layer:
+    """Returns the head for a name ("dense", "cosine") or a config `{"name": "cosine", "scale": 8.0}`; a layer as it is.
+
+    Raises:
+        ValueError: for an unknown name or argument, with the nearest known ones.
+    """
+    return head if isinstance(head, keras.layers.Layer) else get(head, classes=classes)

@@ -1,0 +1,54 @@
+"""LeNet-5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+from tfrobust.models import heads
+from tfrobust.models.blocks import classifier
+from tfrobust.models.outputs import check_image_shape, check_whole
+from tfrobust.models.registry import register
+
+
+@register
+def lenet5(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
+    """LeNet-5 in today's form: 61,706 trainable numbers for MNIST.
+
+    A 5x5 convolution of 6 filters, padded to keep the size (MNIST's 28 pixels then come out as the paper's 32 do), and
+    one of 16, not padded, each with ReLU and 2x2 max-pooling; dense 120 and 84 with ReLU; head. It flattens, so it has
+    no class activation map.
+
+    A choice: ReLU and max-pooling, as everybody runs it today, in place of the paper's scaled tanh, trained averages,
+    sparse connections and radial outputs. The thesis does not say. Kernels start as Keras has it (Glorot's rule).
+
+    Args:
+        input_shape: `(height, width, channels)`, pixel fractions in [0, 1], at least 12 pixels high and wide.
+        classes: number of classes C, at least 2.
+        head: name, config or layer; see `tfrobust.models.heads`.
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, 84)` and, with a cosine head, `cosine` `(B, C)`.
+
+    Raises:
+        ValueError: for an argument outside these ranges.
+
+    Example:
+
+    >>> tfrobust.models.get("lenet5").count_params()
+    61706
+
+    Reference:
+        LeCun et al. 1998 (Gradient-Based Learning Applied to Document Recognition); the source of the black-box attacks
+        on MNIST in chapter 3 of the thesis.
+    """
+    x = inputs = keras.Input(check_image_shape(input_shape, 12))
+    check_whole("classes", classes, 2)
+    for filters, padding in ((6, "same"), (16, "valid")):
+        x = keras.layers.Conv2D(filters, 5, padding=padding, activation="relu")(x)
+        x = keras.layers.MaxPooling2D(2)(x)
+    x = keras.layers.Flatten()(x)
+    for units in (120, 84):
+        x = keras.layers.Dense(units, activation="relu")(x)
+    return classifier(inputs, head, classes, "lenet5", features=x)

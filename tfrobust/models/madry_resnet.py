@@ -1,0 +1,153 @@
+"""The CIFAR-10 network of Madry et al., and the attention forms of it by the feature prioritizing papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from tfrobust._registry import unknown
+from tfrobust.layers.linear_attention import FORMS, LinearAttention
+from tfrobust.layers.nonlinear_attention import NonlinearAttention
+from tfrobust.layers.standardize import Standardize
+from tfrobust.models import heads
+from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole, named_outputs
+from tfrobust.models.registry import register
+
+Tensor = Any
+
+UNITS = 5
+BLOCKS = (3, 4)
+
+
+@register
+def madry_resnet(
+    input_shape: Sequence[int] = (32, 32, 3),
+    classes: int = 10,
+    width: int = 1,
+    attention: Sequence[int] = (),
+    form: str = "nonlinear",
+    head: heads.Head = "dense",
+) -> keras.Model:
+    """The ResNet of Madry's CIFAR-10 challenge; with `attention`, the networks of FPR-v2 (4,) and FPR-v1 (3, 4).
+
+    Standardization of every image; block 1, a 3x3 convolution of 16 filters; blocks 2, 3 and 4, five pre-activation
+    units each of 16, 32 and 64 filters times `width`, blocks 3 and 4 at half the size of the block before; BatchNorm
+    and leaky ReLU with slope 0.1 throughout. A unit is x + conv(act(BN(conv(act(BN(x)))))). The first unit of a block
+    shares its first activation with the shortcut, which is average-pooled and padded with zero channels in equal parts
+    before and behind. Without attention the features are the average of the last, activated map.
+
+    With attention the average gives way to a global feature g: max-pooling 2x2, a 3x3 convolution, BatchNorm, leaky
+    ReLU, the maximum over what is left. The local features of a block are its map behind BatchNorm and leaky ReLU
+    (block 4: the network's last; block 3: a pair of its own, which the residual path does not see). An attention layer
+    for each block weighs them by g, and the descriptors, side by side, are the features; g goes nowhere else.
+
+    Args:
+        input_shape: `(height, width, channels)`, pixel fractions in [0, 1].
+        classes: number of classes C, at least 2.
+        width: factor of the filters of blocks 2 to 4; 3 is the papers' wide network (the stem keeps 16).
+        attention: the blocks whose local features are attended, out of 3 and 4; none: the plain network.
+        form: of the attention: "nonlinear" (`NonlinearAttention`), "sum" or "dot" (`LinearAttention`).
+        head: "dense", "cosine", a config of one, or a layer.
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, D)`, and without attention `feature_map`
+        `(B, H/4, W/4, D)` and `cam` `(B, H/4, W/4, C)`, D = 64 width. With attention `attention`
+        `{"block3": (B, H/2, W/2), "block4": (B, H/4, W/4)}` and `local_features` `{"block3": (B, H/2, W/2, 32 width),
+        "block4": (B, H/4, W/4, 64 width)}`, the attended blocks alone; D is the sum of their channels. With a cosine
+        head `cosine` `(B, C)` in place of `cam`.
+
+    Raises:
+        ValueError: for an argument outside these ranges.
+
+    Example:
+
+    >>> classifier = tfrobust.models.get("madry_resnet", attention=(4,))
+    >>> classifier.output["attention"]["block4"].shape
+    (None, 8, 8)
+
+    Reference:
+        Madry et al. 2018, https://github.com/MadryLab/cifar10_challenge (`model.py`; there BatchNorm's epsilon is
+        1e-3, and only the first unit of block 2 shares its activation). FPR-v1 and FPR-v2, sections 3 and 4.2.
+    """
+    inputs = keras.Input(check_image_shape(input_shape))
+    last = heads.make(head, check_whole("classes", classes, 2))
+    check_whole("width", width, 1)
+    blocks = _check_blocks(attention)
+    if form not in ("nonlinear", *FORMS):
+        raise unknown("form of attention", form, ("nonlinear", *FORMS))
+
+    x = _convolution(16, "stem")(Standardize(name="standardize")(inputs))
+    local: dict[int, Tensor] = {}
+    for block, filters, strides in ((2, 16 * width, 1), (3, 32 * width, 2), (4, 64 * width, 2)):
+        for unit in range(1, UNITS + 1):
+            x = _unit(x, filters, strides if unit == 1 else 1, unit == 1, f"block{block}_unit{unit}")
+        if block == 4 or block in blocks:
+            local[block] = _normalized(x, f"local{block}")
+
+    if blocks:
+        outputs = _attended(last, {b: local[b] for b in blocks}, _global_feature(local[4]), form)
+    else:
+        pooled = layers.GlobalAveragePooling2D(name="features")(local[4])
+        outputs = named_outputs(last, pooled, local[4])
+    return keras.Model(inputs, outputs, name="madry_resnet")
+
+
+def _convolution(filters: int, name: str, strides: int = 1) -> keras.layers.Layer:
+    # Madry's: normal of variance 2 / (9 * filters).
+    start = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+    return layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, kernel_initializer=start, name=name)
+
+
+def _normalized(x: Tensor, name: str) -> Tensor:
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    return activation_layer("leaky_relu", name=name)(x)
+
+
+def _unit(x: Tensor, filters: int, strides: int, shared: bool, name: str) -> Tensor:
+    active = _normalized(x, f"{name}_act1")
+    y = _convolution(filters, f"{name}_conv1", strides)(active)
+    y = _convolution(filters, f"{name}_conv2")(_normalized(y, f"{name}_act2"))
+    return layers.Add(name=name)([_shortcut(active if shared else x, filters, strides, name), y])
+
+
+def _shortcut(x: Tensor, filters: int, strides: int, name: str) -> Tensor:
+    if strides > 1:
+        # "same": an odd size is halved as the convolution beside it halves it.
+        x = layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
+    side = (filters - x.shape[-1]) // 2  # all widths are multiples of 16
+    return ops.pad(x, [[0, 0], [0, 0], [0, 0], [side, side]]) if side else x
+
+
+def _global_feature(feature_map: Tensor) -> Tensor:
+    # The papers say "a convolutional layer sandwiched between two max-pooling layers". Ours are: as many filters as the
+    # map has channels, for the linear forms need equal widths; BatchNorm and activation as behind every convolution
+    # here, so that g has the scale of the local features; a global maximum, for g is one vector.
+    x = layers.MaxPooling2D(2, padding="same", name="global_pool")(feature_map)
+    x = _normalized(_convolution(feature_map.shape[-1], "global_conv")(x), "global_act")
+    return layers.GlobalMaxPooling2D(name="global_feature")(x)
+
+
+def _attended(head: Callable[..., Any], local: dict[int, Tensor], global_feature: Tensor, form: str) -> dict[str, Any]:
+    weights, descriptors = {}, []
+    for block, features in local.items():
+        name = f"attention{block}"
+        layer = NonlinearAttention(name=name) if form == "nonlinear" else LinearAttention(form, name=name)
+        attended = layer(features, global_feature)
+        weights[f"block{block}"] = attended["weights"]
+        descriptors.append(attended["descriptor"])
+    features = layers.Concatenate(name="features")(descriptors) if len(descriptors) > 1 else descriptors[0]
+    maps = {f"block{block}": features for block, features in local.items()}
+    return {**named_outputs(head, features), "attention": weights, "local_features": maps}
+
+
+def _check_blocks(attention: Any) -> tuple[int, ...]:
+    blocks = tuple(attention) if isinstance(attention, (tuple, list)) else None
+    if blocks is None or any(b not in BLOCKS for b in blocks) or len(set(blocks)) < len(blocks):
+        raise ValueError(
+            "Invalid value for `attention`: expected the blocks to attend, each once, as (4,), (3, 4) or (3,), or () "
+            f"for the plain network. Received: attention={attention!r}"
+        )
+    return tuple(block for block in BLOCKS if block in blocks)

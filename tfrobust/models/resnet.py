@@ -1,0 +1,172 @@
+"""ResNets for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from tfrobust.models import heads
+from tfrobust.models.blocks import batch_norm, classifier, convolution, uniform_third
+from tfrobust.models.outputs import check_image_shape, check_whole
+from tfrobust.models.registry import register
+
+Tensor = Any
+
+
+@register
+def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
+    """ResNet-18 for 32x32 images, as adversarial training uses it: 11,173,962 trainable numbers for 10 classes.
+
+    A 3x3 stem of 64 filters with stride 1, BatchNorm and ReLU, no max-pooling; four stages of basic blocks (2, 2, 2, 2)
+    with 64, 128, 256, 512 filters and strides 1, 2, 2, 2; global average pooling; head. A block is
+    relu(x' + norm(conv3x3(relu(norm(conv3x3(x)))))), where the shortcut x' is x, or norm(conv1x1(x)) where size or
+    width change. Convolutions have no bias; BatchNorm has momentum 0.9 and epsilon 1e-5.
+
+    Pixels go in as they are, without mean and deviation, as in TRADES. Kernels start uniform with variance
+    1 / (3 fan_in), which is what the reference in PyTorch does; the head starts as Keras has it.
+
+    Args:
+        input_shape: `(height, width, channels)`, pixel fractions in [0, 1], at least 8 pixels high and wide.
+        classes: number of classes C, at least 2.
+        head: name, config or layer; see `tfrobust.models.heads`.
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, 512)`, `feature_map` `(B, H/8, W/8, 512)` and, with
+        a dense head, `cam` `(B, H/8, W/8, C)`; with a cosine head, `cosine` `(B, C)`.
+
+    Raises:
+        ValueError: for an argument outside these ranges.
+
+    Example:
+
+    >>> classifier = tfrobust.models.get("resnet18", classes=5)
+    >>> classifier.output["cam"].shape
+    (None, 4, 4, 5)
+
+    Reference:
+        He et al. 2016 (Deep Residual Learning), with the changes for CIFAR-10 of
+        https://github.com/kuangliu/pytorch-cifar (`models/resnet.py`), which TRADES, MART and InfoFeature take over.
+    """
+    return _resnet("resnet18", _basic, (2, 2, 2, 2), input_shape, classes, head)
+
+
+@register
+def resnet34(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
+    """ResNet-34 for 32x32 images: `resnet18` with 3, 4, 6, 3 blocks; 21,282,122 trainable numbers for 10 classes.
+
+    Args:
+        input_shape: as in `resnet18`.
+        classes: as in `resnet18`.
+        head: as in `resnet18`.
+
+    Returns:
+        A classifier with the outputs of `resnet18`.
+
+    Raises:
+        ValueError: for an argument outside these ranges.
+
+    Example:
+
+    >>> tfrobust.models.get("resnet34", input_shape=(16, 16, 1)).output["feature_map"].shape
+    (None, 2, 2, 512)
+
+    Reference:
+        As `resnet18`; used in chapter 4 of the thesis.
+    """
+    return _resnet("resnet34", _basic, (3, 4, 6, 3), input_shape, classes, head)
+
+
+@register
+def resnet50(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
+    """ResNet-50 for 32x32 images: 23,520,842 trainable numbers for 10 classes.
+
+    Stem, stages and strides of `resnet18`, with 3, 4, 6, 3 bottlenecks: 1x1 to the stage's filters, 3x3 with the
+    stride, 1x1 to four times the filters, each with BatchNorm, ReLU after the first two and after the addition. The
+    stride is on the 3x3 convolution, as in the references in PyTorch (the paper has it on the first 1x1).
+
+    Args:
+        input_shape: as in `resnet18`.
+        classes: as in `resnet18`.
+        head: as in `resnet18`.
+
+    Returns:
+        A classifier with the outputs of `resnet18`; features and map have 2048 channels.
+
+    Raises:
+        ValueError: for an argument outside these ranges.
+
+    Example:
+
+    >>> tfrobust.models.get("resnet50").output["features"].shape
+    (None, 2048)
+
+    Reference:
+        As `resnet18`; used in chapter 4 of the thesis.
+    """
+    return _resnet("resnet50", _bottleneck, (3, 4, 6, 3), input_shape, classes, head)
+
+
+@register
+def resnet101(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
+    """ResNet-101 for 32x32 images: `resnet50` with 3, 4, 23, 3 bottlenecks; 42,512,970 trainable numbers.
+
+    Args:
+        input_shape: as in `resnet18`.
+        classes: as in `resnet18`.
+        head: as in `resnet18`.
+
+    Returns:
+        A classifier with the outputs of `resnet50`.
+
+    Raises:
+        ValueError: for an argument outside these ranges.
+
+    Example:
+
+    >>> "resnet101" in tfrobust.models.names()
+    True
+
+    Reference:
+        As `resnet18`; the source of the black-box attacks of chapter 3 of the thesis.
+    """
+    return _resnet("resnet101", _bottleneck, (3, 4, 23, 3), input_shape, classes, head)
+
+
+def _resnet(
+    name: str,
+    block: Callable[[Tensor, int, int], Tensor],
+    blocks: Sequence[int],
+    input_shape: Sequence[int],
+    classes: int,
+    head: heads.Head,
+) -> keras.Model:
+    inputs = keras.Input(check_image_shape(input_shape, 8))
+    check_whole("classes", classes, 2)  # before the work
+    x = keras.layers.ReLU()(_normed(inputs, 64, 3))
+    for stage, count in enumerate(blocks):
+        for i in range(count):
+            x = block(x, 64 * 2**stage, 2 if stage > 0 and i == 0 else 1)
+    return classifier(inputs, head, classes, name, feature_map=x)
+
+
+def _normed(x: Tensor, filters: int, size: int, strides: int = 1) -> Tensor:
+    return batch_norm(convolution(x, filters, size, strides, uniform_third()))
+
+
+def _basic(x: Tensor, filters: int, strides: int) -> Tensor:
+    y = keras.layers.ReLU()(_normed(x, filters, 3, strides))
+    return _joined(x, _normed(y, filters, 3), strides)
+
+
+def _bottleneck(x: Tensor, filters: int, strides: int) -> Tensor:
+    y = keras.layers.ReLU()(_normed(x, filters, 1))
+    y = keras.layers.ReLU()(_normed(y, filters, 3, strides))
+    return _joined(x, _normed(y, 4 * filters, 1), strides)
+
+
+def _joined(x: Tensor, y: Tensor, strides: int) -> Tensor:
+    if strides > 1 or x.shape[-1] != y.shape[-1]:
+        x = _normed(x, y.shape[-1], 1, strides)
+    return keras.layers.ReLU()(keras.layers.Add()([x, y]))

@@ -1,0 +1,55 @@
+"""Adversarial interpolation."""
+
+from typing import Any
+
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.attacks.adv_interpolation import nearness
+from tfrobust.objectives.objective import Objective, register
+from tfrobust.schedules import is_number
+from tfrobust.views import Views
+
+
+@register
+def adv_interpolation(smoothing: float = 0.5) -> Objective:
+    """Adversarial interpolation: min CE(x', t), t = (1 - s) * y + s * (1 - y~) / (C - 1), s = smoothing.
+
+    x' has moved towards the features of its partner, the image at the mirrored place of the batch with the label y~;
+    its target shares s among all classes but the partner's. In the paper the search is one step of size eps. Coupled
+    over the batch, under several replicas over each one's own part. Zhang and Xu 2020 (Adversarial Interpolation
+    Training).
+
+    Known to look stronger than it is: 68.7 % reported, 36.45 % under AutoAttack (CIFAR-10, public leaderboard).
+
+    Args:
+        smoothing: s, in [0, 1].
+
+    Returns:
+        An `Objective` that needs the outputs `logits` and `features`; its attack is
+        `pgd(eps, step_size=eps, steps=1)`, or `attacks.adv_interpolation(eps)`.
+
+    Raises:
+        ValueError: for smoothing outside [0, 1].
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.adv_interpolation().needs)
+    ['features', 'logits']
+    """
+    if not (is_number(smoothing) and 0 <= smoothing <= 1):
+        raise ValueError(f"Invalid value for `smoothing`: expected a share in [0, 1]. Received: {smoothing!r}")
+
+    def interpolated_cross_entropy(views: Views) -> Any:
+        log_p = ops.log_softmax(views.adv["logits"])
+        classes = log_p.shape[-1]
+        other = (1.0 - ops.one_hot(ops.flip(views.y, axis=0), classes, dtype=log_p.dtype)) / (classes - 1)
+        own = losses.cross_entropy(views.adv["logits"], views.y)
+        return (1.0 - smoothing) * own - smoothing * ops.sum(other * log_p, axis=-1)
+
+    return Objective(
+        nearness,
+        {"interpolated_cross_entropy": interpolated_cross_entropy},
+        needs=("logits", "features"),
+        start="uniform",
+    )

@@ -1,0 +1,48 @@
+"""Attention-extended learning, one way."""
+
+from typing import Any
+
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
+from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.views import Views
+
+
+@register
+def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
+    """AELF: min CE(x, y) + weight * ||f(x') - stop(f(x))||: attacked features follow the clean ones, not they them.
+
+    The head learns from CE(x, y) alone, since the second term does not reach it. x' is attacked on CE. AELF paper,
+    algorithm 1; its weight is printed nowhere, and the paper measures AELFs only.
+
+    Args:
+        weight: lambda, at least 0, or a schedule over the fractional epoch.
+        distance: "l2" or "l1" norm of the difference.
+
+    Returns:
+        An `Objective` that needs the outputs `logits` and `features`.
+
+    Raises:
+        ValueError: for a negative weight and an unknown distance.
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.aelf().outer)
+    ['clean_cross_entropy', 'one_way_feature_distance']
+    """
+    of = losses.distance(distance)
+
+    def one_way_feature_distance(views: Views) -> Any:
+        return of(views.adv["features"], ops.stop_gradient(views.clean["features"]))
+
+    return Objective(
+        adversarial_cross_entropy,
+        {
+            "clean_cross_entropy": clean_cross_entropy,
+            "one_way_feature_distance": Term(one_way_feature_distance, nonnegative("weight", weight)),
+        },
+        needs=("logits", "features"),
+    )

@@ -1,0 +1,76 @@
+"""Attention-extended learning with fixed weights of the head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrobust.classifiers import head_of
+from tfrobust.objectives.joint import joint
+from tfrobust.objectives.objective import Objective, register
+from tfrobust.schedules import Schedule
+
+
+def follows_relu(classifier: keras.Model) -> str | None:
+    """Returns a warning where no feature is ever negative, as behind a ReLU."""
+    shape = classifier.input_shape[1:]
+    if None in shape:
+        return None
+    features: Any = classifier(keras.random.uniform((8, *shape), seed=0), training=False)["features"]
+    if float(ops.min(features)) < 0:
+        return None
+    return (
+        "The objective 'aelfs' expects features of both signs, as behind a leaky ReLU. Received: a classifier whose "
+        "head follows a ReLU, or something else that is never negative; features can then shrink in one direction "
+        "only. Take activation='leaky_relu' where the network has that option (digits, cnn_b, wide_resnet)."
+    )
+
+
+def trains_head(classifier: keras.Model) -> str | None:
+    """Returns a warning where the head would be trained."""
+    if not head_of(classifier).trainable_variables:
+        return None
+    return (
+        f"The objective 'aelfs' expects a trained classifier whose head is frozen. Received: a trainable head, "
+        f"{head_of(classifier).name!r}. Set tfrobust.classifiers.head_of(classifier).trainable = False before the "
+        "trainer is made; with a trainable head take joint(beta=...), which is JT*."
+    )
+
+
+@register
+def aelfs(
+    beta: Schedule = 0.5, clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0
+) -> Objective:
+    """AELFs, phase 2: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) + beta * (||f(x)|| + ||f(x')||).
+
+    The norms are Euclidean, x' is attacked on CE. Only the extractor of the features is trained: the classifier comes
+    from a standard training (phase 1), and its head is frozen before the trainer is made. AELF paper, algorithm 2.
+    A leaky ReLU before the head is advised there; both points are warned about.
+
+    Args:
+        beta: weight of the feature norms, at least 0, or a schedule over the fractional epoch. 0.5 on MNIST, 0.1 to 0.5
+            for small networks, 0.2 for a wide ResNet.
+        clean_weight: lambda1, likewise.
+        adversarial_weight: lambda2, likewise.
+        share: the attacked part of the batch; 0.5 in the paper's half-batch form.
+
+    Returns:
+        An `Objective` that needs the outputs `logits` and `features`.
+
+    Raises:
+        ValueError: for negative weights and a share outside (0, 1].
+
+    Example:
+
+    >>> classifier = tfrobust.models.get("digits", activation="leaky_relu")  # and phase 1 here
+    >>> tfrobust.classifiers.head_of(classifier).trainable = False
+    >>> trainer = tfrobust.AdversarialTrainer(classifier, "aelfs", tfrobust.attacks.pgd(eps=0.15))
+    >>> len(trainer.trainable_variables)  # kernels and biases of four convolutions
+    8
+    """
+    terms = joint(clean_weight, adversarial_weight, share, beta)
+    return Objective(
+        terms.inner, terms.outer, needs=("logits", "features"), share=share, advice=(follows_relu, trains_head)
+    )

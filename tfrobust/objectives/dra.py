@@ -1,0 +1,52 @@
+"""Adversarial fine-tuning that keeps the clean accuracy."""
+
+from tfrobust.objectives.joint import joint
+from tfrobust.objectives.multiplier import Multiplier
+from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
+from tfrobust.schedules import Schedule, nonnegative
+
+
+@register
+def dra(
+    clean_weight: float = 0.5,
+    adversarial_weight: Schedule = 0.5,
+    bound: float | None = None,
+    rate: float = 0.01,
+) -> Objective:
+    """DRA fine-tuning: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) from a trained classifier.
+
+    x' comes from the attack `dra`, on CE, with an eps that falls while training goes on. Thesis, algorithm 4.4.1. With
+    `bound` it is the constrained form (equations 4.4 to 4.6): min CE(x', y) subject to mean CE(x, y) <= bound, by a
+    multiplier that is maximized after each update: mu <- max(mu + rate * (mean CE(x, y) - bound), 0), from
+    clean_weight.
+
+    Args:
+        clean_weight: of CE(x, y), at least 0, or a schedule; with `bound` the multiplier's first value, a number.
+        adversarial_weight: of CE(x', y), at least 0, or a schedule over the fractional epoch.
+        bound: None, or what the mean clean cross entropy may be: its value after standard training.
+        rate: step of the multiplier.
+
+    Returns:
+        An `Objective`; `attacks.dra(eps=PolynomialDecay(2/255, 50, 0.5/255))` is its attack.
+
+    Raises:
+        ValueError: for negative numbers.
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.dra().outer)
+    ['adversarial_cross_entropy', 'clean_cross_entropy']
+    """
+    if bound is None:
+        terms = joint(clean_weight, adversarial_weight)
+        return Objective(terms.inner, terms.outer)
+    return Objective(
+        adversarial_cross_entropy,
+        {
+            "clean_cross_entropy": Term(clean_cross_entropy, Multiplier(bound, rate, clean_weight)),
+            "adversarial_cross_entropy": Term(
+                adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
+            ),
+        },
+    )

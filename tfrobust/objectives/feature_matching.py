@@ -1,0 +1,47 @@
+"""Feature matching."""
+
+from typing import Any
+
+from tfrobust import losses
+from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.terms import adversarial_cross_entropy, smoothed
+from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.views import Views
+
+
+@register
+def feature_matching(weight: Schedule = 10.0, distance: str = "mse", smoothing: float = 0.0) -> Objective:
+    """Feature matching: min CE(x', y) + weight * D(CAM(x), CAM(x')), x' attacked on CE.
+
+    Li et al. 2020, as the InfoFeature paper compares with it (its section 4.2); metric and clipped maps are this
+    project's choice.
+
+    Args:
+        weight: lambda, at least 0, or a schedule over the fractional epoch.
+        distance: D of the maps of all classes, "mse" (the mean of squares), "l2", "l1", "huber" or "cosine".
+        smoothing: of the labels in the update: the true class keeps 1 - smoothing, each other gets smoothing / (C - 1).
+
+    Returns:
+        An `Objective` that needs the outputs `logits` and `cam`.
+
+    Raises:
+        ValueError: for a negative weight, an unknown distance and smoothing outside [0, 1].
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.feature_matching().needs)
+    ['cam', 'logits']
+    """
+    of = losses.distance(distance)
+
+    def cam_distance(views: Views) -> Any:
+        return of(views.clean["cam"], views.adv["cam"])
+
+    return Objective(
+        adversarial_cross_entropy,
+        {
+            "adversarial_cross_entropy": smoothed("adv", smoothing),
+            "cam_distance": Term(cam_distance, nonnegative("weight", weight)),
+        },
+        needs=("logits", "cam"),
+    )

@@ -1,0 +1,66 @@
+"""Geometry-aware instance-reweighted adversarial training."""
+
+from typing import Any
+
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.objectives.objective import Objective, register
+from tfrobust.objectives.terms import adversarial_cross_entropy, with_mean_one
+from tfrobust.objectives.warmup import after_warmup
+from tfrobust.schedules import is_number
+from tfrobust.views import Views
+
+Tensor = Any
+
+
+def cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
+    """CE(x', y), and 1.0 where the iterate is still classified right, both `(B,)`."""
+    logits = views.adv["logits"]
+    return losses.cross_entropy(logits, views.y), losses.correct(logits, views.y)
+
+
+@register
+def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
+    """GAIRAT: min mean of w * CE(x', y), w = (1 + tanh(bias + 5 * (1 - kappa / (K // 2)))) / 2, scaled to mean 1.
+
+    kappa counts the K iterates of the attack that are still classified right (all of them; the start counts, the final
+    x' does not), so images that fall early weigh most. The mean of w is over the global batch. Zhang et al. 2021
+    (Geometry-aware Instance-reweighted Adversarial Training), equation 6; bias is its Lambda.
+
+    Known to look stronger than it is: 57.8 % under the authors' PGD-20, 35.9 % under AutoAttack in the thesis.
+
+    Args:
+        bias: Lambda.
+        warmup: epochs of plain adversarial training before the weights come in; 60 of 110 in the paper, 30 in shorter
+            runs.
+
+    Returns:
+        An `Objective`. Its attack needs at least 2 steps, and no loss of its own.
+
+    Raises:
+        ValueError: for a bias that is no number and a negative warmup; in the first step for an attack of one step.
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.gairat(warmup=60).outer)
+    ['adversarial_cross_entropy', 'weighted_cross_entropy']
+    """
+    if not is_number(bias):
+        raise ValueError(f"Invalid value for `bias`: expected a number. Received: {bias!r}")
+
+    def weighted_cross_entropy(views: Views) -> Tensor:
+        if views.observed is None or views.observed.of < 2:
+            received = "nothing counted" if views.observed is None else f"{views.observed.of} step"
+            raise ValueError(
+                "The objective 'gairat' counts the iterates that are classified right: expected an attack of at least "
+                f"2 steps without a loss of its own, such as tfrobust.attacks.pgd(steps=10). Received: {received}"
+            )
+        kappa, steps = views.observed
+        # (1 + tanh(a)) / 2 = sigmoid(2 a), without the difference of near numbers.
+        weights = ops.sigmoid(2.0 * (bias + 5.0 * (1.0 - kappa / (steps // 2))))
+        return with_mean_one(weights, views) * adversarial_cross_entropy(views)
+
+    plain = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
+    outer = after_warmup(warmup, plain, {"weighted_cross_entropy": (weighted_cross_entropy, 1.0)})
+    return Objective(cross_entropy_and_correct, outer, start="uniform")

@@ -1,0 +1,43 @@
+"""Training against the attack on class activation maps."""
+
+from tfrobust.attacks.infofeature import cam_distance, information
+from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.terms import smoothed
+
+
+@register
+def infofeature(
+    weight: float = 0.1,
+    distance: str = "l2",
+    classes: str = "all",
+    smoothing: float = 0.5,
+    minimize_distance: bool = False,
+) -> Objective:
+    """InfoFeature: min CE(x', y) with smoothed labels, x' attacked on CE(x', y) + weight * D(CAM(x), CAM(x')).
+
+    InfoFeature, equation 8. The search's CE is without smoothing. The form of the maps is that of the classifier's
+    head: clipped (equation 6) by default, `head={"name": "dense", "form": "signed"}` is equation 5.
+
+    Args:
+        weight: lambda, at least 0.
+        distance: D of the maps, flattened: "l2", "l1", "cosine", "mse" or "huber".
+        classes: maps of "all" classes, or of the "true" one.
+        smoothing: the true class keeps 1 - smoothing, each other gets smoothing / (C - 1).
+        minimize_distance: read equation 8 literally: training also minimizes weight * D.
+
+    Returns:
+        An `Objective` that needs the outputs `logits` and `cam`.
+
+    Raises:
+        ValueError: for a negative weight, unknown names and smoothing outside [0, 1].
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.infofeature(minimize_distance=True).outer)
+    ['adversarial_cross_entropy', 'cam_distance']
+    """
+    inner = information(weight, distance, classes)
+    outer = {"adversarial_cross_entropy": Term(smoothed("adv", smoothing))}
+    if minimize_distance:
+        outer["cam_distance"] = Term(cam_distance(distance, classes), weight)
+    return Objective(inner, outer, needs=("logits", "cam"), start="uniform")

@@ -1,0 +1,95 @@
+"""Margin-aware instance reweighting learning: MAIL-AT and MAIL-TRADES."""
+
+from typing import Any
+
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.objectives.objective import Loss, Objective, register
+from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy, kl_divergence, with_mean_one
+from tfrobust.objectives.warmup import after_warmup
+from tfrobust.schedules import is_number
+from tfrobust.views import Views
+
+Tensor = Any
+
+
+def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> Loss:
+    """Returns w * loss, w = sigmoid(slope * (m + bias)) of the margin m = max_{j != y} p'_j - p'_y, a constant."""
+    for name, value in (("slope", slope), ("bias", bias)):
+        if not is_number(value):
+            raise ValueError(f"Invalid value for `{name}`: expected a number. Received: {value!r}")
+    if constant is not None and not (is_number(constant) and constant > 0):
+        raise ValueError(f"Invalid value for `constant`: expected a positive number or None. Received: {constant!r}")
+
+    def weighted(views: Views) -> Tensor:
+        margin = losses.margin(ops.softmax(views.adv["logits"]), views.y)
+        weights = ops.sigmoid(slope * (margin + bias))
+        weights = with_mean_one(weights, views) if constant is None else constant * ops.stop_gradient(weights)
+        return weights * loss(views)
+
+    return weighted
+
+
+@register
+def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = None, warmup: float = 0) -> Objective:
+    """MAIL-AT: min mean of w * CE(x', y), w = sigmoid(slope * (m + bias)), scaled to mean 1 over the global batch.
+
+    m = max_{j != y} p'_j - p'_y is the margin of the update's own forward pass, a constant in the gradient: images
+    that are missed weigh most. x' is attacked on CE from x + 0.001 * N(0, 1). Liu et al. 2021 (Probabilistic Margins
+    for Instance Reweighting in Adversarial Training), equations 5 and 8.
+
+    Args:
+        slope: gamma of the paper.
+        bias: beta of the paper, with its sign in front.
+        constant: multiply w by this instead of scaling it to mean 1; the authors' code has 3.
+        warmup: epochs of plain adversarial training before the weights come in; 76 in the paper.
+
+    Returns:
+        An `Objective`.
+
+    Raises:
+        ValueError: for what is no number, a constant that is not positive and a negative warmup.
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.mail_at().outer)
+    ['weighted_cross_entropy']
+    """
+    full = {"weighted_cross_entropy": (_weighted(adversarial_cross_entropy, slope, bias, constant), 1.0)}
+    plain = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
+    return Objective(adversarial_cross_entropy, after_warmup(warmup, plain, full), start="normal")
+
+
+@register
+def mail_trades(
+    beta: float = 5.0, slope: float = 2.0, bias: float = 0.0, constant: float | None = None, warmup: float = 0
+) -> Objective:
+    """MAIL-TRADES: min CE(x, y) + beta * mean of w * KL(p(x) || p(x')), w = sigmoid(slope * (m + bias)) of mean 1.
+
+    As `mail_at`, but the weights are those of TRADES' divergence alone, which the search maximizes. Liu et al. 2021
+    (Probabilistic Margins for Instance Reweighting in Adversarial Training), equation 9.
+
+    Args:
+        beta: weight of the divergence, at least 0.
+        slope: gamma of the paper.
+        bias: beta of the paper, with its sign in front.
+        constant: multiply w by this instead of scaling it to mean 1; the authors' code has 3.
+        warmup: epochs of plain TRADES before the weights come in; 76 in the paper.
+
+    Returns:
+        An `Objective`.
+
+    Raises:
+        ValueError: as `mail_at`, and for a negative beta.
+
+    Example:
+
+    >>> sorted(tfrobust.objectives.mail_trades().outer)
+    ['clean_cross_entropy', 'weighted_kl_divergence']
+    """
+    if not (is_number(beta) and beta >= 0):
+        raise ValueError(f"Invalid value for `beta`: expected a number of at least 0. Received: {beta!r}")
+    full = {"weighted_kl_divergence": (_weighted(kl_divergence, slope, bias, constant), beta)}
+    outer = after_warmup(warmup, {"kl_divergence": (kl_divergence, beta)}, full)
+    return Objective(kl_divergence, {"clean_cross_entropy": clean_cross_entropy, **outer}, start="normal")
