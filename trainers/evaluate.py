@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from trainers import _cli
+from trainers.paper import beside_paper
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
@@ -65,7 +66,9 @@ def main(_: list[str]) -> None:
     if given.workdir:
         from trainers.workdir import Workdir
 
-        report = evaluate_workdir(Workdir(given.workdir), given.output, **options)
+        workdir = Workdir(given.workdir)
+        report = evaluate_workdir(workdir, given.output, **options)
+        print(beside_paper(report, workdir.read_config().get("paper", {})), end="")
     else:
         if not given.data or given.eps is None:
             received = f"--data={given.data}, --eps={given.eps}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,9 @@ import tensorflow as tf
 import tfrobust
 from tfrobust._registry import unknown
 from tfrobust.attacks.balls import ball
+from tfrobust.classifiers import head_of
 from tfrobust.evaluation._line_up import line_up
+from trainers import _cli
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -46,18 +49,35 @@ def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def check_fields(config: Mapping[str, Any]) -> None:
-    """Refuses a config without all the fields that a run reads.
+PER_PHASE = (
+    "objective",
+    "attack",
+    "search_in_training_mode",
+    "optimizer",
+    "learning_rate",
+    "epochs",
+    "frozen",
+    "monitor",
+)
+
+
+def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the config of each fit: the top level's fields under those of the phase; one fit where there are none.
 
     Raises:
-        ValueError: naming the missing ones.
+        ValueError: for a config without all the fields that a run reads, and a phase with a field that is not its own.
     """
-    from trainers.configs import digits
+    from trainers.configs import _base
 
-    if missing := sorted(set(digits.get_config().to_dict()) - set(config)):
+    if missing := sorted(set(_base.FIELDS) - set(config)):
         raise ValueError(
-            f"Invalid config: expected the fields of trainers/configs/digits.py. Missing: {', '.join(missing)}"
+            f"Invalid config: expected the fields of trainers/configs/_base.py. Missing: {', '.join(missing)}"
         )
+    for phase in config["phases"]:
+        if others := sorted(set(phase) - set(PER_PHASE)):
+            raise unknown("field of a phase", others[0], PER_PHASE)
+    overrides: Sequence[Mapping[str, Any]] = config["phases"] or ({},)
+    return [{**config, **phase} for phase in overrides]
 
 
 def check_evaluation(config: Mapping[str, Any]) -> None:
@@ -82,17 +102,59 @@ def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.
 
 
 def build_classifier(config: Mapping[str, Any]) -> keras.Model:
-    """Returns the config's network, fitted to its data, with weight decay as an L2 term of the kernels."""
+    """Returns the config's network, or the one of its file, with weight decay as an L2 term of the kernels.
+
+    Raises:
+        ValueError: for a file whose network does not fit the data.
+    """
     if config["mixed_precision"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
-    info = tfrobust.data.info(config["data"]["name"], validation=config["data"]["validation"])
-    shape = {"input_shape": info.input_shape, "classes": info.classes}
-    classifier = tfrobust.models.get({**shape, **config["model"]})
+    data = config["data"]
+    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data["image_size"])
+    if config["fine_tune"]:
+        classifier = tfrobust.expose(_cli.load_classifier(config["fine_tune"]))
+        shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]
+        fits = all(known in (None, size) for known, size in zip(shape, info.input_shape, strict=True))
+        if not fits or classes != info.classes:
+            raise ValueError(
+                f"{config['fine_tune']} does not fit the data {data['name']!r}: expected images {info.input_shape} and "
+                f"{info.classes} classes. Received: a classifier of {shape} and {classes}"
+            )
+    else:
+        shapes = {"input_shape": info.input_shape, "classes": info.classes}
+        classifier = tfrobust.models.get({**shapes, **config["model"]})
     if config["weight_decay"]:
         for layer in classifier._flatten_layers():
             if isinstance(getattr(layer, "kernel", None), keras.Variable):
                 layer.kernel.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
     return classifier
+
+
+@contextlib.contextmanager
+def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
+    """Freezes layers for a while; afterwards they are as they were.
+
+    Args:
+        classifier: a classifier.
+        names: of its layers; "head" is the one that makes the logits, whatever its name.
+
+    Raises:
+        ValueError: for a name that no layer has.
+    """
+    layers = {layer.name: layer for layer in classifier._flatten_layers(include_self=False)}
+    layers["head"] = head_of(classifier)
+    for name in names:
+        if name not in layers:
+            raise unknown("layer in `frozen`", name, layers)
+    parts = [part for name in names for part in layers[name]._flatten_layers()]
+    before = [part.trainable for part in parts]
+    for part in parts:
+        part.trainable = False
+    try:
+        yield
+    finally:
+        for part, trainable in zip(parts, before, strict=True):
+            part.trainable = trainable
 
 
 def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -108,8 +170,17 @@ def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.op
     return keras.optimizers.get({"class_name": arguments.pop("name"), "config": arguments})
 
 
-def build_trainer(config: Mapping[str, Any]) -> tfrobust.AdversarialTrainer:
-    """Returns the compiled trainer that the config describes."""
+def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: int = 0) -> tfrobust.AdversarialTrainer:
+    """Returns the compiled trainer of one phase around the classifier.
+
+    Args:
+        config: the phase's, of `phases_of`.
+        classifier: what all phases train.
+        number: of the phase; each has random starts of its own.
+
+    Raises:
+        ValueError: for a phase that cannot be trained as it is described.
+    """
     if config["epochs"] < 1:
         raise ValueError(f"Invalid value for `epochs`: expected at least 1. Received: {config['epochs']}")
     if config["monitor"] and not config["data"]["validation"]:
@@ -117,11 +188,16 @@ def build_trainer(config: Mapping[str, Any]) -> tfrobust.AdversarialTrainer:
             "`monitor` needs validation data: expected data.validation > 0, or monitor='' to keep the last "
             f"classifier. Received: monitor={config['monitor']!r}, data.validation=0"
         )
-    trainer = tfrobust.AdversarialTrainer(
-        build_classifier(config), config["objective"], given(config["attack"]) or None, seed=config["seed"]
-    )
-    if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.log_names:
-        raise unknown("monitor", config["monitor"], [f"val_{name}" for name in trainer.log_names])
-    steps_per_epoch = int(load_data(config, "train").cardinality())
-    trainer.compile(build_optimizer(config, steps_per_epoch))
+    with frozen(classifier, config["frozen"]):
+        trainer = tfrobust.AdversarialTrainer(
+            classifier,
+            config["objective"],
+            given(config["attack"]) or None,
+            search_in_training_mode=config["search_in_training_mode"],
+            seed=config["seed"] + 7919 * number,
+        )
+        if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.log_names:
+            raise unknown("monitor", config["monitor"], [f"val_{name}" for name in trainer.log_names])
+        steps_per_epoch = int(load_data(config, "train").cardinality())
+        trainer.compile(build_optimizer(config, steps_per_epoch))
     return trainer

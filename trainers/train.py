@@ -1,5 +1,6 @@
 """Train a classifier by a config: `python -m trainers.train --config=FILE.py[:ROW] --workdir=DIR`.
 
+A config may list phases, fits of the same classifier one after the other; the folder of all but the last is phases/N.
 A run that was killed goes on from its last epoch when the same command is given again, and ends with the weights of a
 run that was not.
 """
@@ -13,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from trainers import _cli
+from trainers.paper import beside_paper
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
@@ -41,35 +43,24 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     """
     import keras
 
-    import tfrobust
     from export.savedmodel import export_classifier
-    from trainers.setup import build_trainer, check_evaluation, check_fields, given, load_data
+    from trainers.setup import build_classifier, build_trainer, check_evaluation, given, phases_of
     from trainers.workdir import Workdir
 
-    check_fields(config)
+    phases = phases_of(config)
     check_evaluation(config)
     keras.utils.set_random_seed(config["seed"])
-    trainer = build_trainer(config)
+    classifier = build_classifier(config)
+    trainers = [build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
     workdir = Workdir(path)
     workdir.claim(config)
-
-    checkpoints = tfrobust.callbacks.Checkpoints(trainer, workdir.checkpoints)
-    first = checkpoints.restore()
-    rows = workdir.cut_history(first)
-    if first < config["epochs"]:
-        trainer.fit(
-            load_data(config, "train", first_epoch=first),
-            validation_data=load_data(config, "validation") if config["data"]["validation"] else None,
-            initial_epoch=first,
-            epochs=config["epochs"],
-            verbose=2,
-            callbacks=[
-                _keeper(config["monitor"], workdir, rows),
-                keras.callbacks.CSVLogger(workdir.history, append=True),
-                keras.callbacks.TensorBoard(workdir.tensorboard, write_graph=False),
-                checkpoints,  # last: an epoch is done when all the others have written it
-            ],
-        )
+    epochs_before = 0
+    for number, (phase, trainer) in enumerate(zip(phases, trainers, strict=True), 1):
+        if len(phases) > 1:
+            print(f"Phase {number} of {len(phases)}: {trainer.objective.name}", flush=True)
+        last = number == len(phases)
+        _fit(trainer, phase, workdir if last else workdir.of_phase(number), epochs_before)
+        epochs_before += phase["epochs"]
     if not (workdir.saved_model / "1").exists():
         export_classifier(_cli.load_classifier(workdir.classifier), workdir.saved_model)
     if not config["evaluation"]["attacks"]:
@@ -77,6 +68,34 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     from trainers.evaluate import evaluate_workdir
 
     return evaluate_workdir(workdir, **given(config["evaluation"]))
+
+
+def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int) -> None:
+    """Trains one phase, or what is left of it; afterwards the classifier has the weights of its last epoch."""
+    import keras
+
+    import tfrobust
+    from trainers.setup import frozen, load_data
+
+    with frozen(trainer.classifier, phase["frozen"]):
+        checkpoints = tfrobust.callbacks.Checkpoints(trainer, workdir.checkpoints)
+        first = checkpoints.restore()
+        rows = workdir.cut_history(first)
+        if first >= phase["epochs"]:
+            return
+        trainer.fit(
+            load_data(phase, "train", first_epoch=epochs_before + first),
+            validation_data=load_data(phase, "validation") if phase["data"]["validation"] else None,
+            initial_epoch=first,
+            epochs=phase["epochs"],
+            verbose=2,
+            callbacks=[
+                _keeper(phase["monitor"], workdir, rows),
+                keras.callbacks.CSVLogger(workdir.history, append=True),
+                keras.callbacks.TensorBoard(workdir.tensorboard, write_graph=False),
+                checkpoints,  # last: an epoch is done when all the others have written it
+            ],
+        )
 
 
 def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
@@ -100,6 +119,7 @@ def main(_: list[str]) -> None:
     report = run(flags.FLAGS.config.to_dict(), flags.FLAGS.workdir)
     if report is not None:
         print(report)
+        print(beside_paper(report, flags.FLAGS.config.paper), end="")
     print(f"Everything of this run is in {flags.FLAGS.workdir}")
 
 

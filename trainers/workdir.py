@@ -26,6 +26,12 @@ class Workdir:
         self.evaluation = self.path / "evaluation.json"
         self.saved_model = self.path / "saved_model"
 
+    def of_phase(self, number: int) -> Workdir:
+        """Returns the folder of a phase before the last one, made if it is missing."""
+        phase = Workdir(self.path / "phases" / str(number))
+        phase.path.mkdir(parents=True, exist_ok=True)
+        return phase
+
     def claim(self, config: Mapping[str, Any]) -> None:
         """Writes the config, or finds the same one there: then the run goes on.
 

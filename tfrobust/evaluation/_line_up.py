@@ -30,8 +30,8 @@ class Contestant(NamedTuple):
     search: Callable[[Any, np.ndarray], Search]
 
 
-def line_up(given: str | Sequence[Any], norm: str, ball: Ball) -> list[Contestant]:
-    """Returns the contestants of a suite's name or of a list of items.
+def line_up(given: str | Sequence[Any] | Mapping[str, Any], norm: str, ball: Ball) -> list[Contestant]:
+    """Returns the contestants of a suite's name, of a list of items, or of a mapping label -> item.
 
     Args:
         given: see `evaluate`.
@@ -45,11 +45,13 @@ def line_up(given: str | Sequence[Any], norm: str, ball: Ball) -> list[Contestan
         if given in attacks.names() and given not in suites.names():
             raise ValueError(f"Invalid value for `attacks`: expected [{given!r}], a list. Received: {given!r}")
         given = suites.get(given, eps=ball.radius, norm=norm, bounds=ball.bounds)
-    if not isinstance(given, (list, tuple)) or not given:
+    if not isinstance(given, (list, tuple, Mapping)) or not given:
         raise ValueError(
-            f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}) or a list of at "
-            f"least one attack. Received: {given!r}"
+            f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}), or a list or "
+            f"a mapping label -> attack of at least one. Received: {given!r}"
         )
+    if isinstance(given, Mapping):
+        return [_contestant(item, norm, ball)._replace(name=str(label)) for label, item in given.items()]
     contestants: list[Contestant] = []
     for item in given:
         contestant = _contestant(item, norm, ball)

@@ -30,7 +30,7 @@ def evaluate(
     *,
     eps: float,
     norm: str = "linf",
-    attacks: str | Sequence[Any] = "quick",
+    attacks: str | Sequence[Any] | Mapping[str, Any] = "quick",
     bounds: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
@@ -49,9 +49,10 @@ def evaluate(
             labels `(N,)`, `(N, 1)` or one-hot `(N, C)`. Read once and kept in host memory.
         eps: radius of the ball as a fraction of the pixel range (8/255).
         norm: "linf", "l2", or "l1" (its radius is the mean absolute change).
-        attacks: name of a suite, or a list. Its items: a name or a config of an attack, made with this evaluation's
-            eps, norm and bounds; an `Attack`, which maximizes cross entropy; an `Adversary`; or any callable
-            `(classify, x, y) -> x_adv`, called outside a graph with the classifier as given, tensors and true labels.
+        attacks: name of a suite, a list, or a mapping label -> item. Its items: a name or a config of an attack, made
+            with this evaluation's eps, norm and bounds; an `Attack`, which maximizes cross entropy; an `Adversary`; or
+            any callable `(classify, x, y) -> x_adv`, called outside a graph with the classifier as given, tensors and
+            true labels.
         bounds: least and greatest pixel value.
         batch_size: images in a batch.
         seed: of the random starts, which are functions of (seed, place of the attack in the list, restart, number of

@@ -118,7 +118,7 @@ class ClassActivationMap(keras.layers.Layer):
                 f"Received: shape={tuple(label.shape)}, dtype={keras.backend.standardize_dtype(label.dtype)}"
             )
         # (B, 1, K, 1): for every image a kernel of one class.
-        own = ops.take(ops.transpose(kernel), label, axis=0)[:, None, :, None]
+        own = ops.take(ops.transpose(kernel), ops.cast(label, "int32"), axis=0)[:, None, :, None]
         return FORMS[self.form](feature_map, own)[..., 0]
 
     def get_config(self) -> dict[str, Any]:

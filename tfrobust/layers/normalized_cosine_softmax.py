@@ -69,8 +69,9 @@ class NormalizedCosineSoftmax(keras.layers.Layer):
 
     def call(self, features: Tensor, feature_map: Tensor | None = None) -> dict[str, Tensor]:
         self._check(features.shape)
-        cosine = ops.matmul(losses.unit(features, axis=1), losses.unit(self.kernel, axis=0))
-        logits = ops.matmul(features, self.kernel) if self.scale is None else self.scale * cosine
+        kernel = ops.convert_to_tensor(self.kernel)
+        cosine = ops.matmul(losses.unit(features, axis=1), losses.unit(kernel, axis=0))
+        logits = ops.matmul(features, kernel) if self.scale is None else self.scale * cosine
         return {"logits": logits, "cosine": cosine}
 
     def get_config(self) -> dict[str, Any]:

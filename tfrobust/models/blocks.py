@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from tfrobust.models import heads
-from tfrobust.models.outputs import check_whole, named_outputs
+from tfrobust.models.outputs import named_outputs
 from tfrobust.schedules import is_number
 
 Tensor = Any
@@ -28,7 +27,7 @@ def uniform_third() -> keras.initializers.Initializer:
     The reference ResNets of adversarial training have it, since they set none. BatchNorm makes a kernel's scale a
     matter of the learning rate alone, so it belongs to their learning rate of 0.1. And an attack runs in inference
     mode, where BatchNorm does nothing yet: under He's rule every residual block would double the variance (ResNet-101's
-    logits would start at thousands), under this one they start near 0.
+    logits would start near a million, and overflow in 16 bits), under this one they start near 0.
     """
     return keras.initializers.VarianceScaling(1.0 / 3.0, mode="fan_in", distribution="uniform")
 
@@ -63,26 +62,7 @@ def check_rate(name: str, value: Any) -> float:
     return value
 
 
-def classifier(
-    inputs: Tensor,
-    head: heads.Head,
-    classes: int,
-    name: str,
-    *,
-    features: Tensor | None = None,
-    feature_map: Tensor | None = None,
-) -> keras.Model:
-    """Puts the head on the features, or on the average of the feature map, and names what comes out.
-
-    Args:
-        inputs: `keras.Input` of the network.
-        head: name, config or layer, for `heads.make`.
-        classes: number of classes C.
-        name: the model's.
-        features: `(B, D)`, of a network that does not average.
-        feature_map: `(B, H, W, D)`, of a network that averages it over its positions.
-    """
-    layer = heads.make(head, check_whole("classes", classes, 2))
-    if feature_map is not None:
-        features = keras.layers.GlobalAveragePooling2D()(feature_map)
-    return keras.Model(inputs, named_outputs(layer, features, feature_map), name=name)
+def pooled(name: str, inputs: Tensor, feature_map: Tensor, head: keras.layers.Layer) -> keras.Model:
+    """Returns the classifier `name` whose features are the feature map's average over its positions."""
+    features = keras.layers.GlobalAveragePooling2D()(feature_map)
+    return keras.Model(inputs, named_outputs(head, features, feature_map), name=name)

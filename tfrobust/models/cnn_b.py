@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.blocks import HE, batch_norm, classifier, convolution
+from tfrobust.models.blocks import HE, batch_norm, convolution, pooled
 from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole
 from tfrobust.models.registry import register
 
@@ -53,10 +53,10 @@ def cnn_b(
         AELF, Tables 1 (lost) to 3.
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 8))
-    check_whole("classes", classes, 2)
+    last = heads.make(head, check_whole("classes", classes, 2))
     for stage, filters in enumerate((64, 128, 256)):
         if stage > 0:
             x = keras.layers.MaxPooling2D(2)(x)
         for _ in range(2):
             x = activation_layer(activation)(batch_norm(convolution(x, filters, 3, initializer=HE)))
-    return classifier(inputs, head, classes, "cnn_b", feature_map=x)
+    return pooled("cnn_b", inputs, x, last)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.blocks import check_rate, classifier
+from tfrobust.models.blocks import check_rate
 from tfrobust.models.blocks import dropout as dropped
-from tfrobust.models.outputs import check_image_shape, check_whole
+from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
 from tfrobust.models.registry import register
 
 
@@ -47,7 +47,7 @@ def dra_mnist(
         Thesis, section 4.4; Zhang et al. 2019, https://github.com/yaodongyu/TRADES (`models/net_mnist.py`).
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 16))
-    check_whole("classes", classes, 2)
+    last = heads.make(head, check_whole("classes", classes, 2))
     check_rate("dropout", dropout)
     x = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(10, 5)(x))
     x = keras.layers.Conv2D(20, 5)(keras.layers.ReLU()(x))
@@ -55,4 +55,4 @@ def dra_mnist(
         x = keras.layers.SpatialDropout2D(dropout)(x)
     x = keras.layers.Flatten()(keras.layers.ReLU()(keras.layers.MaxPooling2D(2)(x)))
     features = keras.layers.Dense(50, activation="relu")(x)
-    return classifier(inputs, head, classes, "dra_mnist", features=dropped(features, dropout))
+    return keras.Model(inputs, named_outputs(last, dropped(features, dropout)), name="dra_mnist")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.blocks import classifier
-from tfrobust.models.outputs import check_image_shape, check_whole
+from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
 from tfrobust.models.registry import register
 
 
@@ -44,11 +43,11 @@ def lenet5(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: he
         on MNIST in chapter 3 of the thesis.
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 12))
-    check_whole("classes", classes, 2)
+    last = heads.make(head, check_whole("classes", classes, 2))
     for filters, padding in ((6, "same"), (16, "valid")):
         x = keras.layers.Conv2D(filters, 5, padding=padding, activation="relu")(x)
         x = keras.layers.MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)
     for units in (120, 84):
         x = keras.layers.Dense(units, activation="relu")(x)
-    return classifier(inputs, head, classes, "lenet5", features=x)
+    return keras.Model(inputs, named_outputs(last, x), name="lenet5")

@@ -13,6 +13,7 @@ from tfrobust.layers.linear_attention import FORMS, LinearAttention
 from tfrobust.layers.nonlinear_attention import NonlinearAttention
 from tfrobust.layers.standardize import Standardize
 from tfrobust.models import heads
+from tfrobust.models.blocks import he_by_outputs
 from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole, named_outputs
 from tfrobust.models.registry import register
 
@@ -96,9 +97,10 @@ def madry_resnet(
 
 
 def _convolution(filters: int, name: str, strides: int = 1) -> keras.layers.Layer:
-    # Madry's: normal of variance 2 / (9 * filters).
-    start = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
-    return layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, kernel_initializer=start, name=name)
+    # "same" as in Madry's TensorFlow: where it strides, an even image is padded behind alone.
+    return layers.Conv2D(
+        filters, 3, strides, padding="same", use_bias=False, kernel_initializer=he_by_outputs(), name=name
+    )
 
 
 def _normalized(x: Tensor, name: str) -> Tensor:
@@ -138,8 +140,9 @@ def _attended(head: Callable[..., Any], local: dict[int, Tensor], global_feature
         attended = layer(features, global_feature)
         weights[f"block{block}"] = attended["weights"]
         descriptors.append(attended["descriptor"])
-    features = layers.Concatenate(name="features")(descriptors) if len(descriptors) > 1 else descriptors[0]
-    maps = {f"block{block}": features for block, features in local.items()}
+    # Not `Concatenate`, which would round the float32 descriptors under mixed precision.
+    features = ops.concatenate(descriptors, axis=-1) if len(descriptors) > 1 else descriptors[0]
+    maps = {f"block{block}": local[block] for block in local}
     return {**named_outputs(head, features), "attention": weights, "local_features": maps}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.blocks import batch_norm, classifier, convolution, uniform_third
+from tfrobust.models.blocks import batch_norm, convolution, pooled, uniform_third
 from tfrobust.models.outputs import check_image_shape, check_whole
 from tfrobust.models.registry import register
 
@@ -52,12 +52,12 @@ def preact_resnet18(
         Robust Deep Learning).
     """
     inputs = keras.Input(check_image_shape(input_shape, 8))
-    check_whole("classes", classes, 2)  # before the work
+    last = heads.make(head, check_whole("classes", classes, 2))
     x = convolution(inputs, 64, 3, initializer=uniform_third())
     for stage in range(4):
         for i in range(2):
             x = _block(x, 64 * 2**stage, 2 if stage > 0 and i == 0 else 1)
-    return classifier(inputs, head, classes, "preact_resnet18", feature_map=_activated(x))
+    return pooled("preact_resnet18", inputs, _activated(x), last)
 
 
 def _activated(x: Tensor) -> Tensor:

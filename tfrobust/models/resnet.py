@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.blocks import batch_norm, classifier, convolution, uniform_third
+from tfrobust.models.blocks import batch_norm, convolution, pooled, uniform_third
 from tfrobust.models.outputs import check_image_shape, check_whole
 from tfrobust.models.registry import register
 
@@ -143,12 +143,12 @@ def _resnet(
     head: heads.Head,
 ) -> keras.Model:
     inputs = keras.Input(check_image_shape(input_shape, 8))
-    check_whole("classes", classes, 2)  # before the work
+    last = heads.make(head, check_whole("classes", classes, 2))
     x = keras.layers.ReLU()(_normed(inputs, 64, 3))
     for stage, count in enumerate(blocks):
         for i in range(count):
             x = block(x, 64 * 2**stage, 2 if stage > 0 and i == 0 else 1)
-    return classifier(inputs, head, classes, name, feature_map=x)
+    return pooled(name, inputs, x, last)
 
 
 def _normed(x: Tensor, filters: int, size: int, strides: int = 1) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.blocks import HE, check_rate, classifier
+from tfrobust.models.blocks import HE, check_rate
 from tfrobust.models.blocks import dropout as dropped
-from tfrobust.models.outputs import check_image_shape, check_whole
+from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
 from tfrobust.models.registry import register
 
 
@@ -49,7 +49,7 @@ def spat_mnist(
         Thesis, section 3.4; Zhang et al. 2019, https://github.com/yaodongyu/TRADES (`models/small_cnn.py`).
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 16))
-    check_whole("classes", classes, 2)
+    last = heads.make(head, check_whole("classes", classes, 2))
     check_rate("dropout", dropout)
     for filters in (32, 64):
         for _ in range(2):
@@ -57,4 +57,4 @@ def spat_mnist(
         x = keras.layers.MaxPooling2D(2)(x)
     x = keras.layers.Dense(200, activation="relu")(keras.layers.Flatten()(x))
     x = keras.layers.Dense(200, activation="relu")(dropped(x, dropout))
-    return classifier(inputs, head, classes, "spat_mnist", features=x)
+    return keras.Model(inputs, named_outputs(last, x), name="spat_mnist")

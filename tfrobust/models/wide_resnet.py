@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.blocks import batch_norm, check_rate, classifier, convolution, dropout, he_by_outputs
+from tfrobust.models.blocks import batch_norm, check_rate, convolution, dropout, he_by_outputs, pooled
 from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole
 from tfrobust.models.registry import register
 
@@ -181,22 +181,21 @@ def _wide_resnet(
     head: heads.Head,
 ) -> keras.Model:
     inputs = keras.Input(check_image_shape(input_shape, 8))
-    check_whole("classes", classes, 2)  # before the work
+    last = heads.make(head, check_whole("classes", classes, 2))
     check_whole("depth", depth, 10)
     check_whole("width", width, 1)
     check_rate("dropout", dropout)
     if (depth - 4) % 6:
         near = depth - (depth - 4) % 6
         raise ValueError(
-            "Invalid value for `depth`: expected 6n + 4, which is three stages of n blocks with two convolutions each, "
-            f"the stem, and three more that the paper counts; the nearest are {near} and {near + 6}. "
-            f"Received: depth={depth}"
+            "Invalid value for `depth`: expected 6n + 4 (three stages of n blocks of two convolutions, three shortcuts "
+            f"and the stem); the nearest are {near} and {near + 6}. Received: depth={depth}"
         )
     x = convolution(inputs, 16, 3, initializer=he_by_outputs())
     for stage in range(3):
         for i in range((depth - 4) // 6):
             x = _block(x, 16 * 2**stage * width, 2 if stage > 0 and i == 0 else 1, dropout, activation)
-    return classifier(inputs, head, classes, name, feature_map=_activated(x, activation))
+    return pooled(name, inputs, _activated(x, activation), last)
 
 
 def _activated(x: Tensor, activation: str) -> Tensor:
