@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from tfrobust.models import heads
+
 
 @pytest.fixture(autouse=True)
 def fresh():
@@ -19,9 +21,12 @@ def fresh():
 
 @pytest.fixture
 def make_classifier():
-    """A small classifier of 6x6 images, 4 classes: `make(batch_norm=, dropout=, dtype=)`."""
+    """A small classifier of 6x6 images, 4 classes: `make(batch_norm=, dropout=, features=, head=)`.
 
-    def make(batch_norm=False, dropout=0.0, regularizer=None, classes=4, features=True):
+    With `features` it gives those, their map (a map of one position, whose average they are) and what the head gives.
+    """
+
+    def make(batch_norm=False, dropout=0.0, regularizer=None, classes=4, features=True, head="dense"):
         x = inputs = keras.Input((6, 6, 1))
         x = keras.layers.Conv2D(4, 3, padding="same", kernel_regularizer=regularizer)(x)
         if batch_norm:
@@ -30,8 +35,11 @@ def make_classifier():
         if dropout:
             x = keras.layers.Dropout(dropout)(x)
         f = keras.layers.Flatten()(x)
-        outputs = {"logits": keras.layers.Dense(classes)(f)}
-        return keras.Model(inputs, {**outputs, "features": f} if features else outputs)
+        if not features:
+            return keras.Model(inputs, {"logits": keras.layers.Dense(classes)(f)})
+        feature_map = keras.layers.Reshape((1, 1, -1))(f)
+        outputs = heads.make(head, classes)(f, feature_map=feature_map)
+        return keras.Model(inputs, {**outputs, "features": f, "feature_map": feature_map})
 
     return make
 

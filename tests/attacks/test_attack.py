@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+import tfrobust
 from tfrobust import attacks
 from tfrobust._tensorflow import Noise
 from tfrobust.attacks import L2, Adversary, Attack, Gradient, Linf, Momentum, Normalized, OfEps, Sign
@@ -167,12 +168,20 @@ def test_noise_of_a_tensor_seed_is_that_of_the_number():
     np.testing.assert_array_equal(Noise(4).uniform(x), Noise(tf.constant(4)).uniform(x))
 
 
-@pytest.mark.parametrize("name", attacks.names())
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+NORMS = ["linf", "l2", "l1"]
+PAIRS = [
+    (name, norm)
+    for name in attacks.names()
+    for norm in NORMS
+    if norm == "linf" or "norm" in attacks.registry.ATTACKS.parameters(name)
+]
+
+
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_invariants_of_every_attack(name, norm, make_classifier, batch):
     x, y = batch
     classifier = make_classifier()
-    options = {} if name == "cw_linf" else {"norm": norm}
+    options = {"norm": norm} if "norm" in attacks.registry.ATTACKS.parameters(name) else {}
     attack = attacks.get(name, eps=0.1, **options)
     adversary = attack if isinstance(attack, Adversary) else attack.maximizing(adversarial_cross_entropy)
     z = adversary(classifier, x, y, seed=3).numpy()
@@ -181,12 +190,13 @@ def test_invariants_of_every_attack(name, norm, make_classifier, batch):
     assert z.min() >= 0 and z.max() <= 1
     np.testing.assert_array_equal(z, adversary(classifier, x, y, seed=3).numpy())
 
+    # It raises its own loss, beyond what its start did to it.
     def loss(v):
-        return keras.ops.mean(
-            keras.losses.sparse_categorical_crossentropy(y, classifier(v)["logits"], from_logits=True)
-        )
+        views = tfrobust.Views(y=y, x=x, x_adv=v, clean=classifier(x), adv=classifier(v))
+        return float(ops.sum(adversary.loss(views)))
 
-    assert loss(z) > loss(x)
+    begun = (adversary.attack.start or adversary.attack.own_start)(adversary.ball, tf.constant(x), Noise(3))
+    assert loss(z) > max(loss(begun), loss(x))
     copied = attacks.get(attack.get_config())
     assert copied.get_config() == attack.get_config()
     through_keras = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(attack))
@@ -241,6 +251,11 @@ def test_a_clean_view_in_the_inner_loss_stays_out_of_the_loop(make_classifier, b
         (lambda: attacks.pgd(restarts=0), "`restarts`"),
         (lambda: attacks.pgd(step_size=0.0), "`step_size`: expected a positive"),
         (lambda: attacks.pgd(eps=8), "at most the pixel range"),
+        (lambda: attacks.dra(p=0.0), r"`p`: expected a share of the values in \(0, 1\]"),
+        (lambda: attacks.dra(p=1.5), "`p`"),
+        (lambda: attacks.dra(eps=0), "`eps`: expected a positive fraction"),
+        (lambda: attacks.infofeature(weight=-1), "`weight`"),
+        (lambda: attacks.infofeature(distance="l7"), "Unknown distance"),
         (lambda: attacks.pgd(keep="bset"), "Did you mean 'best'"),
         (lambda: attacks.pgd(norm="inf"), "Did you mean 'linf'"),
         (lambda: attacks.get("pdg"), "Unknown attack: .*Did you mean 'pgd'"),

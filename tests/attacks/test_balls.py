@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfrobust._tensorflow import Noise
-from tfrobust.attacks import L2, Linf, starts
+from tfrobust.attacks import L1, L2, Linf, starts
 from tfrobust.attacks.balls import NORMS, ball
 
 RNG = np.random.default_rng(0)
@@ -26,6 +26,31 @@ def test_l2_projection_scales_the_difference():
     np.testing.assert_allclose(wide.project(inside, X), inside, atol=1e-6)
 
 
+def sorted_projection(v, budget):
+    """The nearest point of the L1 ball, by sorting (Duchi et al. 2008)."""
+    sizes = np.sort(np.abs(v))[::-1]
+    if sizes.sum() <= budget:
+        return v
+    thetas = (np.cumsum(sizes) - budget) / np.arange(1, len(v) + 1)
+    theta = thetas[np.flatnonzero(sizes > thetas)[-1]]
+    return np.sign(v) * np.maximum(np.abs(v) - theta, 0)
+
+
+@pytest.mark.parametrize("eps", [1e-4, 0.05, 0.3, 0.9])
+def test_l1_projection_is_the_nearest_point(eps):
+    wide = L1(eps, bounds=(-99.0, 99.0))
+    delta = (FAR - X).reshape(50, -1).astype("float64")
+    expected = [sorted_projection(v, eps * 48) for v in delta]
+    np.testing.assert_allclose(np.asarray(wide.project(FAR, X) - X).reshape(50, -1), expected, atol=2e-6)
+
+
+def test_l1_projection_of_equal_and_of_no_changes():
+    one = np.zeros((1, 2, 2, 1), "float32")
+    wide = L1(0.1, bounds=(-9.0, 9.0))
+    np.testing.assert_allclose(wide.project(one + 1, one), one + 0.1, atol=1e-7)
+    np.testing.assert_array_equal(wide.project(one, one), one)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_projection_stays_in_ball_and_bounds_and_is_idempotent(norm):
     b = ball(norm, 0.3)
@@ -37,6 +62,7 @@ def test_projection_stays_in_ball_and_bounds_and_is_idempotent(norm):
 
 def test_distances():
     np.testing.assert_allclose(Linf(1).distance(FAR, X), np.abs(FAR - X).reshape(50, -1).max(1), rtol=1e-6)
+    np.testing.assert_allclose(L1(1).distance(FAR, X), np.abs(FAR - X).reshape(50, -1).mean(1), rtol=1e-5)
     np.testing.assert_allclose(L2(1).distance(FAR, X), np.linalg.norm((FAR - X).reshape(50, -1), axis=1), rtol=1e-5)
 
 
@@ -47,8 +73,8 @@ def test_uniform_start_fills_the_ball(norm):
     delta = np.asarray(starts.uniform(b, x, Noise(3)) - x).reshape(2000, 2)
     assert np.asarray(b.distance(x + delta.reshape(x.shape), x)).max() <= 0.2 + 1e-6
     np.testing.assert_allclose(delta.mean(0), 0, atol=0.01)
-    # Uniform in a disc or a square: half of the area lies within 1 / sqrt(2) of the radius.
-    size = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+    # Uniform in a disc, a square or a diamond: half of the area lies within 1 / sqrt(2) of the radius.
+    size = {"linf": np.abs(delta).max(1), "l2": np.linalg.norm(delta, axis=1), "l1": np.abs(delta).mean(1)}[norm]
     assert abs((size < 0.2 / np.sqrt(2)).mean() - 0.5) < 0.05
 
 
@@ -87,7 +113,7 @@ def test_schedule_of_eps():
         (lambda: Linf(float("nan")), "expected a positive fraction"),
         (lambda: Linf(8), "expected at most the pixel range 1, as a fraction"),
         (lambda: Linf(0.1, bounds=(1, 0)), "Invalid value for `bounds`"),
-        (lambda: ball("l3", 0.1), "Unknown norm: expected one of l2, linf"),
+        (lambda: ball("l3", 0.1), "Unknown norm: expected one of l1, l2, linf"),
         (lambda: starts.get("unifrom"), "Did you mean 'uniform'"),
     ],
 )

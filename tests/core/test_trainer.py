@@ -315,23 +315,118 @@ def test_the_second_step_does_not_retrace(make_classifier, batch):
     assert len(traces) == once
 
 
+@pytest.mark.filterwarnings("ignore:The objective 'aelfs'")
 @pytest.mark.parametrize("name", objectives.names())
 def test_every_objective_reads_what_it_declares_and_trains(name, make_classifier, batch):
     x, y = batch
-    classifier = make_classifier()
     objective = objectives.get(name)
+    classifier = make_classifier(head="cosine" if "cosine" in objective.needs else "dense")
     outputs = classifier(x)
-    views = tfrobust.Views(y=y, x=x, x_adv=x, clean=outputs, adv=outputs)
+    views = tfrobust.Views(
+        y=y, x=x, x_adv=x, clean=outputs, adv=outputs, observed=tfrobust.Observed(np.full(20, 2.0, "float32"), 3)
+    )
     for loss in (objective.inner, *(term.loss for term in objective.outer.values())):
         if loss is not None:
-            assert loss(views).shape == (20,)
-    assert {read.split(".")[1] for read in views.reads} == objective.needs
+            value = loss(views)
+            assert (value[0] if isinstance(value, tuple) else value).shape == (20,)
+    assert {read.split(".")[1] for read in views.reads} | {"logits"} == objective.needs
     trainer = make_trainer(classifier, objective, optimizer=keras.optimizers.Adam(0.01))
     history = trainer.fit(x, y, batch_size=10, epochs=15, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     assert all(np.isfinite(w).all() for w in weights(classifier))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(objective))
     assert again.get_config() == objective.get_config() == objectives.get(objective.get_config()).get_config()
+
+
+def count_by_hand(classifier, attack, x, y):
+    """How many of the start and the iterates before the last are classified right."""
+    z, right = x, 0
+    for _ in range(attack.steps):
+        right = right + losses.correct(classifier(z)["logits"], y).numpy()
+        one = tfrobust.attacks.pgd(eps=1.0, step_size=attack.step.size, steps=1, start="none")
+        z = one.maximizing(objectives.madry().inner)(classifier, z, y).numpy()
+        z = np.clip(z, x - attack.ball.radius, x + attack.ball.radius).astype("float32")
+    return right
+
+
+def test_gairat_weighs_by_the_iterates_that_are_still_right(make_classifier, batch):
+    x, y = batch
+    classifier = make_classifier()
+    make_trainer(classifier, "standard", optimizer=keras.optimizers.Adam(0.02)).fit(x, y, epochs=30, verbose=0)
+    attack = attacks.pgd(eps=0.2, step_size=0.02, steps=9, start="none")
+    kappa = count_by_hand(classifier, attack, x, y)
+    assert len(set(kappa)) > 2
+    x_adv, observed = attack.maximizing(objectives.gairat().inner).search(classifier, x, y)
+    np.testing.assert_array_equal(observed.count, kappa)
+    w = (1 + np.tanh(-1 + 5 * (1 - kappa / 4))) / 2  # K // 2 of K = 9
+    expected = float(np.mean(w / w.mean() * losses.cross_entropy(classifier(x_adv)["logits"], y)))
+    history = make_trainer(classifier, "gairat", attack).fit(x, y, batch_size=20, verbose=0).history
+    np.testing.assert_allclose(history["weighted_cross_entropy"], expected, rtol=1e-4)
+
+
+def test_gairat_refuses_an_attack_of_one_step(make_classifier, batch):
+    with pytest.raises(ValueError, match=r"expected an attack of at least 2 steps.*Received: 1 step"):
+        make_trainer(make_classifier(), "gairat", attacks.fgsm(eps=0.1)).fit(*batch, verbose=0)
+
+
+def test_a_constraint_drives_its_multiplier(make_classifier, batch):
+    """mu <- max(mu + rate * (mean CE(x) - bound), 0) after each update, and it weighs the term in the next."""
+    x, y = batch
+    trainer = make_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=0.2, rate=0.3))
+    mu, losses_seen = 0.5, []
+    for _ in range(4):
+        log = trainer.train_on_batch(x, y, return_dict=True)
+        trainer.reset_metrics()
+        expected = mu * float(log["clean_cross_entropy"]) + 0.5 * float(log["adversarial_cross_entropy"])
+        np.testing.assert_allclose(float(log["loss"]), expected, rtol=1e-4)
+        mu = max(mu + 0.3 * (float(log["clean_cross_entropy"]) - 0.2), 0.0)
+        losses_seen.append(mu)
+        np.testing.assert_allclose(float(trainer._multipliers[0]), mu, rtol=1e-4)
+    assert losses_seen[-1] > 1.0  # the constraint was violated
+    assert any(v is trainer._multipliers[0] for v in trainer.variables)  # a checkpoint keeps it
+    assert not any(v is trainer._multipliers[0] for v in trainer.trainable_variables)
+
+
+def test_a_constraint_that_holds_lets_go(make_classifier, batch):
+    x, y = batch
+    trainer = make_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=100.0, rate=0.01))
+    trainer.fit(x, y, batch_size=5, epochs=1, verbose=0)
+    assert float(trainer._multipliers[0]) == 0.0
+
+
+def test_aelfs_with_a_frozen_head_trains_the_extractor_alone(make_classifier, batch):
+    x, y = batch
+    inputs = keras.Input((6, 6, 1))
+    f = keras.layers.Dense(8)(keras.layers.LeakyReLU(0.1)(keras.layers.Conv2D(4, 3)(inputs)[:, 0, 0]))
+    classifier = tfrobust.expose(keras.Model(inputs, keras.layers.Dense(4)(keras.layers.LeakyReLU(0.1)(f))))
+    head = tfrobust.classifiers.head_of(classifier)
+    head.trainable = False
+    kept, moved = weights(head), weights(classifier)
+    trainer = make_trainer(classifier, "aelfs")  # and no warning
+    trainer.fit(x, y, batch_size=10, verbose=0)
+    assert_same(weights(head), kept, atol=0)
+    assert max(np.abs(a - b).max() for a, b in zip(weights(classifier), moved, strict=True)) > 1e-4
+
+
+def test_aelfs_warns_of_a_relu_before_the_head_and_of_a_trainable_head(make_classifier):
+    classifier = make_classifier()  # its features follow a ReLU
+    with pytest.warns(UserWarning) as caught:
+        AdversarialTrainer(classifier, "aelfs", "pgd")
+    texts = [str(warning.message) for warning in caught]
+    assert len(texts) == 2
+    assert "features of both signs" in texts[0] and "activation='leaky_relu'" in texts[0]
+    assert "expects a trained classifier whose head is frozen" in texts[1]
+    tfrobust.classifiers.head_of(classifier).trainable = False
+    with pytest.warns(UserWarning, match="head follows a ReLU") as caught:
+        AdversarialTrainer(classifier, "aelfs", "pgd")
+    assert len(caught) == 1
+
+
+def test_the_head_is_found_behind_preprocessing_and_nested_models(make_classifier):
+    inner = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(4, name="last")])
+    classifier = tfrobust.expose(inner, preprocess=keras.layers.Rescaling(2.0))
+    assert tfrobust.classifiers.head_of(classifier).dense.name == "last"
+    assert tfrobust.classifiers.head_of(make_classifier(features=False)).units == 4
 
 
 # Input, callbacks, files
@@ -442,7 +537,7 @@ def test_weights_files_carry_the_optimizer(make_classifier, batch, tmp_path):
 def test_mixed_precision_keeps_losses_and_pixels_in_float32(policy, make_classifier, batch):
     x, y = batch
     keras.config.set_dtype_policy(policy)
-    classifier = make_classifier(batch_norm=True)
+    classifier = make_classifier(batch_norm=True, features=False)
     dtypes = set()
 
     def inner(views):
@@ -624,6 +719,10 @@ def nested_softmax_classifier():
     return keras.Model(inputs, {"logits": keras.layers.Reshape((4,))(inner(inputs)["logits"])})
 
 
+def needing(name):
+    return tfrobust.Objective(None, {"one": lambda views: views.clean[name]}, needs=(name,))
+
+
 def plain_model():
     return keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
 
@@ -638,6 +737,10 @@ def plain_model():
         ({"classifier": plain_model}, "named outputs.*tfrobust.expose.*has no name"),
         ({"classifier": lambda: "resnet"}, "Received: an object of class str"),
         ({"objective": "feature_regularization", "features": False}, r"reads \['features'\].*does not give"),
+        ({"objective": "spat"}, r"reads \['cosine'\].*head='cosine'.*NormalizedCosineSoftmax"),
+        ({"objective": "infofeature", "features": False}, r"reads \['cam'\].*global average pooling and a dense layer"),
+        ({"objective": needing("attention")}, r"reads \['attention'\].*madry_resnet', attention=\(4,\)"),
+        ({"objective": needing("local_features")}, r"reads \['local_features'\].*needs a network with attention"),
         ({"objective": "trade"}, "Did you mean 'trades'"),
         ({"attack": "pdg"}, "Did you mean 'pgd'"),
         ({"attack": None}, "expected an `attack`"),

@@ -43,6 +43,26 @@ def _check_mixed_precision(make, layer, inputs):
 
 
 @pytest.fixture
+def gradient():
+    """`gradient(function, x)`: of a scalar function of an array, with either backend."""
+
+    def gradient(function, x):
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return np.array(jax.grad(function)(keras.ops.convert_to_tensor(x)))
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return tape.gradient(y, x).numpy()
+
+    return gradient
+
+
+@pytest.fixture
 def check_layer(tmp_path):
     """`check_layer(make, inputs, wrong, words)`: config and file round trips, mixed precision, shape errors in words.
 

@@ -17,28 +17,6 @@ def with_weights(kernel, bias=None, **kwargs):
     return ClassActivationMap(dense, **kwargs)
 
 
-@pytest.mark.parametrize("form", ["clipped", "signed"])
-@pytest.mark.parametrize("units", [1, 4])
-@pytest.mark.parametrize("bias", [True, False])
-def test_keeps_the_contract(check_layer, form, units, bias):
-    wrong = [
-        (FEATURE_MAP, FEATURE_MAP),
-        (FEATURES[0], FEATURE_MAP),
-        (FEATURES, FEATURES),
-        (FEATURES, FEATURE_MAP[..., :5]),
-    ]
-    check_layer(
-        lambda: ClassActivationMap(keras.layers.Dense(units, use_bias=bias), form=form),
-        (FEATURES, FEATURE_MAP),
-        wrong,
-        r"expected shape \(batch, ",
-    )
-
-
-def test_logits_without_a_map_keep_the_contract(check_layer):
-    check_layer(lambda: ClassActivationMap(units=4), (FEATURES,), [(FEATURE_MAP,)], r"expected shape \(batch, ")
-
-
 def test_logits_by_hand_ignore_the_activation():
     head = with_weights([[1.0, -2.0], [3.0, 0.5]], [10.0, 20.0])
     outputs = head(np.array([[1.0, 2.0]], "float32"))
@@ -78,6 +56,54 @@ def test_one_unit_gives_two_logits():
     np.testing.assert_array_equal(outputs["logits"], [[0.0, 0.5], [0.0, 5.5]])
     np.testing.assert_array_equal(np.reshape(outputs["cam"], (2, 2)), [[0.0, 2.0], [0.0, 6.0]])
     np.testing.assert_allclose(ops.softmax(outputs["logits"])[:, 1], ops.sigmoid(np.array([0.5, 5.5])), rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["clipped", "signed"])
+@pytest.mark.parametrize("units", [1, 4])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
+def test_map_of_one_class_is_that_of_all_indexed(form, units, dtype):
+    head = ClassActivationMap(units=units, form=form)
+    label = np.array([1, 0, 1] if units == 1 else [3, 0, 3], dtype)
+    every = head(FEATURES, feature_map=FEATURE_MAP)
+    own = head(FEATURES, feature_map=FEATURE_MAP, label=label)
+    expected = np.stack([np.array(cam)[..., c] for cam, c in zip(every["cam"], label, strict=True)])
+    assert tuple(own["cam"].shape) == (3, 4, 5) and np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(own["cam"], expected, atol=1e-6)
+    np.testing.assert_array_equal(own["logits"], every["logits"])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts the tensors of a TensorFlow graph")
+@pytest.mark.parametrize("form", ["clipped", "signed"])
+def test_map_of_one_class_never_makes_the_others(form):
+    import tensorflow as tf
+
+    head = ClassActivationMap(units=11, form=form)
+    head(FEATURES)
+    graph = tf.function(lambda label: head(FEATURES, feature_map=FEATURE_MAP, label=label)["cam"])
+    operations = graph.get_concrete_function(tf.TensorSpec((3,), "int32")).graph.get_operations()
+    assert not [o for o in operations for t in o.outputs if t.shape.rank and t.shape.rank > 2 and 11 in t.shape]
+
+
+def test_map_of_one_class_inside_a_model_with_labels_of_any_batch():
+    symbols = keras.Input((6,)), keras.Input((None, None, 6)), keras.Input((), dtype="int32")
+    head = ClassActivationMap(units=4)
+    model = keras.Model(symbols, head(symbols[0], feature_map=symbols[1], label=symbols[2])["cam"])
+    label = np.array([2, 1, 0], "int32")
+    expected = head(FEATURES, feature_map=FEATURE_MAP, label=label)["cam"]
+    np.testing.assert_allclose(model((FEATURES, FEATURE_MAP, label)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("feature_map", "label", "words"),
+    [
+        (FEATURE_MAP, np.zeros((3, 1), "int32"), r"expected integers of shape \(batch,\)\. Received: shape=\(3, 1\)"),
+        (FEATURE_MAP, np.zeros(3, "float32"), r"expected integers.*dtype=float32"),
+        (None, np.zeros(3, "int32"), "expected a `feature_map` beside it"),
+    ],
+)
+def test_refuses_labels_without_a_map_or_of_another_kind(feature_map, label, words):
+    with pytest.raises(ValueError, match=words):
+        ClassActivationMap(units=4)(FEATURES, feature_map=feature_map, label=label)
 
 
 def test_shares_the_dense_layer():

@@ -292,6 +292,43 @@ def test_exposed_is_returned_as_it_is():
     np.testing.assert_allclose(scaled(X)["logits"], classifier(X / 2)["logits"], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["functional", "nested backbone that pools", "nested whole"])
+def test_form_of_the_map(name):
+    model = settle(POOLED[name]())
+    clipped, signed = expose(model), expose(model, form="signed")
+    np.testing.assert_array_equal(clipped(X)["cam"], expose(model, form="clipped")(X)["cam"])
+    assert np.abs(np.array(clipped(X)["cam"]) - np.array(signed(X)["cam"])).max() > 1e-3
+    head = next(layer for layer in signed.layers if isinstance(layer, ClassActivationMap))
+    outputs = signed(X)
+    expected = ops.mean(outputs["cam"], axis=(1, 2)) + head.dense.bias
+    np.testing.assert_allclose(expected, outputs["logits"], atol=1e-5)
+
+
+def test_form_of_a_classifier_that_has_a_map_already():
+    model = POOLED["functional"]()
+    clipped, signed = expose(model), expose(model, form="signed")
+    assert expose(clipped, form="clipped") is clipped
+    assert expose(signed, form="signed") is signed and expose(signed) is signed
+    with pytest.raises(ValueError, match=r"already, in the form 'clipped'\. Expose the model that it was made of"):
+        expose(clipped, form="signed")
+    unpooled = expose(UNPOOLED["flatten"]())  # no map, no form
+    assert expose(unpooled, form="signed") is unpooled
+
+
+def test_form_survives_a_preprocess_and_a_file(tmp_path):
+    classifier = expose(POOLED["functional"](), preprocess=layers.Rescaling(2.0), form="signed")
+    classifier.save(tmp_path / "classifier.keras")
+    loaded = keras.models.load_model(tmp_path / "classifier.keras")
+    np.testing.assert_array_equal(loaded(X)["cam"], classifier(X)["cam"])
+    assert np.min(classifier(X)["cam"]) < 0
+    assert expose(loaded, form="signed") is loaded
+
+
+def test_unknown_form():
+    with pytest.raises(ValueError, match=r"expected one of clipped, signed.*Did you mean 'signed'"):
+        expose(POOLED["functional"](), form="sign")
+
+
 def test_batch_size_is_free():
     model = keras.Sequential([layers.Conv2D(6, 3), layers.GlobalAveragePooling2D(), layers.Dense(5, "softmax")])
     model.build((2, 8, 8, 3))
