@@ -86,7 +86,7 @@ def evaluate(classifier: Path, config: Mapping[str, Any], eps: float, to: Path) 
 
 
 def measure(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Returns a pair of reports for each classifier that the run has trained, phase by phase: at eps and at a small eps."""
+    """Returns a pair of reports for the classifier of each phase: at eps and at a small eps."""
     workdir = Workdir(folder)
     config = workdir.read_config()
     stages = [workdir.of_phase(number) for number in range(1, len(config["phases"]))] + [workdir]
@@ -155,12 +155,12 @@ def main(_: list[str]) -> None:
     versions = measured[jobs[0][0]][0][-1][0]["versions"]
     text = f"""# Every objective on handwritten digits
 
-scikit-learn's digits, 8x8; test split of 359 images, which chose nothing. Every row of `trainers/configs/digits.py`: the
-network `digits` (a cosine head or leaky ReLU where the method asks for it), Adam, batches of 64, 40 epochs of PGD-10 at
-eps {EPS} (feature scattering and adversarial interpolation: one step of size eps, as in their papers; phases where the
-method has them), the classifier with the best validation accuracy under PGD-20 kept. {SEEDS.value} seeds, mean ± sample
-standard deviation, in percent. Worst case: right under every restart of both attacks, per image. CW-Linf is the strongest
-attack that the library has today; the evaluation is not AutoAttack.
+scikit-learn's digits, 8x8; test split of 359 images, which chose nothing. Every row of `trainers/configs/digits.py`:
+the network `digits` (a cosine head or leaky ReLU where the method asks for it), Adam, batches of 64, 40 epochs of
+PGD-10 at eps {EPS} (feature scattering and adversarial interpolation: one step of size eps, as in their papers; phases
+where the method has them), the classifier with the best validation accuracy under PGD-20 kept. {SEEDS.value} seeds,
+mean ± sample standard deviation, in percent. Worst case: right under every restart of both attacks, per image. CW-Linf is
+the strongest attack that the library has today; the evaluation is not AutoAttack.
 
 {table(measured)}
 
@@ -171,7 +171,7 @@ Phases: what became of the classifier of phase 1. `dra` is judged so in its pape
 {NOTES.read_text().strip()}
 
 `python -m benchmarks.digits --seeds={SEEDS.value}`; {platform.machine()}, {os.cpu_count()} cores, no GPU, TensorFlow
-{versions["tensorflow"]}, Keras {versions["keras"]}; {minutes:.0f} minutes{" (part of it from an earlier start)" if minutes < 5 else ""}.
+{versions["tensorflow"]}, Keras {versions["keras"]}; {minutes:.0f} minutes.
 """
     Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
     Path(OUT.value).write_text(text)

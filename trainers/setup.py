@@ -110,7 +110,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     if config["mixed_precision"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
     data = config["data"]
-    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data["image_size"])
+    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
     if config["fine_tune"]:
         classifier = tfrobust.expose(_cli.load_classifier(config["fine_tune"]))
         shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]

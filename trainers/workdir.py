@@ -52,7 +52,7 @@ class Workdir:
         from tfrobust._files import replacing  # not at import: that of tensorflow takes seconds
 
         with replacing(self.config) as beside:
-            beside.write_text(json.dumps(given, indent=2, sort_keys=True) + "\n")
+            beside.write_text(json.dumps(given, indent=2) + "\n")
 
     def read_config(self) -> dict[str, Any]:
         """Returns the run's config.

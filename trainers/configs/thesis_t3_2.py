@@ -1,0 +1,32 @@
+"""Thesis, table 3.2: MNIST, white box. Rows: madry, alp, trades, mart, spat."""
+
+from ml_collections import ConfigDict
+
+from trainers.configs import _base, _thesis
+
+COMMON = {
+    "data": {"name": "mnist", "augment": _base.NO_AUGMENT},  # choice: batches of 128, no augmentation
+    "model": {"name": "spat_mnist"},
+    "attack": _base.pgd(0.3, 40, 0.01),
+    "learning_rate": 0.01,
+    "weight_decay": 2e-4,  # choice: that of CIFAR-10
+    "epochs": 80,
+    **_thesis.chosen(0.3, ["FGSM", "PGD-20", "CW"]),
+}
+ROWS = {**_thesis.BASELINES, "spat": {**_thesis.spat(), **_thesis.cosine("spat_mnist")}}
+
+# Clean, FGSM, PGD-20, CW; black box (table 3.3, from a natural LeNet-5) FGSM, PGD-20, CW.
+COLUMNS = ("clean", "FGSM", "PGD-20", "CW", "black box FGSM", "black box PGD-20", "black box CW")
+PAPER = {
+    "madry": (99.15, 97.22, 95.51, 95.66, 97.06, 96.00, 96.88),
+    "alp": (98.79, 97.31, 95.85, 95.50, 97.23, 96.13, 97.32),
+    "trades": (99.10, 97.42, 96.22, 96.01, 97.27, 96.88, 97.03),
+    "mart": (98.89, 97.70, 96.24, 96.33, 97.68, 96.73, 97.20),
+    "spat": (99.21, 98.12, 96.64, 96.57, 97.80, 97.27, 97.40),
+}
+
+
+def get_config(row: str = "spat") -> ConfigDict:
+    """Returns the configuration of a row."""
+    setting = _base.pick(__file__, ROWS, row)
+    return _base.build(COMMON, setting, {"paper": _base.figures(COLUMNS, *PAPER[row])})
