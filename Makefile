@@ -7,7 +7,7 @@ TESTS ?= tests
 JOBS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup quickstart test test-slow lint format bench clean
+.PHONY: help setup quickstart test test-jax test-slow lint format bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,6 +25,13 @@ quickstart: $(READY)  ## train a robust classifier of handwritten digits and com
 test: $(READY)  ## the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
+# Losses, layers, networks, balls and step rules are written in keras.ops: they have to pass under another backend too.
+PURE := tests/core/test_losses.py tests/attacks/test_balls.py tests/attacks/test_steps.py \
+	tests/objectives/test_objectives.py tests/layers tests/models
+
+test-jax: $(READY)  ## the tests of what is written in keras.ops, under JAX
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PURE)
+
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
@@ -37,8 +44,9 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## attack and training step against their floor of gradients
+bench: $(READY)  ## attack and training steps against their floor of gradients
 	$(BIN)/python -m benchmarks.attack
+	$(BIN)/python -m benchmarks.attack --objectives
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
