@@ -113,6 +113,8 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
     if config["fine_tune"]:
         classifier = tfrobust.expose(_cli.load_classifier(config["fine_tune"]))
+        for layer in classifier._flatten_layers():
+            layer.trainable = True  # a file remembers what was frozen when it was written; here `frozen` says it
         shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]
         fits = all(known in (None, size) for known, size in zip(shape, info.input_shape, strict=True))
         if not fits or classes != info.classes:

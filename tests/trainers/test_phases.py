@@ -51,7 +51,11 @@ def test_each_phase_goes_on_with_the_classifier_of_the_one_before(undisturbed):
         np.testing.assert_array_equal(a, b)  # frozen in the second phase; the first phase's best was its last
     assert np.abs(heads[1][0] - heads[2][0]).max() > 0  # and free in the third
     assert np.abs(one.get_weights()[0] - two.get_weights()[0]).max() > 1e-4
-    assert tfrobust.classifiers.head_of(two).trainable  # a saved classifier is nobody's prisoner
+
+
+def test_fine_tuning_trains_what_an_earlier_phase_had_frozen(undisturbed):
+    config = {**small(phases=[]), "fine_tune": str(undisturbed / "phases/2/classifier.keras")}
+    assert len(setup.build_classifier(config).trainable_variables) == 10
 
 
 class Killed(BaseException):

@@ -28,7 +28,7 @@ FIELDS: Settings = {
         "image_size": config_dict.placeholder(tuple),  # (height, width) that images are resized to
     },
     "model": {},
-    "fine_tune": "",  # a .keras file whose weights training begins with
+    "fine_tune": "",  # a .keras file to go on with, in place of `model`; all of it is trained but what is `frozen`
     "objective": {},
     "attack": {},
     "search_in_training_mode": False,  # True: BatchNorm takes the batch's statistics while an attack searches
