@@ -272,3 +272,17 @@ def test_a_new_suite_is_one_function():
         assert [attack.name for attack in report.attacks] == ["fgsm", "attack"]
     finally:
         del suites.SUITES._factories["only_fgsm"]
+
+
+def test_attacks_may_have_labels_of_the_users_own(make_classifier, batch):
+    labelled = {"PGD-2": {"name": "pgd", "steps": 2}, "PGD-5": {"name": "pgd", "steps": 5}, "margin": "cw_linf"}
+    report = evaluate(make_classifier(), batch, eps=0.1, attacks=labelled, verbose=False)
+    listed = evaluate(make_classifier(), batch, eps=0.1, attacks=list(labelled.values()), verbose=False)
+    assert [result.name for result in report.attacks] == list(labelled)
+    assert [result.accuracy for result in report.attacks] == [result.accuracy for result in listed.attacks]
+
+
+@pytest.mark.parametrize("attacks", ["quick", ["dra"]])
+def test_an_evaluation_in_the_ball_of_mean_absolute_changes(make_classifier, batch, attacks):
+    report = evaluate(make_classifier(), batch, eps=0.1, norm="l1", attacks=attacks, verbose=False)
+    assert report.norm == "l1" and report.robust_accuracy < report.clean_accuracy

@@ -47,8 +47,8 @@ def line_up(given: str | Sequence[Any] | Mapping[str, Any], norm: str, ball: Bal
         given = suites.get(given, eps=ball.radius, norm=norm, bounds=ball.bounds)
     if not isinstance(given, (list, tuple, Mapping)) or not given:
         raise ValueError(
-            f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}), or a list or "
-            f"a mapping label -> attack of at least one. Received: {given!r}"
+            f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}), or a list (or a "
+            f"mapping label -> attack) of at least one attack. Received: {given!r}"
         )
     if isinstance(given, Mapping):
         return [_contestant(item, norm, ball)._replace(name=str(label)) for label, item in given.items()]
