@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tfrobust import losses
+from tfrobust._tensorflow import split
 from tfrobust.attacks import Adversary, Attack, OfEps
 from tfrobust.objectives import Objective
+from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.views import Views
 
 Tensor = Any
@@ -14,21 +16,39 @@ Tensor = Any
 VALIDATION_STEPS = 20
 
 
-def _cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
-    logits = views.adv["logits"]
-    return losses.cross_entropy(logits, views.y), losses.correct(logits, views.y)
+def _counting(adversary: Adversary) -> Adversary:
+    """Returns the adversary, whose loss now also observes which iterates are classified right, unless it observes."""
+
+    def loss(views: Views) -> tuple[Tensor, Tensor]:
+        value, observed = split(adversary.loss(views))
+        return value, losses.correct(views.adv["logits"], views.y) if observed is None else observed
+
+    return adversary.attack.maximizing(loss)
+
+
+def _check_steps(name: str, steps: int, objective: Objective) -> None:
+    if steps < objective.least_steps:
+        raise ValueError(
+            f"The objective {objective.name!r} counts the iterates that are classified right: expected "
+            f"`{name}` of at least {objective.least_steps} steps. Received: {steps}"
+        )
 
 
 def training_adversary(attack: Attack | Adversary | None, objective: Objective) -> Adversary | None:
     if attack is None or objective.inner is None:
         return None
-    search, loss = (attack.attack, attack.loss) if isinstance(attack, Adversary) else (attack, objective.inner)
+    adversary = attack if isinstance(attack, Adversary) else attack.maximizing(objective.inner)
+    search = adversary.attack
     if search.targeted:
         raise ValueError("Invalid attack for training: expected an untargeted one. Received: targeted=True")
-    return search.starting(objective.start).maximizing(loss)
+    _check_steps("attack", search.steps, objective)
+    adversary = search.starting(objective.start).maximizing(adversary.loss)
+    return _counting(adversary) if isinstance(attack, Adversary) else adversary
 
 
-def validation_adversary(attack: Attack | Adversary | None, given: Attack | Adversary | None) -> Adversary | None:
+def validation_adversary(
+    attack: Attack | Adversary | None, given: Attack | Adversary | None, objective: Objective
+) -> Adversary | None:
     """By its own inner attack a fake looks robust: validation asks PGD on cross entropy, whatever the objective."""
     if given is None and attack is None:
         return None
@@ -36,7 +56,8 @@ def validation_adversary(attack: Attack | Adversary | None, given: Attack | Adve
         assert attack is not None
         step = attack.ball.steepest(OfEps(2.5 / VALIDATION_STEPS))
         given = Attack(attack.ball, step, VALIDATION_STEPS, start="uniform")
-    adversary = given if isinstance(given, Adversary) else given.maximizing(_cross_entropy_and_correct)
+    adversary = _counting(given if isinstance(given, Adversary) else given.maximizing(adversarial_cross_entropy))
+    _check_steps("validation_attack", adversary.attack.steps, objective)
     if adversary.attack.targeted:
         raise ValueError("Invalid `validation_attack`: expected an untargeted attack. Received: targeted=True")
     if attack is not None and adversary.ball.bounds != attack.ball.bounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -73,9 +74,9 @@ class From(keras.optimizers.schedules.LearningRateSchedule):
         return {"epoch": self.epoch, "value": self.value, "before": self.before}
 
 
-def is_number(value: Any, kind: type | tuple[type, ...] = (int, float, np.number)) -> bool:
-    """Whether a value is a number of Python or NumPy, and not a truth value or a text that looks like one."""
-    return isinstance(value, kind) and not isinstance(value, bool)
+def is_number(value: Any, kind: Any = (int, float, np.number)) -> bool:
+    """Whether a value is a finite number of Python or NumPy, and not a truth value or a text that looks like one."""
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def value_at(schedule: Schedule, epoch: Any) -> Any:

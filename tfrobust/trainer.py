@@ -93,7 +93,7 @@ class AdversarialTrainer(keras.Model):
         self._contract = Contract(classifier.input_shape, int(classifier.output["logits"].shape[-1]), bounds)
         self._adversary = training_adversary(self.attack, self.objective)
         self.validation_attack = None if validation_attack is None else attacks.get(validation_attack)
-        self._validation_adversary = validation_adversary(self.attack, self.validation_attack)
+        self._validation_adversary = validation_adversary(self.attack, self.validation_attack, self.objective)
         self.search_in_training_mode = search_in_training_mode
         self.seed = seed
         self._averages = {
@@ -105,8 +105,11 @@ class AdversarialTrainer(keras.Model):
         # Where the schedule of eps ends, which validation attacks by; before any `fit`, after every schedule.
         self._last_epoch = tf.Variable(1e9, name="last_epoch", **counter)
         # Weights that learn are variables of the trainer, so that its checkpoints hold them.
-        weights = [term.weight for term in self.objective.outer.values()]
-        self._multipliers = [weight.build() for weight in weights if isinstance(weight, Multiplier)]
+        self._multipliers = {
+            key: keras.Variable(term.weight.initial, dtype="float32", trainable=False, aggregation="only_first_replica")
+            for key, term in self.objective.outer.items()
+            if isinstance(term.weight, Multiplier)
+        }
         self._compiled_trainable: frozenset[int] = frozenset()
         self.built = True
 
@@ -321,7 +324,8 @@ class AdversarialTrainer(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for name, term in self.objective.outer.items():
             if isinstance(term.weight, Multiplier):
-                term.weight.observe(backend.global_sum(terms[name].global_mean))
+                mu = self._multipliers[name]
+                mu.assign(term.weight.next(mu, backend.global_sum(terms[name].global_mean)))
         self._epoch.assign_add(self._epochs_per_step)
         return self._logs(views, batch, attacked, terms, penalty)
 
@@ -396,7 +400,7 @@ class AdversarialTrainer(keras.Model):
             views.reads.clear()
             values = tf.ensure_shape(term.loss(views), [None])
             rows = batch.present * side(name, views.sides, attacked)
-            weight = tf.cast(value_at(term.weight, self._epoch), tf.float32)
+            weight = tf.cast(self._multipliers.get(name, value_at(term.weight, self._epoch)), tf.float32)
             terms[name] = Mean(values if batch.weight is None else values * batch.weight, rows, weight)
         return terms
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfrobust.classifiers import REMEDIES
+
 Tensor = Any
 
 
@@ -48,7 +50,7 @@ class Outputs(Mapping[str, Any]):
         if name not in outputs:
             raise ValueError(
                 f"A loss reads `{self._view}[{name!r}]`, which this classifier does not give: expected one of "
-                f"{sorted(outputs)}. Received: {name!r}"
+                f"{sorted(outputs)}. Received: {name!r}. {REMEDIES.get(name, '')}".rstrip()
             )
         output = outputs[name]
         return {k: _float32(v) for k, v in output.items()} if isinstance(output, Mapping) else _float32(output)

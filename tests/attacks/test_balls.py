@@ -112,6 +112,7 @@ def test_schedule_of_eps():
         (lambda: L2(-1), "expected a positive fraction"),
         (lambda: Linf(float("nan")), "expected a positive fraction"),
         (lambda: Linf(8), "expected at most the pixel range 1, as a fraction"),
+        (lambda: L1(8), "expected at most the pixel range 1, as a fraction"),
         (lambda: Linf(0.1, bounds=(1, 0)), "Invalid value for `bounds`"),
         (lambda: ball("l3", 0.1), "Unknown norm: expected one of l1, l2, linf"),
         (lambda: starts.get("unifrom"), "Did you mean 'uniform'"),

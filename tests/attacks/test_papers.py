@@ -97,17 +97,36 @@ def test_feature_scattering_knows_no_labels(trained):
 
 @pytest.mark.parametrize("name", ["feature_scatter", "adv_interpolation"])
 def test_one_step_of_size_eps_from_a_uniform_start(trained, name):
+    """Seen from the start: a sign step of eps, back into the ball and the range, exactly."""
     classifier, x, y = trained
     adversary = attacks.get(name, eps=0.1)
     z = adversary(classifier, x, y, seed=6).numpy()
     start = np.asarray(Linf(0.1).start(tf.constant(x), Noise(6)))
-    moved = np.clip(x, z - 0.1, z + 0.1) == x  # inside the ball, to rounding
-    assert moved.mean() > 0.99
-    # A full step ends at the edge of the ball or, from a start beyond the image, at least as far as that was.
-    edge = np.minimum(np.abs(z - x), np.minimum(z, 1 - z) + 1e9 * ((z > 0) & (z < 1)))
-    assert (
-        (np.abs(z - start) <= 0.1 + 1e-6).all() and (np.abs(z - start) > 0.05).mean() > 0.3 and edge.max() <= 0.1 + 1e-6
-    )
+    ends = [np.clip(np.clip(start + s * 0.1, x - 0.1, x + 0.1), 0, 1) for s in (-1, 0, 1)]
+    assert np.min([np.abs(z - end) for end in ends], axis=0).max() < 1e-6
+    assert (np.abs(z - ends[1]) > 1e-6).mean() > 0.3
+
+
+def test_the_default_step_of_infofeature_follows_eps():
+    for eps in (8 / 255, 0.3):
+        step = attacks.get("infofeature", eps=eps).attack.step
+        np.testing.assert_allclose(step.size.fraction * eps, eps / 4)
+    np.testing.assert_allclose(step.size.fraction * 8 / 255, 2 / 255)  # the paper's
+
+
+def test_half_precision_does_not_blind_an_attack(trained):
+    """Unscaled, most of a confident network's gradients round to zero in float16."""
+    classifier, x, y = trained
+    keras.config.set_dtype_policy("mixed_float16")
+    half = tfrobust.models.get("digits", features=64)
+    half.set_weights(classifier.get_weights())
+    pgd = attacks.pgd(eps=0.08, steps=10, loss=adversarial_cross_entropy)
+    assert abs(success(half, pgd, x, y) - success(classifier, pgd, x, y)) < 0.05
+
+
+def test_an_adversary_says_what_the_classifier_lacks(make_classifier, batch):
+    with pytest.raises(ValueError, match=r"reads `clean\['cam'\]`.*global average pooling and a dense layer"):
+        attacks.get("infofeature", eps=0.1)(make_classifier(features=False), *batch)
 
 
 def test_optimal_transport_knows_permutations():

@@ -78,3 +78,29 @@ def test_momentum_adds_up():
 def test_sizes_follow_a_schedule_of_eps():
     half = L1(lambda epoch: 0.1 * epoch).at(2.0)
     np.testing.assert_allclose(move(Strongest(OfEps(0.5)), ball=half)[0], 0.1 * 12 * G / SUM, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make", [Sign, Normalized, Strongest, lambda s: Momentum(Sign(s)), lambda s: Momentum(Normalized(s))]
+)
+@pytest.mark.parametrize("wild", [1e37, 3e38, np.inf])
+def test_a_wild_gradient_makes_a_step_and_no_nan(make, wild):
+    gradient = G.copy()
+    gradient[0, 0, 0, 0] = wild
+    moved = move(make(0.1), gradient)[0]
+    assert np.isfinite(moved).all() and moved[0, 0, 0, 0] > 0.01
+    np.testing.assert_allclose(moved[1:], move(make(0.1))[0][1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-33, 1e37])
+def test_momentum_does_not_depend_on_the_length_of_the_gradient(scale):
+    step = Momentum(Gradient(1.0))
+    np.testing.assert_allclose(move(step, np.float32(scale) * G)[0], G / SUM, rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_leaves_values_without_gradient_alone():
+    sparse = np.zeros_like(G)
+    sparse[:, 0, 0, 0] = 1.0
+    fixed = Strongest(0.01, share=0.5, fixed_mask=True)
+    _, state = move(fixed, sparse)
+    assert (move(fixed, state=state)[0] != 0).sum() == 3  # one value of each image, as at the first step

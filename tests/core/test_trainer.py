@@ -1,5 +1,6 @@
 """The Keras contract of the trainer, and its step against a hand-written one."""
 
+import json
 import subprocess
 import sys
 
@@ -364,34 +365,57 @@ def test_gairat_weighs_by_the_iterates_that_are_still_right(make_classifier, bat
     np.testing.assert_allclose(history["weighted_cross_entropy"], expected, rtol=1e-4)
 
 
-def test_gairat_refuses_an_attack_of_one_step(make_classifier, batch):
-    with pytest.raises(ValueError, match=r"expected an attack of at least 2 steps.*Received: 1 step"):
-        make_trainer(make_classifier(), "gairat", attacks.fgsm(eps=0.1)).fit(*batch, verbose=0)
+def test_gairat_refuses_attacks_of_one_step(make_classifier):
+    with pytest.raises(ValueError, match=r"counts the iterates.*expected `attack` of at least 2 steps. Received: 1"):
+        make_trainer(make_classifier(), "gairat", attacks.fgsm(eps=0.1))
+    with pytest.raises(ValueError, match=r"expected `validation_attack` of at least 2 steps. Received: 1"):
+        make_trainer(make_classifier(), "gairat", validation_attack=attacks.fgsm(eps=0.1))
+
+
+def test_gairat_counts_under_any_adversary(make_classifier, batch):
+    """One with a loss of its own observes nothing by itself: the trainer counts."""
+    x, y = batch
+    for options in (
+        {"attack": attacks.get("infofeature", eps=0.1, steps=3)},
+        {"validation_attack": attacks.cw_linf(eps=0.1, steps=3)},
+    ):
+        history = make_trainer(make_classifier(), "gairat", **options).fit(x, y, validation_data=(x, y), verbose=0)
+        assert np.isfinite(history.history["val_weighted_cross_entropy"]).all()
 
 
 def test_a_constraint_drives_its_multiplier(make_classifier, batch):
     """mu <- max(mu + rate * (mean CE(x) - bound), 0) after each update, and it weighs the term in the next."""
     x, y = batch
     trainer = make_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=0.2, rate=0.3))
-    mu, losses_seen = 0.5, []
+    mu, seen = 0.5, []
     for _ in range(4):
         log = trainer.train_on_batch(x, y, return_dict=True)
         trainer.reset_metrics()
         expected = mu * float(log["clean_cross_entropy"]) + 0.5 * float(log["adversarial_cross_entropy"])
         np.testing.assert_allclose(float(log["loss"]), expected, rtol=1e-4)
         mu = max(mu + 0.3 * (float(log["clean_cross_entropy"]) - 0.2), 0.0)
-        losses_seen.append(mu)
-        np.testing.assert_allclose(float(trainer._multipliers[0]), mu, rtol=1e-4)
-    assert losses_seen[-1] > 1.0  # the constraint was violated
-    assert any(v is trainer._multipliers[0] for v in trainer.variables)  # a checkpoint keeps it
-    assert not any(v is trainer._multipliers[0] for v in trainer.trainable_variables)
+        seen.append(mu)
+        np.testing.assert_allclose(float(trainer._multipliers["clean_cross_entropy"]), mu, rtol=1e-4)
+    assert seen[-1] > 1.0  # the constraint was violated
+    assert any(v is trainer._multipliers["clean_cross_entropy"] for v in trainer.variables)  # a checkpoint keeps it
+    assert not any(v is trainer._multipliers["clean_cross_entropy"] for v in trainer.trainable_variables)
+
+
+def test_an_objective_keeps_nothing_of_a_training(make_classifier, batch):
+    x, y = batch
+    objective = objectives.dra(clean_weight=0.5, bound=0.0, rate=1.0)
+    for _ in range(2):
+        trainer = make_trainer(make_classifier(), objective)
+        assert float(trainer._multipliers["clean_cross_entropy"]) == 0.5
+        trainer.fit(x, y, verbose=0)
+        assert float(trainer._multipliers["clean_cross_entropy"]) > 1.0
 
 
 def test_a_constraint_that_holds_lets_go(make_classifier, batch):
     x, y = batch
     trainer = make_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=100.0, rate=0.01))
     trainer.fit(x, y, batch_size=5, epochs=1, verbose=0)
-    assert float(trainer._multipliers[0]) == 0.0
+    assert float(trainer._multipliers["clean_cross_entropy"]) == 0.0
 
 
 def test_aelfs_with_a_frozen_head_trains_the_extractor_alone(make_classifier, batch):
@@ -594,7 +618,7 @@ def test_validation_attacks_by_the_eps_at_the_end_of_this_fit(make_classifier, b
 
 
 TWO_REPLICAS = """
-import sys, numpy as np, keras, tensorflow as tf
+import json, sys, numpy as np, keras, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import tfrobust
@@ -618,21 +642,30 @@ def run(strategy, name, norm):
         history = trainer.fit(data, epochs=2, verbose=0, validation_data=data).history
     return model.get_weights(), {k: v[-1] for k, v in history.items()}
 
-name, norm = sys.argv[1:]
-a, la = run(tf.distribute.get_strategy(), name, norm)
-b, lb = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), name, norm)
-worst = max(np.abs(p - q).max() for p, q in zip(a, b))
-assert worst < 1e-5, worst
-assert la.keys() == lb.keys(), (la, lb)
-for key in la:
-    assert abs(la[key] - lb[key]) < 1e-4, (key, la[key], lb[key])
+norm, *objectives = sys.argv[1:]
+both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for objective in map(json.loads, objectives):
+    a, la = run(tf.distribute.get_strategy(), objective, norm)
+    b, lb = run(both, objective, norm)
+    worst = max(np.abs(p - q).max() for p, q in zip(a, b))
+    assert worst < 1e-5, (objective, worst)
+    assert la.keys() == lb.keys(), (la, lb)
+    for key in la:
+        assert abs(la[key] - lb[key]) < 1e-4, (objective, key, la[key], lb[key])
 """
 
 
-@pytest.mark.parametrize(("name", "norm"), [("madry", "linf"), ("trades", "l2")])
-def test_two_replicas_take_the_step_of_one(name, norm):
+COUPLED = [{"name": "gairat"}, {"name": "mail_at"}, {"name": "dra", "bound": 0.1, "rate": 0.5}]  # by global means
+
+
+@pytest.mark.parametrize(("norm", "configs"), [("linf", [{"name": "madry"}, *COUPLED]), ("l2", [{"name": "trades"}])])
+def test_two_replicas_take_the_step_of_one(norm, configs):
     done = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS, name, norm], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", TWO_REPLICAS, norm, *map(json.dumps, configs)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfrobust import _tensorflow as backend
 from tfrobust._registry import Member, unknown
 from tfrobust.attacks import starts
 from tfrobust.attacks.balls import Ball
-from tfrobust.attacks.steps import Step
-from tfrobust.schedules import is_number
+from tfrobust.attacks.steps import Step, whole
 from tfrobust.views import Observed, Views
 
 Tensor = Any
@@ -59,17 +57,14 @@ class Attack(Member):
         keep: str = "last",
         targeted: bool = False,
     ) -> None:
-        for name, value in (("steps", steps), ("restarts", restarts)):
-            if not is_number(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"Invalid value for `{name}`: expected an integer of at least 1. Received: {value!r}")
         if keep not in KEEPS:
             raise unknown("value for `keep`", keep, KEEPS)
         self.ball = ball
         self.step = step
-        self.steps = int(steps)
+        self.steps = whole("steps", steps)
         self.start = starts.get(start)
         self.own_start = starts.get(own_start)
-        self.restarts = int(restarts)
+        self.restarts = whole("restarts", restarts)
         self.keep = keep
         self.targeted = targeted
 

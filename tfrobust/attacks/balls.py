@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from keras import ops
@@ -31,7 +33,8 @@ class Ball:
         ValueError: for bounds that are no range, and eps that is not positive.
     """
 
-    steepest: type[Any]  # the step rule that ascends a linear loss fastest in this norm
+    steepest: Callable[..., Any]  # the step rule that a plain search takes in this norm
+    widest: float = math.inf  # greatest radius that bounds anything, in pixel ranges
 
     def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
@@ -44,6 +47,11 @@ class Ball:
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.mask = mask
+        if not callable(eps) and eps > self.widest * (self.bounds[1] - self.bounds[0]):
+            raise ValueError(
+                f"Invalid value for `eps`: expected at most the pixel range {self.bounds[1] - self.bounds[0]:g}, "
+                f"as a fraction (8/255, not 8). Received: eps={eps}"
+            )
 
     def at(self, epoch: Any) -> Ball:
         """Returns this ball with the radius that a schedule gives at the fractional epoch."""
@@ -96,14 +104,7 @@ class Linf(Ball):
     """
 
     steepest = Sign
-
-    def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
-        super().__init__(eps, bounds, mask)
-        if not callable(self.eps) and self.eps > self.bounds[1] - self.bounds[0]:
-            raise ValueError(
-                f"Invalid value for `eps`: expected at most the pixel range {self.bounds[1] - self.bounds[0]:g}, "
-                f"as a fraction (8/255, not 8). Received: eps={eps}"
-            )
+    widest = 1.0
 
     def start(self, x: Tensor, noise: Noise) -> Tensor:
         return self.project(x + self.radius * noise.uniform(x), x)
@@ -157,7 +158,8 @@ class L1(Ball):
     array([[0.7, 0.5]])
     """
 
-    steepest = Strongest
+    steepest = staticmethod(functools.partial(Strongest, share=1 / 3))  # as DRA: the whole gradient is weaker
+    widest = 1.0
 
     def start(self, x: Tensor, noise: Noise) -> Tensor:
         # N + 1 exponential numbers over their sum, less the last one, are uniform in the simplex.

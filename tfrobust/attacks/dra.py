@@ -4,7 +4,7 @@ from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import L1
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps, Strongest
+from tfrobust.attacks.steps import OfEps, Strongest, whole
 from tfrobust.schedules import Schedule
 
 
@@ -54,7 +54,7 @@ def dra(
     >>> tfrobust.attacks.dra(eps=2 / 255).ball.radius * 255
     2.0
     """
-    size = OfEps(2.5 / max(steps, 1)) if step_size is None else step_size
+    size = OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size
     step = Strongest(size, p, fixed_mask)
     search = Attack(
         L1(eps, bounds), step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted

@@ -7,9 +7,10 @@ from keras import ops
 from tfrobust import losses
 from tfrobust._registry import unknown
 from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
+from tfrobust.attacks.steps import OfEps
 from tfrobust.schedules import Schedule, is_number
 from tfrobust.views import Views
 
@@ -59,7 +60,7 @@ def information(weight: float = 0.1, distance: str = "l2", classes: str = "all")
 @register
 def infofeature(
     eps: Schedule = 8 / 255,
-    step_size: float | None = 2 / 255,
+    step_size: float | None = None,
     steps: int = 7,
     *,
     weight: float = 0.1,
@@ -79,7 +80,7 @@ def infofeature(
 
     Args:
         eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
-        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps.
+        step_size: as a fraction of the pixel range; None: eps / 4, which is the paper's 2/255 at its 8/255.
         steps: iterations.
         weight: lambda of the paper, at least 0.
         distance: D, "l2" (the paper's), "l1", "cosine", "mse" or "huber".
@@ -101,5 +102,7 @@ def infofeature(
     >>> tfrobust.attacks.infofeature(weight=0.1).attack.steps
     7
     """
-    loss = information(weight, distance, classes)
-    return pgd(eps, step_size, steps, norm=norm, start=start, restarts=restarts, keep=keep, bounds=bounds, loss=loss)
+    where = ball(norm, eps, bounds)
+    step = where.steepest(OfEps(0.25) if step_size is None else step_size)
+    search = Attack(where, step, steps, start=start, restarts=restarts, keep=keep)
+    return search.maximizing(information(weight, distance, classes))

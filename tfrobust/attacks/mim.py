@@ -4,7 +4,7 @@ from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import Momentum, OfEps
+from tfrobust.attacks.steps import Momentum, OfEps, whole
 from tfrobust.schedules import Schedule
 
 
@@ -53,7 +53,7 @@ def mim(
     20
     """
     where = ball(norm, eps, bounds)
-    size = OfEps(1.0 / max(steps, 1)) if step_size is None else step_size
+    size = OfEps(1.0 / whole("steps", steps)) if step_size is None else step_size
     step = Momentum(where.steepest(size), decay)
     search = Attack(where, step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted)
     return search if loss is None else search.maximizing(loss)

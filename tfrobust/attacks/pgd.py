@@ -4,7 +4,7 @@ from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps
+from tfrobust.attacks.steps import OfEps, whole
 from tfrobust.schedules import Schedule
 
 
@@ -24,7 +24,7 @@ def pgd(
 ) -> Attack | Adversary:
     """Projected gradient descent: z <- project(z + step_size * direction(grad loss)), from a random start.
 
-    The direction is sign(g) in the Linf ball, g / ||g||_2 in the L2 ball and N * g / ||g||_1 in the L1 ball. Madry et
+    The direction is sign(g) in the Linf ball, g / ||g||_2 in the L2 ball and that of `dra` in the L1 ball. Madry et
     al. 2018 (Towards Deep Learning Models Resistant to Adversarial Attacks), equation 2 and section 2.1.
 
     Args:
@@ -51,6 +51,6 @@ def pgd(
     10
     """
     where = ball(norm, eps, bounds)
-    size = OfEps(2.5 / max(steps, 1)) if step_size is None else step_size
+    size = OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size
     search = Attack(where, where.steepest(size), steps, start=start, restarts=restarts, keep=keep, targeted=targeted)
     return search if loss is None else search.maximizing(loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from keras import ops
 
 from tfrobust.schedules import is_number
@@ -87,8 +88,9 @@ class Momentum:
 
     def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: Any) -> tuple[Tensor, Any]:
         momentum, inner = state
-        norm = ops.sum(ops.abs(gradient), axis=_pixels(gradient), keepdims=True)
-        momentum = self.decay * momentum + gradient / ops.maximum(norm, 1e-30)
+        scaled = _scaled(gradient)
+        norm = ops.sum(ops.abs(scaled), axis=_pixels(scaled), keepdims=True)
+        momentum = self.decay * momentum + scaled / ops.maximum(norm, 1e-30)
         z, inner = self.rule(z, momentum, value, ball, inner)
         return z, (momentum, inner)
 
@@ -132,7 +134,8 @@ class Strongest(Sign):
         rows = ops.reshape(sizes, (ops.shape(sizes)[0], count_values(sizes)))
         kept = max(1, round(self.share * count_values(sizes)))
         least = ops.min(ops.top_k(rows, kept, sorted=False)[0], axis=-1)
-        return ops.cast(sizes >= ops.reshape(least, (-1, *[1] * (len(sizes.shape) - 1))), gradient.dtype)
+        strong = sizes >= ops.reshape(least, (-1, *[1] * (len(sizes.shape) - 1)))
+        return ops.cast(ops.logical_and(strong, sizes > 0), gradient.dtype)
 
 
 def size_in(size: Size, ball: Any) -> Any:
@@ -145,13 +148,28 @@ def l2_norm(v: Tensor) -> Tensor:
     return ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=_pixels(v), keepdims=True), 1e-24))
 
 
+def whole(name: str, value: Any) -> int:
+    """Returns a count as an int.
+
+    Raises:
+        ValueError: for what is no integer of at least 1.
+    """
+    if not is_number(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"Invalid value for `{name}`: expected an integer of at least 1. Received: {value!r}")
+    return int(value)
+
+
 def count_values(v: Tensor) -> int:
     """Returns N, the number of values of one image."""
     return math.prod(v.shape[1:])
 
 
 def _scaled(gradient: Tensor) -> Tensor:
-    """Returns the gradient with its greatest value at 1: a saturated network's own are so small that sums vanish."""
+    """Returns the gradient with its greatest value at 1: sums of very small or very large ones leave float32.
+
+    An infinite value is the greatest there is; what is not a number stays so, for an evaluation has to know.
+    """
+    gradient = ops.clip(gradient, -1e38, 1e38)
     return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=_pixels(gradient), keepdims=True), 1e-30)
 
 

@@ -44,7 +44,7 @@ def dra(
     return Objective(
         adversarial_cross_entropy,
         {
-            "clean_cross_entropy": Term(clean_cross_entropy, Multiplier(bound, rate, clean_weight)),
+            "clean_cross_entropy": Term(clean_cross_entropy, Multiplier(bound, rate, initial=clean_weight)),
             "adversarial_cross_entropy": Term(
                 adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
             ),

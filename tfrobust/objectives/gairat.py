@@ -36,10 +36,10 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
             runs.
 
     Returns:
-        An `Objective`. Its attack needs at least 2 steps, and no loss of its own.
+        An `Objective`. Its attack needs at least 2 steps.
 
     Raises:
-        ValueError: for a bias that is no number and a negative warmup; in the first step for an attack of one step.
+        ValueError: for a bias that is no number and a negative warmup.
 
     Example:
 
@@ -50,12 +50,8 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
         raise ValueError(f"Invalid value for `bias`: expected a number. Received: {bias!r}")
 
     def weighted_cross_entropy(views: Views) -> Tensor:
-        if views.observed is None or views.observed.of < 2:
-            received = "nothing counted" if views.observed is None else f"{views.observed.of} step"
-            raise ValueError(
-                "The objective 'gairat' counts the iterates that are classified right: expected an attack of at least "
-                f"2 steps without a loss of its own, such as tfrobust.attacks.pgd(steps=10). Received: {received}"
-            )
+        if views.observed is None:
+            raise ValueError("The objective 'gairat' reads `views.observed`: expected tfrobust.Observed(count, of).")
         kappa, steps = views.observed
         # (1 + tanh(a)) / 2 = sigmoid(2 a), without the difference of near numbers.
         weights = ops.sigmoid(2.0 * (bias + 5.0 * (1.0 - kappa / (steps // 2))))
@@ -63,4 +59,4 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
 
     plain = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
     outer = after_warmup(warmup, plain, {"weighted_cross_entropy": (weighted_cross_entropy, 1.0)})
-    return Objective(cross_entropy_and_correct, outer, start="uniform")
+    return Objective(cross_entropy_and_correct, outer, start="uniform", least_steps=2)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-import keras
 from keras import ops
 
 from tfrobust.schedules import is_number
@@ -12,10 +12,12 @@ from tfrobust.schedules import is_number
 Tensor = Any
 
 
+@dataclasses.dataclass(frozen=True)
 class Multiplier:
     """The weight mu of a term under the constraint mean(loss) <= bound: mu <- max(mu + rate * (mean - bound), 0).
 
-    The trainer calls `observe` after each update; mu is one of its variables, so that a checkpoint keeps it.
+    It is data: the trainer keeps mu among its variables, so that a checkpoint holds it, and takes a step after each
+    update.
 
     Args:
         bound: what the mean of the term's loss may be.
@@ -26,31 +28,19 @@ class Multiplier:
         ValueError: for negative numbers.
     """
 
-    def __init__(self, bound: float, rate: float = 0.01, initial: float = 1.0) -> None:
-        for name, value in (("bound", bound), ("rate", rate), ("clean_weight", initial)):
+    bound: float
+    rate: float = 0.01
+    initial: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
             if not (is_number(value) and value >= 0):
                 raise ValueError(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
-        self.bound = bound
-        self.rate = rate
-        self.initial = initial
-        self.variable: Any = None
 
-    def build(self) -> Any:
-        """Returns the variable, made at the first call: a trainer calls it where its own variables are made."""
-        if self.variable is None:
-            self.variable = keras.Variable(
-                float(self.initial),
-                dtype="float32",
-                trainable=False,
-                aggregation="only_first_replica",
-                name="multiplier",
-            )
-        return self.variable
+    def __call__(self, epoch: Any) -> float:
+        """Returns the first value, whatever the epoch: what the weight is outside a trainer."""
+        return self.initial
 
-    def __call__(self, epoch: Any) -> Tensor:
-        """Returns mu, whatever the epoch."""
-        return ops.convert_to_tensor(self.initial if self.variable is None else self.variable)
-
-    def observe(self, mean: Tensor) -> None:
-        """Takes one step of the ascent on the mean of the term's loss over the global batch."""
-        self.variable.assign(ops.maximum(self.variable + self.rate * (mean - self.bound), 0.0))
+    def next(self, mu: Tensor, mean: Tensor) -> Tensor:
+        """Returns mu after one step of the ascent, on the mean of the term's loss over the global batch."""
+        return ops.maximum(mu + self.rate * (mean - self.bound), 0.0)

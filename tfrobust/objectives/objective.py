@@ -44,6 +44,7 @@ class Objective(Member):
         share: the attacked part of each batch, in (0, 1]. Below 1 the last rows are attacked, the others stay clean,
             and both go through the classifier in one forward pass; a loss then reads one of the two sides. At least
             one row is attacked. Under several replicas each attacks the last rows of its own part of the batch.
+        least_steps: of the attack; an objective that counts iterates needs some.
         advice: functions `classifier -> str | None`; what they say of a classifier, the trainer warns about.
 
     Raises:
@@ -68,6 +69,7 @@ class Objective(Member):
         needs: Iterable[str] = ("logits",),
         start: str | starts.Start | None = None,
         share: float = 1.0,
+        least_steps: int = 1,
         advice: Iterable[Callable[[keras.Model], str | None]] = (),
     ) -> None:
         if not outer:
@@ -81,6 +83,7 @@ class Objective(Member):
         self.needs = frozenset(needs)
         self.start = starts.get(start)
         self.share = share
+        self.least_steps = least_steps
         self.advice = tuple(advice)
 
     @classmethod

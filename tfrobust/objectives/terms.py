@@ -64,4 +64,4 @@ def adversarial_feature_norm(views: Views) -> Tensor:
 def with_mean_one(weights: Tensor, views: Views) -> Tensor:
     """Returns weights `(B,)` over their mean in the global batch, as constants."""
     weights = ops.stop_gradient(weights)
-    return weights / views.batch_mean(weights)
+    return weights / ops.maximum(views.batch_mean(weights), 1e-30)  # all of them may have rounded to zero
