@@ -71,7 +71,7 @@ def _parse(arguments: list[str], define_flags: Callable[[], Any]) -> list[str]:
         rest = flags.FLAGS(arguments)
     except SystemExit:  # absl has printed the help that was asked for, and would exit with 1
         sys.exit(0)
-    except (ValueError, OSError, AttributeError, KeyError, TypeError, ImportError, SyntaxError) as error:
+    except (ValueError, OSError, AttributeError, LookupError, TypeError, ImportError, SyntaxError) as error:
         # A config flag runs its file and sets its fields, and lets all of this through.
         text = str(error.args[0] if isinstance(error, KeyError) else error)
         raise Misuse(

@@ -14,6 +14,7 @@ from tfrobust._registry import unknown
 from tfrobust.attacks.balls import ball
 from tfrobust.classifiers import head_of
 from tfrobust.evaluation._line_up import line_up
+from tfrobust.schedules import is_number
 from trainers import _cli
 
 
@@ -74,6 +75,8 @@ def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
             f"Invalid config: expected the fields of trainers/configs/_base.py. Missing: {', '.join(missing)}"
         )
     for phase in config["phases"]:
+        if not isinstance(phase, Mapping):
+            raise ValueError(f"Invalid phase: expected a mapping of fields. Received: {phase!r}")
         if others := sorted(set(phase) - set(PER_PHASE)):
             raise unknown("field of a phase", others[0], PER_PHASE)
     overrides: Sequence[Mapping[str, Any]] = config["phases"] or ({},)
@@ -88,6 +91,8 @@ def check_evaluation(config: Mapping[str, Any]) -> None:
     """
     options = given(config["evaluation"])
     if options.get("attacks"):
+        if "eps" not in options:
+            raise ValueError(f"`evaluation` with attacks needs `eps`, its radius. Received: {options}")
         norm = options.get("norm", "linf")
         line_up(options["attacks"], norm, ball(norm, options["eps"]))
 
@@ -112,6 +117,11 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     data = config["data"]
     info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
     if config["fine_tune"]:
+        if config["mixed_precision"]:
+            raise ValueError(
+                "`fine_tune` keeps the precision of its file: expected mixed_precision=False. Received: True, with "
+                f"{config['fine_tune']}"
+            )
         classifier = tfrobust.expose(_cli.load_classifier(config["fine_tune"]))
         for layer in classifier._flatten_layers():
             layer.trainable = True  # a file remembers what was frozen when it was written; here `frozen` says it
@@ -126,9 +136,9 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
         shapes = {"input_shape": info.input_shape, "classes": info.classes}
         classifier = tfrobust.models.get({**shapes, **config["model"]})
     if config["weight_decay"]:
-        for layer in classifier._flatten_layers():
-            if isinstance(getattr(layer, "kernel", None), keras.Variable):
-                layer.kernel.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
+        for variable in classifier.trainable_variables:
+            if len(variable.shape) > 1:  # kernels: no bias, nothing of BatchNorm
+                variable.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
     return classifier
 
 
@@ -143,6 +153,8 @@ def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
     Raises:
         ValueError: for a name that no layer has.
     """
+    if isinstance(names, str):
+        raise ValueError(f"Invalid value for `frozen`: expected a list of layers' names. Received: {names!r}")
     layers = {layer.name: layer for layer in classifier._flatten_layers(include_self=False)}
     layers["head"] = head_of(classifier)
     for name in names:
@@ -169,6 +181,8 @@ def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.op
     if callable(rate):
         rate = OverEpochs(rate, steps_per_epoch)
     arguments = {**config["optimizer"], "learning_rate": rate}
+    if "name" not in arguments:
+        raise ValueError(f"`optimizer` needs a `name`, such as 'sgd' or 'adam'. Received: {config['optimizer']}")
     return keras.optimizers.get({"class_name": arguments.pop("name"), "config": arguments})
 
 
@@ -183,8 +197,10 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
     Raises:
         ValueError: for a phase that cannot be trained as it is described.
     """
-    if config["epochs"] < 1:
-        raise ValueError(f"Invalid value for `epochs`: expected at least 1. Received: {config['epochs']}")
+    if not is_number(config["epochs"], int) or config["epochs"] < 1:
+        raise ValueError(
+            f"Invalid value for `epochs`: expected an integer of at least 1. Received: {config['epochs']!r}"
+        )
     if config["monitor"] and not config["data"]["validation"]:
         raise ValueError(
             "`monitor` needs validation data: expected data.validation > 0, or monitor='' to keep the last "

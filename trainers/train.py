@@ -1,6 +1,6 @@
 """Train a classifier by a config: `python -m trainers.train --config=FILE.py[:ROW] --workdir=DIR`.
 
-A config may list phases, fits of the same classifier one after the other; the folder of all but the last is phases/N.
+A config may list phases, fits of one classifier, each from what the one before kept; all but the last are in phases/N.
 A run that was killed goes on from its last epoch when the same command is given again, and ends with the weights of a
 run that was not.
 """
@@ -58,9 +58,10 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     for number, (phase, trainer) in enumerate(zip(phases, trainers, strict=True), 1):
         if len(phases) > 1:
             print(f"Phase {number} of {len(phases)}: {trainer.objective.name}", flush=True)
-        last = number == len(phases)
-        _fit(trainer, phase, workdir if last else workdir.of_phase(number), epochs_before)
+        folder = workdir if number == len(phases) else workdir.of_phase(number)
+        _fit(trainer, phase, folder, epochs_before)
         epochs_before += phase["epochs"]
+        classifier.load_weights(folder.classifier)  # what the phase kept: the next one goes on with it
     if not (workdir.saved_model / "1").exists():
         export_classifier(_cli.load_classifier(workdir.classifier), workdir.saved_model)
     if not config["evaluation"]["attacks"]:
@@ -71,7 +72,7 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
 
 
 def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int) -> None:
-    """Trains one phase, or what is left of it; afterwards the classifier has the weights of its last epoch."""
+    """Trains one phase, or what is left of it; its folder then holds the classifier that it kept."""
     import keras
 
     import tfrobust

@@ -48,7 +48,7 @@ def test_each_phase_goes_on_with_the_classifier_of_the_one_before(undisturbed):
     one, two, three = (keras.models.load_model(path / "classifier.keras") for path in phases)
     heads = [tfrobust.classifiers.head_of(c).get_weights() for c in (one, two, three)]
     for a, b in zip(heads[0], heads[1], strict=True):
-        np.testing.assert_array_equal(a, b)  # frozen in the second phase; the first phase's best was its last
+        np.testing.assert_array_equal(a, b)  # frozen in the second phase, which went on with what the first had kept
     assert np.abs(heads[1][0] - heads[2][0]).max() > 0  # and free in the third
     assert np.abs(one.get_weights()[0] - two.get_weights()[0]).max() > 1e-4
 

@@ -37,7 +37,7 @@ class ImageNoise(backend.Noise):
     """Random numbers that are a function of (seed, folded-in counters, number of the image in the data).
 
     An image then meets the same random starts in whichever batch it is packed: neither `batch_size` nor what other
-    images survived changes a figure.
+    images survived changes a figure, unless the attack's loss couples the rows (feature_scatter, adv_interpolation).
 
     Args:
         seed: a `(2,)` integer tensor.

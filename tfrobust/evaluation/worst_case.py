@@ -56,7 +56,8 @@ def evaluate(
         bounds: least and greatest pixel value.
         batch_size: images in a batch.
         seed: of the random starts, which are functions of (seed, place of the attack in the list, restart, number of
-            the image): neither `batch_size` nor another attack changes them. A foreign callable has its own.
+            the image): neither `batch_size` nor another attack changes them. A foreign callable has its own; attacks
+            that couple the rows of a batch (feature_scatter, adv_interpolation) do depend on who shares it.
         verbose: print a line for each attack.
 
     Returns:

@@ -20,7 +20,7 @@ def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
 
     Args:
         weight: lambda, at least 0, or a schedule over the fractional epoch.
-        distance: "l2" or "l1" norm of the difference.
+        distance: "l2" or "l1" norm of the difference, as in the paper; or another of `tfrobust.losses.DISTANCES`.
 
     Returns:
         An `Objective` that needs the outputs `logits` and `features`.

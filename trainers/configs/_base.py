@@ -38,7 +38,8 @@ FIELDS: Settings = {
     "weight_decay": 0.0,  # the update's decay * w on kernels, i.e. L2(decay / 2) in the loss
     "epochs": 1,
     "frozen": (),  # layers that are not trained; "head" is the one that gives the logits
-    "phases": (),  # fits one after the other, each a dict of what differs from the fields above; none: one fit
+    # Fits, each from what the one before kept: dicts of what differs from the fields above. None: one fit.
+    "phases": (),
     # What the kept classifier is chosen by, on validation data; empty keeps the last.
     "monitor": "",
     "mixed_precision": False,
@@ -125,7 +126,7 @@ def cw_column(steps: int, step_size: float) -> dict[str, Any]:
 
     choice: it is what the field runs as "CW" in the Linf ball; the papers only cite Carlini and Wagner 2017.
     """
-    return {"name": "cw_linf", "steps": steps, "step_size": step_size, "start": "uniform"}
+    return {"name": "cw_linf", "steps": steps, "step_size": step_size, "start": "uniform", "keep": "last"}
 
 
 def _in_order(value: Any) -> Any:

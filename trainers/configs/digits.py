@@ -28,7 +28,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "infofeature": {"weight": 0.1, "distance": "l2", "classes": "all", "minimize_distance": False, **SMOOTH},
     "feature_regularization": {"weight": 0.1},
     "aelf": {"weight": 1.0, "distance": "l2"},
-    "aelfs": {"beta": 0.5, "clean_weight": 0.5, "adversarial_weight": 0.5, "share": 1.0},
+    "aelfs": {"beta": 0.1, "clean_weight": 0.5, "adversarial_weight": 0.5, "share": 1.0},
     "spat": {
         "weight": 6.0,
         "alpha": 0.2,
