@@ -81,12 +81,14 @@ def test_trades_with_beta_zero_is_standard_training(make_classifier, batch):
     assert_same(weights(a), weights(b))
 
 
-def test_half_batch_joint_reads_each_row_once(make_classifier, batch):
+@pytest.mark.parametrize("beta", [0.0, 0.2])
+def test_half_batch_joint_reads_each_row_once(beta, make_classifier, batch):
+    """Clean terms are over the first half, adversarial ones over the second: other images."""
     x, y = batch
     classifier = make_classifier(batch_norm=False)
     start = weights(classifier)
     attack = attacks.pgd(eps=0.1, steps=3, start="none")
-    objective = objectives.joint(0.3, 0.7, share=0.5)
+    objective = objectives.joint(0.3, 0.7, share=0.5, beta=beta)
     make_trainer(classifier, objective, attack).fit(x, y, batch_size=20, shuffle=False, verbose=0)
     stepped = weights(classifier)
     classifier.set_weights(start)
@@ -95,6 +97,8 @@ def test_half_batch_joint_reads_each_row_once(make_classifier, batch):
         clean = losses.cross_entropy(classifier(x[:10])["logits"], y[:10])
         attacked = losses.cross_entropy(classifier(x_adv)["logits"], y[10:])
         total = 0.3 * tf.reduce_mean(clean) + 0.7 * tf.reduce_mean(attacked)
+        norms = [tf.norm(classifier(part)["features"], axis=-1) for part in (x[:10], x_adv)]
+        total += beta * sum(map(tf.reduce_mean, norms))
     gradients = tape.gradient(total, classifier.trainable_variables)
     assert_same(stepped, [w - 0.1 * g.numpy() for w, g in zip(start, gradients, strict=True)], atol=1e-5)
 
