@@ -204,11 +204,11 @@ def main(_: list[str]) -> None:
     text = f"""# Every objective on handwritten digits
 
 scikit-learn's digits, 8x8; test split of 359 images, which chose nothing. Every row of `trainers/configs/digits.py`:
-the network `digits` (a cosine head or leaky ReLU where the method asks for it), Adam, batches of 64, 40 epochs of
-PGD-10 at eps {EPS} (feature scattering and adversarial interpolation: one step of size eps, as in their papers; phases
-where the method has them), the classifier with the best validation accuracy under PGD-20 kept. {SEEDS.value} seeds,
-mean ± sample standard deviation, in percent. Worst case: right under every restart of both attacks, per image. CW-Linf
-is the strongest attack that the library has today; the evaluation is not AutoAttack.
+the network `digits` (a cosine head or leaky ReLU where the method asks for it), Adam (`aelf`: SGD with decay), batches
+of 64, 40 epochs of PGD-10 at eps {EPS} (feature scattering and adversarial interpolation: one step of size eps, as in
+their papers; phases where the method has them), the classifier with the best validation accuracy under PGD-20 kept.
+{SEEDS.value} seeds, mean ± sample standard deviation, in percent. Worst case: right under every restart of both attacks,
+per image. CW-Linf is the strongest attack that the library has today; the evaluation is not AutoAttack.
 
 {table(measured)}
 
@@ -220,9 +220,9 @@ Phases: what became of the classifier of phase 1. `dra` is judged so in its pape
 
 {tries({run: reports[run] for run in tried})}
 
-`python -m benchmarks.digits --seeds={SEEDS.value} --jobs={JOBS.value}`; {platform.machine()}, {os.cpu_count()} cores, no GPU, TensorFlow
-{versions["tensorflow"]}, Keras {versions["keras"]}; the trainings
-took {minutes:.0f} minutes, {JOBS.value} at a time.
+`python -m benchmarks.digits --seeds={SEEDS.value} --jobs={JOBS.value}`; {platform.machine()}, {os.cpu_count()} cores,
+no GPU, TensorFlow {versions["tensorflow"]}, Keras {versions["keras"]}; the trainings took {minutes:.0f} minutes,
+{JOBS.value} at a time.
 """
     Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
     Path(OUT.value).write_text(text)
