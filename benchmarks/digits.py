@@ -207,8 +207,8 @@ scikit-learn's digits, 8x8; test split of 359 images, which chose nothing. Every
 the network `digits` (a cosine head or leaky ReLU where the method asks for it), Adam (`aelf`: SGD with decay), batches
 of 64, 40 epochs of PGD-10 at eps {EPS} (feature scattering and adversarial interpolation: one step of size eps, as in
 their papers; phases where the method has them), the classifier with the best validation accuracy under PGD-20 kept.
-{SEEDS.value} seeds, mean ± sample standard deviation, in percent. Worst case: right under every restart of both attacks,
-per image. CW-Linf is the strongest attack that the library has today; the evaluation is not AutoAttack.
+{SEEDS.value} seeds, mean ± sample standard deviation, in percent. Worst case: right under every restart of both
+attacks, per image. CW-Linf is the strongest attack that the library has today; the evaluation is not AutoAttack.
 
 {table(measured)}
 
