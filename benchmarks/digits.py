@@ -120,15 +120,15 @@ def evaluate(classifier: Path, config: Mapping[str, Any], eps: float, to: Path) 
     return json.loads(to.read_text())
 
 
-def measure(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Returns a pair of reports for the classifier of each phase: at eps and at a small eps."""
+def measure(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Returns a pair of reports for the classifier of each phase: at eps and, where there are several, at a small eps."""
     workdir = Workdir(folder)
     config = workdir.read_config()
     stages = [workdir.of_phase(number) for number in range(1, len(config["phases"]))] + [workdir]
     return [
         (
             evaluate(stage.classifier, config, EPS, stage.path / "at_eps.json"),
-            evaluate(stage.classifier, config, SMALL_EPS, stage.path / "at_small_eps.json"),
+            evaluate(stage.classifier, config, SMALL_EPS, stage.path / "at_small_eps.json") if stages[1:] else None,
         )
         for stage in stages
     ]
