@@ -121,7 +121,7 @@ def evaluate(classifier: Path, config: Mapping[str, Any], eps: float, to: Path) 
 
 
 def measure(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Returns a pair of reports for the classifier of each phase: at eps and, where there are several, at a small eps."""
+    """Returns a pair of reports for each phase's classifier: at eps and, where there are several, at a small eps."""
     workdir = Workdir(folder)
     config = workdir.read_config()
     stages = [workdir.of_phase(number) for number in range(1, len(config["phases"]))] + [workdir]
