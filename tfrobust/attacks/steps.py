@@ -169,7 +169,7 @@ def _scaled(gradient: Tensor) -> Tensor:
 
     An infinite value is the greatest there is; what is not a number stays so, for an evaluation has to know.
     """
-    gradient = ops.clip(gradient, -1e38, 1e38)
+    gradient = ops.clip(gradient, -1e37, 1e37)  # whose reciprocal is still a normal number
     return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=_pixels(gradient), keepdims=True), 1e-30)
 
 
