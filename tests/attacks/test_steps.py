@@ -92,7 +92,7 @@ def test_a_wild_gradient_makes_a_step_and_no_nan(make, wild):
     np.testing.assert_allclose(moved[1:], move(make(0.1))[0][1:], atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-33, 1e37])
+@pytest.mark.parametrize("scale", [1e-33, 1e36])
 def test_momentum_does_not_depend_on_the_length_of_the_gradient(scale):
     step = Momentum(Gradient(1.0))
     np.testing.assert_allclose(move(step, np.float32(scale) * G)[0], G / SUM, rtol=1e-4, atol=1e-6)
