@@ -114,23 +114,25 @@ def evaluate(classifier: Path, config: Mapping[str, Any], eps: float, to: Path) 
         # Evaluations follow one another: each gets all the threads, and lets go of its graphs.
         keras.backend.clear_session()
         report = tfrobust.evaluate(
-            keras.models.load_model(classifier), load_data(config, "test"), eps=eps, attacks=ATTACKS, verbose=False
+            keras.models.load_model(classifier),
+            load_data(config, "test"),
+            eps=eps,
+            attacks=ATTACKS,
+            batch_size=512,
+            verbose=False,
         )
         report.save(to)
     return json.loads(to.read_text())
 
 
-def measure(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Returns a pair of reports for each phase's classifier: at eps and, where there are several, at a small eps."""
+def measure(folder: Path) -> list[dict[str, Any]]:
+    """Returns the reports of a run: at eps and, where there are phases, of the first and the last at a small eps."""
     workdir = Workdir(folder)
     config = workdir.read_config()
-    stages = [workdir.of_phase(number) for number in range(1, len(config["phases"]))] + [workdir]
+    ends = [workdir.of_phase(1), workdir] if len(config["phases"]) > 1 else []
     return [
-        (
-            evaluate(stage.classifier, config, EPS, stage.path / "at_eps.json"),
-            evaluate(stage.classifier, config, SMALL_EPS, stage.path / "at_small_eps.json") if stages[1:] else None,
-        )
-        for stage in stages
+        evaluate(workdir.classifier, config, EPS, workdir.path / "at_eps.json"),
+        *(evaluate(end.classifier, config, SMALL_EPS, end.path / "at_small_eps.json") for end in ends),
     ]
 
 
@@ -150,10 +152,10 @@ def under(report: Mapping[str, Any], attack: str) -> float:
     return next(result["accuracy"] for result in report["attacks"] if result["name"] == attack)
 
 
-def table(measured: Mapping[str, list[list[tuple[dict, dict]]]]) -> str:
+def table(measured: Mapping[str, list[list[dict]]]) -> str:
     """Returns the rows of all objectives, the most robust first."""
     lines = [f"| objective | clean | {PGD} | {CW} | worst case |", "|---|---|---|---|---|"]
-    finals = {name: [stages[-1][0] for stages in runs] for name, runs in measured.items()}
+    finals = {name: [reports[0] for reports in runs] for name, runs in measured.items()}
     for name, reports in sorted(
         finals.items(), key=lambda item: -statistics.mean(r["robust_accuracy"] for r in item[1])
     ):
@@ -166,25 +168,24 @@ def table(measured: Mapping[str, list[list[tuple[dict, dict]]]]) -> str:
     return "\n".join(lines)
 
 
-def fine_tuning(measured: Mapping[str, list[list[tuple[dict, dict]]]]) -> str:
+def fine_tuning(measured: Mapping[str, list[list[dict]]]) -> str:
     """Returns what phases did to the classifier that they began with, for the objectives that have phases."""
     lines = [
         f"| objective | clean before | clean after | worst case at eps {SMALL_EPS} before | after |",
         "|---|---|---|---|---|",
     ]
     for name, runs in measured.items():
-        if all(len(stages) > 1 for stages in runs):
-            ends = [[stages[place][1] for stages in runs] for place in (0, -1)]
+        if all(len(reports) > 1 for reports in runs):
+            ends = [[reports[place] for reports in runs] for place in (1, 2)]
             columns = [[r[key] for r in end] for key in ("clean_accuracy", "robust_accuracy") for end in ends]
             lines.append(f"| `{name}` | " + " | ".join(map(percent, columns)) + " |")
     return "\n".join(lines)
 
 
-def tries(measured: Mapping[Run, list[tuple[dict, dict]]]) -> str:
+def tries(measured: Mapping[Run, list[dict]]) -> str:
     """Returns what was tried, one line each."""
     lines = [f"| objective | tried | clean | {PGD} | {CW} | worst case |", "|---|---|---|---|---|---|"]
-    for run, stages in measured.items():
-        report = stages[-1][0]
+    for run, (report, *_) in measured.items():
         values = (report["clean_accuracy"], under(report, PGD), under(report, CW), report["robust_accuracy"])
         lines.append(f"| `{run.row}` | {run.label} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
     return "\n".join(lines)
@@ -200,7 +201,7 @@ def main(_: list[str]) -> None:
     reports = {run: measure(run.folder) for run in tqdm(runs + tried, "attacked")}
     measured = {name: [reports[run] for run in runs if run.row == name] for name in OBJECTIVES.value}
     minutes = sum(seconds(run.folder) for run in reports) / JOBS.value / 60
-    versions = reports[runs[0]][-1][0]["versions"]
+    versions = reports[runs[0]][0]["versions"]
     text = f"""# Every objective on handwritten digits
 
 scikit-learn's digits, 8x8; test split of 359 images, which chose nothing. Every row of `trainers/configs/digits.py`:
