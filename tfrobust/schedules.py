@@ -106,3 +106,14 @@ def nonnegative(name: str, weight: Schedule) -> Schedule:
     if not callable(weight) and not (is_number(weight) and weight >= 0):
         raise ValueError(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight!r}")
     return weight
+
+
+def nonnegative_number(name: str, value: float) -> float:
+    """Returns a value that has to be a number, for it is no weight that a schedule could change.
+
+    Raises:
+        ValueError: for what is no finite number of at least 0.
+    """
+    if not (is_number(value) and value >= 0):
+        raise ValueError(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
+    return value

@@ -11,7 +11,7 @@ from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
-from tfrobust.schedules import Schedule, is_number
+from tfrobust.schedules import Schedule, nonnegative_number
 from tfrobust.views import Views
 
 Tensor = Any
@@ -47,8 +47,7 @@ def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
 
 def information(weight: float = 0.1, distance: str = "l2", classes: str = "all") -> Loss:
     """Returns CE(x', y) + weight * D(CAM(x), CAM(x')), `Views -> (B,)`; the arguments are those of `infofeature`."""
-    if not (is_number(weight) and weight >= 0):
-        raise ValueError(f"Invalid value for `weight`: expected a number of at least 0. Received: {weight!r}")
+    weight = nonnegative_number("weight", weight)
     distance_of_maps = cam_distance(distance, classes)
 
     def information(views: Views) -> Tensor:

@@ -7,7 +7,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.adv_interpolation import nearness
 from tfrobust.objectives.objective import Objective, register
-from tfrobust.schedules import is_number
+from tfrobust.objectives.terms import check_smoothing
 from tfrobust.views import Views
 
 
@@ -37,8 +37,7 @@ def adv_interpolation(smoothing: float = 0.5) -> Objective:
     >>> sorted(tfrobust.objectives.adv_interpolation().needs)
     ['features', 'logits']
     """
-    if not (is_number(smoothing) and 0 <= smoothing <= 1):
-        raise ValueError(f"Invalid value for `smoothing`: expected a share in [0, 1]. Received: {smoothing!r}")
+    check_smoothing(smoothing)
 
     def interpolated_cross_entropy(views: Views) -> Any:
         log_p = ops.log_softmax(views.adv["logits"])

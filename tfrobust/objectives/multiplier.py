@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrobust.schedules import is_number
+from tfrobust.schedules import nonnegative_number
 
 Tensor = Any
 
@@ -34,8 +34,7 @@ class Multiplier:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if not (is_number(value) and value >= 0):
-                raise ValueError(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
+            nonnegative_number(name, value)
 
     def __call__(self, epoch: Any) -> float:
         """Returns the first value, whatever the epoch: what the weight is outside a trainer."""

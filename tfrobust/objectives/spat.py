@@ -7,16 +7,10 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import clean_cross_entropy, kl_divergence
-from tfrobust.schedules import Schedule, is_number, nonnegative
+from tfrobust.schedules import Schedule, nonnegative, nonnegative_number
 from tfrobust.views import Views
 
 Tensor = Any
-
-
-def _number(name: str, value: float) -> float:
-    if not (is_number(value) and value >= 0):
-        raise ValueError(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
-    return value
 
 
 def paced_cross_entropy(beta: float, detached: bool) -> Any:
@@ -80,8 +74,8 @@ def spat(
     >>> sorted(trainer.objective.outer)
     ['paced_cross_entropy', 'paced_divergence']
     """
-    accuracy = {"paced_cross_entropy": paced_cross_entropy(_number("beta", beta), detached)}
-    robustness = {"paced_divergence": paced_divergence(_number("alpha", alpha))}
+    accuracy = {"paced_cross_entropy": paced_cross_entropy(nonnegative_number("beta", beta), detached)}
+    robustness = {"paced_divergence": paced_divergence(nonnegative_number("alpha", alpha))}
     if not paced_accuracy:
         accuracy = {"clean_cross_entropy": clean_cross_entropy}
     if not paced_robustness:

@@ -1,15 +1,14 @@
 """Losses that several objectives share, as functions of `Views`."""
 
-from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
 from tfrobust import losses, schedules
+from tfrobust.objectives.objective import Loss
 from tfrobust.views import Views
 
 Tensor = Any
-Loss = Callable[[Views], Tensor]
 
 
 def clean_cross_entropy(views: Views) -> Tensor:
@@ -22,6 +21,12 @@ def adversarial_cross_entropy(views: Views) -> Tensor:
     return losses.cross_entropy(views.adv["logits"], views.y)
 
 
+def check_smoothing(smoothing: float) -> None:
+    """Raises ValueError for smoothing outside [0, 1]."""
+    if not (schedules.is_number(smoothing) and 0 <= smoothing <= 1):
+        raise ValueError(f"Invalid value for `smoothing`: expected a share in [0, 1]. Received: {smoothing!r}")
+
+
 def smoothed(side: str, smoothing: float) -> Loss:
     """Returns the cross entropy of the "clean" or the "adv" side with smoothed labels.
 
@@ -32,8 +37,7 @@ def smoothed(side: str, smoothing: float) -> Loss:
     Raises:
         ValueError: for smoothing outside [0, 1].
     """
-    if not (schedules.is_number(smoothing) and 0 <= smoothing <= 1):
-        raise ValueError(f"Invalid value for `smoothing`: expected a share in [0, 1]. Received: {smoothing!r}")
+    check_smoothing(smoothing)
 
     def smoothed_cross_entropy(views: Views) -> Tensor:
         return losses.cross_entropy(getattr(views, side)["logits"], views.y, smoothing)
