@@ -26,6 +26,14 @@ def _counting(adversary: Adversary) -> Adversary:
     return adversary.attack.maximizing(loss)
 
 
+def _check_kind(name: str, attack: Any) -> None:
+    if not isinstance(attack, (Attack, Adversary)):
+        raise ValueError(
+            f"Invalid value for `{name}`: expected an attack that ascends a loss, such as tfrobust.attacks.pgd(...). "
+            f"Received: {attack!r}, which is for `tfrobust.evaluate`"
+        )
+
+
 def _check_steps(name: str, steps: int, objective: Objective) -> None:
     if steps < objective.least_steps:
         raise ValueError(
@@ -37,6 +45,7 @@ def _check_steps(name: str, steps: int, objective: Objective) -> None:
 def training_adversary(attack: Attack | Adversary | None, objective: Objective) -> Adversary | None:
     if attack is None or objective.inner is None:
         return None
+    _check_kind("attack", attack)
     adversary = attack if isinstance(attack, Adversary) else attack.maximizing(objective.inner)
     search = adversary.attack
     if search.targeted:
@@ -56,6 +65,7 @@ def validation_adversary(
         assert attack is not None
         step = attack.ball.steepest(OfEps(2.5 / VALIDATION_STEPS))
         given = Attack(attack.ball, step, VALIDATION_STEPS, start="uniform")
+    _check_kind("validation_attack", given)
     adversary = _counting(given if isinstance(given, Adversary) else given.maximizing(adversarial_cross_entropy))
     _check_steps("validation_attack", adversary.attack.steps, objective)
     if adversary.attack.targeted:

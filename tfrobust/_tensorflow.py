@@ -82,6 +82,11 @@ class Noise:
         """Returns another stream, one for each value of an integer counter."""
         return Noise(tf.random.experimental.stateless_fold_in(self._seed, tf.cast(counter, tf.int32)), self._first)
 
+    @property
+    def seed(self) -> Tensor:
+        """The `(2,)` seed of this stream, for stateless operations of one's own."""
+        return self._seed
+
     def uniform(self, x: Tensor) -> Tensor:
         """Returns uniform numbers in [-1, 1), of the shape of `x`."""
         return self._draw(functools.partial(tf.random.stateless_uniform, minval=-1.0, maxval=1.0), x)

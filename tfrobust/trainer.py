@@ -336,7 +336,7 @@ class AdversarialTrainer(keras.Model):
         if self._validation_adversary is not None:
             noise = batch.noise(self.seed).fold(-1)  # the same starts at every validation
             adversary = self._validation_adversary.at(self._last_epoch)
-            x_adv, observed = adversary.search(self._classify, batch.x, batch.y, noise)
+            x_adv, observed = adversary.observe(self._classify, batch.x, batch.y, noise)
         views = self._views(batch, batch.x, x_adv, observed, training=False)
         for outputs in (views.clean, *([views.adv] if x_adv is not None else [])):
             outputs.make()  # validation asks both sides, whatever the objective reads
@@ -389,7 +389,7 @@ class AdversarialTrainer(keras.Model):
         # A training-mode forward moves BatchNorm's statistics and dropout's seeds: they are put back.
         moving = self.classifier.non_trainable_variables if self.search_in_training_mode else []
         before = [tf.identity(variable) for variable in moving]
-        x_adv, observed = self._adversary.at(self._epoch).search(classify, x, y, noise)
+        x_adv, observed = self._adversary.at(self._epoch).observe(classify, x, y, noise)
         for variable, value in zip(moving, before, strict=True):
             variable.assign(value)
         return x_adv, observed

@@ -76,6 +76,7 @@ class Views:
         clean: name -> output of the classifier on `x`, or a function that returns that.
         adv: the same on `x_adv`.
         observed: an `Observed`: per-example counts that the attack made of its iterates, and of how many.
+        target: of an adversary that tries one wrong class after the other, the class it reaches for now, `(B,)`.
         batch_mean: `(B,) -> ()`, the mean over the global batch; the only cross-example reduction a loss may use.
 
     Example:
@@ -95,12 +96,14 @@ class Views:
         clean: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         adv: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         observed: Observed | None = None,
+        target: Tensor | None = None,
         batch_mean: Callable[[Tensor], Tensor] = ops.mean,
     ) -> None:
         self.y = ops.convert_to_tensor(y)
         self.x = x
         self.x_adv = x_adv
         self.observed = observed
+        self.target = target
         self.batch_mean = batch_mean
         self.reads: set[str] = set()
         self.clean = Outputs("clean", _absent("clean") if clean is None else clean, self.reads)
@@ -117,7 +120,7 @@ class Views:
 
     def attacked(self, x_adv: Tensor, adv: Callable[[], Mapping[str, Any]]) -> Views:
         """Returns these views with another attacked batch; the clean side, once read, is shared."""
-        views = Views(y=self.y, x=self.x, x_adv=x_adv, adv=adv, batch_mean=self.batch_mean)
+        views = Views(y=self.y, x=self.x, x_adv=x_adv, adv=adv, target=self.target, batch_mean=self.batch_mean)
         views.clean = self.clean
         return views
 

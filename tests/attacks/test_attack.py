@@ -233,7 +233,7 @@ def test_a_clean_view_in_the_inner_loss_stays_out_of_the_loop(make_classifier, b
 
     @tf.function
     def search(x, y):
-        return attacks.pgd(eps=0.1, steps=4).maximizing(away).search(classifier, x, y)[0]
+        return attacks.pgd(eps=0.1, steps=4).maximizing(away).search(classifier, x, y)
 
     graph = search.get_concrete_function(tf.constant(x), tf.constant(y)).graph.as_graph_def()
     in_loop = [node.op for function in graph.library.function for node in function.node_def]

@@ -156,7 +156,7 @@ def test_trades_against_dra_starts_where_its_gradient_is_not_zero(make_classifie
     x, y = batch
     classifier = make_classifier()
     trainer = tfrobust.AdversarialTrainer(classifier, "trades", attacks.dra(eps=0.05))
-    search = trainer._adversary.search(classifier, tf.constant(x), tf.constant(y), Noise(0))[0]
+    search = trainer._adversary.search(classifier, tf.constant(x), tf.constant(y), Noise(0))
     trades = tfrobust.objectives.trades()
     views = tfrobust.Views(y=y, clean=classifier(x), adv=classifier(search))
     assert trainer._adversary.attack.start is tfrobust.attacks.starts.normal

@@ -361,7 +361,7 @@ def test_gairat_weighs_by_the_iterates_that_are_still_right(make_classifier, bat
     attack = attacks.pgd(eps=0.2, step_size=0.02, steps=9, start="none")
     kappa = count_by_hand(classifier, attack, x, y)
     assert len(set(kappa)) > 2
-    x_adv, observed = attack.maximizing(objectives.gairat().inner).search(classifier, x, y)
+    x_adv, observed = attack.maximizing(objectives.gairat().inner).observe(classifier, x, y)
     np.testing.assert_array_equal(observed.count, kappa)
     w = (1 + np.tanh(-1 + 5 * (1 - kappa / 4))) / 2  # K // 2 of K = 9
     expected = float(np.mean(w / w.mean() * losses.cross_entropy(classifier(x_adv)["logits"], y)))

@@ -5,6 +5,8 @@ from tfrobust.attacks.attack import Adversary, Attack
 from tfrobust.attacks.balls import L1, L2, Ball, Linf
 from tfrobust.attacks.cw_linf import cw_linf
 from tfrobust.attacks.dra import dra
+from tfrobust.attacks.evasion import Cascade, Evasion
+from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.feature_scatter import feature_scatter
 from tfrobust.attacks.fgsm import fgsm
 from tfrobust.attacks.infofeature import infofeature
@@ -17,6 +19,8 @@ __all__ = [
     "Adversary",
     "Attack",
     "Ball",
+    "Cascade",
+    "Evasion",
     "Gradient",
     "L1",
     "L2",
@@ -29,6 +33,7 @@ __all__ = [
     "adv_interpolation",
     "cw_linf",
     "dra",
+    "expectation",
     "feature_scatter",
     "fgsm",
     "get",

@@ -11,17 +11,20 @@ import keras
 from keras import ops
 
 from tfrobust import _tensorflow as backend
+from tfrobust import losses
 from tfrobust._registry import Member, unknown
 from tfrobust.attacks import starts
 from tfrobust.attacks.balls import Ball
+from tfrobust.attacks.evasion import Classify, Evasion, ranked_target, where_rows
+from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.steps import Step, whole
 from tfrobust.views import Observed, Views
 
 Tensor = Any
 Loss = Callable[[Views], Any]
-Classify = Callable[[Tensor], Mapping[str, Any]]
 
-KEEPS = ("last", "best")
+KEEPS = ("last", "best", "fooling")
+OF_GRADIENTS = 104729  # folds the noise of gradients away from that of starts
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -38,8 +41,10 @@ class Attack(Member):
             `(ball, x, noise) -> z`.
         own_start: where this attack begins by itself: "uniform", "normal", "none" or a function.
         restarts: independent searches; for each example the one with the greatest loss is returned.
-        keep: "last" iterate, or the "best" by loss among all, the start included.
+        keep: "last" iterate; the "best" by loss among all, the start included; or the first "fooling" one, else the
+            best: the loop then ends when every image has one, and the loss has to observe which are right.
         targeted: descend instead: the labels are then the classes to reach.
+        gradients: the oracle of value and gradient.
 
     Raises:
         ValueError: for `steps` or `restarts` below 1 and unknown `start` or `keep`.
@@ -56,6 +61,7 @@ class Attack(Member):
         restarts: int = 1,
         keep: str = "last",
         targeted: bool = False,
+        gradients: Gradients | None = None,
     ) -> None:
         if keep not in KEEPS:
             raise unknown("value for `keep`", keep, KEEPS)
@@ -67,6 +73,7 @@ class Attack(Member):
         self.restarts = whole("restarts", restarts)
         self.keep = keep
         self.targeted = targeted
+        self.gradients = gradients or Exact()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
@@ -86,6 +93,10 @@ class Attack(Member):
     def once(self) -> Attack:
         """Returns this attack without restarts."""
         return self._with(restarts=1)
+
+    def expecting(self, gradients: Gradients) -> Attack:
+        """Returns this attack with another oracle of gradients."""
+        return self._with(gradients=gradients)
 
     def maximizing(self, loss: Loss) -> Adversary:
         """Returns the adversary that ascends a loss `Views -> (B,)` with this attack."""
@@ -117,38 +128,50 @@ class Attack(Member):
         self, loss: Callable[[Tensor], Any], x: Tensor, noise: backend.Noise, valued: bool
     ) -> tuple[Tensor, Tensor | None, Observed | None]:
         observes = False
+        draws = noise.fold(OF_GRADIENTS)
 
-        def body(_: Tensor, carry: Any) -> Any:
+        def running(iteration: Tensor, z: Tensor, state: Any, best: Any, count: Tensor) -> Tensor:
+            if self.keep != "fooling":
+                return iteration < self.steps
+            return ops.logical_and(iteration < self.steps, ops.any(best[1] < math.inf))
+
+        def body(iteration: Tensor, z: Tensor, state: Any, best: Any, count: Tensor) -> Any:
             nonlocal observes
-            z, state, best, count = carry
-            value, observed, gradient = backend.value_and_gradient(loss, z)
+            value, observed, gradient = self.gradients(loss, z, draws.fold(iteration))
             if self.targeted:
                 value, gradient = -value, -gradient
-            best = self._better(best, (z, value)) if best else ()
+            best = self._better(best, (z, self._rank(value, observed))) if best else ()
             if observed is not None:
                 observes = True
                 count = count + ops.cast(observed, "float32")
             z, state = self.step(z, gradient, value, self.ball, state)
-            return self.ball.project(z, x), state, best, count
+            return iteration + 1, self.ball.project(z, x), state, best, count
 
         z = (self.start or self.own_start or starts.uniform)(self.ball, x, noise)
         zero = ops.zeros_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0])
-        best = (z, zero - math.inf) if self.keep == "best" else ()
-        carry = (z, self.step.init(x), best, zero)
-        z, _, best, count = ops.fori_loop(0, self.steps, body, carry)
+        best = () if self.keep == "last" else (z, zero - math.inf)
+        carry = (ops.convert_to_tensor(0, "int32"), z, self.step.init(x), best, zero)
+        _, z, _, best, count = ops.while_loop(running, body, carry)
         value = None
         if valued or best:  # the last iterate has not been judged yet
-            value, _ = backend.split(loss(z))
-            value = -value if self.targeted else value
+            value = self._rank(*self.gradients.value(loss, z, draws.fold(self.steps)), sign=-1 if self.targeted else 1)
             z, value = self._better(best, (z, value)) if best else (z, value)
         return ops.stop_gradient(z), value, Observed(count, self.steps) if observes else None
+
+    def _rank(self, value: Tensor, observed: Tensor | None, sign: int = 1) -> Tensor:
+        """Returns what an iterate is kept by, `(B,)`: its value; where fooling ones are kept, infinity for those."""
+        if self.keep != "fooling":
+            return sign * value
+        if observed is None:
+            raise ValueError('keep="fooling" needs a loss that observes which images are right: expected an Adversary')
+        right = observed > 0.5  # a mean, under an expectation
+        return ops.where(right if self.targeted else ~right, math.inf, sign * value)
 
     @staticmethod
     def _better(kept: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns (pixels, value), for each example those with the greater value."""
         higher = new[1] > kept[1]
-        rows = ops.reshape(higher, (-1, *[1] * (len(new[0].shape) - 1)))
-        return ops.where(rows, new[0], kept[0]), ops.where(higher, new[1], kept[1])
+        return where_rows(higher, new[0], kept[0]), ops.where(higher, new[1], kept[1])
 
     def _with(self, **changes: Any) -> Attack:
         changed = copy.copy(self)
@@ -157,14 +180,17 @@ class Attack(Member):
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class Adversary(Member):
+class Adversary(Evasion):
     """An attack with a loss of its own: an evaluation adversary `(classify, x, y) -> x_adv`.
 
     Under `AdversarialTrainer` its loss takes the place of the objective's inner loss.
 
     Args:
-        attack: the search.
+        attack: the search. Each of its restarts is a run.
         loss: what it maximizes, `Views -> (B,)`.
+        targets: 0, or how many wrong classes it reaches for, the likeliest first, each in runs of its own: the loss
+            then reads `views.target`.
+        least_classes: fewest classes for which the loss is defined.
 
     Example:
 
@@ -175,40 +201,51 @@ class Adversary(Member):
     (2, 8, 8, 1)
     """
 
-    def __init__(self, attack: Attack, loss: Loss) -> None:
+    def __init__(self, attack: Attack, loss: Loss, *, targets: int = 0, least_classes: int = 2) -> None:
+        super().__init__(attack.ball, targeted=attack.targeted, gradients=attack.gradients, least_classes=least_classes)
         self.attack = attack
         self.loss = loss
-        self._compiled: tuple[Classify, Callable[..., Tensor]] | None = None
-
-    from_config = Attack.from_config
-
-    @property
-    def ball(self) -> Ball:
-        """The attack's ball."""
-        return self.attack.ball
+        self.targets = targets
 
     def at(self, epoch: Any) -> Adversary:
         """Returns this adversary with the radius that its ball has at the fractional epoch."""
-        return Adversary(self.attack.at(epoch), self.loss)
+        return self._around(self.attack.at(epoch))
 
-    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> tuple[Tensor, Observed | None]:
-        """Returns `(x_adv, observed)` as `Attack.__call__` does, of a search on this classifier; in graph code."""
-        views = Views(y=y, x=x, clean=backend.once_in_this_graph(lambda: classify(x)))
-        return self.attack(lambda z: self.loss(views.attacked(z, lambda: classify(z))), x, seed)
+    def expecting(self, gradients: Gradients) -> Adversary:
+        return self._around(self.attack._with(gradients=gradients))
 
-    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
-        """Returns adversarial pixels, searched in one compiled function.
+    def runs(self, classes: int) -> int:
+        return self.attack.restarts * self._targets(classes)
 
-        Args:
-            classify: pixels -> dict of named outputs: a classifier, or a function.
-            x: clean pixels, `(B, H, W, C)` within the ball's bounds.
-            y: true labels, `(B,)`; of a targeted attack the classes to reach.
-            seed: of the random start.
+    def cost(self, classes: int) -> tuple[int, int]:
+        steps, gradients = self.attack.steps, self.attack.gradients
+        last = 0 if self.attack.keep == "last" else 1  # the last iterate is judged as well
+        return (steps + last) * gradients.forwards, steps * gradients.backwards
 
-        Returns:
-            x_adv, shaped as x.
-        """
-        if self._compiled is None or self._compiled[0] is not classify:
-            self._compiled = (classify, backend.compiled(lambda *args: self.search(classify, *args)[0]))
-        search = self._compiled[1]
-        return search(*map(ops.convert_to_tensor, (ops.cast(x, "float32"), ops.cast(y, "int32"), seed)))
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        return self._around(self.attack.once()).observe(classify, x, y, seed, run)[0]
+
+    def observe(
+        self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0
+    ) -> tuple[Tensor, Observed | None]:
+        """Returns `(x_adv, observed)` as `Attack.__call__` does, all restarts in one graph, the greatest loss kept."""
+        clean = backend.once_in_this_graph(lambda: classify(x))
+        views = Views(y=y, x=x, clean=clean)
+        if self.targets:
+            logits = views.clean["logits"]
+            views.target = ranked_target(logits, y, run % self._targets(logits.shape[-1]))
+
+        def loss(z: Tensor) -> Any:
+            seen = views.attacked(z, lambda: classify(z))
+            if self.attack.keep != "fooling":
+                return self.loss(seen)
+            value, _ = backend.split(self.loss(seen))
+            return value, losses.correct(seen.adv["logits"], y)
+
+        return self.attack(loss, x, seed)
+
+    def _targets(self, classes: int) -> int:
+        return min(self.targets, classes - 1) or 1
+
+    def _around(self, attack: Attack) -> Adversary:
+        return self._with(attack=attack, ball=attack.ball, targeted=attack.targeted, gradients=attack.gradients)

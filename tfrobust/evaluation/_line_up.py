@@ -105,7 +105,7 @@ def _own(adversary: Adversary, ball: Ball) -> Contestant:
 
     def search(classifier: Any, x: np.ndarray) -> Search:
         def run(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:
-            return single.search(classifier, x, y, ImageNoise(seed, numbers))[0]
+            return single.search(classifier, x, y, ImageNoise(seed, numbers))
 
         return traced(run, *specs(x))
 

@@ -1,0 +1,205 @@
+"""What an evaluation can run: a search for adversaries on a classifier's outputs, in graph code."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust import losses
+from tfrobust._registry import Member
+from tfrobust.attacks.balls import Ball
+from tfrobust.attacks.gradients import Gradients
+
+Tensor = Any
+Classify = Callable[[Tensor], Mapping[str, Any]]
+Self = TypeVar("Self", bound="Evasion")
+
+
+class Evasion(Member):
+    """Finds, image by image, an adversary inside a ball; the base of all that an evaluation runs.
+
+    A subclass gives `search`, one run of it in graph code. What varies between runs (the random start, the class that
+    is reached for) is a function of the noise and of the run's number, so one graph serves them all; an evaluation
+    makes them one after the other, each on the images that are still right.
+
+    Args:
+        ball: where adversaries may lie.
+        targeted: the labels are the classes to reach, not those to leave.
+        gradients: the oracle of those that read gradients; None: queries alone.
+        least_classes: fewest classes for which it is defined.
+    """
+
+    kind = "white box"  # or "black box", "transfer", "noise": what an evaluation's alarms compare
+
+    def __init__(
+        self, ball: Ball, *, targeted: bool = False, gradients: Gradients | None = None, least_classes: int = 2
+    ) -> None:
+        self.ball = ball
+        self.targeted = targeted
+        self.gradients = gradients
+        self.least_classes = least_classes
+        self._compiled: tuple[Classify, Callable[..., Any]] | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Returns what a registered factory makes of a config."""
+        from tfrobust import attacks
+
+        return attacks.get(dict(config))
+
+    def runs(self, classes: int) -> int:
+        """Returns how many runs make the whole search against a classifier of so many classes."""
+        return 1
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Returns (forwards, backwards) that one run's definition needs for one image, where nothing ends it early."""
+        raise NotImplementedError
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        """Returns the adversarial pixels of one run; in graph code.
+
+        Args:
+            classify: pixels -> dict of named outputs, `logits` `(B, C)` among them.
+            x: clean pixels, `(B, H, W, C)` float32 within the ball's bounds.
+            y: labels, `(B,)` int32.
+            seed: of this run, an int, a `(2,)` integer tensor, or a `Noise`.
+            run: number of the run, from 0, an int or a scalar tensor.
+
+        Returns:
+            x_adv, shaped as x, inside the ball and the bounds; x itself (or what came nearest) where nothing was found.
+        """
+        raise NotImplementedError
+
+    def expecting(self: Self, gradients: Gradients) -> Self:
+        """Returns this attack with another oracle of gradients.
+
+        Raises:
+            ValueError: for an attack that reads none.
+        """
+        if self.gradients is None:
+            raise ValueError(
+                f"Invalid attack {self.name!r}: expected one that follows gradients. Received: one of queries alone"
+            )
+        return self._with(gradients=gradients)
+
+    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
+        """Returns adversarial pixels of all runs: for each image of the first that succeeds, else of the first.
+
+        Args:
+            classify: pixels -> dict of named outputs: a classifier, or a function.
+            x: clean pixels, `(B, H, W, C)` within the ball's bounds.
+            y: true labels, `(B,)`; of a targeted attack the classes to reach.
+            seed: of the random numbers.
+
+        Returns:
+            x_adv, shaped as x.
+        """
+        x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
+        if self._compiled is None or self._compiled[0] is not classify:
+            self._compiled = (classify, backend.compiled(self._judged(classify)))
+        judged = self._compiled[1]
+        kept, done, logits = judged(x, y, *ops.convert_to_tensor([seed, 0], "int32"))
+        for run in range(1, self.runs(logits.shape[-1])):
+            if bool(ops.all(done)):
+                break
+            found, success, _ = judged(x, y, *ops.convert_to_tensor([seed, run], "int32"))
+            kept, done = where_rows(success & ~done, found, kept), success | done
+        return kept
+
+    def check_classes(self, classes: int) -> None:
+        """Refuses a classifier of too few classes.
+
+        Raises:
+            ValueError: for fewer than `least_classes`.
+        """
+        if classes < self.least_classes:
+            raise ValueError(
+                f"The attack {self!r} is defined for at least {self.least_classes} classes: expected another loss or "
+                f"attack, such as apgd(loss='ce'). Received: a classifier of {classes} classes"
+            )
+
+    def _judged(self, classify: Classify) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        def judged(x: Tensor, y: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z = self.search(classify, x, y, ops.stack([seed, run]), run)
+            logits = ops.cast(classify(z)["logits"], "float32")
+            hit = losses.correct(logits, y) > 0
+            return z, hit if self.targeted else ~hit, logits
+
+        return judged
+
+    def _with(self: Self, **changes: Any) -> Self:
+        changed = copy.copy(self)
+        changed._compiled = None
+        vars(changed).update(changes)
+        return changed
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Cascade(Member):
+    """Attacks one after the other, each from the clean images and on those alone that all before it left right.
+
+    An evaluation reports every member by itself.
+
+    Args:
+        members: `Evasion` instances in one ball.
+        names: what a report calls them; None: their own names.
+
+    Raises:
+        ValueError: for no members.
+    """
+
+    targeted = False
+
+    def __init__(self, members: Sequence[Evasion], names: Sequence[str] | None = None) -> None:
+        if not members:
+            raise ValueError("Invalid value for `members`: expected at least one attack. Received: none")
+        self.members = tuple(members)
+        self.names = tuple(names or [member.name for member in members])
+
+    from_config = Evasion.from_config
+
+    @property
+    def ball(self) -> Ball:
+        """The members' ball."""
+        return self.members[0].ball
+
+    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
+        """Returns adversarial pixels, for each image of the first member that fools, else of the first member."""
+        x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
+        kept = x
+        alive = np.arange(x.shape[0])
+        for place, member in enumerate(self.members):
+            if not len(alive):
+                break
+            left = ops.take(y, alive)
+            found = member(classify, ops.take(x, alive, axis=0), left, seed + place)
+            right = np.asarray(losses.correct(ops.cast(classify(found)["logits"], "float32"), left)) > 0
+            rows = slice(None) if place == 0 else ~right  # the first member's misses are as good as any
+            kept = ops.scatter_update(kept, alive[rows, None], found[rows])
+            alive = alive[right]
+        return kept
+
+
+def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:
+    """Returns the wrong class of a rank, `(B,)` int32: 0 is the likeliest class beside the label.
+
+    Args:
+        logits: of the clean images, `(B, C)`.
+        y: labels, `(B,)`.
+        rank: from 0 to C - 2, an int or a scalar tensor.
+    """
+    classes = logits.shape[-1]
+    others = ops.where(ops.one_hot(y, classes, dtype="bool"), -float("inf"), ops.cast(logits, "float32"))
+    order = ops.argsort(-others, axis=-1)
+    return ops.cast(ops.take(order, ops.minimum(rank, classes - 2), axis=-1), "int32")
+
+
+def where_rows(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Returns the rows of `a` where `chosen` `(B,)` is true, else those of `b`; both `(B, ...)`."""
+    return ops.where(ops.reshape(chosen, (-1, *[1] * (len(a.shape) - 1))), a, b)
