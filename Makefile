@@ -7,7 +7,7 @@ TESTS ?= tests
 JOBS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup quickstart test test-jax test-slow lint format bench clean
+.PHONY: help setup quickstart test test-jax test-slow test-peers lint format bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -34,6 +34,16 @@ test-jax: $(READY)  ## the tests of what is written in keras.ops, under JAX
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(TESTS)
+
+PEERS := $(VENV)/.peers
+
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1  # asks for torchvision and an old requests
+	touch $@
+
+test-peers: $(PEERS)  ## our attacks against Foolbox, ART and torchattacks on the same weights; takes a while
+	$(BIN)/python -m pytest tests/peers
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

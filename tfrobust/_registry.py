@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -35,7 +36,7 @@ class Member:
     def get_config(self) -> dict[str, Any]:
         """Returns a dict `{"name": ..., argument: value, ...}` that the family's `get` accepts, ready for JSON.
 
-        An argument that is a function stays one.
+        An argument that is a function or a network stays one.
 
         Raises:
             ValueError: if the member was put together by hand rather than by a registered factory.
@@ -50,7 +51,7 @@ class Member:
     def __repr__(self) -> str:
         if self._recipe is None:
             return f"<{type(self).__name__} put together by hand>"
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self._recipe.items() if k != "name")
+        arguments = ", ".join(f"{k}={_spoken(v)}" for k, v in self._recipe.items() if k != "name")
         return f"{self._recipe['name']}({arguments})"
 
 
@@ -130,6 +131,16 @@ class Registry:
 def _serialize(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_serialize(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _serialize(part) for key, part in value.items()}
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, keras.Model):  # its config would be a network without its weights
+        return value
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
+
+
+def _spoken(value: Any) -> str:
+    return f"array{value.shape}" if isinstance(value, np.ndarray) else repr(value)

@@ -33,6 +33,23 @@ def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor
     return value, observed, gradient / GRADIENT_SCALE
 
 
+def linearization(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Returns values `(B, C)` at z, and `v -> gradient of sum_c v_c * value_c` by the input for `v` `(B, C)`.
+
+    The forward pass is made once; each call of the second makes one backward pass.
+    """
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(z)
+        values = function(z)
+
+    def pull(v: Tensor) -> Tensor:
+        scaled = tf.cast(GRADIENT_SCALE * v, values.dtype)
+        gradient = tape.gradient(values, z, scaled, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return gradient / GRADIENT_SCALE
+
+    return values, pull
+
+
 def split(result: Any) -> tuple[Tensor, Tensor | None]:
     """Returns `(value, observed)` of what a loss returned: a value alone, or a pair."""
     return result if isinstance(result, tuple) else (result, None)
@@ -103,6 +120,16 @@ class Noise:
             rows = tf.concat([shape[:1] + self._first, shape[1:]], axis=0)
             drawn = distribution(rows, seed=self._seed, dtype=x.dtype, alg="philox")[self._first :]
         return tf.ensure_shape(drawn, x.shape)
+
+
+class SharedNoise(Noise):
+    """One draw `(1, ...)` for all rows of whatever batch: a function of the seed and the counters alone."""
+
+    def fold(self, counter: Any) -> SharedNoise:
+        return SharedNoise(super().fold(counter).seed)
+
+    def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return super()._draw(distribution, x[:1])
 
 
 def replicas() -> int:

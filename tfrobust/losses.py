@@ -81,7 +81,75 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     logits = ops.convert_to_tensor(logits)
     true = ops.one_hot(y, logits.shape[-1], dtype="bool")
     others = ops.where(true, ops.cast(-float("inf"), logits.dtype), logits)
-    return ops.max(others, axis=-1) - ops.sum(ops.where(true, logits, ops.zeros_like(logits)), axis=-1)
+    return ops.max(others, axis=-1) - _of_class(logits, y)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio: -(z_y - max_{j != y} z_j) / (z_(1) - z_(3) + 1e-12), z_(k) the k-th largest logit.
+
+    The margin in a unit of the logits' own: neither their scale nor their shift changes it, so that a classifier which
+    is sure of itself does not flatten it. Positive where the label is missed. Croce and Hein 2020 (Reliable Evaluation
+    of Adversarial Robustness), equation 6.
+
+    Args:
+        logits: z, `(B, C)`, C at least 3.
+        y: labels, `(B,)` integers.
+
+    Returns:
+        `(B,)`, at most 1 (but for the floor of the denominator, at least -1).
+
+    Raises:
+        ValueError: for fewer than 3 classes.
+
+    Example:
+
+    >>> float(tfrobust.losses.dlr([[3.0, 1.0, -1.0]], [0])[0])
+    -0.5
+    """
+    largest = _largest(logits, 3, "dlr", "margin")
+    return margin(logits, y) / (largest[:, 0] - largest[:, 2] + 1e-12)
+
+
+def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """The targeted form of `dlr`: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12), z_(k) the k-th largest logit.
+
+    Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness), equation 7.
+
+    Args:
+        logits: z, `(B, C)`, C at least 4.
+        y: labels, `(B,)` integers.
+        target: t, the wrong classes to reach for, `(B,)` integers.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        ValueError: for fewer than 4 classes.
+
+    Example:
+
+    >>> float(tfrobust.losses.dlr_targeted([[3.0, 1.0, -1.0, -1.0]], [0], [2])[0])
+    -1.0
+    """
+    largest = _largest(logits, 4, "dlr_targeted", "dlr")
+    span = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
+    return (_of_class(logits, target) - _of_class(logits, y)) / (span + 1e-12)
+
+
+def _largest(logits: Tensor, count: int, loss: str, instead: str) -> Tensor:
+    logits = ops.convert_to_tensor(logits)
+    if logits.shape[-1] < count:
+        raise ValueError(
+            f"The loss {loss!r} compares the {count} largest logits: expected at least {count} classes, or the loss "
+            f"{instead!r}. Received: {logits.shape[-1]} classes"
+        )
+    return ops.top_k(logits, count)[0]
+
+
+def _of_class(logits: Tensor, y: Tensor) -> Tensor:
+    logits = ops.convert_to_tensor(logits)
+    chosen = ops.one_hot(y, logits.shape[-1], dtype="bool")
+    return ops.sum(ops.where(chosen, logits, ops.zeros_like(logits)), axis=-1)
 
 
 def l2_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -11,35 +11,52 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-MISTAKE, MISUSE = 1, 2  # exit codes: what was asked for cannot be done; it was asked for wrongly
+# Exit codes: what was asked for cannot be done; it was asked for wrongly; it was done, and a gate does not open.
+MISTAKE, MISUSE, GATE_FAILED = 1, 2, 3
+
+WANTED = "expected a classifier saved as FILE.keras"
 
 
 class Misuse(ValueError):
     """Flags that are no request: expected such as these, received those."""
 
 
-def run(main: Callable[[list[str]], Any], define_flags: Callable[[], Any]) -> NoReturn:
-    """Defines and parses the flags, runs `main` and exits: 0, 1 for a mistake, 2 for wrong flags.
+def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]) -> NoReturn:
+    """Defines and parses the flags, runs `main` and exits: what `main` returns (0), 1 for a mistake, 2 for wrong flags.
 
     A `ValueError` or `OSError` out of `main` is a mistake of the caller, and its text the line on stderr; the variable
     TFROBUST_TRACEBACK brings the traceback back. Anything else is a bug of ours and keeps its own.
 
     Args:
-        main: what the command does, of the arguments as absl leaves them. It imports tensorflow itself: `--help` and
-            wrong flags need not wait.
+        main: what the command does, of the arguments as absl leaves them; returns an exit code or None. It imports
+            tensorflow itself: `--help` and wrong flags need not wait.
         define_flags: defines them. Not at import: a command can then be imported by another with the same flags.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if os.environ.get("TFROBUST_TRACEBACK"):
         define_flags()
-        sys.exit(main(flags.FLAGS(sys.argv)))
+        sys.exit(main(flags.FLAGS(sys.argv)) or 0)
     try:
-        main(_parse(sys.argv, define_flags))
+        code = main(_parse(sys.argv, define_flags))
     except Misuse as error:
         _fail(error, MISUSE)
     except (ValueError, OSError) as error:
         _fail(error, MISTAKE)
-    sys.exit(0)
+    sys.exit(code or 0)
+
+
+def check_classifier_file(path: str | Path) -> None:
+    """Refuses what is no .keras file; needs no tensorflow.
+
+    Raises:
+        FileNotFoundError: where no file is.
+        ValueError: for a file of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No classifier: {WANTED}. Received: {path}, where no file is")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(f"No classifier: {WANTED}. Received: {path}, which is no .keras file")
 
 
 def load_classifier(path: str | Path) -> Any:
@@ -49,11 +66,7 @@ def load_classifier(path: str | Path) -> Any:
         FileNotFoundError: where no file is.
         ValueError: for a file that is no saved classifier.
     """
-    path, wanted = Path(path), "expected a classifier saved as FILE.keras"
-    if not path.is_file():
-        raise FileNotFoundError(f"No classifier: {wanted}. Received: {path}, where no file is")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise ValueError(f"No classifier: {wanted}. Received: {path}, which is no .keras file")
+    check_classifier_file(path)
     import keras
 
     import tfrobust  # noqa: F401  registers the layers that a classifier may hold
@@ -61,7 +74,7 @@ def load_classifier(path: str | Path) -> Any:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever the first missing piece makes of itself
-        raise ValueError(f"{path} cannot be loaded: {wanted}. Received: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{path} cannot be loaded: {WANTED}. Received: {type(error).__name__}: {error}") from error
 
 
 def _parse(arguments: list[str], define_flags: Callable[[], Any]) -> list[str]:

@@ -1,7 +1,15 @@
-"""Measure a classifier: `python -m trainers.evaluate --workdir=DIR`, or `--model=FILE --data=NAME --eps=...`."""
+"""Measure a classifier: `python -m trainers.evaluate --workdir=DIR`, or `--model=FILE --data=NAME --eps=...`.
+
+Exits with 3, after everything is written, where a gate does not open: `--fail-on-alarm`, `--min_robust_accuracy=`,
+`--not_worse_than=FILE.json`. The same command goes on with an evaluation that was killed.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -15,6 +23,7 @@ if TYPE_CHECKING:
 
 
 DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # of an evaluation whose config leaves them open
+FOR_SPEED = ("batch_size",)  # options that change no figure
 
 
 def define_flags() -> None:
@@ -22,19 +31,35 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
     flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
     flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
-    flags.DEFINE_string("attacks", None, "Suite of attacks; default: the run's, else quick.")
+    flags.DEFINE_string("attacks", None, "Suite, or names of attacks with commas; default: the run's, else quick.")
     flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
-    flags.DEFINE_string("output", None, "Where the report is written; default: the run's evaluation.json.")
+    flags.DEFINE_string("output", None, "Where the report is written, FILE.json; default: the run's evaluation.json.")
     flags.DEFINE_integer("seed", 0, "Of the random starts.")
+    flags.DEFINE_integer("images", None, "How many of the test split's first images; default: all.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", None, "Images in a batch; changes no figure.", lower_bound=1)
+    flags.DEFINE_integer("probes", None, "On how many images the alarms' probes run; 0: none.", lower_bound=0)
+    flags.DEFINE_bool("fail_on_alarm", False, "Gate: no alarm.")
+    flags.DEFINE_alias("fail-on-alarm", "fail_on_alarm")
+    flags.DEFINE_float("min_robust_accuracy", None, "Gate: robust accuracy, a fraction.", 0.0, 1.0)
+    flags.DEFINE_string("not_worse_than", None, "Gate: not significantly worse than this report, on the same images.")
 
 
-def evaluate_workdir(workdir: Workdir, output: str | None = None, **options: Any) -> Report:
-    """Evaluates a run's classifier on the test split of its data and writes the report.
+def evaluate_workdir(
+    workdir: Workdir,
+    output: str | Path | None = None,
+    *,
+    images: int | None = None,
+    other: Report | None = None,
+    **options: Any,
+) -> Report:
+    """Evaluates a run's classifier on the test split of its data and writes the report, as JSON and as a page.
 
     Args:
         workdir: a run's folder.
         output: the report's file; None is the run's own `evaluation.json`.
+        images: how many of the first images; None: all.
+        other: a report that this one will be compared with: refused before the evaluation if it cannot be.
         **options: of `tfrobust.evaluate`; `eps` and `norm` default to those of the run's own evaluation.
     """
     config = workdir.read_config()
@@ -46,40 +71,164 @@ def evaluate_workdir(workdir: Workdir, output: str | None = None, **options: Any
     own = {**DEFAULTS, **given(config["evaluation"])}
     own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # a run without an evaluation of its own
     options = {**own, **options}
-    if output is None and options != own and workdir.evaluation.exists():
+    if "eps" not in options:
+        raise _cli.Misuse(f"Expected --eps: the run has no radius of its own. Received: {options}")
+    differs = images is not None or {k: v for k, v in options.items() if k not in FOR_SPEED} != own
+    if output is None and differs and workdir.evaluation.exists():
         raise ValueError(
             f"{workdir.evaluation} is the report of the run's own evaluation: expected --output=FILE for another. "
-            f"Received: {options} where the run's is {own}"
+            f"Received: {options} where the run's is {own}" + (f", and {images} images" if images is not None else "")
         )
-    report = tfrobust.evaluate(classifier, load_data(config, "test"), **options)
-    report.save(output or workdir.evaluation)
+    data = config["data"]
+    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
+    return _evaluate(classifier, load_data(config, "test"), info, output or workdir.evaluation, images, other, options)
+
+
+def evaluate_model(
+    model: str | Path,
+    data: str,
+    output: str | Path | None = None,
+    *,
+    images: int | None = None,
+    other: Report | None = None,
+    **options: Any,
+) -> Report:
+    """Evaluates the classifier of a file on the test split of a data set; the report is written if `output` says where.
+
+    Args:
+        model: a .keras file.
+        data: name of a data set.
+        output: the report's file, or None.
+        images: see `evaluate_workdir`.
+        other: see `evaluate_workdir`.
+        **options: of `tfrobust.evaluate`.
+    """
+    classifier = _cli.load_classifier(model)
+    import tfrobust
+
+    info, test = tfrobust.data.info(data), tfrobust.data.load(data, "test")
+    return _evaluate(classifier, test, info, output, images, other, {**DEFAULTS, **options})
+
+
+def _evaluate(
+    classifier: Any,
+    data: Any,
+    info: Any,
+    output: str | Path | None,
+    images: int | None,
+    other: Report | None,
+    options: Mapping[str, Any],
+) -> Report:
+    """Evaluates, writes the report and its page and removes the state that a killed evaluation goes on from."""
+    import tfrobust
+    from tfrobust import _pages
+    from tfrobust._files import replacing
+
+    notes: tuple[str, ...] = ()
+    if images is not None and images < info.sizes["test"]:
+        data = data.unbatch().take(images).batch(options.get("batch_size", 256))
+        notes = (f"Only the first {images} of {info.sizes['test']} images of the test split were evaluated.",)
+    if other is not None:
+        _check_comparable(other, data, options)
+    if output is None:
+        report = tfrobust.evaluate(classifier, data, **options)
+        return dataclasses.replace(report, notes=(*notes, *report.notes))
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    state = output.with_suffix(".state")
+    report = tfrobust.evaluate(classifier, data, state=state, **options)
+    report = dataclasses.replace(report, notes=(*notes, *report.notes))
+    report.save(output)
+    names = info.class_names if len(info.class_names) == report.classes else None
+    with replacing(output.with_suffix(".html")) as beside:
+        beside.write_text(_pages.report(report, names), encoding="utf-8")
+    state.unlink(missing_ok=True)
     return report
 
 
-def main(_: list[str]) -> None:
-    given = flags.FLAGS
+def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> None:
+    """Refuses a report that the coming one could not be compared with, before hours are spent on it."""
+    import numpy as np
+
+    from tfrobust.evaluation._images import Images
+    from trainers import gate
+
+    gate.check_comparable(other, eps=options["eps"], norm=options["norm"])
+    x, y = (np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True))
+    gate.check_same_images(Images(x, y), gate.adversaries_of(other))
+
+
+def _options(given: Any) -> dict[str, Any]:
+    """Returns the options of `tfrobust.evaluate` that the flags give."""
+    names = ("eps", "norm", "attacks", "seed", "batch_size", "probes")
+    options = {name: value for name in names if (value := given[name].value) is not None}
+    if given.attacks is not None:
+        options["attacks"] = _attacks(given.attacks)
+    return options
+
+
+def _attacks(text: str) -> str | list[str]:
+    """Returns a suite's name, or the attacks that the text lists."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise _cli.Misuse(f"Expected --attacks=SUITE or --attacks=NAME,NAME. Received: --attacks={text}")
+    import tfrobust
+
+    alone = len(names) == 1 and (
+        names[0] in tfrobust.evaluation.suites.names() or names[0] not in tfrobust.attacks.names()
+    )
+    return names[0] if alone else names  # a name that is neither is refused as a suite
+
+
+def _check_flags(given: Any) -> None:
     if bool(given.workdir) == bool(given.model):
         received = "both" if given.model else "neither"
         raise _cli.Misuse(f"Expected one of --workdir=DIR and --model=FILE. Received: {received}")
-    options = {"eps": given.eps, "norm": given.norm, "attacks": given.attacks, "seed": given.seed}
-    options = {name: value for name, value in options.items() if value is not None}
+    if given.model and (not given.data or given.eps is None):
+        received = f"--data={given.data}, --eps={given.eps}"
+        raise _cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")
+    if given.output and Path(given.output).suffix in (".html", ".npz", ".state"):
+        raise _cli.Misuse(f"Expected --output=FILE.json: the page stands beside it. Received: --output={given.output}")
+    if given.not_worse_than and not Path(given.not_worse_than).is_file():
+        raise FileNotFoundError(f"Expected --not_worse_than=FILE.json, a report. Received: {given.not_worse_than}")
+
+
+def main(_: list[str]) -> int:
+    """Evaluates what the flags name, prints the report and returns the exit code."""
+    given = flags.FLAGS
+    _check_flags(given)
+    paper: Mapping[str, float] = {}
     if given.workdir:
         from trainers.workdir import Workdir
 
         workdir = Workdir(given.workdir)
-        report = evaluate_workdir(workdir, given.output, **options)
-        print(beside_paper(report, workdir.read_config().get("paper", {})), end="")
+        paper = workdir.read_config().get("paper", {})
     else:
-        if not given.data or given.eps is None:
-            received = f"--data={given.data}, --eps={given.eps}"
-            raise _cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")
-        classifier = _cli.load_classifier(given.model)
-        import tfrobust
+        _cli.check_classifier_file(given.model)
+    from tfrobust.evaluation import Report
+    from trainers import gate
 
-        report = tfrobust.evaluate(classifier, tfrobust.data.load(given.data, "test"), **options)
-        if given.output:
-            report.save(given.output)
+    other = Report.load(given.not_worse_than) if given.not_worse_than else None
+    options = {"output": given.output, "images": given.images, "other": other, **_options(given)}
+    if given.workdir:
+        report = evaluate_workdir(workdir, **options)
+    else:
+        report = evaluate_model(given.model, given.data, **options)
+    print(beside_paper(report, paper), end="")
     print(report)
+    comparison = None
+    if other is not None:
+        comparison = gate.compare(report, other)
+        print(f"{given.not_worse_than}: {comparison}")
+    failed = gate.failures(
+        report,
+        fail_on_alarm=given.fail_on_alarm,
+        min_robust_accuracy=given.min_robust_accuracy,
+        comparison=comparison,
+    )
+    for line in failed:
+        print(line, file=sys.stderr)
+    return _cli.GATE_FAILED if failed else 0
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import tensorflow as tf
 from keras import ops
 
 import tfrobust
-from tfrobust import attacks
+from tfrobust import attacks, losses
 from tfrobust._tensorflow import Noise
-from tfrobust.attacks import L2, Adversary, Attack, Gradient, Linf, Momentum, Normalized, OfEps, Sign
+from tfrobust.attacks import L2, Adversary, Attack, Evasion, Gradient, Linf, Momentum, Normalized, OfEps, Sign
 from tfrobust.objectives.terms import adversarial_cross_entropy
 
 RNG = np.random.default_rng(1)
@@ -168,42 +168,97 @@ def test_noise_of_a_tensor_seed_is_that_of_the_number():
     np.testing.assert_array_equal(Noise(4).uniform(x), Noise(tf.constant(4)).uniform(x))
 
 
-NORMS = ["linf", "l2", "l1"]
+# A row here where an attack does not know all three norms, takes too long by itself, or needs more to be made.
+ALL = ("linf", "l2", "l1")
+NORMS = dict.fromkeys(("apgd", "autoattack", "deepfool", "fab", "random_noise", "spsa", "square"), ("linf", "l2"))
+QUICK = {
+    "cw_l2": {"eps": 1.0, "steps": 30, "searches": 3, "initial_c": 1.0},
+    "deepfool": {"steps": 10},
+    "fab": {"steps": 10},
+    "local_search": {"steps": 5},
+    "random_noise": {"draws": 10},
+    "spsa": {"steps": 5, "samples": 16},
+    "square": {"queries": 50},
+    "transfer": {"attack": "fgsm", "norm": "linf"},
+}
+
+
+def norms_of(name):
+    """The norms that an attack is asked for; None: it has its own."""
+    return NORMS.get(name, ALL) if "norm" in attacks.registry.ATTACKS.parameters(name) else (None,)
+
+
 PAIRS = [
     (name, norm)
     for name in attacks.names()
-    for norm in NORMS
-    if norm == "linf" or "norm" in attacks.registry.ATTACKS.parameters(name)
+    if hasattr(attacks, name)  # not what an example registered
+    for norm in (("linf",) if "norm" in QUICK.get(name, {}) else norms_of(name))
 ]
 
 
+@pytest.fixture
+def make_attack(make_classifier, tmp_path):
+    """`make(name, norm, ...)`, an attack in its quick form."""
+
+    def make(name, norm, **options):
+        if name == "transfer":
+            source = tmp_path / "source.keras"
+            if not source.exists():
+                make_classifier().save(source)
+            options["sources"] = str(source)
+        options = {"eps": 0.1, **QUICK.get(name, {}), **options, **({"norm": norm} if norm else {})}
+        return attacks.get(name, **options)
+
+    return make
+
+
+def as_adversary(attack):
+    return attack.maximizing(adversarial_cross_entropy) if isinstance(attack, Attack) else attack
+
+
+def still_right(classifier, z, y):
+    return np.asarray(losses.correct(classifier(z)["logits"], y)) > 0
+
+
 @pytest.mark.parametrize(("name", "norm"), PAIRS)
-def test_invariants_of_every_attack(name, norm, make_classifier, batch):
+def test_invariants_of_every_attack(name, norm, make_attack, make_classifier, batch):
     x, y = batch
     classifier = make_classifier()
-    options = {"norm": norm} if "norm" in attacks.registry.ATTACKS.parameters(name) else {}
-    attack = attacks.get(name, eps=0.1, **options)
-    adversary = attack if isinstance(attack, Adversary) else attack.maximizing(adversarial_cross_entropy)
-    z = adversary(classifier, x, y, seed=3).numpy()
+    attack = make_attack(name, norm)
+    adversary = as_adversary(attack)
+    z = np.asarray(adversary(classifier, x, y, seed=3))
     assert z.shape == x.shape and z.dtype == np.float32
-    assert adversary.ball.distance(z, x).numpy().max() <= 0.1 + 1e-6
+    assert np.asarray(adversary.ball.distance(z, x)).max() <= attack.get_config()["eps"] + 1e-6
     assert z.min() >= 0 and z.max() <= 1
-    np.testing.assert_array_equal(z, adversary(classifier, x, y, seed=3).numpy())
+    np.testing.assert_array_equal(z, adversary(classifier, x, y, seed=3))
 
-    # It raises its own loss, beyond what its start did to it.
+    # What it does, it does to mislead.
+    before, after = (still_right(classifier, pixels, y).sum() for pixels in (x, z))
+    assert after <= before
+    if isinstance(adversary, Adversary):
+        check_a_search_by_its_loss(adversary, classifier, x, y, z)
+        vanishing = as_adversary(make_attack(name, norm, eps=lambda epoch: 0.0 * epoch)).at(3.0)
+        np.testing.assert_allclose(vanishing(classifier, x, y), x, atol=1e-7)
+    if isinstance(adversary, Evasion):
+        forwards, backwards = adversary.cost(classes=4)
+        assert adversary.runs(classes=4) >= 1 and forwards >= 1 and (backwards > 0) == (adversary.gradients is not None)
+
+    # It can be written down.
+    copied = attacks.get(attack.get_config())
+    assert copied.get_config() == attack.get_config()
+    through_keras = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(attack))
+    assert through_keras.get_config() == attack.get_config()
+
+
+def check_a_search_by_its_loss(adversary, classifier, x, y, z):
+    """It raises its own loss, beyond what its start did to it."""
+
     def loss(v):
         views = tfrobust.Views(y=y, x=x, x_adv=v, clean=classifier(x), adv=classifier(v))
         return float(ops.sum(adversary.loss(views)))
 
     begun = (adversary.attack.start or adversary.attack.own_start)(adversary.ball, tf.constant(x), Noise(3))
     assert loss(z) > max(loss(begun), loss(x))
-    copied = attacks.get(attack.get_config())
-    assert copied.get_config() == attack.get_config()
-    through_keras = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(attack))
-    assert through_keras.get_config() == attack.get_config()
-    vanishing = attacks.get(name, eps=lambda epoch: 0.0 * epoch, **options).at(3.0)
-    vanishing = vanishing if isinstance(vanishing, Adversary) else vanishing.maximizing(adversarial_cross_entropy)
-    np.testing.assert_allclose(vanishing(classifier, x, y), x, atol=1e-7)
 
 
 def test_one_trace_serves_all_batch_sizes_and_seeds(make_classifier, batch):
@@ -278,6 +333,43 @@ def test_a_schedule_can_be_named_in_a_config():
         attacks.pgd(eps={**ramp, "name": "PolynomDecay"})
     with pytest.raises(ValueError, match="Invalid arguments of schedule 'PolynomialDecay'"):
         attacks.pgd(eps={**ramp, "steps": 3})
+
+
+MASK = np.zeros((3, 3, 2), "float32")
+MASK[:2, 1:] = 1
+
+
+@pytest.mark.parametrize(("name", "norm"), dict(PAIRS).items())  # in one norm: what differs is for test_balls
+def test_a_mask_holds_in_every_attack_and_in_its_config(name, norm, make_attack, make_classifier, batch):
+    x, y = batch
+    mask = np.zeros((6, 6, 1), "float32")
+    mask[1:4, 2:] = 1
+    attack = make_attack(name, norm, mask=mask)
+    again = attacks.get(json.loads(json.dumps(attack.get_config())))
+    assert "mask=array(6, 6, 1)" in repr(attack)
+    classifier = make_classifier()
+    adversary = as_adversary(attack)
+    z = np.asarray(adversary(classifier, x, y, seed=3))
+    np.testing.assert_array_equal(z[:, mask == 0], x[:, mask == 0])
+    assert (z != x).any()
+    np.testing.assert_array_equal(as_adversary(again).ball.mask, adversary.ball.mask)
+    if isinstance(adversary, Adversary):
+        assert (z[:, mask == 1] != x[:, mask == 1]).any(axis=-1).all()
+
+
+def test_a_masked_step_is_the_steepest_of_the_allowed_ones():
+    z, _ = attacks.pgd(eps=0.3, step_size=0.02, steps=5, norm="l2", start="none", mask=MASK)(linear, X)
+    allowed = W * MASK
+    direction = allowed / np.linalg.norm(allowed.reshape(5, -1), axis=1)[:, None, None, None]
+    np.testing.assert_allclose(z, X + 0.1 * direction, atol=1e-5)
+
+
+def test_dra_chooses_its_values_among_the_allowed_ones():
+    z, _ = attacks.dra(eps=0.05, step_size=0.01, steps=1, p=1 / 6, start="none", mask=MASK)(linear, X)
+    allowed = np.abs(W * MASK).reshape(5, 18)
+    strongest = allowed >= np.sort(allowed)[:, -3, None]  # a sixth of all 18 values, those of the mask
+    expected = 0.01 * 18 * (W * MASK).reshape(5, 18) / allowed.sum(1, keepdims=True) * strongest
+    np.testing.assert_allclose(np.asarray(z - X).reshape(5, 18), expected, atol=1e-6)
 
 
 def test_config_keeps_a_schedule():

@@ -87,13 +87,57 @@ def test_no_start_is_the_image_itself():
     np.testing.assert_array_equal(starts.clean(Linf(0.3), X, Noise(0)), X)
 
 
+MASK = np.zeros((4, 4, 3), "int32")
+MASK[1:3, 1:3] = 1
+
+
 @pytest.mark.parametrize("norm", NORMS)
-def test_mask_keeps_pixels(norm):
-    mask = np.zeros((4, 4, 3), "float32")
-    mask[1:3, 1:3] = 1
-    z = np.asarray(NORMS[norm](0.3, mask=mask).project(FAR, X))
-    np.testing.assert_array_equal(z[:, mask == 0], X[:, mask == 0])
-    assert (z[:, mask == 1] != X[:, mask == 1]).any()
+@pytest.mark.parametrize("mask", [MASK, MASK[..., :1], MASK[None], MASK.tolist(), MASK == 1])
+def test_start_and_projection_change_nothing_outside_the_mask(norm, mask):
+    b = ball(norm, 0.3, mask=mask)
+    for z in (b.project(FAR, X), b.start(X, Noise(1))):
+        np.testing.assert_array_equal(np.asarray(z)[:, MASK == 0], X[:, MASK == 0])
+        assert (np.asarray(z)[:, MASK == 1] != X[:, MASK == 1]).any(axis=-1).all()  # every image moves inside
+        assert np.asarray(b.distance(z, X)).max() <= 0.3 + 1e-6
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_masked_projection_is_that_of_the_allowed_changes_alone(norm):
+    wide = (-99.0, 99.0)
+    only = np.where(MASK, FAR, X)
+    np.testing.assert_allclose(ball(norm, 0.2, wide, MASK).project(FAR, X), ball(norm, 0.2, wide).project(only, X))
+    everywhere = ball(norm, 0.2, wide, np.ones((4, 4, 1)))
+    np.testing.assert_array_equal(everywhere.project(FAR, X), ball(norm, 0.2, wide).project(FAR, X))
+    np.testing.assert_array_equal(everywhere.start(X, Noise(2)), ball(norm, 0.2, wide).start(X, Noise(2)))
+
+
+def test_mask_of_each_image_of_a_batch():
+    masks = (RNG.uniform(size=X.shape) < 0.5) * 1
+    z = np.asarray(Linf(0.1, mask=masks).project(FAR, X))
+    np.testing.assert_array_equal(z[masks == 0], X[masks == 0])
+    assert (z[masks == 1] != X[masks == 1]).any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_masked_start_fills_the_ball_of_the_allowed_values(norm):
+    x = np.full((2000, 2, 2, 1), 0.5, "float32")
+    mask = [[[1], [0]], [[0], [1]]]
+    delta = np.asarray(ball(norm, 0.1, mask=mask).start(x, Noise(3)) - x).reshape(2000, 4)[:, [0, 3]]
+    # As without a mask in two dimensions, but for L1, whose mean is over all four values.
+    size = {"linf": np.abs(delta).max(1), "l2": np.linalg.norm(delta, axis=1), "l1": np.abs(delta).sum(1) / 4}[norm]
+    assert size.max() <= 0.1 + 1e-6
+    np.testing.assert_allclose(delta.mean(0), 0, atol=0.01)
+    assert abs((size < 0.1 / np.sqrt(2)).mean() - 0.5) < 0.05
+
+
+def test_masked_gradients_are_zero_outside_even_where_they_are_not_finite():
+    gradient = np.where(MASK, 2.0, np.inf)[None].astype("float32")
+    np.testing.assert_array_equal(Linf(0.1, mask=MASK).masked(gradient), np.where(MASK, 2.0, 0.0)[None])
+
+
+def test_mask_has_to_fit_the_images():
+    with pytest.raises(ValueError, match=r"expected \(H, W, C\) of the images, \(4, 4, 3\)\. Received: \(8, 8, 1\)"):
+        Linf(0.1, mask=np.ones((8, 8, 1))).project(FAR, X)
 
 
 def test_schedule_of_eps():
@@ -114,6 +158,11 @@ def test_schedule_of_eps():
         (lambda: Linf(8), "expected at most the pixel range 1, as a fraction"),
         (lambda: L1(8), "expected at most the pixel range 1, as a fraction"),
         (lambda: Linf(0.1, bounds=(1, 0)), "Invalid value for `bounds`"),
+        (lambda: Linf(0.1, mask=[[1, 0]]), r"Invalid value for `mask`: .* \(H, W, C\)\. Received: shape \(1, 2\)"),
+        (lambda: Linf(0.1, mask=MASK * 0.5), "expected 1 where a pixel may change .* Received: values from 0 to 0.5"),
+        (lambda: Linf(0.1, mask=MASK * np.nan), "Received: values from nan to nan"),
+        (lambda: Linf(0.1, mask=MASK * 0), "Received: 0 everywhere"),
+        (lambda: Linf(0.1, mask="center"), "Invalid value for `mask`.* Received: 'center'"),
         (lambda: ball("l3", 0.1), "Unknown norm: expected one of l1, l2, linf"),
         (lambda: starts.get("unifrom"), "Did you mean 'uniform'"),
     ],

@@ -46,6 +46,48 @@ def test_margin():
     np.testing.assert_allclose(losses.margin(Z, Y), [1.0 - 2.0, 0.3 - 0.2], rtol=1e-5)
 
 
+FOUR = np.array([[4.0, 1.0, 2.5, -1.0], [0.5, 3.0, 3.5, 0.0], [-2.0, 0.0, 1.0, 5.0]], "float32")
+
+
+def test_dlr():
+    # The three largest are (4, 2.5, 1), (3.5, 3, 0.5), (5, 1, 0); the labels stand first, second and last.
+    expected = [-(4 - 2.5) / (4 - 1), -(3 - 3.5) / (3.5 - 0.5), -(-2 - 5) / (5 - 0)]
+    np.testing.assert_allclose(losses.dlr(FOUR, [0, 1, 0]), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.dlr(1e4 * FOUR + 7, [0, 1, 0]), expected, rtol=1e-5)  # no scale, no shift
+    assert float(losses.dlr([[2.0, 2.0, 1.0]], [0])[0]) == 0  # a tie
+
+
+def test_dlr_targeted():
+    expected = [-(4 - -1) / (4 - 0.0), -(3 - 0.5) / (3.5 - 0.25), -(-2 - 5) / (5 - -1.0)]
+    np.testing.assert_allclose(losses.dlr_targeted(FOUR, [0, 1, 0], [3, 0, 3]), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.dlr_targeted(1e4 * FOUR + 7, [0, 1, 0], [3, 0, 3]), expected, rtol=1e-5)
+
+
+def test_dlr_has_a_floor_under_its_denominator():
+    close = np.array([[0.0, 0.0, 1e-12, 0.0, 0.0]], "float32")
+    np.testing.assert_allclose(losses.dlr(close, [2]), -1e-12 / (1e-12 + 1e-12), rtol=1e-5)
+    np.testing.assert_allclose(losses.dlr_targeted(close, [2], [0]), -1e-12 / (1e-12 + 1e-12), rtol=1e-5)
+    for loss in (lambda v: losses.dlr(v, [1, 2]), lambda v: losses.dlr_targeted(v, [1, 2], [0, 3])):
+        equal = np.array([[3.0] * 5, [7.0, 7.0, 0.0, 7.0, 7.0]], "float32")  # of the second, all others tie above it
+        assert np.isfinite(np.asarray(loss(equal))).all()
+        assert np.isfinite(tape_gradient(loss, equal)).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (lambda z: losses.dlr(z[:, :2], [0, 1, 0]), "at least 3 classes, or the loss 'margin'. Received: 2 classes"),
+        (
+            lambda z: losses.dlr_targeted(z[:, :3], [0, 1, 0], [1, 0, 1]),
+            "at least 4 classes, or the loss 'dlr'. Received: 3 classes",
+        ),
+    ],
+)
+def test_dlr_refuses_too_few_classes(loss, text):
+    with pytest.raises(ValueError, match=text):
+        loss(FOUR)
+
+
 def test_l2_distance_flattens():
     a, b = np.ones((2, 2, 3), "float32"), np.zeros((2, 2, 3), "float32")
     np.testing.assert_allclose(losses.l2_distance(a, b), np.sqrt([6, 6]), rtol=1e-6)
@@ -77,6 +119,8 @@ def tape_gradient(function, value):
         lambda z: losses.kl_divergence(z, W),
         lambda z: losses.kl_divergence(W, z),
         lambda z: losses.margin(z, Y),
+        lambda z: losses.dlr(z, Y),
+        lambda z: losses.dlr_targeted(ops.concatenate([z, W + 0.15], axis=-1), Y, [0, 5]),
         lambda z: losses.l2_distance(z, W),
     ],
 )
@@ -97,6 +141,7 @@ def test_gradients_are_finite_where_probabilities_are_zero_or_one(extreme):
         lambda v: losses.kl_divergence(v, -z),
         lambda v: losses.kl_divergence(-z, v),
         lambda v: losses.margin(v, Y),
+        lambda v: losses.dlr(v, Y),
     ):
         assert np.isfinite(np.asarray(function(z))).all()
         assert np.isfinite(tape_gradient(function, z)).all()

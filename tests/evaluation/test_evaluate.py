@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import attacks, losses
+from tfrobust.attacks import Evasion
 from tfrobust.evaluation import Report, evaluate, suites
+from tfrobust.evaluation._progress import Progress
 
 EPS = 0.05
 SHAPE = (3, 3, 1)
@@ -59,7 +61,44 @@ def constant(delta):
 
 
 def quiet(classifier, data, **options):
-    return evaluate(classifier, data, **{"eps": EPS, "verbose": False, **options})
+    return evaluate(classifier, data, **{"eps": EPS, "verbose": False, "probes": 0, **options})
+
+
+class Pixel(Evasion):
+    """Adds `by` to the pixels whose number in the image is the run's; it notes the batches that it is given."""
+
+    def __init__(self, by=EPS, runs=1, ball=None, **options):
+        super().__init__(ball or attacks.Linf(EPS), **options)
+        self.by = by
+        self._count = runs
+        self.seen = []
+
+    def runs(self, classes):
+        return self._count
+
+    def cost(self, classes):
+        return (1, 0)
+
+    def search(self, classify, x, y, seed=0, run=0):
+        def note(numbers, run):
+            self.seen.append((int(run), numbers.numpy().tolist()))
+
+        tf.py_function(note, [seed._numbers, run], [])
+        return x + self.by * tf.reshape(tf.one_hot(run, 9), (1, *SHAPE))
+
+
+def by_pixel(z):
+    """Wrong where any of the first three pixels is above 0.9."""
+    high = tf.reduce_max(tf.reshape(z, (-1, 9))[:, :3], axis=-1)
+    return {"logits": tf.stack([0.9 - high, high - 0.9], axis=-1)}
+
+
+def pixels(images=23):
+    """Images of which every second falls to the first pixel, every third to the second, every fifth to the third."""
+    x = np.full((images, 9), 0.5, "float32")
+    for pixel, every in enumerate((2, 3, 5)):
+        x[::every, pixel] = 0.88
+    return x.reshape(images, *SHAPE), np.zeros(images, int)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -94,12 +133,110 @@ def test_an_image_is_robust_if_every_attack_fails():
         return {"logits": tf.stack([tf.zeros_like(mean), tf.abs(mean - 0.5) - 0.1], axis=-1)}
 
     x = np.full((10, *SHAPE), 0.5, "float32") + np.linspace(-0.06, 0.06, 10, dtype="float32").reshape(-1, 1, 1, 1)
-    report = quiet(classify, (x, np.zeros(10, int)), attacks=[constant(EPS), constant(-EPS)])
+    columns = quiet(classify, (x, np.zeros(10, int)), attacks={"up": constant(EPS), "down": constant(-EPS)})
+    cascade = quiet(classify, (x, np.zeros(10, int)), attacks=[constant(EPS), constant(-EPS)])
     means = x.mean(axis=(1, 2, 3))
     up, down = means + EPS < 0.6, means - EPS > 0.4
-    assert [attack.accuracy for attack in report.attacks] == [up.mean(), down.mean()]
-    np.testing.assert_array_equal(report.robust, up & down)
-    assert report.robust_accuracy < min(up.mean(), down.mean())
+    assert [attack.accuracy for attack in columns.attacks] == [up.mean(), down.mean()]
+    assert [attack.accuracy for attack in cascade.attacks] == [up.mean(), (up & down).mean()]
+    for report in (columns, cascade):
+        np.testing.assert_array_equal(report.robust, up & down)
+        assert report.robust_accuracy == (up & down).mean() < min(up.mean(), down.mean())
+
+
+def test_only_survivors_go_on_in_full_batches_across_the_data():
+    x, y = pixels()
+    pixel, again = Pixel(runs=3), Pixel()
+    report = quiet(by_pixel, (x, y), attacks=[pixel, again], batch_size=4)
+    left = [n for n in range(23) if n % 2]
+    after = [n for n in left if n % 3]
+    robust = [n for n in after if n % 5]
+    expected = [[list(range(23)), left, after], [robust]]
+    for attack, runs in zip((pixel, again), expected, strict=True):
+        assert attack.seen == [
+            (run, alive[first : first + 4]) for run, alive in enumerate(runs) for first in range(0, len(alive), 4)
+        ]
+    first, second = report.attacks
+    assert (first.attacked, first.fooled, first.runs) == (23, 23 - len(robust), 3)
+    assert (second.attacked, second.fooled, second.runs) == (len(robust), 0, 1)
+    assert report.robust_accuracy == first.accuracy == second.accuracy == len(robust) / 23
+
+
+def test_columns_start_from_all_that_is_right_and_share_the_worst_case():
+    x, y = pixels()
+    y[1] = 1  # wrong from the start
+    attack = Pixel(runs=3)
+    cascade = attacks.Cascade([Pixel(), Pixel(runs=2)], ["one", "two"])
+    report = quiet(by_pixel, (x, y), attacks={"A": attack, "B": cascade, "none": constant(0.0)})
+    a, b, none = report.attacks
+    assert (a.attacked, b.attacked, none.attacked) == (22, 22, 22)
+    assert (a.accuracy, none.accuracy) == (report.robust_accuracy, report.clean_accuracy)
+    one, two = b.parts
+    assert [part.name for part in (b, one, two)] == ["B", "one", "two"]
+    assert (one.attacked, one.fooled, two.attacked) == (22, 12, 10)
+    assert two.accuracy == b.accuracy == sum(n % 2 != 0 and n % 3 != 0 for n in range(23) if n != 1) / 23
+    assert (b.fooled, b.runs) == (one.fooled + two.fooled, 3)
+    assert [part.name for part in report.flat] == ["A", "one", "two", "none"]
+
+
+def test_the_worst_adversary_of_each_image_is_kept():
+    x, y = pixels()
+    y[1] = 1
+    weak, strong = Pixel(by=EPS / 5), Pixel(runs=2)  # 0.01 is too little to fool
+    report = quiet(by_pixel, (x, y), attacks=[weak, strong, constant(0.0)])
+    kept = report.adversaries
+    numbers = np.arange(23)
+    fooled = ((numbers % 2 == 0) | (numbers % 3 == 0)) & (numbers != 1)
+    np.testing.assert_array_equal(kept.fooled_by, np.where(numbers == 1, -2, np.where(fooled, 1, -1)))
+    np.testing.assert_array_equal(kept.clean_predicted, np.zeros(23))
+    np.testing.assert_array_equal(kept.predicted, fooled)
+    flat = (kept.z - kept.x).reshape(23, 9)
+    np.testing.assert_allclose(flat[::2, 0], EPS, atol=1e-6)  # fell to the first pixel
+    np.testing.assert_allclose(flat[3::6, 1], EPS, atol=1e-6)  # to the second
+    assert (flat[1] == 0).all()
+    # Robust images keep what came nearest: of image 7 (all grey) the first pixel moved farthest.
+    np.testing.assert_allclose(flat[7], [EPS, *[0] * 8], atol=1e-6)
+    np.testing.assert_array_equal(kept.confusion(2), [[22 - fooled.sum(), fooled.sum()], [1, 0]])
+    assert kept.robust.tolist() == report.robust.tolist()
+
+
+def test_what_lies_outside_is_discarded_and_alarmed_about():
+    x, y = pixels()
+
+    def every_third_goes_too_far(classify, x, y):
+        return x + EPS * (1 + (np.arange(len(x)) % 3 == 0)).reshape(-1, 1, 1, 1)
+
+    report = quiet(by_pixel, (x, y), attacks=[every_third_goes_too_far])
+    numbers = np.arange(23)
+    fooled = ((numbers % 2 == 0) | (numbers % 5 == 0)) & (numbers % 3 != 0)
+    np.testing.assert_array_equal(report.robust, ~fooled)
+    assert np.abs(report.adversaries.z - x).max() < EPS + 1e-6
+    assert any("8 of every_third_goes_too_far" in alarm for alarm in report.alarms)
+
+
+def test_pixels_out_of_range_are_discarded():
+    x, y = np.full((2, *SHAPE), 0.98, "float32"), np.ones(2, int)
+    report = quiet(lambda z: {"logits": by_pixel(z)["logits"]}, (x, y), attacks=[constant(EPS), constant(-EPS)])
+    assert any("2 of attack" in alarm for alarm in report.alarms)
+    assert (report.attacks[0].fooled, report.adversaries.z.max() <= 1) == (0, True)
+
+
+def test_a_mask_goes_to_the_attacks_and_is_checked():
+    classifier, _, _, x, y = problem(3, images=30)
+    mask = np.zeros((3, 3, 1))
+    mask[0] = 1
+    report = quiet(classifier, (x, y), eps=0.3, attacks=["pgd", "fgsm", "cw_linf"], mask=mask)
+    changed = np.abs(report.adversaries.z - x).max(axis=(0, 3))
+    assert (changed[0] > 0).all() and (changed[1:] == 0).all()
+    assert report.notes == ("A mask lets 3 of 9 values change.",)
+    assert not any("outside" in alarm for alarm in report.alarms) and report.verify(classifier).ok
+    free = quiet(classifier, (x, y), eps=0.3, attacks=["pgd"])
+    assert free.robust_accuracy < report.robust_accuracy < report.clean_accuracy
+    outside = quiet(classifier, (x, y), eps=0.3, attacks=[constant(0.1)], mask=mask)
+    right = round(30 * outside.clean_accuracy)
+    assert outside.robust_accuracy == outside.clean_accuracy
+    assert any(f"{right} of attack" in alarm for alarm in outside.alarms)
+    assert quiet(classifier, (x, y), eps=0.3, mask=mask).robust_accuracy < 1  # the suite takes it
 
 
 def test_restarts_count_by_success_not_by_loss():
@@ -132,10 +269,11 @@ def test_items_of_a_list_are_names_configs_attacks_adversaries_and_callables():
     assert report.attacks[0].settings["eps"] == EPS
     assert report.attacks[0].settings["loss"] == "adversarial_cross_entropy"
     assert report.attacks[1].settings["steps"] == 3
-    assert report.attacks[5].accuracy == report.clean_accuracy
+    assert report.attacks[5].accuracy == report.robust_accuracy
     robust = exact(weights, logits, y, EPS, 1)
     assert report.attacks[2].accuracy == robust.mean()  # one step suffices on a linear loss
-    assert report.attacks[4].accuracy > robust.mean()
+    assert report.attacks[4].accuracy == robust.mean()
+    assert report.attacks[5].attacked == round(robust.mean() * len(y))
 
 
 def test_names_take_the_evaluations_ball():
@@ -241,13 +379,29 @@ def test_nothing_right_means_nothing_to_attack():
     assert [attack.accuracy for attack in report.attacks] == [0, 0]
 
 
-def test_verbose_prints_a_line_for_each_attack(capsys):
+def test_verbose_prints_a_line_for_each_attack_and_a_bar(capsys):
     classifier, _, _, x, y = problem(2, images=8)
-    evaluate(classifier, (x, y), eps=EPS, attacks=["fgsm", "pgd"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["clean", "fgsm", "pgd"]
+    cascade = attacks.Cascade([attacks.cw_linf(eps=EPS, steps=2)], ["part"])
+    evaluate(classifier, (x, y), eps=EPS, attacks={"fgsm": "fgsm", "pgd": "pgd", "both": cascade})
+    shown = capsys.readouterr()
+    assert [line.split(":")[0] for line in shown.out.splitlines()] == ["clean", "fgsm", "pgd", "both/part", "both"]
+    assert "pass" in shown.err
     quiet(classifier, (x, y), attacks=["fgsm"])
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_counts_work_that_falls_away_as_done(monkeypatch):
+    x, y = pixels()
+    told = []
+    monkeypatch.setattr(Progress, "left", lambda self, work, what: told.append(work))
+    monkeypatch.setattr(Progress, "done", lambda self, work: told.append(-work))
+    quiet(by_pixel, (x, y), attacks=[Pixel(runs=3), Pixel()], batch_size=23)
+    left = [23 * 4, 11 * 3, 7 * 2, 6]  # images times the runs to come, at the start of each run
+    assert told == [23 * 4, -23, 11 * 3, -11, 7 * 2, -7, 6, -6] and left == told[::2]
+    told.clear()
+    quiet(by_pixel, (x, y), attacks={"a": Pixel(runs=2), "b": Pixel()}, batch_size=16)
+    # Two batches in the first run: 8 of the first are fooled, which saves their second run; column b starts anew.
+    assert told == [23 * 3, -16, 7 + 15 + 23, -7, 11 + 23, -11, 23, -16, 7, -7]
 
 
 def test_the_quick_suite():
@@ -257,7 +411,54 @@ def test_the_quick_suite():
         assert on_margin.attack.steps == 50
         assert on_margin.ball.eps == EPS
         assert type(on_margin.ball) is type(on_cross_entropy.ball) is attacks.balls.NORMS[norm]
-    assert suites.names() == sorted(suites.names()) and "quick" in suites.names()
+    assert suites.names() == sorted(suites.names()) == ["black_box", "paper", "quick", "standard"]
+
+
+def test_the_standard_suite_is_autoattack():
+    classifier, weights, logits, x, y = problem(4)
+    report = quiet(classifier, (x, y), attacks="standard")
+    assert [result.name for result in report.attacks] == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    np.testing.assert_array_equal(report.robust, exact(weights, logits, y, EPS, 1))
+    assert report.notes == ()
+    assert report.attacks[3].kind == "black box"
+    alive = [result.attacked for result in report.attacks]
+    assert alive[0] == round(70 * report.clean_accuracy) and alive == sorted(alive, reverse=True)
+
+
+def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
+    classifier, _, _, x, y = problem(2, images=30)
+    report = quiet(classifier, (x, y), attacks="standard")
+    assert [result.name for result in report.attacks] == ["apgd_ce", "apgd_margin", "fab_t", "square"]
+    assert len(report.notes) == 1 and "apgd_margin in place of apgd_t" in report.notes[0]
+    assert "note: apgd_margin in place of" in str(report)
+    named = quiet(classifier, (x, y), attacks=["autoattack"]).attacks[0]
+    assert [part.name for part in named.parts] == [result.name for result in report.attacks]
+
+    @suites.register
+    def demanding(eps, classes):
+        return {"A": Pixel(least_classes=3), "B": Pixel()}
+
+    try:
+        report = quiet(classifier, (x, y), attacks="demanding")
+        assert [result.name for result in report.attacks] == ["B"]
+        assert report.notes == ("A is left out: it is defined for at least 3 classes, not for 2.",)
+    finally:
+        del suites.SUITES._factories["demanding"]
+
+
+def test_the_paper_suite_has_the_columns_of_the_papers():
+    made = suites.paper(eps=8 / 255)
+    counts = [f"PGD-{n}" for n in (7, 20, 100, 200)], [f"CW-{n}" for n in (20, 30, 100)]
+    assert list(made.attacks) == ["FGSM", *counts[0], "MIM-20", *counts[1], "FAB", "AutoAttack"]
+    assert isinstance(made.attacks["AutoAttack"], attacks.Cascade)
+    for label, attack in made.attacks.items():
+        if "-" in label:
+            search = getattr(attack, "attack", attack)
+            assert search.steps == int(label.split("-")[1]) and search.keep == "last"
+    search = made.attacks["PGD-7"]
+    x = tf.fill((1, *SHAPE), 0.5)
+    moved = search.step(x, tf.ones_like(x), tf.zeros(1), search.ball, search.step.init(x))[0]
+    np.testing.assert_allclose(moved - x, 2 / 255, atol=1e-7)
 
 
 def test_a_new_suite_is_one_function():
@@ -276,13 +477,13 @@ def test_a_new_suite_is_one_function():
 
 def test_attacks_may_have_labels_of_the_users_own(make_classifier, batch):
     labelled = {"PGD-2": {"name": "pgd", "steps": 2}, "PGD-5": {"name": "pgd", "steps": 5}, "margin": "cw_linf"}
-    report = evaluate(make_classifier(), batch, eps=0.1, attacks=labelled, verbose=False)
-    listed = evaluate(make_classifier(), batch, eps=0.1, attacks=list(labelled.values()), verbose=False)
+    report = quiet(make_classifier(), batch, eps=0.1, attacks=labelled)
+    listed = quiet(make_classifier(), batch, eps=0.1, attacks=list(labelled.values()))
     assert [result.name for result in report.attacks] == list(labelled)
-    assert [result.accuracy for result in report.attacks] == [result.accuracy for result in listed.attacks]
+    assert report.robust_accuracy == min(result.accuracy for result in listed.attacks)
 
 
 @pytest.mark.parametrize("attacks", ["quick", ["dra"]])
 def test_an_evaluation_in_the_ball_of_mean_absolute_changes(make_classifier, batch, attacks):
-    report = evaluate(make_classifier(), batch, eps=0.1, norm="l1", attacks=attacks, verbose=False)
+    report = quiet(make_classifier(), batch, eps=0.1, norm="l1", attacks=attacks)
     assert report.norm == "l1" and report.robust_accuracy < report.clean_accuracy

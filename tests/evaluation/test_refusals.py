@@ -60,6 +60,10 @@ def test_data(make_classifier, data, words):
         ({"bounds": (1, 0)}, "`bounds`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"seed": -1}, "`seed`"),
+        ({"probes": -1}, "`probes`"),
+        ({"mask": np.ones((5, 5, 1))}, r"`mask`: expected \(H, W, C\) of the images, \(6, 6, 1\)"),
+        ({"mask": np.ones((4, 6, 6, 1))}, "`mask`: expected one mask for all images"),
+        ({"mask": np.ones((6, 6, 1)), "attacks": [attacks.pgd(eps=0.1)]}, "expected the evaluation's `mask`"),
         ({"attacks": "quik"}, "Unknown suite.*Did you mean 'quick'"),
         ({"attacks": "pgd"}, r"expected \['pgd'\], a list"),
         ({"attacks": []}, "at least one attack"),
@@ -70,6 +74,7 @@ def test_data(make_classifier, data, words):
         ({"attacks": [attacks.pgd(eps=0.1, targeted=True)]}, "expected an untargeted one"),
         ({"attacks": [attacks.cw_linf(eps=0.1, targeted=True)]}, "expected an untargeted one"),
         ({"attacks": [{"name": "pgd", "targeted": True}]}, "expected an untargeted one"),
+        ({"attacks": [attacks.Cascade([attacks.cw_linf(eps=0.2)])]}, r"stay in Linf\(eps=0.1"),
         ({"attacks": [attacks.pgd(eps=0.2)]}, r"stay in Linf\(eps=0.1.*Received: one in Linf\(eps=0.2"),
         ({"attacks": [attacks.pgd(eps=0.1, bounds=(0.0, 2.0))]}, "Received: one in Linf"),
         ({"attacks": [attacks.pgd(eps=lambda epoch: 0.1)]}, "is a schedule"),
@@ -88,7 +93,6 @@ def classify(z):
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (lambda c, x, y: x + 0.11, r"adversaries in Linf\(eps=0.1.*a distance of 0.11"),
         (lambda c, x, y: x * np.nan, "expected finite pixels"),
         (lambda c, x, y: x[:1], r"expected shape \(4, 6, 6, 1\). Received: \(1, 6, 6, 1\)"),
         (lambda c, x, y: None, "expected shape"),
@@ -104,19 +108,20 @@ def test_results_of_attacks(result, words):
     assert "Invalid result of the attack" in str(caught.value)
 
 
-def test_results_outside_the_bounds():
-    with pytest.raises(ValueError, match=r"expected pixels in \[0, 1\]. Received: least 0.55, greatest 1.05"):
-        evaluate(classify, (changed(1.0), 0 * Y), eps=0.1, attacks=[lambda c, x, y: x + 0.05], verbose=False)
-    with pytest.raises(ValueError, match="adversaries in L2"):
-        evaluate(classify, (X, 0 * Y), eps=0.1, norm="l2", attacks=[lambda c, x, y: x + 0.05], verbose=False)
-
-
 def test_an_own_attack_of_another_norm_is_judged_by_this_ball():
     loss = lambda views: tf.reduce_sum(views.x_adv, axis=(1, 2, 3))  # noqa: E731
-    with pytest.raises(ValueError, match="Invalid result of the attack 'pgd': expected adversaries in L2"):
-        evaluate(classify, (X, 0 * Y), eps=0.1, norm="l2", attacks=[attacks.pgd(eps=0.1, loss=loss)], verbose=False)
+    options = {"eps": 0.1, "verbose": False, "probes": 0}
+    report = evaluate(classify, (X, 0 * Y), norm="l2", attacks=[attacks.pgd(eps=0.1, loss=loss)], **options)
+    assert any("4 of pgd" in alarm for alarm in report.alarms)
     inside = attacks.pgd(eps=0.1, norm="l2", loss=loss)  # the L2 ball lies within the Linf ball
-    assert evaluate(classify, (X, 0 * Y), eps=0.1, attacks=[inside], verbose=False).robust_accuracy == 1
+    assert not any("4 of pgd" in alarm for alarm in evaluate(classify, (X, 0 * Y), attacks=[inside], **options).alarms)
+
+
+@pytest.mark.parametrize(("classes", "loss"), [(2, "dlr"), (3, "dlr_targeted")])
+def test_attacks_that_are_not_defined_for_so_few_classes(make_classifier, classes, loss):
+    given = [{"name": "apgd", "loss": loss}]
+    with pytest.raises(ValueError, match=f"at least {classes + 1} classes.*apgd\\(loss='ce'\\).*of {classes} classes"):
+        evaluate(make_classifier(classes=classes), (X, 0 * Y), eps=0.1, attacks=given, verbose=False)
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,17 @@ import tfrobust
 from tfrobust.evaluation._line_up import line_up
 from tfrobust.models import heads
 from tfrobust.models.registry import MODELS
-from trainers import setup
+from trainers import beyond, setup
 from trainers.configs import _base
 
+corruptions = importlib.import_module("tfrobust.evaluation.corruptions")  # the function has the module's name
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "trainers" / "configs"
 FILES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
-# What `paper` may name beside an evaluation's attacks: columns that no evaluation measures yet.
-UNMEASURED = ("clean", "FAB", "AutoAttack", "PGD-10 random start")
-UNMEASURED_KINDS = ("black box ", "worst run ", "shifted ")
+# What `paper` may name beside the attacks of its evaluation and the labels of its tables: other runs of a row.
+OTHER_RUNS = "worst run "
+# Tables of classifiers that another file trains and evaluates.
+MEASURED_APART = ("infofeature_t2", "infofeature_t6", "thesis_t3_9", "thesis_t4_7")
 # (H, W, C) and classes, of what is downloaded and so not there on every machine.
 DATA = {
     "digits": ((8, 8, 1), 10),
@@ -65,9 +67,9 @@ def test_there_is_a_file_for_every_table():
     tables = {
         "fpr_v1": ["t1", "t2"],
         "fpr_v2": ["t1", "t2", "t3", "t5", "t6"],
-        "infofeature": ["t1", "t3", "t4", "t5"],
+        "infofeature": ["t1", "t2", "t3", "t4", "t5", "t6"],
         "aelf": ["t2", "t3", "t4", "t5", "t6"],
-        "thesis": ["t3_2", "t3_4", "t3_6", "t3_7", "t3_8", "t4_2", "t4_3", "t4_4", "t4_5", "t4_6"],
+        "thesis": ["t3_2", "t3_4", "t3_6", "t3_7", "t3_8", "t3_9", *(f"t4_{n}" for n in range(2, 8))],
     }
     assert sorted(["digits", *(f"{paper}_{table}" for paper, names in tables.items() for table in names)]) == FILES
 
@@ -86,12 +88,17 @@ def test_figures_stand_under_known_columns_and_attacks_stay_inside(file, row):
     config = get_config(file, row).to_dict()
     evaluation, paper = config["evaluation"], config["paper"]
     assert all(0.0 <= figure <= 100.0 for figure in paper.values())
-    assert ("clean" in paper) == (file != "digits")
+    assert ("clean" in paper) == (file not in ("digits", *MEASURED_APART))
     if file == "digits":
         return
+    tables = beyond.labels(config["tables"])
+    if file in MEASURED_APART:
+        assert sorted(paper) == sorted(tables) and not evaluation["attacks"]
+        return
+    assert set(tables) - set(paper) <= {"random noise"}
     attacks = evaluation["attacks"]
-    others = [label for label in paper if label not in attacks and label not in UNMEASURED]
-    assert all(label.startswith(UNMEASURED_KINDS) for label in others), others
+    others = [label for label in paper if label not in {"clean", "PGD-10 random start", *attacks, *tables}]
+    assert all(label.startswith(OTHER_RUNS) for label in others), others
     assert set(attacks) - set(paper) <= {"PGD-10 random start"}  # of others' runs, in one table
     for label, attack in attacks.items():
         assert attack.get("eps", evaluation["eps"]) <= evaluation["eps"], label
@@ -106,8 +113,14 @@ def test_every_member_of_a_row_resolves(file, row):
     heads.make(model.get("head", "dense"), 10)
     norm = config["evaluation"]["norm"] or "linf"
     ball = tfrobust.attacks.balls.ball(norm, config["evaluation"]["eps"])
-    labels = [contestant.name for contestant in line_up(config["evaluation"]["attacks"], norm, ball)]
-    assert file == "digits" or labels == list(config["evaluation"]["attacks"])
+    transfer, shifted = (config["tables"].get(kind, {}).get("attacks", {}) for kind in ("transfer", "shifts"))
+    groups = config["tables"].get("distances", {}).get("groups", {}).values()
+    for attacks in (config["evaluation"]["attacks"], transfer, shifted, *groups):
+        if attacks:
+            labels = [entry.name for entry in line_up(attacks, norm, ball).entries]
+            assert file == "digits" or labels == list(attacks)
+    kinds = config["tables"].get("corruptions", {}).get("kinds", ())
+    assert set(kinds) <= {*corruptions.CIFAR_10_C, *corruptions.EXTRA}
     for phase in setup.phases_of(config):
         assert tfrobust.objectives.get(phase["objective"]).name == phase["objective"]["name"]
         assert tfrobust.attacks.get(setup.given(phase["attack"])).name == phase["attack"]["name"]
@@ -131,6 +144,12 @@ QUOTED = [
     ("thesis_t3_4", "gairat", {"clean": 83.14, "PGD-20": 54.85, "AutoAttack": 35.90}),
     ("thesis_t4_2", "dra", {"clean": 99.3, "PGD 3/10": 95.9}),
     ("thesis_t4_3", "dra", {"clean": 93.8, "PGD 2/255": 64.9}),
+    # And those of the tables of transfer, distances and corruptions, read in the papers.
+    ("infofeature_t6", "infofeature", {"random noise": 89.8, "standard CW-10": 88.3, "madry PGD-10": 76.6}),
+    ("infofeature_t2", "madry", {"1-iter cw_linf": 2.8, "7-iter infofeature": 2.8, "10-iter cw_linf": 2.0}),
+    ("thesis_t3_4", "spat", {"FAB": 48.74, "black box FAB": 84.23, "black box AutoAttack": 84.25}),
+    ("thesis_t3_9", "spat", {"fog mean": 49.34, "snow mean": 75.02, "gaussian_blur mean": 74.71}),
+    ("thesis_t4_7", "dra", {"jpeg_compression mean": 89.51, "gaussian_noise mean": 75.85}),
 ]
 
 

@@ -92,6 +92,8 @@ def test_a_run_writes_the_files_of_a_workdir(finished):
         "history.csv",
         "tensorboard",
         "evaluation.json",
+        "evaluation.npz",
+        "evaluation.html",
         "saved_model",
     }
     assert names == expected

@@ -1,19 +1,30 @@
 """Attacks: a ball, a step rule, a count, a start; and, for evaluation, a loss."""
 
 from tfrobust.attacks.adv_interpolation import adv_interpolation
+from tfrobust.attacks.apgd import apgd
 from tfrobust.attacks.attack import Adversary, Attack
+from tfrobust.attacks.autoattack import autoattack
 from tfrobust.attacks.balls import L1, L2, Ball, Linf
+from tfrobust.attacks.cw_l2 import cw_l2
 from tfrobust.attacks.cw_linf import cw_linf
+from tfrobust.attacks.deepfool import deepfool
 from tfrobust.attacks.dra import dra
 from tfrobust.attacks.evasion import Cascade, Evasion
 from tfrobust.attacks.expectation import expectation
+from tfrobust.attacks.fab import fab
 from tfrobust.attacks.feature_scatter import feature_scatter
 from tfrobust.attacks.fgsm import fgsm
+from tfrobust.attacks.foreign import from_art, from_foolbox
 from tfrobust.attacks.infofeature import infofeature
+from tfrobust.attacks.local_search import local_search
 from tfrobust.attacks.mim import mim
 from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.random_noise import random_noise
 from tfrobust.attacks.registry import get, names, register
+from tfrobust.attacks.spsa import spsa
+from tfrobust.attacks.square import square
 from tfrobust.attacks.steps import Gradient, Momentum, Normalized, OfEps, Sign, Strongest
+from tfrobust.attacks.transfer import transfer
 
 __all__ = [
     "Adversary",
@@ -31,15 +42,27 @@ __all__ = [
     "Sign",
     "Strongest",
     "adv_interpolation",
+    "apgd",
+    "autoattack",
+    "cw_l2",
     "cw_linf",
+    "deepfool",
     "dra",
     "expectation",
+    "fab",
     "feature_scatter",
     "fgsm",
+    "from_art",
+    "from_foolbox",
     "get",
     "infofeature",
+    "local_search",
     "mim",
     "names",
     "pgd",
+    "random_noise",
     "register",
+    "spsa",
+    "square",
+    "transfer",
 ]

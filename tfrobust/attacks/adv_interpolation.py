@@ -29,6 +29,7 @@ def adv_interpolation(
     norm: str = "linf",
     start: str | Start = "uniform",
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
 ) -> Attack | Adversary:
     """Moves each image until its features resemble its partner's: descends max(1 - cos(f(x'), f(partner)), 0).
 
@@ -43,6 +44,7 @@ def adv_interpolation(
         norm: "linf" or "l2".
         start: see `pgd`.
         bounds: least and greatest pixel value.
+        mask: see `pgd`.
 
     Returns:
         An `Adversary`, callable as `(classify, x, y) -> x_adv`.
@@ -55,6 +57,6 @@ def adv_interpolation(
     >>> tfrobust.attacks.adv_interpolation(eps=8 / 255).attack.steps
     1
     """
-    where = ball(norm, eps, bounds)
+    where = ball(norm, eps, bounds, mask)
     step = where.steepest(OfEps(1.0) if step_size is None else step_size)
     return Attack(where, step, steps, start=start).maximizing(nearness)

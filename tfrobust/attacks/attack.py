@@ -144,7 +144,7 @@ class Attack(Member):
             if observed is not None:
                 observes = True
                 count = count + ops.cast(observed, "float32")
-            z, state = self.step(z, gradient, value, self.ball, state)
+            z, state = self.step(z, self.ball.masked(gradient), value, self.ball, state)
             return iteration + 1, self.ball.project(z, x), state, best, count
 
         z = (self.start or self.own_start or starts.uniform)(self.ball, x, noise)

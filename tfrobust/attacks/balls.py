@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from keras import ops
 
 from tfrobust import schedules
@@ -27,10 +28,11 @@ class Ball:
     Args:
         eps: radius as a fraction of the pixel range (8/255), or a schedule over the fractional epoch.
         bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, 0 where it may not; broadcast against `(B, H, W, C)`. None: all may.
+        mask: 1 where a pixel may change, 0 where it may not: an array or nested lists, `(H, W, C)`, `(H, W, 1)` or, for
+            a batch of its own, `(B, H, W, C)`. None: all may. The radius is the same with and without.
 
     Raises:
-        ValueError: for bounds that are no range, and eps that is not positive.
+        ValueError: for bounds that are no range, eps that is not positive, and what is no mask.
     """
 
     steepest: Callable[..., Any]  # the step rule that a plain search takes in this norm
@@ -46,7 +48,7 @@ class Ball:
             )
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))
-        self.mask = mask
+        self.mask = None if mask is None else _checked(mask)
         if not callable(eps) and eps > self.widest * (self.bounds[1] - self.bounds[0]):
             raise ValueError(
                 f"Invalid value for `eps`: expected at most the pixel range {self.bounds[1] - self.bounds[0]:g}, "
@@ -78,10 +80,23 @@ class Ball:
 
     def project(self, z: Tensor, x: Tensor) -> Tensor:
         """Returns the point of the ball around x nearest to z, then clipped to the bounds; both `(B, ...)`."""
-        delta = z - x
-        if self.mask is not None:
-            delta = delta * ops.cast(self.mask, x.dtype)
-        return ops.clip(x + self._project(delta), *self.bounds)
+        return ops.clip(x + self._project(self.masked(z - x)), *self.bounds)
+
+    def masked(self, v: Tensor) -> Tensor:
+        """Returns changes or gradients `(B, H, W, C)` with 0 where nothing may change.
+
+        Raises:
+            ValueError: for a mask that does not fit them.
+        """
+        if self.mask is None:
+            return v
+        fits = len(v.shape) == 4 and all(m in (1, n) for m, n in zip(self.mask.shape[-3:], v.shape[1:], strict=True))
+        if not fits:
+            raise ValueError(
+                f"Invalid value for `mask`: expected (H, W, C) of the images, {tuple(v.shape[1:])}. "
+                f"Received: {self.mask.shape}"
+            )
+        return ops.where(self.mask, v, ops.zeros_like(v))  # not a product: 0 * inf is not a number
 
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
         """Returns the norm of z - x for each example, `(B,)`."""
@@ -91,7 +106,8 @@ class Ball:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(eps={self.eps!r}, bounds={self.bounds})"
+        masked = "" if self.mask is None else f", mask={self.mask.shape}"
+        return f"{type(self).__name__}(eps={self.eps!r}, bounds={self.bounds}{masked})"
 
 
 class Linf(Ball):
@@ -129,10 +145,8 @@ class L2(Ball):
 
     def start(self, x: Tensor, noise: Noise) -> Tensor:
         # A direction drawn from a normal distribution is uniform; volume grows with radius ** dimension.
-        direction = noise.fold(0).normal(x)
-        dimension = 1
-        for size in x.shape[1:]:
-            dimension *= size
+        direction = self.masked(noise.fold(0).normal(x))
+        dimension = ops.sum(self.masked(ops.ones_like(x)), axis=_pixels(x), keepdims=True)
         first = x[(slice(None), *[slice(0, 1)] * (len(x.shape) - 1))]
         share = (0.5 + 0.5 * noise.fold(1).uniform(first)) ** (1.0 / dimension)
         return self.project(x + self.radius * share * direction / l2_norm(direction), x)
@@ -166,6 +180,7 @@ class L1(Ball):
         uniform = noise.fold(0).uniform(x)
         one = noise.fold(1).uniform(x[(slice(None), *[slice(0, 1)] * (len(x.shape) - 1))])
         sizes, last = (-ops.log(ops.maximum(ops.abs(u), 1e-12)) for u in (uniform, one))
+        sizes = self.masked(sizes)
         total = ops.sum(sizes, axis=_pixels(x), keepdims=True) + last
         return self.project(x + self.radius * count_values(x) * ops.sign(uniform) * sizes / total, x)
 
@@ -199,15 +214,31 @@ class L1(Ball):
 NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
-def ball(norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0)) -> Ball:
-    """Returns the ball of a norm by its name.
+def ball(norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> Ball:
+    """Returns the ball of a norm by its name; the other arguments are those of `Ball`.
 
     Raises:
         ValueError: for an unknown norm.
     """
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
-    return NORMS[norm](eps, bounds)
+    return NORMS[norm](eps, bounds, mask)
+
+
+def _checked(mask: Any) -> np.ndarray:
+    """Returns a mask as an array of truth values, `(H, W, C)` or `(B, H, W, C)`."""
+    wanted = "Invalid value for `mask`: expected 1 where a pixel may change and 0 where not, of shape (H, W, C)."
+    try:
+        array = np.asarray(mask, "float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{wanted} Received: {mask!r}") from error
+    if array.ndim not in (3, 4):
+        raise ValueError(f"{wanted} Received: shape {array.shape}")
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{wanted} Received: values from {array.min():g} to {array.max():g}")
+    if not array.any():
+        raise ValueError(f"{wanted} Received: 0 everywhere, so that nothing may change")
+    return array > 0
 
 
 def _pixels(v: Tensor) -> tuple[int, ...]:

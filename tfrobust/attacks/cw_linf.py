@@ -27,6 +27,7 @@ def cw_linf(
     keep: str = "best",
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
 ) -> Attack | Adversary:
     """PGD that ascends the margin max_{j != y} z_j - z_y: what the field calls CW in the Linf ball.
 
@@ -42,6 +43,7 @@ def cw_linf(
         keep: the "best" iterate by margin is one that fools the classifier, if any does; or the "last".
         targeted: descend towards labels that are targets.
         bounds: least and greatest pixel value.
+        mask: see `pgd`.
 
     Returns:
         An `Adversary`, callable as `(classify, x, y) -> x_adv`.
@@ -63,5 +65,6 @@ def cw_linf(
         keep=keep,
         targeted=targeted,
         bounds=bounds,
+        mask=mask,
         loss=margin,
     )

@@ -1,5 +1,7 @@
 """DRA: gradient ascent on the strongest pixels, bounded in the mean absolute change."""
 
+from typing import Any
+
 from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import L1
 from tfrobust.attacks.registry import register
@@ -21,6 +23,7 @@ def dra(
     keep: str = "last",
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
     loss: Loss | None = None,
 ) -> Attack | Adversary:
     """DRA: z <- project(z + step_size * N * g / ||g||_1 * mask), without a sign, in the ball of mean absolute change.
@@ -41,6 +44,8 @@ def dra(
         keep: see `pgd`.
         targeted: descend towards labels that are targets.
         bounds: least and greatest pixel value.
+        mask: see `pgd`; the budget stays eps times all N values, and the strongest are chosen among those that may
+            change.
         loss: see `pgd`.
 
     Returns:
@@ -56,7 +61,6 @@ def dra(
     """
     size = OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size
     step = Strongest(size, p, fixed_mask)
-    search = Attack(
-        L1(eps, bounds), step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted
-    )
+    where = L1(eps, bounds, mask)
+    search = Attack(where, step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted)
     return search if loss is None else search.maximizing(loss)

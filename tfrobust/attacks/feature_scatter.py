@@ -26,6 +26,7 @@ def feature_scatter(
     norm: str = "linf",
     start: str | Start = "uniform",
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
 ) -> Attack | Adversary:
     """Maximizes the optimal transport distance between the clean and the attacked batch; it knows no labels.
 
@@ -40,6 +41,7 @@ def feature_scatter(
         norm: "linf" or "l2".
         start: see `pgd`.
         bounds: least and greatest pixel value.
+        mask: see `pgd`.
 
     Returns:
         An `Adversary`, callable as `(classify, x, y) -> x_adv`.
@@ -52,6 +54,6 @@ def feature_scatter(
     >>> tfrobust.attacks.feature_scatter(eps=8 / 255).attack.steps
     1
     """
-    where = ball(norm, eps, bounds)
+    where = ball(norm, eps, bounds, mask)
     step = where.steepest(OfEps(1.0) if step_size is None else step_size)
     return Attack(where, step, steps, start=start).maximizing(scattering)

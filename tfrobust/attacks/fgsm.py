@@ -1,5 +1,7 @@
 """The fast gradient sign method."""
 
+from typing import Any
+
 from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
@@ -16,6 +18,7 @@ def fgsm(
     start: str | Start = "auto",
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
     loss: Loss | None = None,
 ) -> Attack | Adversary:
     """The fast gradient sign method: x + eps * sign(grad loss(x)), one step to the edge of the ball.
@@ -29,6 +32,7 @@ def fgsm(
         start: "auto" (the objective's where it has one, else none, as in the paper); see `pgd`.
         targeted: descend towards labels that are targets.
         bounds: least and greatest pixel value.
+        mask: see `pgd`.
         loss: see `pgd`.
 
     Returns:
@@ -42,6 +46,6 @@ def fgsm(
     >>> tfrobust.attacks.fgsm(eps=0.1).steps
     1
     """
-    where = ball(norm, eps, bounds)
+    where = ball(norm, eps, bounds, mask)
     search = Attack(where, where.steepest(OfEps(1.0)), 1, start=start, own_start="none", targeted=targeted)
     return search if loss is None else search.maximizing(loss)

@@ -9,9 +9,12 @@ from keras import ops
 
 from tfrobust import _tensorflow as backend
 from tfrobust.attacks.steps import whole
+from tfrobust.schedules import is_number
 
 Tensor = Any
 Loss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated
+Outputs = Callable[[Tensor], Tensor]  # z -> (B, C)
+Pull = Callable[[Tensor], Tensor]  # weights (B, C) of the outputs -> the gradient of their weighted sum, (B, ...)
 Transformation = Callable[[Tensor, Tensor], Tensor]  # pixels, a (2,) seed -> pixels
 
 
@@ -27,6 +30,12 @@ class Gradients(Protocol):
     def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
         """Returns value and observed alone."""
 
+    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+        """Returns values `(B, C)` at z, and `v -> gradient of sum_c v_c * value_c`, for gradients of many classes."""
+
+    def linear_cost(self, pulls: int) -> tuple[int, int]:
+        """Returns the (forwards, backwards) of `linear` and of so many gradients by it."""
+
 
 class Exact:
     """The gradient of the loss itself: one forward and one backward."""
@@ -38,6 +47,12 @@ class Exact:
 
     def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
         return backend.split(loss(z))
+
+    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+        return backend.linearization(outputs, z)
+
+    def linear_cost(self, pulls: int) -> tuple[int, int]:
+        return 1, pulls
 
     def __repr__(self) -> str:
         return "Exact()"
@@ -71,6 +86,20 @@ class Expected:
     def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
         return self._mean(lambda k: (*backend.split(self._drawn(loss, noise.fold(k))(z)), None), z)[:2]
 
+    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+        def add(k: Tensor, total: Tensor) -> Tensor:
+            return total + self._drawn(outputs, noise.fold(k))(z)
+
+        values = ops.fori_loop(1, self.samples, add, self._drawn(outputs, noise.fold(0))(z)) / self.samples
+
+        def pull(v: Tensor) -> Tensor:  # each makes its own forwards: memory stays that of one draw
+            return self(lambda point: ops.sum(v * outputs(point), axis=-1), z, noise)[2]
+
+        return values, pull
+
+    def linear_cost(self, pulls: int) -> tuple[int, int]:
+        return self.samples * (1 + pulls), self.samples * pulls
+
     def _drawn(self, loss: Loss, noise: backend.Noise) -> Loss:
         transformation = self.transformation
         return loss if transformation is None else lambda z: loss(transformation(z, noise.seed))
@@ -94,3 +123,57 @@ class Expected:
     def __repr__(self) -> str:
         spoken = getattr(self.transformation, "__name__", self.transformation)
         return f"Expected(transformation={spoken}, samples={self.samples})"
+
+
+class Estimated:
+    """A gradient from queries alone: mean_k (loss(z + radius d_k) - loss(z - radius d_k)) / (2 radius) * d_k.
+
+    The signs d_k = +-1 of all values change at once, anew at every step, the same for all images. Exact on average for
+    a quadratic loss. Spall 1992; Uesato et al. 2018 (Adversarial Risk and the Dangers of Evaluating Against Weak
+    Attacks), algorithm 1. The points may lie outside the pixel range by the radius.
+
+    Args:
+        samples: pairs of points in a mean, at least 1.
+        radius: how far they lie from z in each value, as a fraction of the pixel range.
+
+    Raises:
+        ValueError: for counts and radii that make no estimate.
+    """
+
+    backwards = 0
+
+    def __init__(self, samples: int = 64, radius: float = 0.01) -> None:
+        if not (is_number(radius) and 0 < radius < float("inf")):
+            raise ValueError(
+                f"Invalid value for `radius`: expected a positive fraction of the pixel range. Received: {radius!r}"
+            )
+        self.samples = whole("samples", samples)
+        self.radius = float(radius)
+        self.forwards = 2 * self.samples + 1
+
+    def __call__(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None, Tensor]:
+        directions = backend.SharedNoise(noise.seed)
+
+        def add(k: Tensor, total: Tensor) -> Tensor:
+            signs = ops.where(directions.fold(k).uniform(z) < 0, -1.0, 1.0)
+            ahead, behind = (backend.split(loss(z + side * self.radius * signs))[0] for side in (1, -1))
+            rise = (ahead - behind) / (2 * self.radius * self.samples)
+            return total + ops.reshape(rise, (-1, *[1] * (len(z.shape) - 1))) * signs
+
+        gradient = ops.fori_loop(0, self.samples, add, ops.zeros_like(z))
+        return *backend.split(loss(z)), gradient
+
+    def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
+        return backend.split(loss(z))
+
+    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+        def pull(v: Tensor) -> Tensor:
+            return self(lambda point: ops.sum(v * outputs(point), axis=-1), z, noise)[2]
+
+        return outputs(z), pull
+
+    def linear_cost(self, pulls: int) -> tuple[int, int]:
+        return 1 + pulls * self.forwards, 0
+
+    def __repr__(self) -> str:
+        return f"Estimated(samples={self.samples}, radius={self.radius})"

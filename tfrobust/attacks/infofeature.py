@@ -70,6 +70,7 @@ def infofeature(
     restarts: int = 1,
     keep: str = "last",
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
 ) -> Attack | Adversary:
     """PGD on CE(x', y) + weight * D(CAM(x), CAM(x')): away from the label and from what the network looked at.
 
@@ -89,6 +90,7 @@ def infofeature(
         restarts: see `pgd`.
         keep: see `pgd`.
         bounds: least and greatest pixel value.
+        mask: see `pgd`.
 
     Returns:
         An `Adversary`, callable as `(classify, x, y) -> x_adv`.
@@ -101,7 +103,7 @@ def infofeature(
     >>> tfrobust.attacks.infofeature(weight=0.1).attack.steps
     7
     """
-    where = ball(norm, eps, bounds)
+    where = ball(norm, eps, bounds, mask)
     step = where.steepest(OfEps(0.25) if step_size is None else step_size)
     search = Attack(where, step, steps, start=start, restarts=restarts, keep=keep)
     return search.maximizing(information(weight, distance, classes))

@@ -1,5 +1,7 @@
 """The momentum iterative method."""
 
+from typing import Any
+
 from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
@@ -21,6 +23,7 @@ def mim(
     keep: str = "last",
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
     loss: Loss | None = None,
 ) -> Attack | Adversary:
     """The momentum iterative method: m <- decay * m + g / ||g||_1; z <- project(z + step_size * sign(m)).
@@ -39,6 +42,7 @@ def mim(
         keep: see `pgd`.
         targeted: descend towards labels that are targets.
         bounds: least and greatest pixel value.
+        mask: see `pgd`.
         loss: see `pgd`.
 
     Returns:
@@ -52,7 +56,7 @@ def mim(
     >>> tfrobust.attacks.mim(eps=0.1, steps=20).steps
     20
     """
-    where = ball(norm, eps, bounds)
+    where = ball(norm, eps, bounds, mask)
     size = OfEps(1.0 / whole("steps", steps)) if step_size is None else step_size
     step = Momentum(where.steepest(size), decay)
     search = Attack(where, step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted)

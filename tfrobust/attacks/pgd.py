@@ -1,5 +1,7 @@
 """Projected gradient descent."""
 
+from typing import Any
+
 from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import ball
 from tfrobust.attacks.registry import register
@@ -20,6 +22,7 @@ def pgd(
     keep: str = "last",
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
     loss: Loss | None = None,
 ) -> Attack | Adversary:
     """Projected gradient descent: z <- project(z + step_size * direction(grad loss)), from a random start.
@@ -37,6 +40,7 @@ def pgd(
         keep: "last" iterate or the "best" by loss.
         targeted: descend towards labels that are targets.
         bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may. See `Ball`.
         loss: None (training: the objective's; evaluation: cross entropy), or `Views -> (B,)`.
 
     Returns:
@@ -50,7 +54,7 @@ def pgd(
     >>> tfrobust.attacks.pgd(eps=8 / 255, step_size=2 / 255, steps=10).steps
     10
     """
-    where = ball(norm, eps, bounds)
+    where = ball(norm, eps, bounds, mask)
     size = OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size
     search = Attack(where, where.steepest(size), steps, start=start, restarts=restarts, keep=keep, targeted=targeted)
     return search if loss is None else search.maximizing(loss)

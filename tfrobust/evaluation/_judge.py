@@ -1,85 +1,160 @@
-"""The classifier under evaluation: what is right, and whether an attack kept to the rules."""
+"""The classifier under evaluation: what is right, and the worst adversary of each image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
 
-from tfrobust import _batch
-from tfrobust.attacks import Ball
+from tfrobust.attacks import Attack, Ball, OfEps
+from tfrobust.attacks.cw_linf import margin
 from tfrobust.evaluation._graph import specs, traced
 from tfrobust.evaluation._images import Images
-from tfrobust.evaluation._line_up import SLACK, Contestant
-from tfrobust.evaluation.alarms import Evidence, right
+from tfrobust.evaluation._verdict import Referee, rounded
+from tfrobust.evaluation.adversaries import ROBUST, WRONG_CLEAN, Adversaries
 
 Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]
 
-ROUNDING = 1e-6  # what rounding may add to a radius, absolute
+SHARPENING = 20  # steps
+
+
+class Outcome(NamedTuple):
+    """What one attack did to one batch.
+
+    Args:
+        fooled: which images, `(B,)` bool.
+        outside: for how many it returned what lies outside the ball, the bounds or the mask: those are discarded.
+        not_numbers: for how many of its adversaries logits were NaN.
+        seconds: it took.
+    """
+
+    fooled: np.ndarray
+    outside: int
+    not_numbers: int
+    seconds: float = 0.0
 
 
 class Judge:
-    """The classifier under evaluation and the images: what is right, and whether an attack kept to the rules."""
+    """Decides which images an attack fooled, and keeps the worst adversary of each.
+
+    Args:
+        classifier: under evaluation.
+        ball: where adversaries may lie.
+        images: of the evaluation.
+        batch_size: images in a batch.
+    """
 
     def __init__(self, classifier: Classify, ball: Ball, images: Images, batch_size: int) -> None:
         self.classifier = classifier
-        self.ball = ball
         self.images = images
         self.batch_size = batch_size
+        self.referee = Referee(classifier, ball, images.x.shape)
         self.not_numbers: dict[str, int] = {}
-        pixels = specs(images.x)[0]
-        self._measure = traced(self._measured, pixels, pixels)
+        self.outside: dict[str, int] = {}
         everything = np.arange(len(images.y))
-        self.logits = np.concatenate(
-            [self._judged("clean", x, x) for x, _, _ in images.batches(everything, batch_size)]
-        )
-        self.right_clean = right(self.logits, images.y)
+        clean = [self.referee(x, y, x) for x, y, _ in images.batches(everything, batch_size)]
+        self.logits = np.concatenate([verdict.logits for verdict in clean])
+        self._count(self.not_numbers, "clean", sum(int((verdict.predicted < 0).sum()) for verdict in clean))
+        self.margin = np.concatenate([verdict.margin for verdict in clean])
+        self.start_from(np.concatenate([verdict.predicted for verdict in clean]))
+        self.z = images.x.copy()
 
-    def survivors(self, contestant: Contestant, clean: np.ndarray, seed: Callable[[int], Tensor]) -> np.ndarray:
-        """Returns which of the numbered images are still right after every restart; each runs on those left of it."""
-        if not len(clean):
-            return clean
-        search = contestant.search(self.classifier, self.images.x)
-        alive = clean
-        for restart in range(contestant.restarts):
-            kept = [alive[:0]]
-            for x, y, packed in self.images.batches(alive, self.batch_size):
-                numbers = ops.convert_to_tensor(packed, "int32")
-                x_adv = search(ops.convert_to_tensor(x), ops.convert_to_tensor(y), numbers, seed(restart))
-                kept.append(packed[right(self._judged(contestant.name, x, x_adv), y)])
-            alive = np.concatenate(kept)
-        return alive
+    def start_from(self, clean_predicted: np.ndarray) -> None:
+        """Takes these classes as those that were predicted without attack."""
+        self.clean_predicted = clean_predicted
+        self.predicted = clean_predicted.copy()
+        self.right_clean = clean_predicted == self.images.y
+        self.fooled_by = np.where(self.right_clean, ROBUST, WRONG_CLEAN).astype("int32")
 
-    def evidence(self) -> Evidence:
-        """Returns what the alarms look at."""
-        first = slice(0, self.batch_size)
-        return Evidence(self.classifier, self.images.x[first], self.images.y[first], self.logits, self.not_numbers)
+    def decide(self, name: str, place: int, numbers: np.ndarray, x_adv: Any) -> tuple[Outcome, np.ndarray]:
+        """Returns what an attack did to a batch, and the numbers of the images whose worst adversary is now its.
 
-    def _measured(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-        logits = ops.cast(self.classifier(z)["logits"], "float32")
-        return logits, self.ball.distance(z, x), ops.min(z), ops.max(z)
+        Args:
+            name: of the attack.
+            place: its number.
+            numbers: of the images in the batch.
+            x_adv: what it returned.
 
-    def _judged(self, name: str, x: np.ndarray, x_adv: Any) -> np.ndarray:
-        """Returns the logits of what an attack returned, `(B, C)`, or refuses it."""
-        received = np.asarray(x_adv)
-        if received.shape != x.shape:
-            raise _refused(name, f"shape {x.shape}", f"{received.shape}")
-        z = received.astype("float32")
-        if bad := int((~np.isfinite(z)).any(axis=(1, 2, 3)).sum()):
+        Raises:
+            ValueError: for a wrong shape and pixels that are not finite.
+        """
+        x, y = self.images.x[numbers], self.images.y[numbers]
+        z = np.asarray(x_adv)
+        if z.shape != x.shape:
+            raise _refused(name, f"shape {x.shape}", f"{z.shape}")
+        z = z.astype("float32", copy=False)
+        verdict = self.referee(x, y, z)
+        if bad := int((~verdict.finite).sum()):
             raise _refused(name, "finite pixels", f"NaN or infinity in {bad} images; a NaN gradient leads there")
-        logits, distance, least, most = (np.asarray(part) for part in self._measure(x, z))
-        if distance.max() > self.ball.radius * (1 + SLACK) + ROUNDING:
-            raise _refused(name, f"adversaries in {self.ball!r}", f"a distance of {distance.max():.6g}")
-        low, high = self.ball.bounds
-        slack = _batch.SLACK * (high - low)  # as much as the images themselves may
-        if least < low - slack or most > high + slack:
-            raise _refused(name, f"pixels in [{low:g}, {high:g}]", f"least {least:.6g}, greatest {most:.6g}")
-        if count := int(np.isnan(logits).any(axis=-1).sum()):
-            self.not_numbers[name] = self.not_numbers.get(name, 0) + count
-        return logits
+        fooled = verdict.allowed & ~verdict.right
+        worse = verdict.allowed & (fooled | (verdict.margin > self.margin[numbers]))
+        rows = np.flatnonzero(worse & (self.fooled_by[numbers] == ROBUST))
+        changed = numbers[rows]
+        self.z[changed], self.margin[changed], self.predicted[changed] = (
+            z[rows],
+            verdict.margin[rows],
+            verdict.predicted[rows],
+        )
+        self.fooled_by[numbers[np.intersect1d(rows, np.flatnonzero(fooled))]] = place
+        not_numbers = int((verdict.predicted < 0).sum())
+        return Outcome(fooled, int((~verdict.allowed).sum()), not_numbers), changed
+
+    def count(self, name: str, outcome: Outcome) -> None:
+        """Adds up what alarms are raised for."""
+        self._count(self.not_numbers, name, outcome.not_numbers)
+        self._count(self.outside, name, outcome.outside)
+
+    def sharpen(self) -> None:
+        """Makes adversaries survive rounding to 8 bits, where some steps on the margin are enough for that.
+
+        A search that ends with its first success leaves an image at the border, and rounding throws it back: without
+        this, accuracy in 8 bits would tell where searches end rather than what the classifier withstands.
+        """
+        fooled = np.flatnonzero(self.fooled_by >= 0)
+        weak = fooled[self._right_in_8bit(fooled)]
+        if not len(weak):
+            return
+        pixels, labels = specs(self.images.x)[:2]
+        search = traced(self._sharpened, pixels, labels, pixels)
+        for x, y, numbers in self.images.batches(weak, self.batch_size):
+            z = np.asarray(search(x, y, self.z[numbers]))
+            verdict = self.referee(x, y, z)
+            sharp = verdict.allowed & ~verdict.right & ~self.referee(x, y, self._rounded(z)).right
+            self.z[numbers[sharp]] = z[sharp]
+            self.margin[numbers[sharp]] = verdict.margin[sharp]
+            self.predicted[numbers[sharp]] = verdict.predicted[sharp]
+
+    def accuracy_in_8bit(self) -> float:
+        """Returns the share of images that are right, clean and at their worst adversary rounded to 8 bits."""
+        clean = np.flatnonzero(self.right_clean)
+        return int(self._right_in_8bit(clean).sum()) / len(self.images.y)
+
+    def adversaries(self) -> Adversaries:
+        """Returns the worst adversary of each image."""
+        x, y = self.images
+        return Adversaries(x, self.z, y, self.clean_predicted, self.predicted, self.fooled_by, self.referee.ball.mask)
+
+    def _right_in_8bit(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns which of the numbered images are right at their worst adversary rounded to 8 bits."""
+        batches = self.images.batches(numbers, self.batch_size)
+        right = [self.referee(x, y, self._rounded(self.z[packed])).right for x, y, packed in batches]
+        return np.concatenate([np.zeros(0, bool), *right])
+
+    def _rounded(self, z: np.ndarray) -> np.ndarray:
+        return rounded(z, self.referee.ball.bounds)
+
+    def _sharpened(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        ball = self.referee.ball
+        step = ball.steepest(OfEps(2.5 / SHARPENING))
+        search = Attack(ball, step, SHARPENING, start=lambda ball, x, noise: z, keep="best")
+        return search.maximizing(margin).search(self.classifier, x, y)
+
+    @staticmethod
+    def _count(counts: dict[str, int], name: str, more: int) -> None:
+        if more:
+            counts[name] = counts.get(name, 0) + more
 
 
 def _refused(name: str, expected: str, received: str) -> ValueError:

@@ -1,84 +1,183 @@
-"""What stands in `attacks=`, brought to one form: contestants that have a name, settings and a search."""
+"""What stands in `attacks=`, brought to one form: entries of contestants that have a name, settings and a search."""
 
 from __future__ import annotations
 
-import copy
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from tfrobust import attacks
-from tfrobust.attacks import Adversary, Attack, Ball
+from tfrobust.attacks import Adversary, Attack, Ball, Cascade, Evasion
+from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.registry import ATTACKS
 from tfrobust.evaluation import suites
 from tfrobust.evaluation._graph import ImageNoise, specs, traced
+from tfrobust.evaluation._verdict import SLACK
 from tfrobust.objectives.terms import adversarial_cross_entropy
 
 Tensor = Any
-Search = Callable[[Tensor, Tensor, Tensor, Tensor], Any]  # pixels, labels, numbers of the images, seed -> x_adv
+Search = Callable[..., Any]  # pixels, labels, numbers of the images, seed, run -> x_adv
 
-SLACK = 1e-4  # what rounding may add to a radius, relative
+UNKNOWN_COST = (100, 100)  # of an attack that does not say; it only moves the bar of progress
 
 
 class Contestant(NamedTuple):
-    """An attack of an evaluation: `search(classifier, x)` makes its search for batches like x, `restarts` times run."""
+    """One attack of an evaluation: an `Evasion`, or a callable `(classify, x, y) -> x_adv`."""
 
     name: str
     settings: dict[str, Any]
-    restarts: int
-    search: Callable[[Any, np.ndarray], Search]
+    attack: Any
+
+    @property
+    def kind(self) -> str:
+        """What alarms compare: "white box" where an attack does not say."""
+        return str(getattr(self.attack, "kind", "white box"))
+
+    def runs(self, classes: int) -> int:
+        """How many runs make it, each on the images that are still right."""
+        return self.attack.runs(classes) if isinstance(self.attack, Evasion) else 1
+
+    def cost(self, classes: int) -> int:
+        """Forwards and backwards of a run, for one image."""
+        try:
+            return sum(self.attack.cost(classes)) if isinstance(self.attack, Evasion) else sum(UNKNOWN_COST)
+        except NotImplementedError:
+            return sum(UNKNOWN_COST)
+
+    def search(self, classifier: Any, x: np.ndarray) -> Search:
+        """Returns its search for batches like x; one graph serves all runs."""
+        attack = self.attack
+        if not isinstance(attack, Evasion):
+            return lambda x, y, numbers, seed, run: attack(classifier, tf.convert_to_tensor(x), tf.convert_to_tensor(y))
+
+        def run_in_graph(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> Tensor:
+            return attack.search(classifier, x, y, ImageNoise(seed, numbers), run)
+
+        return traced(run_in_graph, *specs(x), tf.TensorSpec((), tf.int32))
 
 
-def line_up(given: str | Sequence[Any] | Mapping[str, Any], norm: str, ball: Ball) -> list[Contestant]:
-    """Returns the contestants of a suite's name, of a list of items, or of a mapping label -> item.
+class Entry(NamedTuple):
+    """An item of the line-up: one contestant, or the members of a cascade, each on what all before it left right."""
+
+    name: str
+    settings: dict[str, Any]
+    members: tuple[Contestant, ...]
+    has_parts: bool = False
+
+
+class LineUp(NamedTuple):
+    """All entries. In columns each starts from all images that are right clean, else from what is still right."""
+
+    entries: tuple[Entry, ...]
+    columns: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def contestants(self) -> list[Contestant]:
+        """The members of all entries, in order."""
+        return [member for entry in self.entries for member in entry.members]
+
+
+def line_up(given: Any, norm: str, ball: Ball, classes: int | None = None) -> LineUp:
+    """Returns the line-up of a suite's name, of a list of items or a cascade, or of a mapping label -> item.
 
     Args:
         given: see `evaluate`.
         norm: name of the ball's norm.
         ball: the evaluation's.
+        classes: of the classifier; None: not known, and not checked.
 
     Raises:
-        ValueError: for unknown names, what is no attack, a targeted attack, and one whose ball is not the evaluation's.
+        ValueError: for unknown names, what is no attack, a targeted attack, one whose ball is not the evaluation's, and
+            one that is not defined for so few classes; a suite leaves that one out instead, and notes it.
     """
-    if isinstance(given, str):
-        if given in attacks.names() and given not in suites.names():
-            raise ValueError(f"Invalid value for `attacks`: expected [{given!r}], a list. Received: {given!r}")
-        given = suites.get(given, eps=ball.radius, norm=norm, bounds=ball.bounds)
+    notes: list[str] = []
+    of_suite = isinstance(given, str)
+    if of_suite:
+        given, notes = _suite(given, norm, ball, classes)
+    if isinstance(given, Cascade):
+        given = [_member(name, attack, ball) for name, attack in zip(given.names, given.members, strict=True)]
     if not isinstance(given, (list, tuple, Mapping)) or not given:
         raise ValueError(
             f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}), or a list (or a "
             f"mapping label -> attack) of at least one attack. Received: {given!r}"
         )
+    items = given.values() if isinstance(given, Mapping) else given
+    entries = [_entry(item, norm, ball, classes) for item in items]
     if isinstance(given, Mapping):
-        return [_contestant(item, norm, ball)._replace(name=str(label)) for label, item in given.items()]
-    contestants: list[Contestant] = []
-    for item in given:
-        contestant = _contestant(item, norm, ball)
-        again = sum(_plain_name(c.name) == contestant.name for c in contestants)
-        contestants.append(contestant._replace(name=f"{contestant.name}#{again + 1}") if again else contestant)
-    return contestants
+        entries = [_labelled(entry, str(label)) for label, entry in zip(given, entries, strict=True)]
+    else:
+        entries = _numbered(entries)
+    if classes is not None:
+        entries = [kept for entry in entries if (kept := _defined(entry, classes, notes if of_suite else None))]
+    if not entries:
+        raise ValueError(f"No attack of the suite is defined for this classifier: expected others. {' '.join(notes)}")
+    return LineUp(tuple(entries), isinstance(given, Mapping), tuple(notes))
 
 
-def _contestant(item: Any, norm: str, ball: Ball) -> Contestant:
+def _suite(name: str, norm: str, ball: Ball, classes: int | None) -> tuple[Any, list[str]]:
+    if name in attacks.names() and name not in suites.names():
+        raise ValueError(f"Invalid value for `attacks`: expected [{name!r}], a list. Received: {name!r}")
+    ours = {"eps": ball.radius, "norm": norm, "bounds": ball.bounds, "mask": ball.mask}
+    if classes is not None:
+        ours["classes"] = classes
+    takes = suites.SUITES.parameters(name)
+    if ball.mask is not None and takes and "mask" not in takes:
+        raise ValueError(f"The suite {name!r} takes no `mask`: expected another suite or a list. Received: a mask")
+    made = suites.get(name, **{key: value for key, value in ours.items() if key in takes})
+    return (made.attacks, list(made.notes)) if isinstance(made, suites.Suite) else (made, [])
+
+
+def _entry(item: Any, norm: str, ball: Ball, classes: int | None) -> Entry:
     if isinstance(item, (str, Mapping)):
-        item = _named(item, norm, ball)
+        item = _named(item, norm, ball, classes)
+    if isinstance(item, Cascade):
+        members = [_member(name, attack, ball) for name, attack in zip(item.names, item.members, strict=True)]
+        return Entry(item.name, _settings(item), tuple(members), has_parts=True)
+    contestant = item if isinstance(item, Contestant) else _contestant(item, ball)
+    return Entry(contestant.name, contestant.settings, (contestant,))
+
+
+def _contestant(item: Any, ball: Ball) -> Contestant:
     if isinstance(item, Attack):
         item = item.maximizing(adversarial_cross_entropy)
-    if isinstance(item, Adversary):
-        return _own(item, ball)
+    if isinstance(item, Evasion):
+        return _member(_name(item), item, ball)
     if not callable(item):
         raise ValueError(
             "Invalid attack: expected a name, a config, an Attack, an Adversary or a callable "
             f"`(classify, x, y) -> x_adv`. Received: {item!r}"
         )
-    return _foreign(item)
+    name = str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
+    config = item.get_config() if hasattr(item, "get_config") else {}
+    return Contestant(name, _plain(config), item)
 
 
-def _named(item: str | Mapping[str, Any], norm: str, ball: Ball) -> Attack | Adversary:
+def _member(name: str, attack: Evasion, ball: Ball) -> Contestant:
+    if attack.targeted:
+        raise ValueError(
+            f"Invalid attack {name!r}: expected an untargeted one, for the labels are the true ones. "
+            "Received: targeted=True"
+        )
+    theirs = attack.ball
+    larger = type(theirs) is type(ball) and theirs.radius > ball.radius * (1 + SLACK)
+    if larger or theirs.bounds != ball.bounds:
+        raise ValueError(f"Invalid attack {name!r}: expected it to stay in {ball!r}. Received: one in {theirs!r}")
+    if ball.mask is not None and theirs.mask is None:
+        raise ValueError(f"Invalid attack {name!r}: expected the evaluation's `mask`. Received: one that has none")
+    return Contestant(name, _settings(attack), attack)
+
+
+def _named(item: str | Mapping[str, Any], norm: str, ball: Ball, classes: int | None) -> Any:
     config = {"name": item} if isinstance(item, str) else dict(item)
     takes = ATTACKS.parameters(config.get("name", ""))
-    ours = {"eps": ball.radius, "norm": norm, "bounds": ball.bounds}
+    ours = {"eps": ball.radius, "norm": norm, "bounds": ball.bounds, "mask": ball.mask}
+    if classes is not None and _counts_classes(config.get("name", "")):
+        ours["classes"] = classes
     made = attacks.get({"name": None, **{key: value for key, value in ours.items() if key in takes}, **config})
     if type(made.ball) is not type(ball):
         raise ValueError(
@@ -88,54 +187,61 @@ def _named(item: str | Mapping[str, Any], norm: str, ball: Ball) -> Attack | Adv
     return made
 
 
-def _own(adversary: Adversary, ball: Ball) -> Contestant:
-    attack, name = adversary.attack, _name(adversary)
-    if attack.targeted:
-        raise ValueError(
-            f"Invalid attack {name!r}: expected an untargeted one, for the labels are the true ones. "
-            "Received: targeted=True"
-        )
-    theirs = adversary.ball
-    larger = type(theirs) is type(ball) and theirs.radius > ball.radius * (1 + SLACK)
-    if larger or theirs.bounds != ball.bounds:
-        raise ValueError(f"Invalid attack {name!r}: expected it to stay in {ball!r}. Received: one in {theirs!r}")
-    # Every restart is a search of its own: an image is fooled if any fools it, whichever has the greatest loss.
-    single = copy.copy(adversary)
-    single.attack = attack.once()
-
-    def search(classifier: Any, x: np.ndarray) -> Search:
-        def run(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:
-            return single.search(classifier, x, y, ImageNoise(seed, numbers))
-
-        return traced(run, *specs(x))
-
-    return Contestant(name, _settings(adversary), attack.restarts, search)
+def _counts_classes(name: str) -> bool:
+    """Whether an attack's argument `classes` is their number, and not which of them its loss reads."""
+    parameter = (
+        inspect.signature(ATTACKS._factories[name]).parameters.get("classes") if name in attacks.names() else None
+    )
+    return parameter is not None and isinstance(parameter.default, int)
 
 
-def _foreign(attack: Callable[..., Any]) -> Contestant:
-    name = str(getattr(attack, "name", None) or getattr(attack, "__name__", None) or type(attack).__name__)
-    config = attack.get_config() if hasattr(attack, "get_config") else {}
-
-    def search(classifier: Any, x: np.ndarray) -> Search:
-        return lambda x, y, numbers, seed: attack(classifier, x, y)
-
-    return Contestant(name, _plain(config), 1, search)
-
-
-def _name(adversary: Adversary) -> str:
-    return adversary.name if adversary._recipe else adversary.attack.name
-
-
-def _plain_name(name: str) -> str:
-    return name.split("#")[0]
+def _defined(entry: Entry, classes: int, notes: list[str] | None) -> Entry | None:
+    """Returns what of an entry is defined for so many classes; without notes to write to it has to be all of it."""
+    kept = []
+    for member in entry.members:
+        least = getattr(member.attack, "least_classes", 2)
+        if notes is None and isinstance(member.attack, Evasion):
+            member.attack.check_classes(classes)
+        if least <= classes or notes is None:
+            kept.append(member)
+        else:
+            notes.append(f"{member.name} is left out: it is defined for at least {least} classes, not for {classes}.")
+    return entry._replace(members=tuple(kept)) if kept else None
 
 
-def _settings(adversary: Adversary) -> dict[str, Any]:
+def _numbered(entries: Sequence[Entry]) -> list[Entry]:
+    """Returns the entries with "#2" and so on behind a name that was there before."""
+    named: list[Entry] = []
+    for entry in entries:
+        again = sum(other.name.split("#")[0] == entry.name for other in named)
+        named.append(_labelled(entry, f"{entry.name}#{again + 1}") if again else entry)
+    return named
+
+
+def _labelled(entry: Entry, label: str) -> Entry:
+    members = entry.members if entry.has_parts else (entry.members[0]._replace(name=label),)
+    return entry._replace(name=label, members=members)
+
+
+def _name(attack: Evasion) -> str:
+    by_hand = isinstance(attack, Adversary) and not attack._recipe
+    return attack.attack.name if by_hand else attack.name  # type: ignore[attr-defined]
+
+
+def _settings(attack: Any) -> dict[str, Any]:
     """What an attack was made with, ready for JSON; of one put together by hand, its parts."""
-    for member in (adversary, adversary.attack):
-        if member._recipe:
-            return _plain({**member.get_config(), "loss": adversary.loss})
-    return _plain({**vars(adversary.attack), "loss": adversary.loss})
+    if isinstance(attack, Adversary):
+        for member in (attack, attack.attack):
+            if member._recipe:
+                return _plain({**member._recipe, "loss": attack.loss, **_drawn(attack)})
+        return _plain({**vars(attack.attack), "loss": attack.loss})
+    return _plain({**(attack._recipe or {"name": attack.name}), **_drawn(attack)})
+
+
+def _drawn(attack: Any) -> dict[str, Any]:
+    """The oracle of gradients where it is not the usual one."""
+    gradients = getattr(attack, "gradients", None)
+    return {} if gradients is None or isinstance(gradients, Exact) else {"gradients": gradients}
 
 
 def _plain(value: Any) -> Any:
@@ -147,6 +253,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, np.ndarray):
+        return f"array{value.shape}"
     # An object's default repr holds its address, which no two runs share.
-    spoken = repr(value) if type(value).__repr__ is not object.__repr__ else type(value).__name__
+    spoken = type(value).__name__ if type(value).__repr__ is object.__repr__ else re.sub(r" at 0x\w+", "", repr(value))
     return getattr(value, "__name__", spoken)

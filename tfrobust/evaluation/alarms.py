@@ -1,13 +1,24 @@
-"""Signs that an evaluation says less than it seems to: functions of the evidence that return a sentence or nothing."""
+"""Signs that an evaluation says less than it seems to: functions of the evidence that return a sentence or nothing.
+
+Every threshold is an argument with its source. The signs of hidden gradients are those of Athalye et al. 2018
+(Obfuscated Gradients Give a False Sense of Security, section 3.1) and of Croce and Hein 2020 with the checks in their
+repository (AutoAttack). No alarm means that nothing was found, not that nothing is there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from tfrobust.evaluation.probes import Probes
+    from tfrobust.evaluation.report import Result
+
 PASSES = 5
+ROUNDING = 1e-9  # of shares: a drop of exactly the threshold is none
+HIDDEN = "the classifier hides its gradients and is less robust than they say"
 
 
 class Evidence(NamedTuple):
@@ -19,6 +30,13 @@ class Evidence(NamedTuple):
         y: its labels, `(B,)`.
         logits: of all clean images, `(N, C)`.
         not_numbers: where logits were NaN ("clean", or an attack's name) -> for how many inputs.
+        outside: name of an attack -> how many images it returned outside the ball, the pixel range or the mask.
+        results: what each attack left, in order; the parts of a cascade in place of the whole.
+        columns: each attack began with all images that are right; else with those that the one before it left.
+        probes: what the probes found; None: none were made.
+        eps: radius of the evaluation.
+        norm: of its ball.
+        classes: of the classifier.
     """
 
     classify: Callable[[Any], Mapping[str, Any]]
@@ -26,6 +44,13 @@ class Evidence(NamedTuple):
     y: np.ndarray
     logits: np.ndarray
     not_numbers: Mapping[str, int]
+    outside: Mapping[str, int] = {}
+    results: Sequence[Result] = ()
+    columns: bool = False
+    probes: Probes | None = None
+    eps: float = 0.0
+    norm: str = "linf"
+    classes: int = 0
 
 
 def right(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -38,7 +63,10 @@ def nan(evidence: Evidence) -> str | None:
     if not evidence.not_numbers:
         return None
     where = ", ".join(f"{count} under {name}" for name, count in evidence.not_numbers.items())
-    return f"Logits were NaN for some inputs ({where}); they count as wrong, and gradients there lead no attack."
+    return (
+        f"Logits were NaN for some inputs ({where}); they count as wrong, and gradients there lead no attack. "
+        "Find the division or logarithm of zero in the classifier."
+    )
 
 
 def probabilities(evidence: Evidence, tolerance: float = 1e-5) -> str | None:
@@ -46,13 +74,16 @@ def probabilities(evidence: Evidence, tolerance: float = 1e-5) -> str | None:
 
     Args:
         evidence: logits of the clean images.
-        tolerance: of the sum; AutoAttack's own check (Croce and Hein 2020, their repository).
+        tolerance: of the sum; AutoAttack's own check.
     """
     logits = evidence.logits
     inside = (logits >= 0).all() and (logits <= 1).all()
     if not inside or not (np.abs(logits.sum(axis=-1) - 1) <= tolerance).all():
         return None
-    return "The logits look like probabilities (in [0, 1], sums of 1): attacks are weak on them. Give the logits."
+    return (
+        "The logits look like probabilities (in [0, 1], sums of 1): attacks are weak on them. Give the logits: what "
+        "goes into the softmax (`tfrobust.expose` splits one off)."
+    )
 
 
 def random(evidence: Evidence, tolerance: float = 1e-4) -> str | None:
@@ -70,13 +101,250 @@ def random(evidence: Evidence, tolerance: float = 1e-4) -> str | None:
         return None
     return (
         f"The classifier is random: {PASSES} passes of one batch differ by up to {furthest:.2g} in normalized logits "
-        f"(right: {sorted(counts)} of {len(evidence.y)}). Its accuracies are those of single draws."
+        f"(right: {sorted(counts)} of {len(evidence.y)}). Its accuracies are those of single draws, and gradients of "
+        "one draw mislead. Attack its expectation: autoattack(version='rand') or expectation(attack)."
     )
 
 
-CHECKS: dict[str, Callable[[Evidence], str | None]] = {check.__name__: check for check in (nan, probabilities, random)}
+def flat_logits(evidence: Evidence, spread: float = 2.0, least_accuracy: float = 0.5) -> str | None:
+    """Logits so close together that softmax is near to uniform: cosines without a scale, or a temperature.
+
+    Cross entropy then pulls at all wrong classes at once instead of at the nearest, and an attack on it is weak. With
+    two classes there is but one wrong one, and nothing to distract.
+
+    Args:
+        evidence: logits of the clean images.
+        spread: greatest minus least logit, of the image where it is greatest; 2 is that of bare cosines (this
+            project's choice).
+        least_accuracy: on the first batch; what has learned nothing is flat by right (this project's choice).
+    """
+    logits = evidence.logits[np.isfinite(evidence.logits).all(axis=-1)]
+    if not len(logits) or logits.shape[-1] < 3 or probabilities(evidence):
+        return None
+    if right(evidence.logits[: len(evidence.y)], evidence.y).mean() < least_accuracy:
+        return None
+    widest = float((logits.max(axis=-1) - logits.min(axis=-1)).max())
+    if widest > spread + ROUNDING:
+        return None
+    return (
+        f"The logits of no image spread over more than {widest:.2g}, as cosines without a scale do: attacks on cross "
+        "entropy are weak there. Multiply them by a scale (class and order stay the same), or believe only attacks on "
+        "the margin and on DLR, which know no scale."
+    )
+
+
+def zero_gradient(evidence: Evidence) -> str | None:
+    """A gradient that is exactly zero: an attack that follows it stands still.
+
+    Of one image or more, as AutoAttack's own check of DLR at APGD's start; and of cross entropy, where softmax is 1.
+    """
+    probes = evidence.probes
+    if probes is None or not (probes.zero_ce or probes.zero_dlr):
+        return None
+    if probes.zero_dlr:
+        return (
+            f"The gradient of DLR is exactly zero for {probes.zero_dlr} of the first {probes.images} images (that of "
+            f"cross entropy for {probes.zero_ce}): attacks stand still there. Look for what is flat (rounding, "
+            "sign, argmax, stop_gradient, a saturated softmax), attack the classifier without it or with an identity "
+            "in its backward pass, and add attacks without gradients (the suite 'black_box')."
+        )
+    return (
+        f"The gradient of cross entropy is exactly zero for {probes.zero_ce} of the first {probes.images} images: "
+        "softmax is saturated (logits of a large scale, or cut off), and attacks on cross entropy stand still. Divide "
+        "the logits by a constant, and believe only attacks on the margin and on DLR (apgd(loss='dlr'))."
+    )
+
+
+def black_box(evidence: Evidence, threshold: float = 0.002) -> str | None:
+    """An attack of queries alone that succeeds where all attacks by gradients before it failed.
+
+    Args:
+        evidence: results in order.
+        threshold: of the fall in accuracy below all of them; AutoAttack's own check of Square, 0.2 points.
+    """
+    found = _below_white_box(evidence, ("black box",), threshold)
+    if found is None:
+        return None
+    name, accuracy, best = found
+    return (
+        f"{name}, which reads no gradient, leaves {accuracy:.2%} where all attacks by gradients leave {best:.2%}: "
+        f"{HIDDEN}, or those were too weak. Run stronger ones (more steps and restarts, other losses), and more "
+        "queries."
+    )
+
+
+def weaker_attackers(evidence: Evidence, threshold: float = 0.002, noise: float = 0.01) -> str | None:
+    """Random noise or adversaries of other classifiers that do better than attacks which see everything.
+
+    Args:
+        evidence: results in order, and the probes.
+        threshold: of the fall in accuracy below all white-box attacks; as that of Square.
+        noise: of accuracy under noise below that of PGD-20, on the probed images (this project's choice: 1 point).
+    """
+    found = _below_white_box(evidence, ("noise", "transfer"), threshold)
+    probes = evidence.probes
+    if found is None and probes is not None and probes.white_box - probes.noise > noise + ROUNDING:
+        found = ("Random noise", probes.noise, probes.white_box)
+    if found is None:
+        return None
+    name, accuracy, best = found
+    return (
+        f"{name} leaves {accuracy:.2%} where attacks that see everything leave {best:.2%}: {HIDDEN}, or those "
+        "were too weak. Run stronger ones, and attacks of queries (the suite 'black_box')."
+    )
+
+
+def losses_apart(evidence: Evidence, threshold: float = 0.05) -> str | None:
+    """The same search on cross entropy and on the margin (or DLR) that ends far apart: one of them is blind.
+
+    Args:
+        evidence: results (in a cascade the fall from one to the other counts), and the probes.
+        threshold: of the difference, 5 points (the specification of this project).
+    """
+    apart = _apgd_apart(evidence.results, evidence.columns)
+    if evidence.probes is not None:
+        apart.append(
+            ("PGD-20 on cross entropy", evidence.probes.cross_entropy, "on the margin", evidence.probes.margin)
+        )
+    first, a, second, b = max(apart, key=lambda pair: abs(pair[1] - pair[3]), default=("", 0.0, "", 0.0))
+    if not abs(a - b) > threshold + ROUNDING:
+        return None
+    blind = first if a > b else second
+    return (
+        f"{first} leaves {a:.2%}, {second} {b:.2%}: the gradients of one loss lead nowhere, and the figure of {blind} "
+        "is no robustness. Believe only suites that hold both ('standard'), and look at the scale of the logits and at "
+        "what the training loss did to them."
+    )
+
+
+def more_effort(evidence: Evidence, threshold: float = 0.01) -> str | None:
+    """Twice the steps and restarts that find clearly more: the search had not come to its end.
+
+    Args:
+        evidence: the probes.
+        threshold: of the fall in accuracy, 1 point (the specification of this project).
+    """
+    if evidence.probes is None or evidence.probes.doubled is None:
+        return None
+    before, after = evidence.probes.doubled
+    if not before - after > threshold + ROUNDING:
+        return None
+    return (
+        f"With twice the steps and restarts the strongest attack by gradients brings accuracy from {before:.2%} to "
+        f"about {after:.2%}: the search has not ended, and the robust accuracy is an overestimate. Give it more of "
+        "both until that changes nothing, or run the suite 'standard'."
+    )
+
+
+def huge_eps(evidence: Evidence, threshold: float = 0.01) -> str | None:
+    """Images that stay right at a radius which holds the grey image: no classifier can be right there, a search failed.
+
+    Args:
+        evidence: the probes.
+        threshold: of the accuracy, 1 % (the specification of this project, after Athalye et al. 2018: an unbounded
+            attack has to reach every image).
+    """
+    if evidence.probes is None or evidence.probes.huge is None:
+        return None
+    eps, accuracy = evidence.probes.huge
+    if not accuracy > threshold + ROUNDING:
+        return None
+    return (
+        f"At eps={eps:.3g}, where every image can become plain grey, {accuracy:.2%} are still right under PGD-20: the "
+        f"search fails, so that its failure at eps={evidence.eps:.3g} shows little. Either {HIDDEN}, or nearly all "
+        "images are of one class. Run attacks of queries (the suite 'black_box')."
+    )
+
+
+def not_monotone(evidence: Evidence, threshold: float = 0.03, images: int = 3) -> str | None:
+    """Accuracy that rises with the radius or with the number of steps, where more can only help an attacker.
+
+    The curves are of the same images and the same random starts, so that sampling does not move them; what is left is
+    the luck of a search, which the threshold leaves room for.
+
+    Args:
+        evidence: the probes.
+        threshold: of the rise above the least accuracy before it, 3 points (this project's choice) ...
+        images: ... and at least so many images.
+    """
+    if evidence.probes is None:
+        return None
+    room = max(threshold, (images - 1) / evidence.probes.images)
+    for what, curve in (("eps", evidence.probes.by_eps), ("steps", evidence.probes.by_steps)):
+        for place, (at, accuracy) in enumerate(curve):
+            less, least = min(curve[: place + 1], key=lambda point: point[1])
+            if accuracy - least > room + ROUNDING:
+                return (
+                    f"Under PGD on the margin accuracy is {least:.2%} at {what}={less:.3g} but {accuracy:.2%} at "
+                    f"{what}={at:.3g}: more {what} can only help an attacker, so its gradients mislead it. Either "
+                    f"{HIDDEN}, or PGD needs smaller steps. Run the suite 'standard' and attacks of queries."
+                )
+    return None
+
+
+def outside(evidence: Evidence) -> str | None:
+    """Adversaries that broke the rules: out of the ball, the pixel range or the mask. They were not counted."""
+    if not evidence.outside:
+        return None
+    where = ", ".join(f"{count} of {name}" for name, count in evidence.outside.items())
+    return (
+        f"Perturbations left the ball, the pixel range or the mask ({where}): those images were discarded and count as "
+        "not fooled, so the robust accuracy may be too high. Correct the attack's radius, norm or range, or project "
+        "what it returns."
+    )
+
+
+Check = Callable[[Evidence], str | None]
+ALWAYS: tuple[Check, ...] = (
+    nan,
+    probabilities,
+    random,
+    flat_logits,
+    outside,
+    black_box,
+    weaker_attackers,
+    losses_apart,
+)
+PROBED: tuple[Check, ...] = (zero_gradient, more_effort, huge_eps, not_monotone)
+CHECKS: dict[str, Check] = {check.__name__: check for check in (*ALWAYS, *PROBED)}
+
+
+def made(evidence: Evidence) -> tuple[str, ...]:
+    """Returns the names of the checks that this evidence allows: without probes some are not made."""
+    return tuple(name for name, check in CHECKS.items() if evidence.probes is not None or check not in PROBED)
 
 
 def alarms(evidence: Evidence) -> tuple[str, ...]:
     """Returns the sentences of all checks that found something."""
     return tuple(sentence for check in CHECKS.values() if (sentence := check(evidence)))
+
+
+def _below_white_box(evidence: Evidence, kinds: Iterable[str], threshold: float) -> tuple[str, float, float] | None:
+    """Returns (name, accuracy, that of all before it) of the first attack of some kinds that beats the white-box ones.
+
+    In columns, where order means nothing, those after it count as well.
+    """
+    results = evidence.results
+    for place, result in enumerate(results):
+        rivals = [r for r in (results if evidence.columns else results[:place]) if r.kind == "white box"]
+        if result.kind not in kinds or not rivals:
+            continue
+        best = min(r.accuracy for r in (*rivals, *results[:place]))
+        if best - result.accuracy > threshold + ROUNDING:
+            return result.name, result.accuracy, best
+    return None
+
+
+def _apgd_apart(results: Sequence[Result], columns: bool) -> list[tuple[str, float, str, float]]:
+    """Returns (name, accuracy, name, accuracy) of APGD on cross entropy and of APGD on DLR.
+
+    In a cascade the second accuracy is that of both; the first then that of all that ran before the second.
+    """
+    apgd = [(place, r) for place, r in enumerate(results) if str(r.settings.get("name")) == "apgd"]
+    pairs = []
+    for position, (_, first) in enumerate(apgd):
+        for place, second in apgd[position + 1 :]:
+            if ("dlr" in str(first.settings.get("loss"))) != ("dlr" in str(second.settings.get("loss"))):
+                before = first.accuracy if columns else results[place - 1].accuracy
+                pairs.append((first.name, before, second.name, second.accuracy))
+    return pairs

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfrobust._files import replacing
+from tfrobust.attacks.balls import ball
+from tfrobust.evaluation.adversaries import WRONG_CLEAN, Adversaries, Verification, verify
 
-HIDDEN = ("name", "eps", "norm", "bounds")  # of an attack's settings: they stand elsewhere in the table
+HIDDEN = ("name", "eps", "norm", "bounds", "mask")  # of an attack's settings: they stand elsewhere in the table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +25,30 @@ class Result:
     Args:
         name: of the attack; a second one of the same name ends in "#2".
         settings: its config, where it has one.
-        accuracy: share of all images that are right, clean and under this attack, in [0, 1].
+        accuracy: share of all images that are right, clean and under this attack, in [0, 1]; in a list, under all
+            attacks before it as well.
         seconds: it took, compiling included.
+        kind: "white box", "black box" (queries alone), "transfer" or "noise".
+        attacked: images that it was run on.
+        fooled: how many of those it fooled.
+        runs: restarts times targets that make it.
+        parts: of a cascade, each member's result; an image counts in the first that fooled it.
     """
 
     name: str
     settings: dict[str, Any]
     accuracy: float
     seconds: float
+    kind: str = "white box"
+    attacked: int = 0
+    fooled: int = 0
+    runs: int = 1
+    parts: tuple[Result, ...] = ()
+
+    @property
+    def flat(self) -> tuple[Result, ...]:
+        """Its parts, or itself where it has none."""
+        return self.parts or (self,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +69,12 @@ class Report:
         seed: of the random starts.
         batch_size: images in a batch.
         versions: of tensorflow, keras and tfrobust.
-        robust: `(N,)` bool, the images that count as robust, in the order of the data; not saved (None when loaded).
+        notes: what a suite left out or put in its place, in words.
+        robust_accuracy_8bit: right on clean images and on their worst adversaries rounded to 8 bits.
+        curves: "eps" and "steps" -> [eps or steps, accuracy] pairs, as probes measured them.
+        probe_images: on how many images.
+        seconds: of the whole evaluation.
+        adversaries: the worst of each image; saved beside the report.
 
     Example:
 
@@ -74,18 +98,47 @@ class Report:
     seed: int
     batch_size: int
     versions: dict[str, str]
-    robust: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    notes: tuple[str, ...] = ()
+    robust_accuracy_8bit: float | None = None
+    curves: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
+    probe_images: int = 0
+    seconds: float = 0.0
+    adversaries: Adversaries | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def robust(self) -> np.ndarray | None:
+        """The images that count as robust, in the order of the data, `(N,)` bool; None without adversaries."""
+        return None if self.adversaries is None else self.adversaries.robust
+
+    @property
+    def flat(self) -> tuple[Result, ...]:
+        """Results with the parts of a cascade in its place: what `Adversaries.fooled_by` counts."""
+        return tuple(part for result in self.attacks for part in result.flat)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as JSON, whole or not at all."""
-        saved = dataclasses.asdict(dataclasses.replace(self, robust=None))
-        del saved["robust"]
+        """Writes the report as JSON and its adversaries beside it as .npz, each whole or not at all."""
+        saved = dataclasses.asdict(dataclasses.replace(self, adversaries=None))
+        saved["adversaries"] = self.adversaries is not None
+        if self.adversaries is not None:
+            self.adversaries.save(_beside(path))
         with replacing(path) as beside:
             beside.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
 
+    def save_html(self, path: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> None:
+        """Writes the report as a page that holds all it shows: alarms, figures, curves, worst images, confusion.
+
+        Args:
+            path: of the page.
+            class_names: in the order of the labels; None: numbers.
+        """
+        from tfrobust import _pages
+
+        with replacing(path) as beside:
+            beside.write_text(_pages.report(self, class_names), encoding="utf-8")
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
-        """Returns the report that `save` wrote.
+        """Returns the report that `save` wrote; its adversaries are read when they are first asked for.
 
         Raises:
             FileNotFoundError: where there is no such file.
@@ -93,11 +146,41 @@ class Report:
         """
         try:
             saved = json.loads(Path(path).read_text(encoding="utf-8"))
-            results = tuple(Result(**result) for result in saved.pop("attacks"))
-            saved.update({key: tuple(saved[key]) for key in ("alarms", "checks", "bounds")})
-            return cls(**saved, attacks=results)
+            results = tuple(map(_result, saved.pop("attacks")))
+            saved.update({key: tuple(saved.get(key, ())) for key in ("alarms", "checks", "bounds", "notes")})
+            found = Adversaries.load(_beside(path)) if saved.pop("adversaries", False) else None
+            return cls(**saved, attacks=results, adversaries=found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"Invalid report: expected a file that Report.save wrote. Received: {path}") from error
+
+    def verify(self, classifier: Any, batch_size: int = 256) -> Verification:
+        """Checks the adversaries again: ball, mask, pixel range, and what a classifier says of them.
+
+        On the classifier of the report it finds the report's figures; on another one, how well they transfer.
+
+        Args:
+            classifier: see `evaluate`.
+            batch_size: images in a batch.
+
+        Raises:
+            ValueError: for a report without adversaries, and what is no classifier of such images.
+            FileNotFoundError: where the file beside the report is missing.
+        """
+        found = self.adversaries
+        if found is None:
+            raise ValueError(
+                "This report has no adversaries: expected one that `tfrobust.evaluate` made. Received: none"
+            )
+        checked = verify(found, classifier, ball(self.norm, self.eps, self.bounds, found.mask), batch_size)
+        theirs = (len(found.y), int((found.fooled_by != WRONG_CLEAN).sum()), int(found.robust.sum()))
+        ours = (self.images, *(round(self.images * share) for share in (self.clean_accuracy, self.robust_accuracy)))
+        if theirs != ours:
+            counted = "of {} images {} are right clean and {} robust"
+            problem = (
+                f"The adversaries are not this report's: {counted.format(*theirs)} there, {counted.format(*ours)} here."
+            )
+            checked = checked._replace(problems=(problem, *checked.problems))
+        return checked
 
     def __str__(self) -> str:
         data = f"of {self.images} images in {self.classes} classes"
@@ -105,19 +188,37 @@ class Report:
         return "\n".join(
             [
                 *(f"ALARM: {alarm}" for alarm in self.alarms),
+                *(f"note: {note}" for note in self.notes),
                 f"{'clean accuracy':17}{_percent(self.clean_accuracy)}   {data}",
                 f"{'robust accuracy':17}{_percent(self.robust_accuracy)}   {worst}",
-                *map(_line, self.attacks),
+                *self._in_8bit(),
+                *(line for result in self.attacks for line in _lines(result)),
                 f"checked: {', '.join(self.checks) or 'nothing'}",
             ]
         )
 
+    def _in_8bit(self) -> list[str]:
+        if self.robust_accuracy_8bit is None:
+            return []
+        return [
+            f"{'  in 8 bits':17}{_percent(self.robust_accuracy_8bit)}   its adversaries rounded as a picture is saved"
+        ]
 
-def _line(result: Result) -> str:
+
+def _lines(result: Result, indent: str = "  ") -> list[str]:
     shown = {key: value for key, value in result.settings.items() if key not in HIDDEN and value not in (None, False)}
-    settings = " ".join(f"{key}={value}" for key, value in shown.items())
-    return f"  {result.name:15}{_percent(result.accuracy)}   {result.seconds:6.1f} s   {settings}".rstrip()
+    settings = "" if result.parts else " ".join(f"{key}={value}" for key, value in shown.items())
+    line = f"{indent}{result.name:{17 - len(indent)}}{_percent(result.accuracy)}   {result.seconds:6.1f} s   {settings}"
+    return [line.rstrip(), *(line for part in result.parts for line in _lines(part, f"{indent}  "))]
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:6.2f} %"
+
+
+def _result(saved: dict[str, Any]) -> Result:
+    return Result(**{**saved, "parts": tuple(map(_result, saved.get("parts", ())))})
+
+
+def _beside(path: str | os.PathLike[str]) -> Path:
+    return Path(path).with_suffix(".npz")

@@ -1,13 +1,19 @@
-"""Suites of attacks by name: functions `(eps, norm, bounds) -> list of adversaries`."""
+"""Suites of attacks by name: functions of (some of) `eps, norm, bounds, classes, mask`.
+
+A suite returns a list (each attack goes on with what those before it left right), a mapping label -> attack (columns:
+each starts from all images that are right clean), a `Cascade`, or a `Suite` of one of these with notes.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from tfrobust import attacks
 from tfrobust._registry import Registry
-from tfrobust.attacks import Adversary, cw_linf, pgd
+from tfrobust.attacks import Adversary, Cascade, Evasion, cw_linf, pgd
+from tfrobust.attacks.autoattack import substitutes
 from tfrobust.attacks.cw_linf import margin
 from tfrobust.objectives.terms import adversarial_cross_entropy
 
@@ -16,25 +22,35 @@ register, get, names = SUITES.register, SUITES.get, SUITES.names
 
 Bounds = tuple[float, float]
 
-SEARCH: dict[str, Any] = {"steps": 50, "start": "uniform", "keep": "best"}
+SEARCH: dict[str, Any] = {"steps": 50, "start": "uniform", "keep": "fooling"}
 ON_CROSS_ENTROPY: Callable[..., Any] = functools.partial(pgd, **SEARCH, restarts=3, loss=adversarial_cross_entropy)
 ON_MARGIN: dict[str, Callable[..., Any]] = {
     "linf": functools.partial(cw_linf, **SEARCH),
     "l2": functools.partial(pgd, **SEARCH, norm="l2", loss=margin),
     "l1": functools.partial(pgd, **SEARCH, norm="l1", loss=margin),
 }
+STEP = 1 / 4  # of eps, 2/255 at 8/255, at every count: FPR and InfoFeature
+
+
+class Suite(NamedTuple):
+    """What a suite runs, and what it left out or put in its place."""
+
+    attacks: Any
+    notes: tuple[str, ...] = ()
 
 
 @register
-def quick(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0)) -> list[Adversary]:
+def quick(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> list[Adversary]:
     """PGD-50 on cross entropy from 3 random starts, and 50 steps on the margin (CW in the Linf ball).
 
-    What one looks at while developing. It overrates classifiers that hide their gradients.
+    What one looks at while developing. It overrates classifiers that hide their gradients. A search ends with the
+    first point that fools.
 
     Args:
         eps: radius as a fraction of the pixel range.
         norm: "linf", "l2" or "l1".
         bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change; None: all may.
 
     Returns:
         A list of adversaries.
@@ -44,4 +60,98 @@ def quick(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0))
     >>> [adversary.name for adversary in tfrobust.evaluation.suites.quick(eps=8 / 255)]
     ['pgd', 'cw_linf']
     """
-    return [ON_CROSS_ENTROPY(eps, norm=norm, bounds=bounds), ON_MARGIN[norm](eps, bounds=bounds)]
+    where = {"bounds": bounds, "mask": mask}
+    return [ON_CROSS_ENTROPY(eps, norm=norm, **where), ON_MARGIN[norm](eps, **where)]
+
+
+@register
+def standard(
+    eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
+) -> Suite:
+    """AutoAttack, standard version: APGD on cross entropy, targeted APGD and FAB, Square; see `attacks.autoattack`.
+
+    What a figure in a paper or a release should be.
+
+    Args:
+        eps: radius as a fraction of the pixel range.
+        norm: "linf" or "l2".
+        bounds: least and greatest pixel value.
+        classes: of the classifier; with few, other losses take the place of those that are not defined.
+        mask: 1 where a pixel may change; None: all may.
+
+    Returns:
+        A cascade, and notes on what takes another's place.
+
+    Example:
+
+    >>> tfrobust.evaluation.suites.standard(classes=2).attacks.names
+    ('apgd_ce', 'apgd_margin', 'fab_t', 'square')
+    """
+    members = attacks.autoattack(eps, norm=norm, classes=classes, bounds=bounds, mask=mask)
+    return Suite(members, substitutes(classes))
+
+
+@register
+def paper(
+    eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
+) -> Suite:
+    """The columns of the papers: FGSM, PGD-7/20/100/200, MIM-20, CW-20/30/100, FAB and AutoAttack, each by itself.
+
+    Last iterates; steps of eps / 4 at every count (2/255 at 8/255) from uniform starts, MIM's of eps / 10 from the
+    image itself. CW is PGD on the margin.
+
+    Args:
+        eps: radius as a fraction of the pixel range.
+        norm: "linf" or "l2".
+        bounds: least and greatest pixel value.
+        classes: of the classifier; see `standard`.
+        mask: 1 where a pixel may change; None: all may.
+
+    Returns:
+        A mapping label -> attack, and the notes of `standard`.
+
+    Example:
+
+    >>> list(tfrobust.evaluation.suites.paper().attacks)[:5]
+    ['FGSM', 'PGD-7', 'PGD-20', 'PGD-100', 'PGD-200']
+    """
+    where: dict[str, Any] = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
+    steps: dict[str, Any] = {"step_size": STEP * eps, "start": "uniform"}
+    whole, notes = standard(classes=classes, **where)
+    columns: dict[str, Evasion | Cascade | attacks.Attack] = {
+        "FGSM": attacks.fgsm(**where),
+        **{f"PGD-{count}": pgd(steps=count, **steps, **where) for count in (7, 20, 100, 200)},
+        "MIM-20": attacks.mim(step_size=eps / 10, steps=20, **where),
+        **{f"CW-{count}": pgd(steps=count, **steps, **where, loss=margin) for count in (20, 30, 100)},
+        "FAB": attacks.fab(**where),
+        "AutoAttack": whole,
+    }
+    return Suite(columns, tuple(f"AutoAttack: {note}" for note in notes))
+
+
+@register
+def black_box(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> Suite:
+    """What asks for outputs alone: random noise, Square, SPSA and, in the Linf ball, local search.
+
+    It finds what hidden gradients hide; a classifier that does worse here than under gradient attacks hides its own.
+    For adversaries of other classifiers put `attacks.transfer` in a list.
+
+    Args:
+        eps: radius as a fraction of the pixel range.
+        norm: "linf" or "l2".
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change; None: all may.
+
+    Returns:
+        A list of attacks, and a note on what this ball leaves out.
+
+    Example:
+
+    >>> [attack.name for attack in tfrobust.evaluation.suites.black_box(norm="l2").attacks]
+    ['random_noise', 'square', 'spsa']
+    """
+    where = {"eps": eps, "bounds": bounds, "mask": mask}
+    members = [attacks.get(name, norm=norm, **where) for name in ("random_noise", "square", "spsa")]
+    if norm == "linf":
+        return Suite([*members, attacks.get("local_search", **where)])
+    return Suite(members, (f"local_search is left out: it works in the Linf ball. Here: norm={norm!r}",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,12 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 import tfrobust
+from tfrobust.attacks import Ball, Cascade, Evasion
 from tfrobust.attacks.balls import ball as ball_of
-from tfrobust.evaluation._graph import stream
-from tfrobust.evaluation._images import read
+from tfrobust.evaluation._images import Images, read
 from tfrobust.evaluation._judge import Judge
-from tfrobust.evaluation._line_up import line_up
-from tfrobust.evaluation.alarms import CHECKS, alarms
+from tfrobust.evaluation._line_up import LineUp, line_up
+from tfrobust.evaluation._progress import Progress
+from tfrobust.evaluation._runs import Runs
+from tfrobust.evaluation._state import State, fingerprint
+from tfrobust.evaluation.adversaries import ROBUST
+from tfrobust.evaluation.alarms import CHECKS, Evidence, alarms
+from tfrobust.evaluation.probes import Probes, probe
 from tfrobust.evaluation.report import Report, Result
 
 Tensor = Any
@@ -30,17 +35,21 @@ def evaluate(
     *,
     eps: float,
     norm: str = "linf",
-    attacks: str | Sequence[Any] | Mapping[str, Any] = "quick",
+    attacks: str | Sequence[Any] | Mapping[str, Any] | Cascade = "quick",
     bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
     batch_size: int = 256,
     seed: int = 0,
+    probes: int = 128,
+    state: str | os.PathLike[str] | None = None,
     verbose: bool = True,
 ) -> Report:
     """Measures how often a classifier is right on clean images and under every one of several attacks.
 
     robust accuracy = mean over images of [argmax z(x) = y and argmax z(x') = y for every x' that any attack, in any of
-    its restarts, found]. Each attack starts from the clean images, on all of those that are classified right; what it
-    returns is checked against the ball and the bounds.
+    its runs, found]. Each attack starts from the clean images; only those that are still right go on to its next run,
+    packed into full batches. What it returns is checked against the ball, the bounds and the mask: what lies outside
+    is discarded, and an alarm says so.
 
     Args:
         classifier: a Keras model with named outputs, `logits` among them, or a callable pixels -> dict with "logits"
@@ -49,23 +58,31 @@ def evaluate(
             labels `(N,)`, `(N, 1)` or one-hot `(N, C)`. Read once and kept in host memory.
         eps: radius of the ball as a fraction of the pixel range (8/255).
         norm: "linf", "l2", or "l1" (its radius is the mean absolute change).
-        attacks: name of a suite, a list, or a mapping label -> item. Its items: a name or a config of an attack, made
-            with this evaluation's eps, norm and bounds; an `Attack`, which maximizes cross entropy; an `Adversary`; or
-            any callable `(classify, x, y) -> x_adv`, called outside a graph with the classifier as given, tensors and
-            true labels.
+        attacks: name of a suite; a list (or a `Cascade`), of which each item goes on with the images that all before it
+            left right; or a mapping label -> item, of which each starts from all images that are right clean, as
+            columns of a table. Items: a name or a config of an attack, made with this evaluation's eps, norm, bounds
+            and mask; an `Attack`, which maximizes cross entropy; an `Evasion` (`Adversary` and the like); a `Cascade`,
+            whose members stand in the `parts` of its result; or any callable `(classify, x, y) -> x_adv`, called
+            outside a graph with the classifier as given, tensors and true labels.
         bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may.
         batch_size: images in a batch.
-        seed: of the random starts, which are functions of (seed, place of the attack in the list, restart, number of
-            the image): neither `batch_size` nor another attack changes them. A foreign callable has its own; attacks
-            that couple the rows of a batch (feature_scatter, adv_interpolation) do depend on who shares it.
-        verbose: print a line for each attack.
+        seed: of the random numbers, which are functions of (seed, place of the attack, run, number of the image):
+            neither `batch_size` nor what other attacks found changes them. A foreign callable has its own; attacks that
+            couple the rows of a batch (feature_scatter, adv_interpolation) do depend on who shares it.
+        probes: how many of the first images the alarms and curves are measured on; 0: none, fewer alarms.
+        state: a file that keeps what was found so far: an evaluation that was killed goes on where it was, with the
+            figures of one that was not. It is made where there is none; one of other arguments, attacks, data or
+            weights is refused. It is not removed at the end.
+        verbose: print a line for each attack, and how much time is left.
 
     Returns:
         A `Report`.
 
     Raises:
-        ValueError: for a classifier, data or arguments that make no evaluation, and for an attack that returns what is
-            not finite, not shaped as the images, or outside the ball or the bounds.
+        ValueError: for a classifier, data, arguments or a state that make no evaluation, for an attack that is not
+            defined for so few classes (a suite leaves it out), and for one that returns what is not finite or not
+            shaped as the images.
 
     Example:
 
@@ -76,32 +93,38 @@ def evaluate(
     >>> report.clean_accuracy, report.robust_accuracy
     (0.75, 0.75)
     """
-    _check_numbers(eps, batch_size, seed)
-    ball = ball_of(norm, eps, bounds)
-    contestants = line_up(attacks, norm, ball)
+    began = time.perf_counter()
+    _check_numbers(eps, batch_size, seed, probes)
+    ball = ball_of(norm, eps, bounds, mask)
     images, classes = read(classifier, data, batch_size, ball.bounds)
+    _check_mask(ball, images)
+    lined_up = line_up(attacks, norm, ball, classes)
     judge = Judge(classifier, ball, images, batch_size)
-    say = print if verbose else _silence
-
-    robust = judge.right_clean
-    clean = np.flatnonzero(robust)
-    say(f"clean: {len(clean)} of {len(images.y)} images right", flush=True)
-    results = []
-    for place, contestant in enumerate(contestants):
-        say(f"{contestant.name}: ", end="", flush=True)
-        began = time.perf_counter()
-        kept = judge.survivors(contestant, clean, functools.partial(stream, seed, place))
-        result = Result(
-            contestant.name, contestant.settings, len(kept) / len(images.y), round(time.perf_counter() - began, 3)
-        )
-        say(f"{len(kept)} of {len(images.y)} images right, {result.seconds:.1f} s", flush=True)
-        robust = robust & np.isin(np.arange(len(robust)), kept)
-        results.append(result)
+    progress = Progress(verbose)
+    kept = None
+    try:
+        if state is not None:
+            same = fingerprint(
+                classifier, images, ball, lined_up, judge.clean_predicted, norm=norm, batch_size=batch_size, seed=seed
+            )
+            kept = State(state, same, judge)
+        progress.line(f"clean: {judge.right_clean.sum()} of {len(images.y)} images right")
+        results = Runs(judge, lined_up, classes, seed, kept, progress).results()
+        if any(isinstance(member.attack, Evasion) and member.attack.gradients for member in lined_up.contestants):
+            judge.sharpen()
+        probed = _probed(judge, lined_up, results, seed, probes) if probes else None
+    finally:
+        progress.close()
+        if kept is not None:
+            kept.close()
+    found = judge.adversaries()
+    evidence = _evidence(judge, lined_up, results, probed, norm, classes)
+    masked = () if ball.mask is None else (f"A mask lets {int(ball.mask.sum())} of {ball.mask.size} values change.",)
     return Report(
-        clean_accuracy=len(clean) / len(images.y),
-        robust_accuracy=int(robust.sum()) / len(images.y),
-        attacks=tuple(results),
-        alarms=alarms(judge.evidence()),
+        clean_accuracy=float(judge.right_clean.mean()),
+        robust_accuracy=float(found.robust.mean()),
+        attacks=results,
+        alarms=alarms(evidence),
         checks=tuple(CHECKS),
         eps=float(eps),
         norm=norm,
@@ -111,11 +134,61 @@ def evaluate(
         seed=int(seed),
         batch_size=int(batch_size),
         versions={module.__name__: module.__version__ for module in (tf, keras, tfrobust)},
-        robust=robust,
+        notes=(*lined_up.notes, *masked),
+        robust_accuracy_8bit=judge.accuracy_in_8bit(),
+        curves=_curves(probed),
+        probe_images=probed.images if probed else 0,
+        seconds=round(time.perf_counter() - began, 3),
+        adversaries=found,
     )
 
 
-def _check_numbers(eps: Any, batch_size: Any, seed: Any) -> None:
+def _probed(judge: Judge, lined_up: LineUp, results: Sequence[Result], seed: int, count: int) -> Probes | None:
+    left = [part.accuracy for result in results for part in result.flat]
+    attacked = [(member.attack, accuracy) for member, accuracy in zip(lined_up.contestants, left, strict=True)]
+    return probe(
+        judge.classifier,
+        judge.referee.ball,
+        judge.images,
+        judge.right_clean,
+        judge.fooled_by == ROBUST,
+        attacked,
+        seed=seed,
+        count=count,
+        batch_size=judge.batch_size,
+    )
+
+
+def _evidence(
+    judge: Judge, lined_up: LineUp, results: Sequence[Result], probed: Probes | None, norm: str, classes: int
+) -> Evidence:
+    first = slice(0, judge.batch_size)
+    return Evidence(
+        classify=judge.classifier,
+        x=judge.images.x[first],
+        y=judge.images.y[first],
+        logits=judge.logits,
+        not_numbers=judge.not_numbers,
+        outside=judge.outside,
+        results=tuple(part for result in results for part in result.flat),
+        columns=lined_up.columns,
+        probes=probed,
+        eps=float(judge.referee.ball.radius),
+        norm=norm,
+        classes=classes,
+    )
+
+
+def _curves(probed: Probes | None) -> dict[str, list[list[float]]]:
+    if probed is None:
+        return {}
+    return {
+        name: [list(map(float, point)) for point in points]
+        for name, points in (("eps", probed.by_eps), ("steps", probed.by_steps))
+    }
+
+
+def _check_numbers(eps: Any, batch_size: Any, seed: Any, probes: Any) -> None:
     if not isinstance(eps, (int, float, np.floating)) or not np.isfinite(eps):
         raise ValueError(
             f"Invalid value for `eps`: expected a positive fraction of the pixel range. Received: eps={eps!r}"
@@ -124,7 +197,14 @@ def _check_numbers(eps: Any, batch_size: Any, seed: Any) -> None:
         raise ValueError(f"Invalid value for `batch_size`: expected an integer of at least 1. Received: {batch_size!r}")
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
         raise ValueError(f"Invalid value for `seed`: expected an integer from 0 to 2**31 - 1. Received: {seed!r}")
+    if not isinstance(probes, (int, np.integer)) or probes < 0:
+        raise ValueError(f"Invalid value for `probes`: expected a number of images, or 0. Received: {probes!r}")
 
 
-def _silence(*_: Any, **__: Any) -> None:
-    pass
+def _check_mask(ball: Ball, images: Images) -> None:
+    if ball.mask is not None and len(ball.mask.shape) == 4 and len(ball.mask) != 1:
+        raise ValueError(
+            "Invalid value for `mask`: expected one mask for all images, (H, W, C) or (H, W, 1). "
+            f"Received: shape {ball.mask.shape}"
+        )
+    ball.masked(images.x[:1])

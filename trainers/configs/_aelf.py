@@ -18,6 +18,9 @@ STANDARD = {"objective": {"name": "standard"}, "learning_rate": _base.drops(0.1,
 CIFAR = {"data": {"augment": {"pad": 2, "flip": True}}, **ADVERSARIAL}
 
 
+ATTACKS = {"PGD-16": _base.pgd_column(16, 0.02, start="none")}
+
+
 def mnist(standard: _base.Settings) -> dict[str, Any]:
     """Returns the setting on MNIST at 32x32; `standard` is the schedule, in each phase the same."""
     return {
@@ -25,17 +28,16 @@ def mnist(standard: _base.Settings) -> dict[str, Any]:
         "model": {"name": "cnn_b", "activation": "leaky_relu"},
         "attack": _base.pgd(0.3, 16, 0.02, start="none"),
         **standard,
-        "evaluation": {"eps": 0.3, "attacks": {"PGD-16": _base.pgd_column(16, 0.02, start="none")}},
+        "evaluation": {"eps": 0.3, "attacks": ATTACKS},
+        "tables": {"shifts": {"pixels": 8, "attacks": ATTACKS}},
     }
 
 
-# The test set shifted by 8 pixels and filled with zeros, clean and attacked; not measured yet by an evaluation.
-SHIFTS = ("left", "right", "up", "down")
 MNIST_COLUMNS = (
     "clean",
-    *(f"shifted {shift} clean" for shift in SHIFTS),
+    *(f"shifted {shift} clean" for shift in _base.DIRECTIONS),
     "PGD-16",
-    *(f"shifted {shift} PGD-16" for shift in SHIFTS),
+    *(f"shifted {shift} PGD-16" for shift in _base.DIRECTIONS),
 )
 
 

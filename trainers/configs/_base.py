@@ -45,7 +45,9 @@ FIELDS: Settings = {
     "mixed_precision": False,
     # On the test split, when the training is done; no attacks, no evaluation.
     "evaluation": {"attacks": "", "norm": "linf"},
-    "paper": {},  # the row's figures in percent, under the labels of the evaluation's attacks
+    # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
+    "tables": {},
+    "paper": {},  # the row's figures in percent, under the labels of the evaluation's attacks and of the tables
 }
 PARTWISE = ("data", "evaluation")
 
@@ -111,6 +113,9 @@ def pgd(eps: float, steps: int, step_size: float, start: str = "auto") -> dict[s
     return {"name": "pgd", "eps": eps, "steps": steps, "step_size": step_size, "start": start}
 
 
+# Where images are shifted to, in the order of AELF's tables.
+DIRECTIONS = ("left", "right", "up", "down")
+
 # Columns of an evaluation. Those without an eps take `evaluation.eps`.
 
 FGSM = {"name": "fgsm"}
@@ -127,6 +132,16 @@ def cw_column(steps: int, step_size: float) -> dict[str, Any]:
     choice: it is what the field runs as "CW" in the Linf ball; the papers only cite Carlini and Wagner 2017.
     """
     return {"name": "cw_linf", "steps": steps, "step_size": step_size, "start": "uniform", "keep": "last"}
+
+
+def transfer_of(sources: Mapping[str, str], attacks: Settings) -> dict[str, Any]:
+    """Returns the `tables` of a transfer table; its figures stand under "SOURCE ATTACK".
+
+    Args:
+        sources: name -> what classifier the user has to give, in words.
+        attacks: label -> attack, made on each source.
+    """
+    return {"transfer": {"sources": dict(sources), "attacks": dict(attacks)}}
 
 
 def _in_order(value: Any) -> Any:

@@ -63,22 +63,30 @@ CIFAR = {
 
 
 def columns(eps: float) -> dict[str, Any]:
-    """Returns the attacks of chapter 3's evaluations that can be run now.
+    """Returns the attacks of chapter 3's evaluations.
 
     PGD-20 has steps of eps/10; choice: the others too, CW with 20 of them, all from uniform starts (MIM from x).
+    choice: FAB is the untargeted one with 100 steps, AutoAttack its standard version; the thesis only cites both.
     """
     return {
         "FGSM": _base.FGSM,
         "PGD-20": _base.pgd_column(20, eps / 10),
         "PGD-100": _base.pgd_column(100, eps / 10),
         "MIM-20": {"name": "mim", "steps": 20, "step_size": eps / 10},
+        "FAB": {"name": "fab", "steps": 100},
         "CW": _base.cw_column(20, eps / 10),
+        "AutoAttack": {"name": "autoattack", "version": "standard"},
     }
 
 
 def chosen(eps: float, labels: Iterable[str]) -> dict[str, Any]:
     """Returns the evaluation by some of the `columns`."""
     return {"evaluation": {"eps": eps, "attacks": {label: columns(eps)[label] for label in labels}}}
+
+
+def black_box(eps: float, labels: Iterable[str], source: str) -> dict[str, Any]:
+    """Returns the tables of a black box: the same attacks, made on a natural network that `source` describes."""
+    return {"tables": _base.transfer_of({"black box": source}, {label: columns(eps)[label] for label in labels})}
 
 
 def ablation(file: str, row: str, rows: dict[str, _base.Settings], paper: dict[str, tuple[float, float]]) -> Any:

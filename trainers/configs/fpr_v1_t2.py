@@ -17,5 +17,6 @@ def get_config(row: str = "at_att_id") -> ConfigDict:
     """Returns the configuration of a row."""
     setting = _base.pick(__file__, _fpr.rows((3, 4), "id"), row)
     # The paper prints no step count for its evaluation; FPR-v2 gives the same figures as PGD with 5 steps.
-    evaluation = {"eps": 8 / 255, "attacks": {"PGD-5": _fpr.ATTACKS["PGD-5"]}}
-    return _base.build(_fpr.CIFAR, setting, {"evaluation": evaluation, "paper": _base.figures(COLUMNS, *PAPER[row])})
+    attacks = {"PGD-5": _fpr.ATTACKS["PGD-5"]}
+    measured = {"evaluation": {"eps": 8 / 255, "attacks": attacks}, "tables": _base.transfer_of(_fpr.TWIN, attacks)}
+    return _base.build(_fpr.CIFAR, setting, {**measured, "paper": _base.figures(COLUMNS, *PAPER[row])})

@@ -1,0 +1,168 @@
+"""AutoAttack and PGD-20 against other libraries on one network, in one run: `python -m benchmarks.evaluation`.
+
+Trains a small network on MNIST against PGD (once; it is kept under --workdir), then attacks the same images: `standard`
+of this library, ART's AutoAttack on the same Keras network, torchattacks' on a copy of it, weight for weight; PGD-20 of
+this library, Foolbox and ART. Beside the times stand the forward and backward passes that each of our attacks made, and
+those that its definition needs for the images that it was run on. Needs `pip install tfrobust[peers]`, and torchattacks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import tfrobust
+from tfrobust.attacks import Evasion
+from tfrobust.evaluation import suites
+from trainers import _cli
+from trainers.configs import _base, digits
+from trainers.train import run
+
+PEERS = flags.DEFINE_list("peers", ["art", "torchattacks", "foolbox"], "Which other libraries; may be empty.")
+IMAGES = flags.DEFINE_integer("images", 500, "Images of the test split.", lower_bound=1)
+DATA = flags.DEFINE_string("data", "mnist", "Data set.")
+EPS = flags.DEFINE_float("eps", 0.2, "Radius of training and attack, as a fraction of the pixel range.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/benchmark_evaluation", "Where the network is kept.")
+MODEL = flags.DEFINE_string("model", None, "A .keras file of the `digits` network, in place of one trained here.")
+EPOCHS = flags.DEFINE_integer("epochs", 3, "Of the network's training.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch_size", 500, "Images in a batch, for all libraries.", lower_bound=1)
+
+
+def classifier() -> keras.Model:
+    """Returns the network, trained if there is none."""
+    if MODEL.value:
+        return _cli.load_classifier(MODEL.value)
+    workdir = Path(WORKDIR.value)
+    config = digits.get_config("madry")
+    config.data.update(name=DATA.value, batch_size=128, validation=0.05)
+    config.model = {"name": "digits", "features": 64}
+    # From a small radius on: at the full one this network does not begin to learn.
+    ramp = _base.falls(EPS.value / 10, EPS.value, EPOCHS.value / 2)
+    config.attack = {**config.attack.to_dict(), "eps": ramp, "steps": 7}
+    config.update(epochs=EPOCHS.value, learning_rate=digits.cosine_decay(2e-3, EPOCHS.value))
+    config.evaluation = {"attacks": "", "norm": "linf"}
+    if not (workdir / "saved_model").exists():
+        run(config.to_dict(), workdir)
+    return _cli.load_classifier(workdir / "classifier.keras")
+
+
+class Metered(Evasion):
+    """Another attack, whose forward and backward passes are counted in images.
+
+    Args:
+        attack: what is run.
+    """
+
+    def __init__(self, attack: Evasion) -> None:
+        super().__init__(attack.ball, gradients=attack.gradients, least_classes=attack.least_classes)
+        self.attack = attack
+        self.kind = attack.kind
+        self.entered, self.forwards, self.backwards = (tf.Variable(0, dtype=tf.int64) for _ in range(3))
+
+    def runs(self, classes: int) -> int:
+        return self.attack.runs(classes)
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        return self.attack.cost(classes)
+
+    def search(self, classify: Any, x: Any, y: Any, seed: Any = 0, run: Any = 0) -> Any:
+        @tf.custom_gradient
+        def counted(logits: Any) -> Any:
+            rows = tf.cast(tf.shape(logits)[0], tf.int64)
+            self.forwards.assign_add(rows)
+
+            def gradient(upstream: Any) -> Any:
+                self.backwards.assign_add(rows)
+                return upstream
+
+            return tf.identity(logits), gradient
+
+        self.entered.assign_add(tf.cast(tf.shape(x)[0], tf.int64))
+        return self.attack.search(lambda z: {"logits": counted(classify(z)["logits"])}, x, y, seed, run)
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Returns the seconds that a call took, compiling included, and what it returned."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def passes(network: keras.Model, x: Any, y: Any) -> dict[str, Any]:
+    """Returns, for each attack of `standard`, the passes that it made over those that its definition needs."""
+    classes = network.output["logits"].shape[-1]
+    line_up = {result.name: result for result in ()}
+    members = suites.get("standard", eps=EPS.value, norm="linf", bounds=(0.0, 1.0), classes=classes)
+    metered = [Metered(member) for member in getattr(members, "attacks", members)]
+    report = tfrobust.evaluate(
+        network, (x, y), eps=EPS.value, attacks=metered, batch_size=BATCH.value, probes=0, verbose=False
+    )
+    print(f"\n{'passes, in images':16s}{'entered':>10s}{'forwards':>12s}{'backwards':>12s}{'of definition':>15s}")
+    for member, result in zip(metered, report.attacks, strict=True):
+        entered, *made = (int(v) for v in (member.entered, member.forwards, member.backwards))
+        needed = entered * sum(member.cost(classes))
+        line_up[result.name] = {"entered": entered, "passes": made, "ratio": sum(made) / max(needed, 1)}
+        print(
+            f"{member.attack.name:16s}{entered:10d}{made[0]:12d}{made[1]:12d}{sum(made) / max(needed, 1):15.3f}"
+        )
+    return line_up
+
+
+def main(_: list[str]) -> None:
+    network = classifier()
+    batches = tfrobust.data.load(DATA.value, "test", batch_size=IMAGES.value)
+    x, y = (np.asarray(part) for part in next(iter(batches)))
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}; "
+        f"{len(y)} images {x.shape[1:]} of {DATA.value}, eps {EPS.value:g}"
+    )
+    rows: dict[str, tuple[float, float]] = {}
+
+    def measure(name: str, robust: Callable[[], float]) -> None:
+        rows[name] = timed(robust)
+        print(f"{name:32s}{rows[name][0]:9.1f} s{100 * rows[name][1]:8.2f} %", flush=True)
+
+    def ours(attacks: Any) -> float:
+        report = tfrobust.evaluate(
+            network, (x, y), eps=EPS.value, attacks=attacks, batch_size=BATCH.value, probes=0, verbose=False
+        )
+        return report.robust_accuracy
+
+    pgd20 = {"name": "pgd", "steps": 20, "step_size": EPS.value / 8, "start": "uniform"}
+    measure("standard", lambda: ours("standard"))
+    measure("PGD-20", lambda: ours([pgd20]))
+    if "foolbox" in PEERS.value:
+        from benchmarks import peers
+
+        measure("PGD-20, Foolbox", lambda: peers.foolbox_pgd(network, x, y, EPS.value, 20, EPS.value / 8))
+    if "art" in PEERS.value:
+        from benchmarks import peers
+
+        measure("PGD-20, ART", lambda: peers.art_pgd(network, x, y, EPS.value, 20, EPS.value / 8, BATCH.value))
+    if "torchattacks" in PEERS.value:
+        from benchmarks import peers
+
+        measure("AutoAttack, torchattacks", lambda: peers.torchattacks_autoattack(network, x, y, EPS.value))
+    if "art" in PEERS.value:
+        from benchmarks import peers
+
+        measure("AutoAttack, ART", lambda: peers.art_autoattack(network, x, y, EPS.value, BATCH.value))
+    for name, (seconds, _) in rows.items():
+        own = "standard" if "AutoAttack" in name else "PGD-20"
+        if "," in name:
+            print(f"{name}: {seconds / rows[own][0]:.1f} times the time of {own}")
+    print(json.dumps({"rows": rows, "passes": passes(network, x, y)}))
+
+
+if __name__ == "__main__":
+    app.run(main)

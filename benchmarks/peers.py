@@ -1,0 +1,164 @@
+"""The same classifier for other libraries: a copy in PyTorch, weight for weight, and theirs around the Keras model.
+
+Imported by what compares with them; needs `pip install tfrobust[peers]`, and torchattacks for its users.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import torch
+
+from tfrobust.classifiers import head_of
+
+
+class Copy(torch.nn.Module):
+    """A chain of Keras layers in PyTorch: convolutions, activations, global average pooling and a dense head.
+
+    Args:
+        classifier: one of the `digits` network.
+
+    Raises:
+        ValueError: for a layer that it does not know.
+    """
+
+    def __init__(self, classifier: keras.Model) -> None:
+        super().__init__()
+        self.steps: list[Any] = []
+        head = head_of(classifier)
+        for layer in classifier.layers:
+            if layer is head:
+                kernel, bias = (torch.tensor(np.asarray(v)) for v in layer.get_weights())
+                self.steps.append(lambda x, kernel=kernel, bias=bias: x @ kernel + bias)
+            elif isinstance(layer, keras.layers.Conv2D):
+                self.steps.append(self._convolution(layer))
+            elif isinstance(layer, (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.Activation)):
+                slope = float(getattr(layer, "negative_slope", 0.0) or 0.0)
+                self.steps.append(lambda x, slope=slope: torch.nn.functional.leaky_relu(x, slope))
+            elif isinstance(layer, keras.layers.GlobalAveragePooling2D):
+                self.steps.append(lambda x: x.mean(dim=(2, 3)))
+            elif not isinstance(layer, keras.layers.InputLayer):
+                raise ValueError(f"No copy of a {type(layer).__name__}: expected the layers of the digits network.")
+        # torchattacks asks for the device of the first parameter.
+        self.device_marker = torch.nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns logits `(B, C)` of pixels `(B, C, H, W)`."""
+        for step in self.steps:
+            x = step(x)
+        return x
+
+    @staticmethod
+    def _convolution(layer: keras.layers.Conv2D) -> Any:
+        kernel = torch.tensor(np.asarray(layer.kernel)).permute(3, 2, 0, 1).contiguous()
+        bias = torch.tensor(np.asarray(layer.bias))
+        stride, size = layer.strides[0], kernel.shape[-1]
+
+        def convolution(x: torch.Tensor) -> torch.Tensor:
+            # TensorFlow's "same" pads by the input's size, the odd one after.
+            padding: list[int] = []
+            for length in (x.shape[3], x.shape[2]):
+                total = max((-(-length // stride) - 1) * stride + size - length, 0)
+                padding += [total // 2, total - total // 2]
+            padded = torch.nn.functional.pad(x, padding)
+            return torch.nn.functional.conv2d(padded, kernel, bias, stride)
+
+        return convolution
+
+
+def torch_copy(classifier: keras.Model) -> torch.nn.Module:
+    """Returns the copy, whose logits are checked against the classifier's.
+
+    Raises:
+        ValueError: where they differ.
+    """
+    copy = Copy(classifier).eval()
+    x = np.random.default_rng(0).uniform(0, 1, (8, *classifier.input_shape[1:])).astype("float32")
+    with torch.no_grad():
+        difference = np.abs(copy(to_torch(x)).numpy() - np.asarray(classifier(x)["logits"])).max()
+    if difference > 1e-4:
+        raise ValueError(f"The copy is none: expected logits within 1e-4. Received: a difference of {difference:.2g}")
+    return copy
+
+
+def to_torch(x: Any) -> torch.Tensor:
+    """Returns pixels `(B, H, W, C)` as `(B, C, H, W)`."""
+    return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2).contiguous()
+
+
+def art_classifier(classifier: keras.Model) -> Any:
+    """Returns ART's estimator around the Keras model."""
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    inputs = keras.Input(classifier.input_shape[1:])
+    logits = keras.Model(inputs, classifier(inputs)["logits"])
+    return TensorFlowV2Classifier(
+        model=logits,
+        nb_classes=int(classifier.output["logits"].shape[-1]),
+        input_shape=classifier.input_shape[1:],
+        loss_object=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
+        clip_values=(0.0, 1.0),
+    )
+
+
+def _robust(classifier: keras.Model, x: Any, y: Any) -> float:
+    return float(np.mean(np.argmax(classifier.predict(np.asarray(x), verbose=0)["logits"], -1) == np.asarray(y)))
+
+
+def art_pgd(
+    classifier: keras.Model, x: Any, y: Any, eps: float, steps: int, step_size: float, batch_size: int
+) -> float:
+    """Returns the accuracy under ART's PGD."""
+    from art.attacks.evasion import ProjectedGradientDescentTensorFlowV2
+
+    attack = ProjectedGradientDescentTensorFlowV2(
+        art_classifier(classifier), np.inf, eps, step_size, max_iter=steps, num_random_init=1, batch_size=batch_size,
+        verbose=False,
+    )  # fmt: skip
+    return _robust(classifier, attack.generate(x, np.eye(10, dtype="float32")[y]), y)
+
+
+def foolbox_pgd(classifier: keras.Model, x: Any, y: Any, eps: float, steps: int, step_size: float) -> float:
+    """Returns the accuracy under Foolbox' PGD."""
+    import foolbox
+
+    model = foolbox.TensorFlowModel(lambda z: classifier(z)["logits"], bounds=(0, 1))
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=steps, random_start=True)
+    _, adversaries, _ = attack(model, tf.convert_to_tensor(x), tf.cast(y, tf.int64), epsilons=eps)
+    return _robust(classifier, adversaries, y)
+
+
+def torchattacks_autoattack(classifier: keras.Model, x: Any, y: Any, eps: float) -> float:
+    """Returns the accuracy under torchattacks' AutoAttack, the standard version, of the copy."""
+    attacks = import_torchattacks()
+    copy = torch_copy(classifier)
+    attack = attacks.AutoAttack(copy, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
+    for member in attack._autoattack.attacks:  # it would take 10 steps, where the suite has 100
+        if hasattr(member, "steps"):
+            member.steps = 100
+    adversaries = attack(to_torch(x), torch.tensor(np.asarray(y), dtype=torch.int64))
+    return _robust(classifier, adversaries.permute(0, 2, 3, 1).numpy(), y)
+
+
+def import_torchattacks() -> types.ModuleType:
+    """Returns torchattacks; it imports torchvision, of which nothing is needed here and which has no CPU build."""
+    if "torchvision" not in sys.modules:
+        torchvision, transforms = types.ModuleType("torchvision"), types.ModuleType("torchvision.transforms")
+        torchvision.transforms = transforms  # type: ignore[attr-defined]
+        sys.modules.update({"torchvision": torchvision, "torchvision.transforms": transforms})
+    import torchattacks
+
+    return torchattacks
+
+
+def art_autoattack(classifier: keras.Model, x: Any, y: Any, eps: float, batch_size: int) -> float:
+    """Returns the accuracy under ART's AutoAttack, as it comes but for the size of a first step."""
+    from art.attacks.evasion import AutoAttack
+
+    attack = AutoAttack(art_classifier(classifier), np.inf, eps, eps_step=2 * eps, batch_size=batch_size)
+    return _robust(classifier, attack.generate(x, np.eye(10, dtype="float32")[y]), y)

@@ -1,0 +1,384 @@
+"""Each alarm rings on a case built for it and is silent beside it; the probes against closed forms."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrobust import attacks
+from tfrobust.attacks.cw_linf import margin
+from tfrobust.attacks.square import square
+from tfrobust.evaluation import Result, evaluate, probes
+from tfrobust.evaluation._images import Images
+from tfrobust.evaluation.alarms import CHECKS, Evidence, alarms, made
+from tfrobust.evaluation.probes import Probes, probe
+
+HONEST = Probes(
+    images=100,
+    by_eps=((0.0, 0.9), (0.05, 0.7), (0.1, 0.5), (0.5, 0.0)),
+    by_steps=((0, 0.9), (1, 0.6), (10, 0.5)),
+    huge=(0.5, 0.0),
+    noise=0.8,
+    white_box=0.48,
+    margin=0.5,
+    cross_entropy=0.5,
+    zero_ce=0,
+    zero_dlr=0,
+    doubled=(0.5, 0.5),
+)
+LOGITS = np.array([[3.0, 0.0, -1.0], [0.0, 2.0, 0.5]], "float32")
+
+
+def steady(x):
+    return {"logits": np.float32(LOGITS)}
+
+
+def evidence(probed=None, **changes):
+    """Evidence of an honest evaluation, but for the changes."""
+    usual = {
+        "classify": steady,
+        "x": np.zeros((2, 1, 1, 1), "float32"),
+        "y": np.array([0, 1]),
+        "logits": LOGITS,
+        "not_numbers": {},
+        "results": results(("white box", 0.6), ("white box", 0.5), ("black box", 0.5)),
+        "probes": HONEST._replace(**probed or {}),
+        "eps": 0.1,
+        "classes": 3,
+    }
+    return Evidence(**{**usual, **changes})
+
+
+def results(*rows):
+    """Results of (kind, accuracy), or of (kind, accuracy, settings)."""
+    return tuple(
+        Result(f"{kind} {place}", dict(*settings), accuracy, 0.0, kind=kind)
+        for place, (kind, accuracy, *settings) in enumerate(rows)
+    )
+
+
+def apgd(loss, accuracy):
+    return "white box", accuracy, {"name": "apgd", "loss": loss}
+
+
+class Changing:
+    """Logits that move a little at every pass."""
+
+    def __init__(self, step):
+        self.step = step
+        self.passes = 0
+
+    def __call__(self, x):
+        self.passes += 1
+        return {"logits": LOGITS + np.float32(self.step * self.passes) * np.array([0, 1, 0], "float32")}
+
+
+W, B, N, T = "white box", "black box", "noise", "transfer"
+CASES = {
+    "nan": [({"not_numbers": {"clean": 1, "pgd": 2}}, "1 under clean, 2 under pgd"), ({"not_numbers": {}}, None)],
+    "probabilities": [
+        ({"logits": np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])}, "look like probabilities"),
+        ({"logits": np.array([[0.2, 0.3, 0.5], [1.0, 0.1, 0.0]])}, None),
+        ({"logits": np.array([[0.2, 0.9, -0.1], [1.0, 0.0, 0.0]])}, None),
+    ],
+    "random": [
+        ({"classify": Changing(0.5)}, "The classifier is random"),
+        ({"classify": Changing(1e-3)}, r"random: 5 passes .*right: \[2\] of 2"),
+        ({"classify": Changing(1e-7)}, None),
+    ],
+    "flat_logits": [
+        ({"logits": np.array([[1.0, -1.0, 0.3], [0.1, 0.2, 0.3]])}, "spread over more than 2,"),
+        ({"logits": np.array([[1.1, -1.0, 0.3], [0.1, 0.2, 0.3]])}, None),
+        ({"logits": np.array([[0.1, 0.2], [0.3, 0.1]])}, None),  # of two classes there is but one wrong one
+    ],
+    "outside": [({"outside": {"pgd": 3}}, "3 of pgd"), ({"outside": {}}, None)],
+    "black_box": [
+        ({"results": results((W, 0.6), (W, 0.5), (B, 0.497))}, "black box 2, .* leaves 49.70% where .* leave 50.00%"),
+        ({"results": results((W, 0.6), (W, 0.5), (B, 0.498))}, None),
+        ({"results": results((B, 0.6), (W, 0.5))}, None),  # it ran before
+        ({"results": results((B, 0.6), (B, 0.5))}, None),  # nothing to compare with
+        ({"results": results((W, 0.6), (B, 0.5), (W, 0.4)), "columns": True}, None),
+        ({"results": results((W, 0.6), (B, 0.3), (W, 0.4)), "columns": True}, "leaves 30.00% where .* leave 40.00%"),
+        ({"results": ()}, None),
+    ],
+    "weaker_attackers": [
+        ({"results": results((W, 0.6), (T, 0.5))}, "transfer 1 leaves 50.00%"),
+        ({"results": results((W, 0.6), (N, 0.5))}, "noise 1 leaves 50.00%"),
+        ({"results": results((T, 0.6), (W, 0.5), (N, 0.499))}, None),
+        ({"results": results((W, 0.6), (B, 0.5), (T, 0.5))}, None),  # not it, but what came between
+        ({"probed": {"noise": 0.46}}, "Random noise leaves 46.00% .* 48.00%"),
+        ({"probed": {"noise": 0.47}}, None),
+    ],
+    "losses_apart": [
+        ({"results": results(apgd("cross_entropy", 0.6), apgd("dlr", 0.54))}, "white box 0 leaves 60.00%, .* 1 54.00%"),
+        ({"results": results(apgd("cross_entropy", 0.6), apgd("dlr", 0.55))}, None),
+        ({"results": results(apgd("ce", 0.7), (W, 0.6), apgd("dlr_targeted", 0.56))}, None),  # what fell between
+        ({"results": results(apgd("ce", 0.5), apgd("dlr", 0.7)), "columns": True}, "figure of white box 1 is no"),
+        ({"results": results(apgd("ce", 0.7), apgd("ce", 0.5))}, None),
+        ({"probed": {"cross_entropy": 0.9}}, "PGD-20 on cross entropy leaves 90.00%, on the margin 50.00%"),
+        ({"probed": {"cross_entropy": 0.44}}, "the figure of on the margin is no"),
+        ({"probed": {"cross_entropy": 0.55}}, None),
+    ],
+    "zero_gradient": [
+        ({"probed": {"zero_dlr": 1}}, "DLR is exactly zero for 1 of the first 100"),
+        ({"probed": {"zero_ce": 2, "zero_dlr": None}}, "cross entropy is exactly zero for 2 of the first 100"),
+        ({"probed": {"zero_dlr": None}}, None),
+    ],
+    "more_effort": [
+        ({"probed": {"doubled": (0.5, 0.48)}}, "from 50.00% to about 48.00%"),
+        ({"probed": {"doubled": (0.5, 0.49)}}, None),
+        ({"probed": {"doubled": None}}, None),
+    ],
+    "huge_eps": [
+        ({"probed": {"huge": (0.5, 0.02)}}, "At eps=0.5, .* 2.00% are still right"),
+        ({"probed": {"huge": (0.5, 0.01)}}, None),
+        ({"probed": {"huge": None}}, None),
+    ],
+    "not_monotone": [
+        ({"probed": {"by_eps": ((0.0, 0.9), (0.1, 0.2), (0.2, 0.24))}}, "20.00% at eps=0.1 but 24.00% at eps=0.2"),
+        ({"probed": {"by_eps": ((0.0, 0.9), (0.1, 0.2), (0.2, 0.22), (0.3, 0.24))}}, "eps=0.1 but 24.00% at eps=0.3"),
+        ({"probed": {"by_eps": ((0.0, 0.9), (0.1, 0.2), (0.2, 0.23))}}, None),
+        ({"probed": {"by_steps": ((1, 0.5), (10, 0.7))}}, "50.00% at steps=1 but 70.00% at steps=10"),
+        ({"probed": {"images": 20, "by_steps": ((1, 0.5), (10, 0.6))}}, None),  # two images of twenty: luck
+    ],
+}
+
+
+def test_every_check_has_cases_of_both_kinds():
+    assert list(CASES) != [] and set(CASES) == set(CHECKS)
+    for name, cases in CASES.items():
+        assert {words is None for _, words in cases} == {True, False}, name
+
+
+@pytest.mark.parametrize(("name", "changes", "words"), [(n, *case) for n, cases in CASES.items() for case in cases])
+def test_alarms(name, changes, words):
+    found = CHECKS[name](evidence(**changes))
+    if words is None:
+        assert found is None
+    else:
+        assert re.search(words, found), found
+        assert found.count(".") >= 2 and "  " not in found  # what was found, what it means and what to do
+
+
+def test_an_honest_evaluation_rings_nothing():
+    assert alarms(evidence()) == ()
+    assert alarms(evidence(probes=None)) == ()
+    assert alarms(Evidence(steady, np.zeros((2, 1, 1, 1)), np.array([0, 1]), LOGITS, {})) == ()
+
+
+def test_probabilities_are_named_as_such_alone():
+    assert len(alarms(evidence(logits=np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])))) == 1
+
+
+def test_checks_that_need_probes_are_not_said_to_be_made():
+    assert made(evidence()) == tuple(CHECKS)
+    assert set(CHECKS) - set(made(evidence(probes=None))) == {
+        "zero_gradient",
+        "more_effort",
+        "huge_eps",
+        "not_monotone",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "probed"),
+    [
+        ("losses_apart", {"threshold": 0.5}, {"cross_entropy": 0.9}),
+        ("more_effort", {"threshold": 0.1}, {"doubled": (0.5, 0.45)}),
+        ("huge_eps", {"threshold": 0.1}, {"huge": (0.5, 0.1)}),
+        ("not_monotone", {"threshold": 0.3}, {"by_steps": ((1, 0.5), (10, 0.7))}),
+        ("not_monotone", {"images": 22}, {"by_steps": ((1, 0.5), (10, 0.7))}),
+        ("weaker_attackers", {"noise": 0.3}, {"noise": 0.2}),
+    ],
+)
+def test_thresholds_are_arguments(name, threshold, probed):
+    assert CHECKS[name](evidence(probed)) is not None
+    assert CHECKS[name](evidence(probed), **threshold) is None
+
+
+SHAPE = (3, 3, 1)
+EPS = 0.03
+
+
+def linear(classes=2, scale=1.0):
+    """A linear classifier, images of which some are wrong, their labels, and the least eps that fools each."""
+    rng = np.random.default_rng(classes)
+    weights = rng.normal(size=(9, classes)).astype("float32")
+    x = rng.uniform(0.35, 0.65, (60, *SHAPE)).astype("float32")
+    bias = -0.5 * weights.sum(axis=0)
+    logits = x.reshape(60, 9) @ weights + bias
+    y = logits.argmax(axis=-1).astype("int32")
+    y[::10] = (y[::10] + 1) % classes
+    own = np.arange(60)
+    margins = logits[own, y][:, None] - logits
+    norms = np.abs(weights[:, y][:, :, None] - weights[:, None, :]).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        least = margins / norms
+    least[own, y] = np.inf
+
+    def classify(z):
+        return {"logits": scale * (tf.reshape(tf.cast(z, tf.float32), (-1, 9)) @ weights + bias)}
+
+    return classify, Images(x, y), least.min(axis=-1)
+
+
+def probed(classify, images, line_up=(), ball=None, survivors=None, **options):
+    ball = ball or attacks.Linf(EPS)
+    right = np.asarray(classify(images.x)["logits"]).argmax(axis=-1) == images.y
+    return probe(classify, ball, images, right, right if survivors is None else survivors, line_up, **options)
+
+
+def test_curves_of_a_linear_classifier_are_exact():
+    classify, images, least = linear()
+    found = probed(classify, images)
+    assert found.images == 60
+    assert [eps for eps, _ in found.by_eps] == pytest.approx([0, 0.0075, 0.015, 0.0225, 0.03, 0.045, 0.06, 0.09, 0.5])
+    for eps, accuracy in found.by_eps[:-1]:  # at 0.5 the pixel range cuts the ball
+        assert accuracy == np.mean(least > eps)
+    assert [steps for steps, _ in found.by_steps] == [0, 1, 2, 5, 10, 20, 50, 100]
+    assert {accuracy for _, accuracy in found.by_steps[1:]} == {np.mean(least > EPS)}
+    assert found.by_steps[0][1] == np.mean(least > 0)
+    assert found.huge == found.by_eps[-1] == (0.5, 0.0)
+    assert found.white_box == found.margin == found.cross_entropy == np.mean(least > EPS)
+    assert found.margin < found.noise < found.by_eps[0][1]
+    assert (found.zero_ce, found.zero_dlr, found.doubled) == (0, None, None)
+
+
+def test_the_first_images_are_probed_in_batches_of_any_size_with_the_same_outcome():
+    classify, images, least = linear(3)
+    found = probed(classify, images, count=41)
+    assert found == probed(classify, images, count=41, batch_size=7)
+    assert found.images == 41 and found.by_eps[0][1] == np.mean(least[:41] > 0)
+    assert probed(classify, images, count=1) is None  # the first one is wrong
+    assert probed(classify, images, count=0) is None
+
+
+def test_few_traces_serve_all_points():
+    classify, images, _ = linear(3)
+    traces = []
+
+    def counted(z):
+        traces.append(tf.executing_eagerly())
+        return classify(z)
+
+    line_up = [(attacks.pgd(EPS, steps=3, loss=lambda views: -views.adv["logits"][:, 0]), 0.5)]
+    right = np.ones(60, bool)
+    probe(counted, attacks.Linf(EPS), images, right, right, line_up, batch_size=16)
+    assert traces.count(False) <= 8
+
+
+def test_gradients_that_are_stopped_are_counted():
+    classify, images, least = linear(3)
+    found = probed(lambda z: classify(tf.stop_gradient(z)), images)
+    assert found.zero_ce == (least > 0).sum()
+    assert 0.8 * found.zero_ce < found.zero_dlr < found.zero_ce  # where the start fools nothing is to be climbed
+    assert found.huge[1] > 0.3 and found.noise < found.white_box
+
+
+def test_saturation_is_counted_apart_from_what_is_flat():
+    classify, images, least = linear(3, scale=1e4)
+    found = probed(classify, images)
+    assert found.zero_ce > 0.5 * (least > 0).sum() and found.zero_dlr == 0
+    assert found.cross_entropy > found.margin + 0.1
+    assert found.huge == (0.5, 0.0)
+
+
+def test_gradients_count_where_pixels_may_change():
+    classify, images, _ = linear(3)
+    mask = np.zeros(SHAPE, bool)
+    mask[0] = True
+
+    def blind(z):  # to what may change
+        return classify(tf.where(mask, 0.5, z))
+
+    found = probed(blind, images, ball=attacks.Linf(EPS, mask=mask))
+    assert found.zero_ce == found.zero_dlr == round(60 * found.by_eps[0][1])
+    assert found.huge is None  # a mask keeps the search from grey
+    assert probed(classify, images, ball=attacks.Linf(EPS, mask=mask)).zero_ce == 0
+
+
+@pytest.mark.parametrize(("kind", "eps", "huge"), [(attacks.L2, 0.1, 1.5), (attacks.L1, 0.03, 0.5)])
+def test_a_huge_radius_holds_the_grey_image_in_every_norm(kind, eps, huge):
+    classify, images, _ = linear(3)
+    found = probed(classify, images, ball=kind(eps))
+    assert found.huge == (pytest.approx(huge), 0.0)
+    wide = probed(classify, Images(255 * images.x, images.y), ball=kind(255 * eps, (0.0, 255.0)))
+    assert wide.huge[0] == pytest.approx(255 * huge)
+
+
+def test_a_radius_beyond_the_huge_one_is_itself_the_huge_one():
+    classify, images, _ = linear(3)
+    found = probed(classify, images, ball=attacks.Linf(0.6))
+    assert found.huge == found.by_eps[-1] == (0.6, 0.0)
+
+
+def test_the_doubled_attack_shows_a_search_that_had_not_ended():
+    classify, images, least = linear(2)
+    lazy = attacks.pgd(EPS, step_size=EPS / 8, steps=4, start="none", loss=margin)
+    robust = least > EPS / 2  # four steps of EPS / 8 reach EPS / 2, eight reach EPS
+    found = probed(classify, images, [(lazy, robust.mean())], survivors=robust)
+    assert found.doubled == (pytest.approx(robust.mean()), pytest.approx(np.mean(least > EPS)))
+    assert "twice the steps" in CHECKS["more_effort"](evidence(found._asdict()))
+    whole = attacks.pgd(EPS, steps=4, loss=margin)
+    found = probed(classify, images, [(whole, np.mean(least > EPS))], survivors=least > EPS)
+    assert found.doubled[0] == found.doubled[1] == np.mean(least > EPS)
+    assert CHECKS["more_effort"](evidence(found._asdict())) is None
+
+
+def test_without_survivors_or_attacks_by_gradients_nothing_is_doubled():
+    classify, images, _ = linear(3)
+    pgd = attacks.get({"name": "apgd", "eps": EPS, "steps": 5})
+    foreign = lambda classify, x, y: x  # noqa: E731
+    assert probed(classify, images, [(pgd, 0.0)], survivors=np.zeros(60, bool)).doubled is None
+    assert probed(classify, images, [(foreign, 0.5), (square(EPS), 0.4)]).doubled is None
+
+
+def test_the_strongest_attack_is_that_of_the_lowest_accuracy_and_then_of_the_least_cost():
+    weak, usual, costly = (attacks.get("apgd", eps=EPS, steps=steps) for steps in (2, 5, 9))
+    queries = square(EPS)
+    assert probes.strongest([(weak, 0.7), (costly, 0.5), (usual, 0.5), (queries, 0.4)], 3) is usual
+    assert probes.strongest([(queries, 0.4), (print, 0.3)], 3) is None
+
+
+def test_twice_doubles_what_an_attack_was_made_with():
+    made = probes.twice(attacks.get("apgd", eps=EPS, steps=10, restarts=3))
+    assert (made.get_config()["steps"], made.get_config()["restarts"], made.runs(10)) == (20, 6, 6)
+    noisy = attacks.expectation(attacks.get("apgd", eps=EPS, steps=10), samples=7)
+    assert probes.twice(noisy).gradients.samples == 7
+    by_hand = attacks.Attack(attacks.Linf(EPS), attacks.Sign(EPS), 3, restarts=2).maximizing(margin)
+    assert (probes.twice(by_hand).attack.steps, probes.twice(by_hand).runs(10)) == (6, 4)
+    assert probes.twice(square(EPS)) is None
+
+
+def test_more_eps_that_misleads_the_search_rings():
+    """Wrong just beside the image alone; from farther away the margin leads farther off."""
+    x = np.full((60, 1, 1, 1), 0.5, "float32")
+
+    def trap(z):
+        away = tf.abs(z[:, 0, 0, 0] - 0.5)
+        wrong = tf.where(away < 0.06, away - 0.03, 0.2 * (away - 0.06) - 0.2)
+        return {"logits": tf.stack([0 * away, wrong], axis=-1)}
+
+    found = probed(trap, Images(x, np.zeros(60, "int32")), ball=attacks.Linf(0.05))
+    assert found.by_eps[4][1] == 0.0 and found.by_eps[-1][1] > 0.5
+    assert "can only help an attacker" in CHECKS["not_monotone"](evidence(found._asdict()))
+    assert "still right" in CHECKS["huge_eps"](evidence(found._asdict()))
+
+
+def test_nothing_crashes_without_gradient_attacks_or_probes():
+    classify, images, least = linear(3, scale=9.0)
+    for options in (
+        {"attacks": [lambda c, x, y: x]},
+        {"attacks": [square(1e-3, queries=50)]},
+        {"attacks": ["fgsm"], "probes": 0},
+    ):
+        report = evaluate(classify, tuple(images), eps=1e-3, verbose=False, **options)
+        assert report.alarms == () and report.robust_accuracy == pytest.approx(np.mean(least > 0), abs=0.05)
+
+
+def test_an_attack_that_breaks_the_rules_rings():
+    classify, images, _ = linear(3)
+    report = evaluate(classify, tuple(images), eps=EPS, attacks=[lambda c, x, y: x + 2 * EPS], verbose=False)
+    assert report.robust_accuracy == report.clean_accuracy
+    assert any("left the ball" in alarm for alarm in report.alarms)

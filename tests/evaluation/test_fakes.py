@@ -1,0 +1,109 @@
+"""Networks that hide their gradients: the right alarm rings, and the full suite takes the false robustness away."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfrobust
+from tfrobust import attacks
+import tfrobust.attacks.square
+from tfrobust.evaluation import evaluate
+
+EPS = 0.1
+IMAGES = 100
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Digits: all of the training images, and some of the test images."""
+    train, test = (
+        [np.concatenate(part) for part in zip(*tfrobust.data.load("digits", split), strict=True)]
+        for split in ("train", "test")
+    )
+    return train, (test[0][:IMAGES], test[1][:IMAGES])
+
+
+@pytest.fixture(scope="module")
+def networks(data):
+    """A small network trained with adversaries, and one without."""
+
+    def trained(objective, epochs, **attack):
+        keras.utils.set_random_seed(3)
+        inputs = keras.Input((8, 8, 1))
+        hidden = keras.layers.Conv2D(32, 3, 2, padding="same", activation="relu")(inputs)
+        hidden = keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(hidden))
+        classifier = keras.Model(inputs, {"logits": keras.layers.Dense(10)(hidden)})
+        trainer = tfrobust.AdversarialTrainer(classifier, objective=objective, **attack)
+        trainer.compile(optimizer=keras.optimizers.Adam(4e-3))
+        trainer.fit(*data[0], epochs=epochs, batch_size=128, verbose=0)
+        return classifier
+
+    pgd = attacks.pgd(eps=EPS, step_size=EPS / 3, steps=4)
+    return {"robust": trained("madry", 12, attack=pgd), "plain": trained("standard", 12)}
+
+
+def fakes(classifier):
+    """Name -> pixels -> logits of the same decisions (or nearly), with gradients that lead nowhere."""
+
+    def logits(z):
+        return classifier(z)["logits"]
+
+    features, head = keras.Model(classifier.input, classifier.layers[-1].input), classifier.layers[-1]
+    return {
+        "scaled": lambda z: 1e4 * logits(z),
+        "quantized": lambda z: logits(tf.round(z * 16) / 16),
+        "noise": lambda z: logits(z + 0.05 * tf.random.normal(tf.shape(z))),
+        "probabilities": lambda z: tf.nn.softmax(logits(z)),
+        "saturated": lambda z: tf.math.log(tf.clip_by_value(tf.nn.softmax(10 * logits(z)), 1e-7, 1 - 1e-7)),
+        "cosines": lambda z: tf.nn.l2_normalize(logits(z), axis=-1),
+        "cooled": lambda z: 1e-4 * logits(z),
+        "stopped": lambda z: logits(tf.stop_gradient(z)),
+        "rounded": lambda z: head(tf.round(16 * features(z)) / 16),
+    }
+
+
+RINGS = {
+    "scaled": ["cross entropy is exactly zero", "on cross entropy leaves"],
+    "quantized": ["DLR is exactly zero", "still right"],
+    "noise": ["is random"],
+    "probabilities": ["look like probabilities"],
+    "saturated": ["exactly zero", "still right"],
+    "cosines": ["cosines without a scale"],
+    "cooled": ["cosines without a scale"],
+    "stopped": ["DLR is exactly zero", "still right", "reads no gradient"],
+    "rounded": ["DLR is exactly zero", "still right"],
+}
+
+
+def report(classifier, data, attacks, **options):
+    return evaluate(classifier, data, eps=EPS, attacks=attacks, verbose=False, **options)
+
+
+@pytest.mark.parametrize("fake", RINGS)
+def test_the_right_alarm_rings(networks, data, fake):
+    logits = fakes(networks["robust"])[fake]
+    line_up = [{"name": "apgd", "steps": 10}, *[{"name": "square", "queries": 300}] * (fake == "stopped")]
+    found = report(lambda z: {"logits": logits(z)}, data[1], line_up, probes=64)
+    for words in RINGS[fake]:
+        assert any(words in alarm for alarm in found.alarms), (words, found.alarms)
+
+
+@pytest.mark.parametrize("name", ["robust", "plain"])
+def test_honest_networks_ring_nothing(networks, data, name):
+    found = report(networks[name], data[1], "quick")
+    assert found.alarms == ()
+    assert found.robust_accuracy < found.clean_accuracy - 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["robust", "plain"])
+def test_the_standard_suite_sees_through_them(networks, data, name):
+    honest = report(networks[name], data[1], "standard", probes=0)
+    assert report(networks[name], data[1], "standard").alarms == ()
+    for fake, logits in fakes(networks[name]).items():
+        found = report(lambda z, logits=logits: {"logits": logits(z)}, data[1], "standard")
+        assert found.clean_accuracy == pytest.approx(honest.clean_accuracy, abs=0.03), fake
+        assert found.robust_accuracy <= honest.robust_accuracy + 0.03 + 1e-9, fake
+        for words in RINGS[fake]:
+            assert any(words in alarm for alarm in found.alarms), (fake, words, found.alarms)

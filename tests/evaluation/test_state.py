@@ -1,0 +1,235 @@
+"""An evaluation that was killed goes on where it was, with the figures of one that was not."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrobust import attacks
+from tfrobust.evaluation import evaluate
+
+EPS = 0.03
+SEARCHES = {"first": {"name": "pgd", "steps": 2, "restarts": 3}, "second": {"name": "cw_linf", "steps": 3}}
+
+
+def resumable(classifier, data, state=None, **options):
+    given = {"eps": EPS, "attacks": list(SEARCHES.values()), "batch_size": 4, "probes": 0, "verbose": False}
+    return evaluate(classifier, data, state=state, **{**given, **options})
+
+
+@pytest.fixture
+def case(make_classifier, batch):
+    """A classifier that is right on most images, of which some are robust."""
+    classifier, (x, _) = make_classifier(), batch
+    y = np.argmax(classifier(x)["logits"], axis=-1)
+    y[3] = (y[3] + 1) % 4
+    return classifier, (x, y)
+
+
+def same(report, other):
+    for name in ("clean_accuracy", "robust_accuracy", "robust_accuracy_8bit", "alarms"):
+        assert getattr(report, name) == getattr(other, name)
+    for result, its in zip(report.attacks, other.attacks, strict=True):
+        assert {**vars(result), "seconds": 0} == {**vars(its), "seconds": 0}
+    for name in ("z", "predicted", "clean_predicted", "fooled_by"):
+        np.testing.assert_array_equal(getattr(report.adversaries, name), getattr(other.adversaries, name))
+
+
+def killed_after(batches, monkeypatch):
+    """Makes the evaluation die before it writes one batch more."""
+    from tfrobust.evaluation._state import State
+
+    keep, count = State.keep, iter(range(batches))
+
+    def dying(self, *args):
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        keep(self, *args)
+
+    monkeypatch.setattr(State, "keep", dying)
+
+
+@pytest.mark.parametrize("batches", [0, 2, 7])
+@pytest.mark.parametrize("columns", [False, True])
+def test_resumed_is_undisturbed(case, tmp_path, monkeypatch, batches, columns):
+    classifier, batch = case
+    options = {"attacks": SEARCHES} if columns else {}
+    undisturbed = resumable(classifier, batch, **options)
+    assert 0 < undisturbed.robust_accuracy < undisturbed.clean_accuracy
+    with monkeypatch.context() as patch:
+        killed_after(batches, patch)
+        with pytest.raises(KeyboardInterrupt):
+            resumable(classifier, batch, tmp_path / "deep" / "run.state", **options)
+    assert rows(tmp_path / "deep" / "run.state") == batches
+    same(resumable(classifier, batch, tmp_path / "deep" / "run.state", **options), undisturbed)
+
+
+def test_what_was_found_is_not_looked_for_again(case, tmp_path):
+    classifier, batch = case
+    calls = []
+
+    def counted(classify, x, y):
+        calls.append(len(x))
+        return tf.clip_by_value(x + EPS, 0, 1)
+
+    first = resumable(classifier, batch, tmp_path / "run.state", attacks=[counted, "fgsm"])
+    assert calls
+    calls.clear()
+    again = resumable(classifier, batch, tmp_path / "run.state", attacks=[counted, "fgsm"])
+    same(first, again)
+    assert not calls
+    for result, its in zip(first.attacks, again.attacks, strict=True):
+        assert result.seconds == its.seconds > 0  # what it took, not what reading took
+    assert [path.name for path in tmp_path.iterdir()] == ["run.state"]  # nothing beside it
+
+
+def test_counts_for_alarms_are_kept_too(case, tmp_path):
+    def outside(classify, x, y):
+        return x + 2 * EPS
+
+    classifier, batch = case
+    reports = [resumable(classifier, batch, tmp_path / "run.state", attacks=[outside]) for _ in range(2)]
+    assert any("of outside" in alarm for alarm in reports[0].alarms)
+    same(*reports)
+
+
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        ({"eps": 0.05}, r"eps \(0.03 there, 0.05 here\)"),
+        ({"seed": 3}, r"seed \(0 there, 3 here\)"),
+        ({"batch_size": 5}, "batch_size"),
+        ({"attacks": [{"name": "pgd", "steps": 3}]}, "attacks"),
+        ({"attacks": SEARCHES}, "columns"),
+        ({"mask": np.ones((6, 6, 1))}, "mask"),
+        ({"data": True}, "data"),
+        ({"weights": True}, "classifier"),
+    ],
+)
+def test_the_state_of_another_evaluation_is_refused(case, tmp_path, options, differs):
+    (classifier, (x, y)), options = case, dict(options)
+    resumable(classifier, (x, y), tmp_path / "run.state", attacks=["fgsm"])
+    options.setdefault("attacks", ["fgsm"])
+    if options.pop("weights", False):
+        variable = classifier.trainable_variables[0]
+        variable.assign(variable + 1e-3)
+    if options.pop("data", False):
+        x = x + np.float32(1e-4)
+    with pytest.raises(ValueError, match=f"of another evaluation.*What differs: .*{differs}"):
+        resumable(classifier, (x, y), tmp_path / "run.state", **options)
+
+
+def test_a_callable_is_told_by_what_it_predicts(tmp_path):
+    x, y = np.linspace(0, 1, 12, dtype="float32").reshape(12, 1, 1, 1), np.zeros(12, int)
+
+    def classify(threshold):
+        return lambda z: {"logits": 9 * tf.stack([threshold - z[:, 0, 0, 0], z[:, 0, 0, 0] - threshold], axis=-1)}
+
+    first = resumable(classify(0.5), (x, y), tmp_path / "run.state")
+    same(resumable(classify(0.5), (x, y), tmp_path / "run.state"), first)
+    with pytest.raises(ValueError, match="What differs: classifier"):
+        resumable(classify(0.7), (x, y), tmp_path / "run.state")
+
+
+def test_a_source_of_transfer_is_told_by_its_weights(case, make_classifier, tmp_path):
+    (target, batch), source = case, make_classifier()
+    crossed = attacks.transfer(source, {"name": "pgd", "steps": 2}, eps=EPS)
+    resumable(target, batch, tmp_path / "run.state", attacks=[crossed])
+    source.set_weights([weight + 0.1 for weight in source.get_weights()])
+    with pytest.raises(ValueError, match="What differs: attacks"):
+        resumable(target, batch, tmp_path / "run.state", attacks=[crossed])
+
+
+def test_files_that_are_no_state(case, tmp_path):
+    (tmp_path / "text").write_text("no state " * 100)
+    other = sqlite3.connect(tmp_path / "other")
+    other.execute("CREATE TABLE cats (name TEXT)")
+    other.commit()
+    other.close()
+    for path in (tmp_path / "text", tmp_path / "other", tmp_path):
+        with pytest.raises(ValueError, match="Invalid value for `state`: expected a state file"):
+            resumable(*case, path)
+    assert (tmp_path / "text").read_text().startswith("no state")
+
+
+def test_one_evaluation_at_a_time(case, tmp_path):
+    classifier, batch = case
+
+    def second(classify, x, y):
+        with pytest.raises(ValueError, match=r"run.state is in use"):
+            resumable(classifier, batch, tmp_path / "run.state", attacks=[second])
+        return x
+
+    resumable(classifier, batch, tmp_path / "run.state", attacks=[second])
+
+
+def test_a_process_that_is_killed(case, tmp_path):
+    classifier, batch = case
+    classifier.save(tmp_path / "classifier.keras")
+    np.savez(tmp_path / "data.npz", x=batch[0], y=batch[1])
+    script = textwrap.dedent(
+        """
+        import sys, time
+        import keras, numpy as np
+        import tfrobust
+
+        folder, state = sys.argv[1:]
+        class Slow:
+            name = "slow"
+            def __call__(self, classify, x, y):
+                with open(state + ".calls", "a") as calls:
+                    calls.write(".")
+                time.sleep(0.3)
+                return np.clip(x + 0.03 * np.sign(np.sin(np.arange(36).reshape(6, 6, 1))), 0, 1)
+
+        data = np.load(folder + "/data.npz")
+        classifier = keras.models.load_model(folder + "/classifier.keras")
+        tfrobust.evaluate(classifier, (data["x"], data["y"]), eps=0.03, attacks=[Slow(), "fgsm"], batch_size=2,
+            probes=0, state=state, verbose=False).save(state + ".json")
+        """
+    )
+    (tmp_path / "run.py").write_text(script)
+    state = tmp_path / "run.state"
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path), str(state)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    log = tmp_path / "run.state.calls"
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while not log.exists() or log.stat().st_size < 4:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = rows(state)
+    assert done >= 3
+    assert not (tmp_path / "run.state.json").exists()
+
+    class Slow:
+        name = "slow"
+        calls = 0
+
+        def __call__(self, classify, x, y):
+            Slow.calls += 1
+            return np.clip(x + 0.03 * np.sign(np.sin(np.arange(36).reshape(6, 6, 1))), 0, 1)
+
+    given = {"eps": EPS, "attacks": [Slow(), "fgsm"], "batch_size": 2, "probes": 0, "verbose": False}
+    classifier = keras.models.load_model(tmp_path / "classifier.keras")
+    undisturbed = evaluate(classifier, batch, **given)
+    whole, Slow.calls = Slow.calls, 0
+    same(evaluate(classifier, batch, state=state, **given), undisturbed)
+    assert Slow.calls == whole - done < whole
+
+
+def rows(state):
+    """How many batches a state holds."""
+    with contextlib.closing(sqlite3.connect(state)) as file:
+        return file.execute("SELECT count(*) FROM batches").fetchone()[0]

@@ -1,0 +1,218 @@
+"""The command that evaluates: its files, its gates and exit codes, its state, and what it refuses."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from absl import flags
+
+import tfrobust
+from tfrobust.evaluation import Report
+from trainers import _cli, evaluate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command in this process, as `python -m trainers.evaluate` would: exit code, stdout, stderr."""
+    monkeypatch.delenv("TFROBUST_TRACEBACK", raising=False)
+
+    def run(*arguments):
+        before = set(flags.FLAGS)
+        monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
+        monkeypatch.setattr(_cli.app, "define_help_flags", lambda: None)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                _cli.run(evaluate.main, evaluate.define_flags)
+        finally:
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err.split("\r")[-1]  # what stands before is a progress bar
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """48 images of two classes, dark and bright; `npz:FILE` as --data takes it."""
+    path = tmp_path_factory.mktemp("data") / "gray.npz"
+    x = np.linspace(0.02, 0.98, 48, dtype="float32")[:, None, None, None] * np.ones((48, 4, 4, 1), "float32")
+    y = (x[:, 0, 0, 0] > 0.5).astype("int64")
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    return f"npz:{path}"
+
+
+def saved(path, threshold=0.5):
+    """A classifier that calls bright what is above the threshold: at eps the images within eps of it are lost."""
+    inputs = keras.Input((4, 4, 1))
+    mean = keras.layers.Flatten()(keras.layers.GlobalAveragePooling2D()(inputs))
+    classifier = keras.Model(inputs, {"logits": keras.layers.Dense(2)(mean)})
+    classifier.layers[-1].set_weights([np.array([[-9.0, 9.0]]), 9 * threshold * np.array([1.0, -1.0])])
+    classifier.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("model") / "m.keras")
+
+
+@pytest.fixture
+def arguments(model, data):
+    return [f"--model={model}", f"--data={data}", "--eps=0.1", "--attacks=fgsm", "--probes=0"]
+
+
+def test_report_page_and_adversaries_stand_side_by_side(command, arguments, tmp_path):
+    code, out, err = command(*arguments, f"--output={tmp_path}/deep/r.json")
+    assert (code, err) == (0, "")
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["r.html", "r.json", "r.npz"]
+    report = Report.load(tmp_path / "deep/r.json")
+    # 48 images in steps of 0.96 / 47 around 0.5: those closer than 0.1 are fooled.
+    fooled = np.sum(np.abs(np.linspace(0.02, 0.98, 48) - 0.5) < 0.1)
+    assert report.clean_accuracy == 1.0 and report.robust_accuracy == pytest.approx(1 - fooled / 48)
+    assert [attack.name for attack in report.attacks] == ["fgsm"]
+    assert str(report) in out
+    page = (tmp_path / "deep/r.html").read_text()
+    assert "Robustness report" in page and "fgsm" in page
+
+
+def test_without_output_nothing_is_written(command, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = command(*arguments)
+    assert code == 0 and "robust accuracy" in out and list(tmp_path.iterdir()) == []
+
+
+def test_attacks_are_listed_with_commas(command, arguments, tmp_path):
+    code, *_ = command(*arguments, "--attacks=fgsm, pgd", "--batch_size=20", f"--output={tmp_path}/r.json")
+    report = Report.load(tmp_path / "r.json")
+    assert code == 0 and [attack.name for attack in report.attacks] == ["fgsm", "pgd"]
+    assert report.batch_size == 20
+
+
+def test_the_first_images_alone(command, arguments, tmp_path):
+    code, out, _ = command(*arguments, "--images=10", f"--output={tmp_path}/r.json")
+    report = Report.load(tmp_path / "r.json")
+    assert code == 0 and report.images == 10
+    note = "Only the first 10 of 48 images of the test split were evaluated."
+    assert report.notes[0] == note and note in out and note in (tmp_path / "r.html").read_text()
+    np.testing.assert_allclose(report.adversaries.x[:, 0, 0, 0], np.linspace(0.02, 0.98, 48)[:10], atol=1e-6)
+    command(*arguments, "--images=99", f"--output={tmp_path}/all.json")
+    assert Report.load(tmp_path / "all.json").notes == ()
+
+
+@pytest.fixture
+def baseline(command, arguments, tmp_path):
+    command(*arguments, f"--output={tmp_path}/base.json")
+    return tmp_path / "base.json"
+
+
+def test_gates_open_for_the_same_classifier(command, arguments, baseline, tmp_path):
+    code, out, err = command(*arguments, "--fail-on-alarm", "--min_robust_accuracy=0.7", f"--not_worse_than={baseline}")
+    assert (code, err) == (0, "")
+    assert "robust on 48 images" in out and "0 lost, 0 gained" in out and "p = 1" in out
+
+
+def test_all_gates_that_fail_are_named_after_the_report_is_written(command, data, baseline, tmp_path, monkeypatch):
+    worse = saved(tmp_path / "worse.keras", threshold=0.9)
+    measured = tfrobust.evaluate
+
+    def alarming(*args, **kwargs):
+        return dataclasses.replace(measured(*args, **kwargs), alarms=("Something is wrong.",))
+
+    monkeypatch.setattr(tfrobust, "evaluate", alarming)
+    given = [f"--model={worse}", f"--data={data}", "--eps=0.1", "--attacks=fgsm", "--probes=0"]
+    gates = ["--fail_on_alarm", "--min_robust_accuracy=0.9", f"--not_worse_than={baseline}"]
+    code, out, err = command(*given, *gates, f"--output={tmp_path}/r.json")
+    assert code == 3
+    assert [line.split(":")[0] for line in err.splitlines()] == [
+        "Gate --fail-on-alarm",
+        "Gate --min_robust_accuracy",
+        "Gate --not_worse_than",
+    ]
+    assert "19 lost, 5 gained" in out  # bright ones from 0.6 on; dark ones near 0.5
+    assert (tmp_path / "r.json").exists() and (tmp_path / "r.html").exists()
+    assert command(*given, "--min_robust_accuracy=0.1")[0] == 0  # an alarm alone closes no gate
+
+
+def test_what_cannot_be_compared_is_refused_before_the_evaluation(command, arguments, baseline, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrobust, "evaluate", lambda *_, **__: pytest.fail("the evaluation was run"))
+    compared = [*arguments, f"--not_worse_than={baseline}"]
+    code, _, err = command(*compared, "--eps=0.2")
+    assert code == 1 and "Nothing to compare with" in err and "0.2" in err
+    code, _, err = command(*compared, "--images=7")
+    assert code == 1 and "images (7, 4, 4, 1) here and (48, 4, 4, 1) there" in err
+    baseline.with_suffix(".npz").unlink()
+    code, _, err = command(*compared)
+    assert code == 1 and "base.npz" in err and len(err.splitlines()) == 1
+
+
+def test_the_state_is_removed_when_the_report_is_written_and_kept_when_it_is_not(
+    command, arguments, tmp_path, monkeypatch
+):
+    given = [*arguments, f"--output={tmp_path}/r.json"]
+    monkeypatch.setattr(Report, "save", _full_disk)
+    code, _, err = command(*given)
+    assert code == 1 and "no space" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["r.state"]
+    monkeypatch.undo()
+    assert command(*given)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json", "r.npz"]
+
+
+def _full_disk(*_):
+    raise OSError("no space left")
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "text"),
+    [
+        (["--min_robust_accuracy=45"], 2, "min_robust_accuracy"),
+        (["--images=0"], 2, "images"),
+        (["--attacks=fgsm,,pgd"], 2, "--attacks=NAME,NAME"),
+        (["--attacks=fgms"], 1, "fgms"),
+        (["--attacks=fgsm,pdg"], 1, "Did you mean 'pgd'"),
+        (["--output=r.html"], 2, "--output=FILE.json"),
+        (["--not_worse_than=nowhere.json"], 1, "nowhere.json"),
+        (["--data="], 2, "Expected --data and --eps beside --model"),
+    ],
+)
+def test_refusals_are_one_line(command, arguments, changed, code, text):
+    received, _, err = command(*arguments, *changed)
+    assert received == code and text in err and len(err.splitlines()) == 1
+
+
+def test_a_killed_evaluation_goes_on_with_the_same_command(arguments, tmp_path, command):
+    arguments = [a for a in arguments if "attacks" not in a]
+    given = [*arguments, "--attacks=fgsm,pgd", "--batch_size=2", f"--output={tmp_path}/r.json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainers.evaluate", *given],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    state = tmp_path / "r.state"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and state.exists() and not (tmp_path / "r.json").exists()
+    assert command(*given)[0] == 0
+    assert not state.exists()
+    other = [*given[:-1], f"--output={tmp_path}/undisturbed.json"]
+    assert command(*other)[0] == 0
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("r.json", "undisturbed.json"))
+    assert first["robust_accuracy"] == second["robust_accuracy"]
+    assert [a["fooled"] for a in first["attacks"]] == [a["fooled"] for a in second["attacks"]]

@@ -1,0 +1,146 @@
+"""Auto-PGD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust import losses
+from tfrobust._registry import unknown
+from tfrobust.attacks.attack import Adversary, Attack, Loss
+from tfrobust.attacks.auto_step import AutoStep
+from tfrobust.attacks.balls import Ball, ball
+from tfrobust.attacks.cw_linf import margin
+from tfrobust.attacks.evasion import ranked_target
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.steps import whole
+from tfrobust.schedules import Schedule
+from tfrobust.views import Views
+
+Tensor = Any
+
+
+class Maximized(NamedTuple):
+    """A loss that the search may take, the classes that it needs, and whether it reaches for classes in turn."""
+
+    loss: Loss
+    least_classes: int = 2
+    targets: bool = False
+
+
+def cross_entropy(views: Views) -> Tensor:
+    """CE(x', y), `(B,)`."""
+    return losses.cross_entropy(views.adv["logits"], views.y)
+
+
+def dlr(views: Views) -> Tensor:
+    """DLR(x', y), `(B,)`."""
+    return losses.dlr(views.adv["logits"], views.y)
+
+
+def dlr_targeted(views: Views) -> Tensor:
+    """DLR(x', y, t), `(B,)`, t the class that the run reaches for."""
+    return losses.dlr_targeted(views.adv["logits"], views.y, views.target)
+
+
+def dlr_to_the_label(views: Views) -> Tensor:
+    """-DLR(x', j, y), `(B,)`, j the strongest class beside y: what a search descends to reach y.
+
+    DLR(x', y) itself is flat where y is the third class.
+    """
+    logits = views.adv["logits"]
+    return -losses.dlr_targeted(logits, ranked_target(logits, views.y, 0), views.y)
+
+
+LOSSES = {
+    "ce": Maximized(cross_entropy),
+    "dlr": Maximized(dlr, least_classes=3),
+    "dlr_targeted": Maximized(dlr_targeted, least_classes=4, targets=True),
+    "margin": Maximized(margin),
+}
+TARGETED = {"ce": LOSSES["ce"], "dlr": Maximized(dlr_to_the_label, least_classes=4), "margin": LOSSES["margin"]}
+DRAWS: dict[str, Callable[[backend.Noise, Tensor], Tensor]] = {
+    "linf": lambda noise, x: noise.uniform(x),
+    "l2": lambda noise, x: noise.normal(x),
+}
+
+
+@register
+def apgd(
+    eps: Schedule = 8 / 255,
+    steps: int = 100,
+    *,
+    loss: str = "ce",
+    norm: str = "linf",
+    targets: int = 9,
+    restarts: int = 1,
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> Adversary:
+    """Auto-PGD: PGD with momentum from the surface of the ball, which finds the size of its steps itself (`AutoStep`).
+
+    The first iterate that the classifier misses is kept; without one, that of the greatest loss. The step in the L2
+    ball is size * g / ||g||_2 however short g is. Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness
+    with an Ensemble of Diverse Parameter-free Attacks), algorithm 1.
+
+    Args:
+        eps: radius as a fraction of the pixel range (8/255).
+        steps: iterations.
+        loss: "ce", "dlr", "margin", or "dlr_targeted", which reaches for one wrong class after the other in runs of
+            their own (any misclassification counts).
+        norm: "linf" or "l2".
+        targets: how many wrong classes "dlr_targeted" reaches for, the likeliest of the clean image first; all where
+            there are fewer.
+        restarts: independent searches (for each class that is reached for).
+        targeted: reach for labels that are targets, with "ce", "dlr" (in its targeted form) or "margin".
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may. See `Ball`.
+
+    Returns:
+        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for eps, counts or names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.apgd(eps=0.15, loss="dlr_targeted").runs(classes=10)
+    9
+    """
+    known = TARGETED if targeted else LOSSES
+    if loss not in known:
+        raise unknown(f"loss of apgd(targeted={targeted})", loss, known)
+    if norm not in DRAWS:
+        raise unknown("norm of apgd", norm, DRAWS)
+    maximized = known[loss]
+    where = ball(norm, eps, bounds, mask)
+    search = Attack(
+        where,
+        AutoStep(where.steepest(1.0), whole("steps", steps)),
+        steps,
+        start=_surface(norm),
+        restarts=restarts,
+        keep="fooling",
+        targeted=targeted,
+    )
+    return Adversary(
+        search,
+        maximized.loss,
+        targets=whole("targets", targets) if maximized.targets else 0,
+        least_classes=maximized.least_classes,
+    )
+
+
+def _surface(norm: str) -> Callable[[Ball, Tensor, backend.Noise], Tensor]:
+    """Returns the start at distance eps from x: uniform numbers (Linf) or normal ones (L2), scaled."""
+
+    def start(ball: Ball, x: Tensor, noise: backend.Noise) -> Tensor:
+        delta = ball.masked(DRAWS[norm](noise, x))
+        size = ops.reshape(ball.distance(delta, ops.zeros_like(delta)), (-1, *[1] * (len(x.shape) - 1)))
+        return ball.project(x + ball.radius * delta / ops.maximum(size, 1e-12), x)
+
+    return start

@@ -1,0 +1,128 @@
+"""DeepFool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust import losses
+from tfrobust.attacks import minimum_norm
+from tfrobust.attacks.attack import OF_GRADIENTS
+from tfrobust.attacks.balls import L2, Ball
+from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.gradients import Exact
+from tfrobust.attacks.hyperplanes import dual_norm, nearest
+from tfrobust.attacks.minimum_norm import MinimumNorm
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.steps import whole
+
+Tensor = Any
+
+BEYOND = 1e-4  # added to each way to a hyperplane, so that it is crossed
+
+
+class DeepFool(MinimumNorm):
+    """The search of `deepfool`, which see."""
+
+    def __init__(self, ball: Ball, steps: int, *, overshoot: float, candidates: int) -> None:
+        super().__init__(ball, gradients=Exact())
+        self.steps = steps
+        self.overshoot = overshoot
+        self.candidates = candidates
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        forwards, backwards = self.gradients.linear_cost(self._others(classes))
+        return self.steps * forwards + 2 * self.gradients.linear_cost(0)[0], self.steps * backwards
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        draws = backend.Noise.of(seed).fold(OF_GRADIENTS)
+
+        def linear(z: Tensor, draw: Any) -> Any:
+            return self.gradients.linear(lambda v: ops.cast(classify(v)["logits"], "float32"), z, draws.fold(draw))
+
+        def reached(path: Tensor) -> Tensor:
+            return ops.clip(x + (1 + self.overshoot) * path, *self.ball.bounds)
+
+        def running(iteration: Tensor, path: Tensor, right: Tensor) -> Tensor:
+            return (iteration < self.steps) & ops.any(right)
+
+        def body(iteration: Tensor, path: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z = reached(path)
+            linearized = linear(z, iteration + 1)
+            right = right & (losses.correct(linearized[0], y) > 0)
+            count = ops.where(ops.any(right), others, 0)  # nothing to look for once all are wrong
+            gap, w = nearest(linearized, z, y, lambda k: ops.take(ranking, k + 1, axis=-1), count, self.ball)
+            return iteration + 1, where_rows(right, path + self._way(gap, w), path), right
+
+        clean = linear(x, 0)[0]
+        others = self._others(clean.shape[-1])
+        ranking = ops.cast(ops.argsort(-clean, axis=-1), "int32")
+        carry = (ops.convert_to_tensor(0, "int32"), ops.zeros_like(x), losses.correct(clean, y) > 0)
+        _, path, right = ops.while_loop(running, body, carry)
+        z = reached(path)
+        hit = ~right | (losses.correct(linear(z, self.steps + 1)[0], y) == 0)
+        return self._within(self._nearer(self._nothing(x, ops.zeros_like(hit)), z, hit, x), x)
+
+    def _others(self, classes: int) -> int:
+        return min(self.candidates, classes) - 1
+
+    def _way(self, gap: Tensor, w: Tensor) -> Tensor:
+        """Returns the shortest way onto gap + w.d = 0, and 1e-4 beyond; none where w is zero."""
+        length = ops.reshape(ops.maximum(dual_norm(w, self.ball), 1e-30), (-1, *[1] * (len(w.shape) - 1)))
+        distance = ops.reshape(ops.abs(gap), ops.shape(length)) / length + BEYOND
+        return distance * (w / length if isinstance(self.ball, L2) else ops.sign(w))
+
+
+@register
+def deepfool(
+    eps: float | None = None,
+    steps: int = 50,
+    *,
+    norm: str = "l2",
+    overshoot: float = 0.02,
+    candidates: int = 10,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> DeepFool:
+    """DeepFool: step by step onto the nearest linearized decision boundary, until the label is left.
+
+    With gap_k = z_k - z_y and w_k its gradient at the last point, k* the class that minimizes |gap_k| / ||w_k||,
+
+        L2: r <- r + (|gap| / ||w||_2 + 1e-4) * w / ||w||_2    Linf: r <- r + (|gap| / ||w||_1 + 1e-4) * sign(w)
+
+    and the next point is clip(x + (1 + overshoot) * r). Moosavi-Dezfooli et al. 2016 (DeepFool), algorithm 2 and
+    equations 8 to 11; the 1e-4 and the choice among the likeliest classes are of the authors' code. The paper leaves
+    the predicted label: an image that is misclassified already is returned as it is.
+
+    Args:
+        eps: radius as a fraction of the pixel range beyond which an adversary does not count; None: any size.
+        steps: most iterations.
+        norm: "l2" or "linf".
+        overshoot: by which part the sum of the steps is extended.
+        candidates: how many of the likeliest classes of the clean image are looked at, the label among them.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change; see `Ball`.
+
+    Returns:
+        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for numbers and names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.deepfool(steps=20).cost(classes=10)  # with one look at the clean and one at the last point
+    (22, 180)
+    """
+    if whole("candidates", candidates) < 2:
+        raise ValueError(
+            f"Invalid value for `candidates`: expected at least 2, the label and another. Received: {candidates}"
+        )
+    return DeepFool(
+        minimum_norm.ball(norm, eps, bounds, mask, "deepfool"),
+        whole("steps", steps),
+        overshoot=minimum_norm.number("overshoot", overshoot, 0),
+        candidates=candidates,
+    )

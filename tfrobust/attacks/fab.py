@@ -1,0 +1,175 @@
+"""The fast adaptive boundary attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust import losses
+from tfrobust.attacks import minimum_norm
+from tfrobust.attacks.attack import OF_GRADIENTS
+from tfrobust.attacks.balls import L2, Ball
+from tfrobust.attacks.evasion import Classify, ranked_target, where_rows
+from tfrobust.attacks.gradients import Exact
+from tfrobust.attacks.hyperplanes import nearest, onto
+from tfrobust.attacks.minimum_norm import Found, MinimumNorm
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.steps import l2_norm, whole
+
+Tensor = Any
+
+
+class FAB(MinimumNorm):
+    """The search of `fab`, which see; one run is a start and, of FAB-T, a target."""
+
+    def __init__(
+        self, ball: Ball, steps: int, *, targets: int, restarts: int, alpha_max: float, eta: float, beta: float
+    ) -> None:
+        super().__init__(ball, gradients=Exact())
+        self.steps = steps
+        self.targets = targets
+        self.restarts = restarts
+        self.alpha_max = alpha_max
+        self.eta = eta
+        self.beta = beta
+
+    def runs(self, classes: int) -> int:
+        return self.restarts * max(self._targets(classes), 1)
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        judged, _ = self.gradients.linear_cost(0)
+        forwards, backwards = self.gradients.linear_cost(1 if self.targets else classes - 1)
+        return judged + self.steps * (forwards + judged), self.steps * backwards
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        noise = backend.Noise.of(seed)
+        draws = noise.fold(OF_GRADIENTS)
+
+        def linear(z: Tensor, draw: Any) -> Any:
+            return self.gradients.linear(lambda v: ops.cast(classify(v)["logits"], "float32"), z, draws.fold(draw))
+
+        clean = linear(x, 0)[0]
+        other, count = self._candidates(clean, y, run)
+
+        def running(iteration: Tensor, z: Tensor, found: Found) -> Tensor:
+            return (iteration < self.steps) & ~ops.all(self._done(found))
+
+        def body(iteration: Tensor, z: Tensor, found: Found) -> tuple[Tensor, Tensor, Found]:
+            plane = nearest(linear(z, 2 * iteration + 1), z, y, other, count, self.ball)
+            z = self._towards(plane, z, x)
+            hit = _wrong(linear(z, 2 * iteration + 2)[0], y)
+            found = self._nearer(found, z, hit, x)
+            return iteration + 1, where_rows(hit, x + self.beta * (z - x), z), found
+
+        start = self._start(clean, x, run, noise)
+        carry = (ops.convert_to_tensor(0, "int32"), start, self._nothing(x, _wrong(clean, y)))
+        *_, found = ops.while_loop(running, body, carry)
+        return self._within(found, x)
+
+    def _targets(self, classes: int) -> int:
+        return min(self.targets, classes - 1)
+
+    def _candidates(self, clean: Tensor, y: Tensor, run: Any) -> tuple[Callable[[Any], Tensor], int]:
+        """Returns the classes whose hyperplanes are looked at, by number, and how many there are."""
+        classes = clean.shape[-1]
+        if self.targets:
+            target = ranked_target(clean, y, run % self._targets(classes))
+            return lambda k: target, 1
+        return lambda k: (y + 1 + k) % classes, classes - 1
+
+    def _start(self, clean: Tensor, x: Tensor, run: Any, noise: backend.Noise) -> Tensor:
+        """Returns x at the first run of each target, later a random point halfway to the edge of the ball."""
+        if self.restarts == 1:
+            return x
+        if isinstance(self.ball, L2):
+            direction = self.ball.masked(noise.normal(x))
+            direction = direction / l2_norm(direction)
+        else:
+            direction = self.ball.masked(noise.uniform(x))
+            direction = direction / ops.max(ops.abs(direction), axis=tuple(range(1, len(x.shape))), keepdims=True)
+        point = ops.clip(x + 0.5 * self.ball.radius * direction, *self.ball.bounds)
+        return ops.where(run // max(self._targets(clean.shape[-1]), 1) == 0, x, point)
+
+    def _towards(self, plane: tuple[Tensor, Tensor], z: Tensor, x: Tensor) -> Tensor:
+        """Returns the step from z: across the plane, with a bias to the point of the plane nearest to x; equation 9."""
+        gap, w = plane
+        delta = z - x
+        rise = ops.concatenate([-gap, ops.sum(w * delta, axis=tuple(range(1, len(w.shape)))) - gap])
+        ways = onto(ops.concatenate([z, x]), ops.concatenate([w, w]), rise, self.ball)
+        from_z, from_x = ops.split(ways, 2)
+        far_z, far_x = (ops.maximum(self.ball.distance(way, 0.0 * way), 1e-8) for way in (from_z, from_x))
+        alpha = ops.reshape(ops.minimum(far_z / (far_z + far_x), self.alpha_max), (-1, *[1] * (len(w.shape) - 1)))
+        # As changes of x: what the mask freezes stays exactly x.
+        moved = (1 - alpha) * (delta + self.eta * from_z) + alpha * self.eta * from_x
+        return ops.clip(x + moved, *self.ball.bounds)
+
+
+@register
+def fab(
+    eps: float | None = 8 / 255,
+    steps: int = 100,
+    *,
+    norm: str = "linf",
+    targets: int = 0,
+    restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> FAB:
+    """The fast adaptive boundary attack: looks for the nearest adversary by steps onto linearized decision boundaries.
+
+    With d_z and d_x the smallest moves within the pixel range from z and from x onto the hyperplane nearest to z,
+
+        z <- clip((1 - alpha) (z + eta d_z) + alpha (x + eta d_x)), alpha = min(|d_z| / (|d_z| + |d_x|), alpha_max)
+
+    and, whenever z is misclassified, z <- x + beta (z - x). Croce and Hein 2020 (Minimally distorted Adversarial
+    Examples with a Fast Adaptive Boundary Attack), equations 4 to 10, without the final search, as in AutoAttack. An
+    adversary counts where it lies in the ball. In a ball the first one inside ends the search of its image; with
+    `eps=None` all steps are made for the nearest.
+
+    Args:
+        eps: radius as a fraction of the pixel range; None: any size.
+        steps: iterations.
+        norm: "linf" or "l2".
+        targets: 0: the nearest of the hyperplanes to all other classes; else FAB-T: so many runs, each of which reads
+            the hyperplane to one wrong class only, the likeliest first.
+        restarts: runs (of each target); the first begins at x, others at a random point at distance eps / 2.
+        alpha_max: greatest bias towards x.
+        eta: extrapolation beyond the hyperplane, at least 1.
+        beta: what the step back to x leaves of a perturbation, in (0, 1).
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change; see `Ball`.
+
+    Returns:
+        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for numbers and names that make no attack, and restarts without a radius.
+
+    Example:
+
+    >>> tfrobust.attacks.fab(eps=0.15, targets=9).runs(classes=10)
+    9
+    """
+    if isinstance(targets, bool) or targets != 0:
+        whole("targets", targets)
+    if whole("restarts", restarts) > 1 and eps is None:
+        raise ValueError("Invalid value for `eps`: expected a radius, for restarts begin at half of it. Received: None")
+    return FAB(
+        minimum_norm.ball(norm, eps, bounds, mask, "fab"),
+        whole("steps", steps),
+        targets=targets,
+        restarts=restarts,
+        alpha_max=minimum_norm.number("alpha_max", alpha_max, 0, 1),
+        eta=minimum_norm.number("eta", eta, 1),
+        beta=minimum_norm.number("beta", beta, 0, 1, above=True),
+    )
+
+
+def _wrong(logits: Tensor, y: Tensor) -> Tensor:
+    return losses.correct(logits, y) == 0

@@ -1,0 +1,211 @@
+"""Attacks of other libraries, as members of an evaluation: Foolbox and the Adversarial Robustness Toolbox (ART)."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust._registry import unknown
+from tfrobust.attacks.balls import ball
+from tfrobust.attacks.evasion import Classify, where_rows
+
+Tensor = Any
+
+KINDS = ("white box", "black box")
+
+
+class Foreign:
+    """An attack of another library, callable as `(classify, x, y) -> x_adv`, outside a graph.
+
+    What it returns is brought back to where it had to stay: a pixel that the mask holds gets its clean value, and an
+    image that lies outside the ball, or is not finite, is the clean one: the attack then found nothing.
+
+    Args:
+        name: for reports.
+        settings: for reports.
+        attacked: `(logits, classes, x, y) -> x_adv`, logits a function of pixels.
+        eps: radius as a fraction of the pixel range, or None: adversaries of any size.
+        norm: of the ball.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change; None: all may.
+        kind: "white box" or "black box".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        attacked: Callable[[Callable[[Tensor], Tensor], int, Tensor, Tensor], Any],
+        eps: float | None,
+        norm: str,
+        bounds: tuple[float, float],
+        mask: Any,
+        kind: str,
+    ) -> None:
+        if kind not in KINDS:
+            raise unknown("value for `kind`", kind, KINDS)
+        self.name = name
+        self.kind = kind
+        # The whole pixel range holds every image there is.
+        self.ball = ball("linf", bounds[1] - bounds[0], bounds, mask) if eps is None else ball(norm, eps, bounds, mask)
+        self._settings = {**settings, "eps": eps, "norm": norm, "bounds": bounds}
+        self._attacked = attacked
+        self._adapted: tuple[Classify, Callable[[Tensor], Tensor]] | None = None
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for a report: it cannot be made from them again."""
+        return {"name": self.name, **self._settings}
+
+    def __call__(self, classify: Classify, x: Tensor, y: Tensor) -> Tensor:
+        """Returns adversarial pixels, shaped as x.
+
+        Args:
+            classify: pixels -> dict of named outputs.
+            x: clean pixels, `(B, H, W, C)` within the bounds.
+            y: true labels, `(B,)`.
+        """
+        x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
+        if self._adapted is None or self._adapted[0] is not classify:
+            self._adapted = (classify, backend.compiled(lambda z: classify(ops.cast(z, "float32"))["logits"]))
+        logits = self._adapted[1]
+        z = ops.cast(self._attacked(logits, logits(x[:1]).shape[-1], x, y), "float32")
+        z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
+        inside = self.ball.distance(z, x) <= self.ball.radius * (1 + 1e-4) + 1e-6  # rounding, which project takes away
+        return where_rows(inside, self.ball.project(z, x), x)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self._settings.items())})"
+
+
+def from_foolbox(
+    attack: Any,
+    eps: float | None = None,
+    *,
+    norm: str = "linf",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+    kind: str = "white box",
+) -> Foreign:
+    """Any attack of Foolbox 3, as a member of an evaluation.
+
+    Rauber et al. 2020 (Foolbox Native). It gets a `TensorFlowModel` of the classifier's logits, the bounds, and the
+    criterion that the true label is left. Needs `pip install tfrobust[peers]`.
+
+    Args:
+        attack: an object of `foolbox.attacks`, such as `foolbox.attacks.LinfPGD(steps=40)`.
+        eps: radius as a fraction of the pixel range, in the attack's own norm as well. None: adversaries of any size,
+            for those that minimise it.
+        norm: of the ball that adversaries have to lie in: "linf", "l2" or "l1". What lies outside counts as not found.
+        bounds: least and greatest pixel value.
+        mask: see `pgd`; Foolbox knows none, so that changes elsewhere are taken back once it is done.
+        kind: "white box", or "black box" for one that asks for labels or logits alone: for a report's alarms.
+
+    Returns:
+        A callable `(classify, x, y) -> x_adv` with a `name` and a `get_config`.
+
+    Raises:
+        ImportError: without Foolbox.
+        ValueError: for what is none of its attacks; see `pgd`.
+    """
+    foolbox = _imported("foolbox", "from_foolbox")
+    if not isinstance(attack, foolbox.attacks.base.Attack):
+        raise ValueError(
+            "Invalid value for `attack`: expected an object of foolbox.attacks, such as "
+            f"foolbox.attacks.LinfPGD(steps=40). Received: {attack!r}"
+        )
+
+    def attacked(logits: Callable[[Tensor], Tensor], classes: int, x: Tensor, y: Tensor) -> Tensor:
+        model = foolbox.TensorFlowModel(logits, bounds=bounds)
+        labels = ops.cast(y, "int64")  # as its own argmax: EagerPy 0.30 cannot compare types under NumPy 2
+        return attack(model, x, foolbox.criteria.Misclassification(labels), epsilons=eps)[0]
+
+    settings = {key.strip("_"): value for key, value in vars(attack).items()}
+    return Foreign(f"foolbox.{type(attack).__name__}", settings, attacked, eps, norm, bounds, mask, kind)
+
+
+def from_art(
+    make: Any,
+    eps: float | None = None,
+    *,
+    norm: str = "linf",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+    kind: str = "white box",
+    **arguments: Any,
+) -> Foreign:
+    """Any evasion attack of the Adversarial Robustness Toolbox (ART), as a member of an evaluation.
+
+    Nicolae et al. 2018 (Adversarial Robustness Toolbox). Its attacks are made around an estimator: they get a
+    `TensorFlowV2Classifier` of the classifier's logits, and true labels. Needs `pip install tfrobust[peers]`.
+
+    Args:
+        make: a class of `art.attacks.evasion`, or a function `estimator -> attack`.
+        eps: radius as a fraction of the pixel range. None: adversaries of any size, for those that minimise it.
+        norm: of the ball that adversaries have to lie in: "linf", "l2" or "l1". What lies outside counts as not found.
+        bounds: least and greatest pixel value.
+        mask: see `pgd`; changes elsewhere are taken back once the attack is done.
+        kind: "white box", or "black box" for one that asks for labels or logits alone: for a report's alarms.
+        **arguments: of a class, in ART's names. `eps`, `norm`, `batch_size` and `verbose=False` are added where it
+            takes them.
+
+    Returns:
+        A callable `(classify, x, y) -> x_adv` with a `name` and a `get_config`.
+
+    Raises:
+        ImportError: without ART.
+        ValueError: for what makes no evasion attack, a targeted one, and arguments beside a function; see `pgd`.
+    """
+    evasion = _imported("art.attacks.evasion", "from_art")
+    estimators = _imported("art.estimators.classification", "from_art")
+    base = _imported("art.attacks", "from_art").EvasionAttack
+    if not callable(make) or (inspect.isclass(make) and not issubclass(make, base)):
+        raise ValueError(
+            "Invalid value for `make`: expected a class of art.attacks.evasion, or a function estimator -> attack. "
+            f"Received: {make!r}"
+        )
+    if arguments and not inspect.isclass(make):
+        raise ValueError(f"Invalid arguments: expected none beside a function. Received: {sorted(arguments)}")
+    added = {"eps": eps, "norm": {"linf": np.inf, "l2": 2, "l1": 1}.get(norm), "verbose": False}
+
+    def made(estimator: Any, rows: int) -> Any:
+        if not inspect.isclass(make):
+            attack = make(estimator)
+        else:
+            ours = {k: v for k, v in {**added, "batch_size": rows}.items() if v is not None}
+            takes = inspect.signature(make).parameters
+            attack = make(estimator, **{**{k: v for k, v in ours.items() if k in takes}, **arguments})
+        if not isinstance(attack, base):
+            raise ValueError(f"Invalid value for `make`: expected it to make an evasion attack. Received: {attack!r}")
+        if attack.targeted and not isinstance(attack, evasion.AutoAttack):  # to which targets come on top
+            raise ValueError(
+                f"Invalid attack: expected an untargeted one, for labels are true ones. Received: {attack!r}"
+            )
+        return attack
+
+    def attacked(logits: Callable[[Tensor], Tensor], classes: int, x: Tensor, y: Tensor) -> Any:
+        estimator = estimators.TensorFlowV2Classifier(
+            model=lambda z, training=False: logits(z),
+            nb_classes=classes,
+            input_shape=tuple(x.shape[1:]),
+            loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
+            clip_values=bounds,
+        )
+        labels = np.asarray(ops.one_hot(y, classes), "float32")
+        return made(estimator, len(x)).generate(x=np.asarray(x), y=labels)
+
+    name = getattr(make, "__name__", type(make).__name__)
+    return Foreign(f"art.{name}", arguments, attacked, eps, norm, bounds, mask, kind)
+
+
+def _imported(module: str, asking: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{asking} needs {module.split('.')[0]}: expected `pip install tfrobust[peers]`") from error

@@ -1,0 +1,118 @@
+"""The classifier seen as linear: where its nearest decision boundary lies, and the way there inside the pixel range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from tfrobust.attacks.balls import L2, Ball
+from tfrobust.attacks.gradients import Pull
+
+Tensor = Any
+
+LONGEST = 1e30  # time of a way: keeps 0 * t a number
+
+
+def nearest(
+    linear: tuple[Tensor, Pull], z: Tensor, label: Tensor, other: Callable[[Any], Tensor], count: Any, ball: Ball
+) -> tuple[Tensor, Tensor]:
+    """Returns the nearest of the hyperplanes gap + w.d = 0 on which another class catches up with the label.
+
+    One class after the other: nothing of the size of a full Jacobian is ever held. What the mask freezes has w = 0.
+
+    Args:
+        linear: logits at z `(B, C)`, and `v (B, C) -> gradient of sum_c v_c * logit_c`.
+        z: pixels, `(B, H, W, C)`.
+        label: the class to leave, `(B,)`.
+        other: number of a candidate, an int tensor from 0 -> its classes, `(B,)`.
+        count: of candidates, an int or a scalar tensor.
+        ball: says the norm and the mask.
+
+    Returns:
+        gap `(B,)` and w `(B, H, W, C)`, divided by max |w|; both zero where no candidate has a gradient.
+    """
+    values, pull = linear
+    classes = values.shape[-1]
+    home = ops.one_hot(label, classes, dtype=values.dtype)
+
+    def candidate(k: Any) -> tuple[Tensor, Tensor]:
+        v = ops.one_hot(other(k), classes, dtype=values.dtype) - home
+        w = ball.masked(pull(v))
+        scale = ops.maximum(ops.max(ops.abs(w), axis=_pixels(w)), 1e-30)
+        w = w / _over(scale, w)
+        gap = ops.sum(v * values, axis=-1) / scale
+        return ops.where(dual_norm(w, ball) > 0, gap, 0.0), w
+
+    if isinstance(count, int) and count == 1:
+        return candidate(0)
+
+    def closer(k: Any, gap: Tensor, w: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        its_gap, its_w = candidate(k)
+        length = dual_norm(its_w, ball)
+        its_distance = ops.where(length > 0, ops.abs(its_gap) / ops.maximum(length, 1e-30), math.inf)
+        better = its_distance < distance
+        return (
+            ops.where(better, its_gap, gap),
+            ops.where(_over(better, w), its_w, w),
+            ops.where(better, its_distance, distance),
+        )
+
+    nothing = ops.zeros_like(values[:, 0])
+    return ops.fori_loop(0, count, lambda k, best: closer(k, *best), (nothing, ops.zeros_like(z), nothing + math.inf))[
+        :2
+    ]
+
+
+def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
+    """Returns the smallest d with w.d = rise and x + d within the bounds; where there is none, what comes nearest.
+
+    All values move until they meet their bound, d_i = sign * min(t * speed_i, room_i), in the Linf ball at equal speed
+    and in the L2 ball at |w_i|. The time t solves sum_i |w_i| min(t * speed_i, room_i) = |rise|, whose left side is
+    concave and piecewise linear: Newton's method rises to it in a few steps, exactly, without a sort. Croce and Hein
+    2020 (Minimally distorted Adversarial Examples), equation 4 and its appendix.
+
+    Args:
+        x: pixels within the bounds, `(B, H, W, C)`.
+        w: normals, shaped as x.
+        rise: `(B,)`.
+        ball: says the norm and the bounds.
+    """
+    low, high = ball.bounds
+    w = w * _over(ops.sign(rise), w)
+    rise = _over(ops.abs(rise), w)
+    size = ops.abs(w)
+    speed = size if isinstance(ball, L2) else ops.cast(size > 0, x.dtype)
+    room = ops.where(w > 0, high - x, x - low)
+    along, reach = size * speed, size * room
+
+    def rises(t: Tensor, last: Tensor) -> Tensor:
+        return ops.any(t > last)
+
+    def newton(t: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        free = t * speed < room
+        slope = ops.sum(ops.where(free, along, 0.0), axis=_pixels(x), keepdims=True)
+        spent = ops.sum(ops.where(free, 0.0, reach), axis=_pixels(x), keepdims=True)
+        there = ops.where(slope > 0, (rise - spent) / ops.maximum(slope, 1e-30), t)
+        return ops.clip(there, t, LONGEST), t  # rounding must not lower it, or the loop would not end
+
+    zero = ops.zeros_like(rise)
+    t, _ = ops.while_loop(rises, newton, (zero, zero - 1.0), maximum_iterations=64)
+    return ops.sign(w) * ops.minimum(t * speed, room)
+
+
+def dual_norm(w: Tensor, ball: Ball) -> Tensor:
+    """Returns the norm of w by which the distance to gap + w.d = 0 is |gap| / norm: L1 for Linf, L2 for L2, `(B,)`."""
+    if isinstance(ball, L2):
+        return ops.sqrt(ops.sum(ops.square(w), axis=_pixels(w)))
+    return ops.sum(ops.abs(w), axis=_pixels(w))
+
+
+def _over(rows: Tensor, v: Tensor) -> Tensor:
+    return ops.reshape(rows, (-1, *[1] * (len(v.shape) - 1)))
+
+
+def _pixels(v: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, len(v.shape)))

@@ -1,0 +1,194 @@
+"""Greedy local search over pixels, without gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust import losses
+from tfrobust._registry import unknown
+from tfrobust.attacks.balls import Ball, ball
+from tfrobust.attacks.evasion import Classify, Evasion, where_rows
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.squares import flat
+from tfrobust.attacks.steps import whole
+
+Tensor = Any
+
+FIRST = 0.1  # share of the pixels that the first round tries
+REACHES = {"linf": 2.0, "l2": 0.5}  # how far a pixel is moved before it is projected, in radii
+
+
+@register
+def local_search(
+    eps: float = 8 / 255,
+    rounds: int = 150,
+    *,
+    candidates: int = 128,
+    pixels: int = 5,
+    neighborhood: int = 5,
+    norm: str = "linf",
+    restarts: int = 1,
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> LocalSearch:
+    """Greedy local search: tries single pixels, moves those that help most, and goes on in their neighborhood.
+
+    The first round tries a tenth of the pixels, drawn at random; a later one those in the squares of side
+    2 * neighborhood + 1 around the pixels that the round before moved. Narodytska and Kasiviswanathan 2016 (Simple
+    Black-Box Adversarial Perturbations for Deep Networks), algorithm LocSearchAdv, with its constants; thesis, section
+    2.2.2. The paper changes few pixels without bound: inside a ball it is this project's **choice** that
+
+    - a try moves all channels of a pixel up, or all down, at random: to the ball's edge (Linf), or by half the radius
+      and back into the ball (L2), where the paper multiplies the value by a constant and wraps it around;
+    - pixels are ranked by the margin (the paper: the label's probability, which is flat where a classifier is sure);
+    - a try that fools is kept, and images without a pixel left to try begin anew.
+
+    Args:
+        eps: radius as a fraction of the pixel range.
+        rounds: at most.
+        candidates: most pixels that a round tries, one query each.
+        pixels: how many of them a round moves.
+        neighborhood: half the side of the squares around them.
+        norm: "linf" or "l2".
+        restarts: independent runs.
+        targeted: the labels are classes to reach.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+
+    Returns:
+        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for eps, counts or names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.local_search(eps=8 / 255, rounds=10).cost(classes=10)  # forwards and backwards for one image
+    (1290, 0)
+    """
+    if norm not in REACHES:
+        raise unknown("norm of local_search", norm, REACHES)
+    return LocalSearch(
+        ball(norm, eps, bounds, mask),
+        rounds,
+        candidates=candidates,
+        pixels=pixels,
+        neighborhood=neighborhood,
+        restarts=restarts,
+        targeted=targeted,
+    )
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class LocalSearch(Evasion):
+    """The search of `local_search`, which see."""
+
+    kind = "black box"
+
+    def __init__(
+        self,
+        ball: Ball,
+        rounds: int,
+        *,
+        candidates: int = 128,
+        pixels: int = 5,
+        neighborhood: int = 5,
+        restarts: int = 1,
+        targeted: bool = False,
+    ) -> None:
+        super().__init__(ball, targeted=targeted)
+        self.rounds = whole("rounds", rounds)
+        self.candidates = whole("candidates", candidates)
+        self.pixels = whole("pixels", pixels)
+        self.neighborhood = whole("neighborhood", neighborhood)
+        self.restarts = whole("restarts", restarts)
+        self._reach = REACHES[type(ball).__name__.lower()] * ball.radius
+
+    def runs(self, classes: int) -> int:
+        return self.restarts
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        return self.rounds * (self.candidates + 1), 0
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        noise = backend.Noise.of(seed)
+        like = x[..., :1]
+        free = ops.any(self.ball.masked(ops.ones_like(x)) > 0, axis=-1, keepdims=True)
+
+        def margin(z: Tensor) -> Tensor:
+            margin = losses.margin(ops.cast(classify(z)["logits"], "float32"), y)
+            return -margin if self.targeted else margin
+
+        def searching(index: Tensor, z: Tensor, value: Tensor, near: Tensor) -> Tensor:
+            return ops.logical_and(index < self.rounds, ops.any(value <= 0))
+
+        def one_round(index: Tensor, z: Tensor, value: Tensor, near: Tensor) -> tuple[Tensor, ...]:
+            draws = noise.fold(index)
+            step = self._reach * ops.where(draws.fold(0).uniform(like) < 0, -1.0, 1.0)
+            places, allowed = self._candidates(draws.fold(1).uniform(like), near, free)
+
+            def move(pixels: Tensor) -> Tensor:
+                return self.ball.project(z + step * pixels, x)
+
+            kept, value, gains = self._tried(lambda place: move(_at(place, like)), margin, places, allowed, z, value)
+            most, rank = ops.top_k(gains, min(self.pixels, gains.shape[-1]))
+            moved = ops.zeros_like(like)
+            for k in range(most.shape[-1]):
+                place = ops.take_along_axis(places, rank[:, k : k + 1], axis=-1)[:, 0]
+                moved = where_rows(most[:, k] > -math.inf, ops.maximum(moved, _at(place, like)), moved)
+            new = move(moved)
+            open_still = value <= 0
+            z, value = where_rows(open_still, new, kept), ops.where(open_still, margin(new), value)
+            square = 2 * self.neighborhood + 1
+            return index + 1, z, value, ops.max_pool(moved, square, strides=1, padding="same") > 0
+
+        start = (ops.convert_to_tensor(0, "int32"), x, margin(x), ops.zeros_like(free))
+        return ops.while_loop(searching, one_round, start)[1]
+
+    def _candidates(self, drawn: Tensor, near: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the places of the pixels to try, `(B, K)`, in random order, and which are to be tried."""
+        count = math.prod(drawn.shape[1:])
+        area = ops.logical_and(near, free)
+        anew = ops.logical_not(ops.any(area, axis=(1, 2, 3)))
+        area = where_rows(anew, free, area)
+        order, places = ops.top_k(flat(ops.where(area, drawn, -2.0)), min(self.candidates, count))
+        among_first = ops.arange(order.shape[-1])[None, :] < math.ceil(FIRST * count)
+        return places, (order > -1.5) & (among_first | ~anew[:, None])
+
+    def _tried(
+        self,
+        trial: Callable[[Tensor], Tensor],
+        margin: Callable[[Tensor], Tensor],
+        places: Tensor,
+        allowed: Tensor,
+        z: Tensor,
+        value: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the first trial that fools, its margin, and the margins of all trials; else what was."""
+        columns = ops.arange(places.shape[-1])[None, :]
+
+        def trying(k: Tensor, z: Tensor, value: Tensor, gains: Tensor) -> Tensor:
+            more = ops.any(allowed & (columns == k) & (value <= 0)[:, None])  # those allowed come first
+            return ops.logical_and(k < places.shape[-1], more)
+
+        def ask(k: Tensor, z: Tensor, value: Tensor, gains: Tensor) -> tuple[Tensor, ...]:
+            tried = trial(places[:, k])
+            gain = ops.where(allowed[:, k], margin(tried), -math.inf)
+            hit = (gain > 0) & (value <= 0)
+            gains = ops.where(columns == k, gain[:, None], gains)
+            return k + 1, where_rows(hit, tried, z), ops.where(hit, gain, value), gains
+
+        gains = ops.where(allowed, -math.inf, -math.inf)
+        return ops.while_loop(trying, ask, (ops.convert_to_tensor(0, "int32"), z, value, gains))[1:]
+
+
+def _at(place: Tensor, like: Tensor) -> Tensor:
+    """Returns 1 at one pixel of each image, `(B, H, W, 1)`, else 0."""
+    return ops.reshape(ops.one_hot(place, math.prod(like.shape[1:])), ops.shape(like))

@@ -1,0 +1,104 @@
+"""Projected gradient descent along estimated gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfrobust._registry import unknown
+from tfrobust.attacks.attack import Adversary, Attack, Loss
+from tfrobust.attacks.balls import ball
+from tfrobust.attacks.cw_linf import margin
+from tfrobust.attacks.gradients import Estimated, Gradients
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.steps import Momentum, OfEps, whole
+from tfrobust.objectives.terms import adversarial_cross_entropy
+
+LOSSES: dict[str, Callable[..., Any]] = {"margin": margin, "ce": adversarial_cross_entropy}
+
+
+@register
+def spsa(
+    eps: float = 8 / 255,
+    step_size: float | None = None,
+    steps: int = 40,
+    *,
+    samples: int = 64,
+    radius: float = 0.01,
+    decay: float = 0.9,
+    loss: str = "margin",
+    norm: str = "linf",
+    restarts: int = 1,
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> Queried:
+    """SPSA: ascends the margin along gradients that are estimated from queries; needs no gradient of the classifier.
+
+    The estimate is that of `Estimated`. Uesato et al. 2018 (Adversarial Risk and the Dangers of Evaluating Against Weak
+    Attacks), section 4.2. **choice**: the steps are those of `mim` (a running mean of the estimates, its steepest
+    ascent, projected) where the paper takes Adam; with few samples the mean over steps matters more than their length.
+
+    Args:
+        eps: radius as a fraction of the pixel range.
+        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps.
+        steps: iterations.
+        samples: pairs of queries for one estimate; the paper's strongest setting is 4096.
+        radius: distance of these queries in each value, as a fraction of the pixel range.
+        decay: weight of the past estimates, 0 for none.
+        loss: "margin" (the paper's) or "ce", cross entropy.
+        norm: "linf" or "l2".
+        restarts: independent searches from random starts.
+        targeted: the labels are classes to reach.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+
+    Returns:
+        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for eps, sizes, counts or names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.spsa(eps=8 / 255, steps=10, samples=32).cost(classes=10)  # forwards and backwards
+    (651, 0)
+    """
+    if loss not in LOSSES:
+        raise unknown("loss of spsa", loss, LOSSES)
+    where = ball(norm, eps, bounds, mask)
+    step = where.steepest(OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size)
+    search = Attack(
+        where,
+        Momentum(step, decay) if decay else step,
+        steps,
+        start="uniform",
+        restarts=restarts,
+        keep="fooling",
+        targeted=targeted,
+        gradients=Estimated(samples, radius),
+    )
+    return Queried(search, LOSSES[loss])
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Queried(Adversary):
+    """An `Adversary` whose oracle of gradients makes queries alone.
+
+    Args:
+        attack: see `Adversary`.
+        loss: see `Adversary`.
+    """
+
+    kind = "black box"
+
+    def __init__(self, attack: Attack, loss: Loss) -> None:
+        super().__init__(attack, loss)
+
+    def expecting(self, gradients: Gradients) -> Adversary:
+        raise ValueError(
+            f"Invalid attack {self.name!r}: expected one that follows the gradients of a classifier. "
+            "Received: one that estimates them"
+        )

@@ -1,0 +1,179 @@
+"""Square Attack: random search by squares, without gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust import losses
+from tfrobust._registry import unknown
+from tfrobust.attacks.balls import Ball, ball
+from tfrobust.attacks.evasion import Classify, Evasion
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.squares import PROPOSALS, flat
+from tfrobust.attacks.steps import whole
+from tfrobust.schedules import is_number
+
+Tensor = Any
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which p halves
+OCCUPIED = 0.9  # least share of the images under search that are not yet fooled: the others are taken out
+
+
+@register
+def square(
+    eps: float = 8 / 255,
+    queries: int = 5000,
+    *,
+    norm: str = "linf",
+    p_init: float = 0.8,
+    restarts: int = 1,
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> Square:
+    """Square Attack: changes a random square at a time and keeps the change where the loss falls.
+
+    The loss is the margin z_y - max_{j != y} z_j, for targets the cross entropy. A square covers the share p of the
+    image, which halves after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 queries, however many are allowed. In
+    the Linf ball every value is at an edge of the ball: vertical stripes of random signs first, then squares of one
+    sign per channel. In the L2 ball the start is a grid of tiles, and a query moves the energy of two windows into one,
+    in the shape of two pyramids of opposite signs; all of the radius is used, but for what the pixel range cuts off.
+    Andriushchenko et al. 2020 (Square Attack), algorithms 1 to 3.
+
+    Args:
+        eps: radius as a fraction of the pixel range.
+        queries: most forwards for one image, the start's included.
+        norm: "linf" or "l2".
+        p_init: share of the image that the first squares cover, in (0, 1].
+        restarts: independent runs.
+        targeted: the labels are classes to reach.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+
+    Returns:
+        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for eps, counts, shares or names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.square(eps=8 / 255).cost(classes=10)  # forwards and backwards for one image
+    (5000, 0)
+    """
+    return Square(ball(norm, eps, bounds, mask), queries, p_init=p_init, restarts=restarts, targeted=targeted)
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Square(Evasion):
+    """Random search by squares in an `Linf` or `L2` ball; see `square`.
+
+    What an image meets is a function of the noise alone: images that are fooled are taken out of the batch as it goes
+    on, which changes nothing for the others.
+
+    Args:
+        ball: an `Linf` or an `L2`.
+        queries: most forwards for one image.
+        p_init: share of the image that the first squares cover.
+        restarts: independent runs.
+        targeted: the labels are classes to reach.
+    """
+
+    kind = "black box"
+
+    def __init__(
+        self, ball: Ball, queries: int, *, p_init: float = 0.8, restarts: int = 1, targeted: bool = False
+    ) -> None:
+        super().__init__(ball, targeted=targeted)
+        norm = type(ball).__name__.lower()
+        if norm not in PROPOSALS:
+            raise unknown("norm of square", norm, PROPOSALS)
+        if not (is_number(p_init) and 0 < p_init <= 1):
+            raise ValueError(
+                f"Invalid value for `p_init`: expected a share of the image in (0, 1]. Received: {p_init!r}"
+            )
+        self.queries = whole("queries", queries)
+        self.p_init = float(p_init)
+        self.restarts = whole("restarts", restarts)
+        self._proposals = PROPOSALS[norm]
+
+    def runs(self, classes: int) -> int:
+        return self.restarts
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        return self.queries, 0
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        noise = backend.Noise.of(seed)
+        proposal = self._proposals(
+            self.ball, x, [share(self.p_init, query) for query in range(1, self.queries)] or [1.0]
+        )
+        z = proposal.start(noise.fold(0))
+        value = self._value(classify(z)["logits"], y)
+        value = ops.where(ops.isnan(value), math.inf, value)  # anything is better
+        drawn = noise.fold(1).uniform(ops.zeros((ops.shape(x)[0], max(self.queries - 1, 1), proposal.numbers)))
+        plan = proposal.plan(drawn)
+
+        def propose(query: Tensor, best: Tensor, rows: Tensor, around: Any) -> Tensor:
+            return proposal(best, [ops.take(part[:, query - 1], rows, axis=0) for part in plan], around)
+
+        best = self._descend(classify, y, propose, proposal.around, (flat(z), value))
+        return self.ball.project(ops.reshape(best, ops.shape(x)), x)  # rounding
+
+    def _descend(
+        self, classify: Classify, y: Tensor, propose: Callable[..., Tensor], around: tuple[Tensor, ...], start: Any
+    ) -> Tensor:
+        """Returns the pixels with the least value among all proposed, the first that fools where one does.
+
+        The inner loop makes queries; the outer one takes out who is fooled, as soon as they are many.
+        """
+
+        def searching(query: Tensor, best: Tensor, value: Tensor) -> Tensor:
+            return ops.logical_and(query < self.queries, ops.any(_alive(value)))
+
+        def of_those_left(query: Tensor, best: Tensor, value: Tensor) -> Any:
+            rows = ops.nonzero(_alive(value))[0]
+            of_rows = [ops.take(part, rows, axis=0) for part in (y, best, value, *around)]
+            labels, its_best, its_value, *its_around = of_rows
+            least = OCCUPIED * ops.cast(ops.size(rows), "float32")
+
+            def occupied(query: Tensor, best: Tensor, value: Tensor) -> Tensor:
+                left = ops.sum(ops.cast(_alive(value), "float32"))
+                return ops.logical_and(query < self.queries, left > least)
+
+            def ask(query: Tensor, best: Tensor, value: Tensor) -> Any:
+                z = propose(query, best, rows, its_around)
+                new = self._value(classify(z)["logits"], labels)
+                falls = new < value
+                best = ops.where(falls[:, None], ops.reshape(z, ops.shape(best)), best)
+                return query + 1, best, ops.where(falls, new, value)
+
+            query, its_best, its_value = ops.while_loop(occupied, ask, (query, its_best, its_value))
+            places = rows[:, None]
+            return query, ops.scatter_update(best, places, its_best), ops.scatter_update(value, places, its_value)
+
+        first = ops.convert_to_tensor(1, "int32")
+        return ops.while_loop(searching, of_those_left, (first, *start))[1]
+
+    def _value(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Returns what falls on the way to an adversary, `(B,)`; minus infinity for one."""
+        logits = ops.cast(logits, "float32")
+        margin = losses.margin(logits, y)
+        if self.targeted:
+            return ops.where(margin < 0, -math.inf, losses.cross_entropy(logits, y))
+        return ops.where(margin > 0, -math.inf, -margin)
+
+
+def _alive(value: Tensor) -> Tensor:
+    return value > -math.inf
+
+
+def share(p_init: float, query: int) -> float:
+    """Returns p, the share of the image that a query's square covers; the start is query 0."""
+    return p_init / 2 ** sum(query > mark for mark in HALVINGS)

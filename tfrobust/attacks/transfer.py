@@ -1,0 +1,174 @@
+"""Adversaries of other classifiers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.attacks.attack import Attack
+from tfrobust.attacks.balls import NORMS, Ball
+from tfrobust.attacks.evasion import Classify, Evasion
+from tfrobust.attacks.gradients import Gradients
+from tfrobust.attacks.registry import ATTACKS, register
+from tfrobust.classifiers import check_classifier
+from tfrobust.schedules import Schedule, is_number
+from tfrobust.views import Views
+
+Tensor = Any
+Source: TypeAlias = keras.Model | Classify | str | os.PathLike[str]
+
+
+def cross_entropy(views: Views) -> Tensor:
+    """CE(x', y), `(B,)`."""
+    return losses.cross_entropy(views.adv["logits"], views.y)
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Transfer(Evasion):
+    """An attack on source classifiers, whose adversaries meet the target; the target is not asked while it searches.
+
+    Run r attacks source r mod S with run r // S of the inner attack, S the number of sources.
+
+    Args:
+        sources: classifiers: pixels -> dict of named outputs.
+        attack: what searches on each of them.
+    """
+
+    kind = "transfer"
+
+    def __init__(self, sources: Sequence[Classify], attack: Evasion) -> None:
+        super().__init__(
+            attack.ball, targeted=attack.targeted, gradients=attack.gradients, least_classes=attack.least_classes
+        )
+        self.sources = tuple(sources)
+        self.attack = attack
+
+    def runs(self, classes: int) -> int:
+        return len(self.sources) * self.attack.runs(classes)
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Returns (forwards, backwards) of one source for one image."""
+        return self.attack.cost(classes)
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        count = len(self.sources)
+
+        def attacked(source: Classify) -> Any:
+            return lambda: self.attack.search(source, x, y, seed, run // count)
+
+        if count == 1 or isinstance(run, int):
+            return attacked(self.sources[run % count if isinstance(run, int) else 0])()
+        return ops.switch(run % count, [attacked(source) for source in self.sources])
+
+    def expecting(self, gradients: Gradients) -> Transfer:
+        return self._with(attack=self.attack.expecting(gradients), gradients=gradients)
+
+    def check_classes(self, classes: int) -> None:
+        super().check_classes(classes)
+        for source in self.sources:
+            if isinstance(source, keras.Model) and (theirs := int(source.output["logits"].shape[-1])) != classes:
+                raise ValueError(
+                    f"Invalid source {source.name!r}: expected one of the target's {classes} classes. "
+                    f"Received: {theirs} classes"
+                )
+
+
+@register
+def transfer(
+    sources: Source | Sequence[Source],
+    attack: str | Mapping[str, Any] | Attack | Evasion = "pgd",
+    eps: Schedule | None = None,
+    *,
+    norm: str | None = None,
+    bounds: tuple[float, float] | None = None,
+    mask: Any = None,
+) -> Evasion:
+    """Adversaries that are made on other classifiers: what meets a model whose weights nobody has seen.
+
+    Every source is attacked by itself, in runs of its own. An attack that ends as soon as its source is fooled makes
+    adversaries at the source's border, which transfer badly: take one that goes on, as `pgd` does. Szegedy et al. 2014
+    (Intriguing Properties of Neural Networks), section 4.1; Papernot et al. 2016 (Transferability in Machine Learning).
+
+    Args:
+        sources: one classifier or several: a Keras model with named outputs, a callable pixels -> dict with "logits",
+            or the path of a `.keras` file; only of paths can a config be written and read.
+        attack: what searches on them: a name, a config, an `Attack` (on cross entropy) or another attack of ours.
+        eps: radius as a fraction of the pixel range; None: that of the attack.
+        norm: "linf", "l2" or "l1", where the attack has them; None: the attack's.
+        bounds: least and greatest pixel value; None: the attack's.
+        mask: see `pgd`; None: the attack's.
+
+    Returns:
+        An evaluation attack of kind "transfer", callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for no sources, what is no classifier, and an attack that lies in another ball.
+
+    Example:
+
+    >>> source, target = (tfrobust.models.get("digits") for _ in range(2))
+    >>> adversary = tfrobust.attacks.transfer(source, {"name": "mim", "steps": 2}, eps=0.15)
+    >>> tuple(adversary(target, np.full((2, 8, 8, 1), 0.5, "float32"), np.array([3, 7])).shape)
+    (2, 8, 8, 1)
+    """
+    given = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
+    return Transfer(_loaded(sources), _inner(attack, {key: value for key, value in given.items() if value is not None}))
+
+
+def _loaded(sources: Any) -> list[Classify]:
+    each = list(sources) if isinstance(sources, (list, tuple)) else [sources]
+    if not each:
+        raise ValueError("Invalid value for `sources`: expected at least one classifier. Received: none")
+    classifiers = []
+    for source in each:
+        if isinstance(source, (str, os.PathLike)):
+            if not os.path.isfile(source):
+                raise ValueError(
+                    "Invalid value for `sources`: expected classifiers or paths of .keras files. "
+                    f"Received: {os.fspath(source)!r}, where there is no file"
+                )
+            source = keras.models.load_model(source, compile=False)
+        if isinstance(source, keras.Model) or not callable(source):
+            check_classifier(source, reader="attack 'transfer'")
+        classifiers.append(source)
+    return classifiers
+
+
+def _inner(attack: Any, given: Mapping[str, Any]) -> Evasion:
+    """Returns the attack on the sources, in the ball that is asked for."""
+    if isinstance(attack, Mapping) and "class_name" in attack:  # as a config of ours writes an instance
+        attack = keras.saving.deserialize_keras_object(dict(attack))
+    if isinstance(attack, (str, Mapping)):
+        config = {"name": attack} if isinstance(attack, str) else dict(attack)
+        takes = ATTACKS.parameters(config.get("name", ""))
+        attack = ATTACKS.get({**{key: value for key, value in given.items() if key in takes}, **config})
+    if isinstance(attack, Attack):
+        attack = attack.maximizing(cross_entropy)
+    if not isinstance(attack, Evasion):
+        raise ValueError(
+            "Invalid value for `attack`: expected the name, the config or an instance of one attack of "
+            f"tfrobust.attacks. Received: {attack!r}"
+        )
+    if not _is_in(attack.ball, **given):
+        raise ValueError(
+            f"Invalid value for `attack`: expected one that stays within {dict(given)}. "
+            f"Received: one in {attack.ball!r}"
+        )
+    return attack
+
+
+def _is_in(ball: Ball, eps: Any = None, norm: Any = None, bounds: Any = None, mask: Any = None) -> Any:
+    """Whether a ball has the numbers that are not None; a radius that is a schedule is not looked into."""
+    numbers = is_number(eps) and is_number(ball.eps)
+    return (
+        (not numbers or np.isclose(ball.radius, eps, rtol=1e-6))
+        and (norm is None or type(ball) is NORMS.get(norm))
+        and (bounds is None or ball.bounds == tuple(bounds))
+        and (mask is None or (ball.mask is not None and np.array_equal(ball.mask, np.asarray(mask) > 0)))
+    )

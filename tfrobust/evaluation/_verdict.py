@@ -1,0 +1,88 @@
+"""What a classifier says of a batch of adversaries, and whether they keep to the rules: one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfrobust import _batch, losses
+from tfrobust.attacks.balls import Ball
+from tfrobust.evaluation._graph import traced
+
+Tensor = Any
+
+SLACK = 1e-4  # what rounding may add to a radius, relative
+ROUNDING = 1e-6  # and absolute
+LEVELS = 255  # steps between black and white in a picture of 8 bits
+
+
+class Verdict(NamedTuple):
+    """Of each row of a batch, all `(B,)` but the first.
+
+    Args:
+        logits: `(B, C)` float32.
+        margin: max_{j != y} z_j - z_y; positive where the label is missed.
+        predicted: the class; -1 where logits are NaN.
+        right: it is the label.
+        inside: in the ball, and unchanged where a mask keeps it.
+        in_range: pixels are finite and within the bounds.
+        finite: pixels are finite.
+    """
+
+    logits: np.ndarray
+    margin: np.ndarray
+    predicted: np.ndarray
+    right: np.ndarray
+    inside: np.ndarray
+    in_range: np.ndarray
+    finite: np.ndarray
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """Inside the ball and the range."""
+        return self.inside & self.in_range
+
+
+class Referee:
+    """Judges adversaries: `(x, y, z) -> Verdict`, traced once for all batch sizes.
+
+    Args:
+        classify: a classifier, or a function pixels -> dict with "logits".
+        ball: where adversaries may lie; as much as rounding adds is let pass.
+        shape: of a batch of images; its first dimension does not matter.
+    """
+
+    def __init__(self, classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, shape: tuple[int, ...]) -> None:
+        self.classify = classify
+        self.ball = ball
+        pixels = tf.TensorSpec((None, *shape[1:]), tf.float32)
+        self._graph = traced(self._judged, pixels, tf.TensorSpec((None,), tf.int32), pixels)
+
+    def __call__(self, x: Any, y: Any, z: Any) -> Verdict:
+        return Verdict(*(np.asarray(part) for part in self._graph(x, y, z)))
+
+    def _judged(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        logits = ops.cast(self.classify(z)["logits"], "float32")
+        known = ~ops.any(ops.isnan(logits), axis=-1)
+        predicted = ops.where(known, ops.cast(ops.argmax(logits, axis=-1), "int32"), -1)
+        pixels = (1, 2, 3)
+        inside = self.ball.distance(z, x) <= self.ball.radius * (1 + SLACK) + ROUNDING
+        kept = ops.where(self.ball.mask, 0.0, ops.abs(z - x)) if self.ball.mask is not None else ops.zeros_like(x)
+        inside = inside & (ops.max(kept, axis=pixels) <= ROUNDING)
+        low, high = self.ball.bounds
+        slack = _batch.SLACK * (high - low)  # as much as the images themselves may
+        in_range = ops.all((z >= low - slack) & (z <= high + slack), axis=pixels)  # False for NaN
+        finite = ops.all(ops.isfinite(z), axis=pixels)
+        margin = ops.where(known, losses.margin(logits, y), float("inf"))
+        return logits, margin, predicted, predicted == y, inside, in_range, finite
+
+
+def rounded(z: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """Returns pixels as a picture of 8 bits a channel keeps them."""
+    low, high = bounds
+    size = (high - low) / LEVELS
+    return (low + np.round((z - low) / size) * size).astype("float32")

@@ -1,0 +1,209 @@
+"""The worst adversary of each image: what an evaluation leaves behind, so that others can check its figures."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tfrobust._files import replacing
+from tfrobust.attacks.balls import Ball
+from tfrobust.classifiers import check_classifier
+from tfrobust.evaluation._verdict import Referee, rounded
+
+ROBUST, WRONG_CLEAN = -1, -2  # in `fooled_by`, beside the numbers of attacks
+ARRAYS = ("x", "z", "y", "clean_predicted", "predicted", "fooled_by")
+
+
+class Adversaries:
+    """Of each image the adversary that fooled the classifier, else the one of greatest margin over all attacks.
+
+    A saved one is read from its file when an array is first asked for.
+
+    Args:
+        x: clean images, `(N, H, W, C)` float32.
+        z: their worst adversaries, shaped as x; of an image that was wrong from the start, the image itself.
+        y: labels, `(N,)`.
+        clean_predicted: classes that were predicted for x, `(N,)`; -1 where logits were NaN.
+        predicted: the same for z.
+        fooled_by: number of the attack that fooled the image, in the report's flat list of results; -1: none did, -2:
+            wrong from the start; `(N,)`.
+        mask: 1 where a pixel may change, `(H, W, C)` or `(1, H, W, C)`, or None.
+
+    Example:
+
+    >>> x, y = np.full((2, 4, 4, 1), 0.5, "float32"), np.array([0, 1])
+    >>> found = tfrobust.evaluation.Adversaries(x, x + 0.1, y, y, np.array([1, 1]), np.array([0, -1]))
+    >>> found.robust.tolist(), found.confusion(2).tolist()
+    ([False, True], [[0, 1], [0, 1]])
+    """
+
+    x: np.ndarray
+    z: np.ndarray
+    y: np.ndarray
+    clean_predicted: np.ndarray
+    predicted: np.ndarray
+    fooled_by: np.ndarray
+    mask: np.ndarray | None
+    _path: Path  # of those that are not read yet
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        z: np.ndarray,
+        y: np.ndarray,
+        clean_predicted: np.ndarray,
+        predicted: np.ndarray,
+        fooled_by: np.ndarray,
+        mask: np.ndarray | None = None,
+    ) -> None:
+        self.x, self.z, self.y, self.mask = x, z, y, mask
+        self.clean_predicted, self.predicted, self.fooled_by = clean_predicted, predicted, fooled_by
+
+    @property
+    def robust(self) -> np.ndarray:
+        """Which images are right, clean and under every attack, `(N,)` bool."""
+        return self.fooled_by == ROBUST
+
+    def confusion(self, classes: int) -> np.ndarray:
+        """Returns how many images of a label (row) are taken for a class (column) under attack, `(classes, classes)`.
+
+        Images whose logits were NaN are left out.
+        """
+        counts = np.zeros((classes, classes), int)
+        known = self.predicted >= 0
+        np.add.at(counts, (self.y[known], self.predicted[known]), 1)
+        return counts
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an .npz file, whole or not at all."""
+        mask = {} if self.mask is None else {"mask": self.mask}
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, **{name: getattr(self, name) for name in ARRAYS}, **mask)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Adversaries:
+        """Returns what `save` wrote; the file is read when an array is first asked for.
+
+        Reading raises FileNotFoundError where there is no such file, ValueError for one that `save` did not write.
+        """
+        made = cls.__new__(cls)
+        made._path = Path(path)
+        return made
+
+    def __getattr__(self, name: str) -> Any:  # only for what is not there: the arrays of a file that was not read yet
+        if name not in (*ARRAYS, "mask") or "_path" not in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        if not self._path.exists():
+            raise FileNotFoundError(
+                f"The adversaries of this report are missing: expected the file {self._path} that Report.save wrote "
+                "beside it. Received: none"
+            )
+        try:
+            with np.load(self._path, allow_pickle=False) as saved:
+                arrays = {array: saved[array] for array in ARRAYS}
+                arrays["mask"] = saved.get("mask")
+            if {len(arrays[array]) for array in ARRAYS} != {len(arrays["y"])} or arrays["x"].ndim != 4:
+                raise ValueError("lengths differ")
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"Invalid adversaries: expected a file that Report.save wrote. Received: {self._path}"
+            ) from error
+        vars(self).update(arrays)
+        return arrays[name]
+
+
+class Verification(NamedTuple):
+    """What a classifier makes of saved adversaries.
+
+    Args:
+        images: their number.
+        clean_accuracy: in [0, 1].
+        robust_accuracy: right on the clean image and on its adversary.
+        robust_accuracy_8bit: the same with adversaries rounded to 8 bits, as a picture is saved.
+        outside: images whose adversary lies outside the ball or changes what a mask keeps; it fools nobody.
+        out_of_range: images with pixels, clean or not, that are outside the bounds or not finite; the same.
+        problems: sentences on what is wrong with the file.
+    """
+
+    images: int
+    clean_accuracy: float
+    robust_accuracy: float
+    robust_accuracy_8bit: float
+    outside: int
+    out_of_range: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with the file."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        accuracies = {
+            "clean accuracy": self.clean_accuracy,
+            "robust accuracy": self.robust_accuracy,
+            "  in 8 bits": self.robust_accuracy_8bit,
+        }
+        lines = [f"{what:17}{100 * share:6.2f} %" for what, share in accuracies.items()]
+        checked = f"{self.images} saved adversaries: " + (
+            "all in the ball and the pixel range" if self.ok else "not ok"
+        )
+        return "\n".join([*(f"PROBLEM: {problem}" for problem in self.problems), *lines, checked])
+
+
+def verify(adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: int = 256) -> Verification:
+    """Asks a classifier for its predictions of clean images and saved adversaries, and checks these against the ball.
+
+    Args:
+        adversaries: of a report.
+        classifier: a Keras model with named outputs, or a callable; see `evaluate`.
+        ball: where the adversaries have to lie.
+        batch_size: images in a batch.
+
+    Returns:
+        A `Verification`.
+
+    Raises:
+        ValueError: for what is no classifier of such images.
+    """
+    found = adversaries
+    if isinstance(classifier, keras.Model) or not callable(classifier):
+        check_classifier(classifier, reader="verification")
+        _check_fits(classifier, found)
+    referee = Referee(classifier, ball, found.x.shape)
+    right: dict[str, list[np.ndarray]] = {"clean": [], "adv": [], "8bit": []}
+    outside = out_of_range = not_numbers = 0
+    for first in range(0, len(found.y), batch_size):
+        x, z, y = (part[first : first + batch_size] for part in (found.x, found.z, found.y))
+        on_x, on_z, on_8bit = (referee(x, y, pixels) for pixels in (x, z, rounded(z, ball.bounds)))
+        in_range = on_x.in_range & on_z.in_range
+        outside += int((in_range & ~on_z.inside).sum())
+        out_of_range += int((~in_range).sum())
+        not_numbers += int((on_x.in_range & (on_x.predicted < 0) | in_range & (on_z.predicted < 0)).sum())
+        discarded = ~(in_range & on_z.inside)
+        right["clean"].append(on_x.right)
+        right["adv"].append(on_x.right & (on_z.right | discarded))
+        right["8bit"].append(on_x.right & (on_8bit.right | discarded))
+    problems = [
+        (outside, f"{outside} adversaries lie outside {ball!r}: the file is not as an evaluation left it."),
+        (out_of_range, f"{out_of_range} images have pixels outside {list(ball.bounds)} or not finite: so is the file."),
+        (not_numbers, f"Logits are NaN for {not_numbers} images, which count as wrong: is it the right classifier?"),
+    ]
+    clean, adv, in_8bit = (float(np.concatenate(part).mean()) for part in right.values())
+    sentences = tuple(sentence for count, sentence in problems if count)
+    return Verification(len(found.y), clean, adv, in_8bit, outside, out_of_range, sentences)
+
+
+def _check_fits(classifier: keras.Model, found: Adversaries) -> None:
+    shape, classes = classifier.input_shape[1:], int(classifier.output["logits"].shape[-1])
+    fits = all(size in (None, own) for size, own in zip(shape, found.x.shape[1:], strict=True))
+    if not fits or found.y.max() >= classes:
+        raise ValueError(
+            f"Invalid classifier: expected one of images {found.x.shape[1:]} and at least {found.y.max() + 1} classes, "
+            f"as the report's. Received: one of images {shape} and {classes} classes"
+        )

@@ -1,0 +1,33 @@
+"""InfoFeature, table 6: transfer to WRN-28-10. Rows, the targets: standard, madry, infofeature, trained as in table 3.
+
+`python -m trainers.beyond --config=trainers/configs/infofeature_t6.py:madry --workdir=DIR --source=standard=FILE.keras
+--source=madry=FILE.keras` measures a run of `infofeature_t3.py:madry`; the sources are runs of `infofeature_t1.py`.
+"""
+
+from ml_collections import ConfigDict
+
+from trainers.configs import _base, _infofeature
+
+# choice: steps of 2/255 and uniform starts.
+ATTACKS = {"PGD-10": _base.pgd_column(10, 2 / 255), "CW-10": _base.cw_column(10, 2 / 255)}
+SOURCES = {name: f"a ResNet-18: infofeature_t1.py:{name}" for name in ("standard", "madry")}
+
+# Random noise (its kind is not described; choice: uniform in the ball); on each source PGD-10, CW-10.
+COLUMNS = ("random noise", *(f"{source} {label}" for source in SOURCES for label in ATTACKS))
+PAPER = {
+    "standard": (92.1, 35.8, 30.1, 82.4, 81.1),
+    "madry": (88.7, 88.6, 88.4, 75.3, 74.6),
+    "infofeature": (89.8, 89.8, 88.3, 76.6, 75.2),
+}
+ROWS = {row: _infofeature.METHODS[row] for row in PAPER}
+
+
+def get_config(row: str = "infofeature") -> ConfigDict:
+    """Returns the configuration of a row."""
+    setting = _base.pick(__file__, ROWS, row)
+    measured = {
+        "evaluation": {"eps": 8 / 255, "attacks": ""},
+        "tables": _base.transfer_of(SOURCES, ATTACKS),
+        "paper": _base.figures(COLUMNS, *PAPER[row]),
+    }
+    return _base.build(_infofeature.COMMON, _infofeature.WRN, setting, measured)
