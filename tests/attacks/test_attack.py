@@ -170,12 +170,13 @@ def test_noise_of_a_tensor_seed_is_that_of_the_number():
 
 # A row here where an attack does not know all three norms, takes too long by itself, or needs more to be made.
 ALL = ("linf", "l2", "l1")
-NORMS = dict.fromkeys(("apgd", "autoattack", "deepfool", "fab", "random_noise", "spsa", "square"), ("linf", "l2"))
+TWO = ("apgd", "deepfool", "fab", "local_search", "random_noise", "spsa", "square")
+NORMS = {"autoattack": ("linf",), **dict.fromkeys(TWO, ("linf", "l2"))}
 QUICK = {
     "cw_l2": {"eps": 1.0, "steps": 30, "searches": 3, "initial_c": 1.0},
     "deepfool": {"steps": 10},
     "fab": {"steps": 10},
-    "local_search": {"steps": 5},
+    "local_search": {"rounds": 5},
     "random_noise": {"draws": 10},
     "spsa": {"steps": 5, "samples": 16},
     "square": {"queries": 50},
@@ -241,7 +242,8 @@ def test_invariants_of_every_attack(name, norm, make_attack, make_classifier, ba
         np.testing.assert_allclose(vanishing(classifier, x, y), x, atol=1e-7)
     if isinstance(adversary, Evasion):
         forwards, backwards = adversary.cost(classes=4)
-        assert adversary.runs(classes=4) >= 1 and forwards >= 1 and (backwards > 0) == (adversary.gradients is not None)
+        assert adversary.runs(classes=4) >= 1 and forwards >= 1
+        assert (backwards > 0) == (adversary.kind in ("white box", "transfer"))
 
     # It can be written down.
     copied = attacks.get(attack.get_config())

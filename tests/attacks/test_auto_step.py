@@ -158,7 +158,8 @@ def test_the_gradient_of_the_best_point_is_kept_with_it():
     np.testing.assert_allclose(moved, x + 0.75 * 0.1, atol=1e-6)  # up, as the gradient at the first point
 
 
-def test_a_value_that_is_not_a_number_moves_nothing_out_of_the_ball():
+def test_where_no_value_is_a_number_the_start_is_the_best():
     moved, state = after([[np.nan, np.nan]] * 30)
     assert np.isfinite(moved).all()
+    np.testing.assert_array_equal(state.best, 0.5)
     np.testing.assert_allclose(state.size, 1.0)

@@ -189,7 +189,7 @@ def test_l2_start_is_a_grid_of_tiles_of_full_radius(height, width):
 
 @pytest.mark.parametrize("targeted", [False, True])
 def test_finds_an_adversary_of_a_linear_classifier_exactly_where_there_is_one(targeted):
-    eps = 0.1
+    eps = 0.04
     y = labels(linear, X)
     toward = np.where(y == 0, 1.0, -1.0)[:, None] * W[:, 0]  # raises the margin
     flat = X.reshape(40, -1)
@@ -204,22 +204,24 @@ def test_finds_an_adversary_of_a_linear_classifier_exactly_where_there_is_one(ta
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("ball", [Linf(0.04), L2(0.2)])
-def test_accepted_steps_never_raise_the_loss_and_the_best_is_returned(ball, targeted):
-    y = (1 - labels(linear, X)) if targeted else labels(linear, X)
+@pytest.mark.parametrize("ball", [Linf(0.01), L2(0.1)])
+def test_only_what_lowers_the_loss_is_kept(ball, targeted):
+    surest = np.argmax(np.abs(linear(X)["logits"][:, 1]))
+    x = X[surest : surest + 1]
+    y = 1 - labels(linear, x) if targeted else labels(linear, x)
     attack = Square(ball, 80, targeted=targeted)
-    asked = trace(attack, linear, X[:1], y[:1], seed=5)
-    least = [margins(linear, z, y[:1])[0] for z in asked]
-    z = np.asarray(attack.search(linear, ops.convert_to_tensor(X[:1]), ops.convert_to_tensor(y[:1]), 5))
-    hit = margins(linear, z, y[:1])[0]
-    np.testing.assert_allclose(hit, min(least) if targeted else max(least), atol=1e-5)
-    better, last = 0, asked[0]
-    for z, value in zip(asked[1:], least[1:], strict=True):  # every proposal starts from the best before it
-        so_far = margins(linear, last, y[:1])[0]
-        better += (value < so_far) if targeted else (value > so_far)
-        if (value < so_far) if targeted else (value > so_far):
-            last = z
-    assert better > 3
+    asked = trace(attack, linear, x, y, seed=5)
+    loss = [margins(linear, z, y)[0] * (1 if targeted else -1) for z in asked]
+    accepted, best = 0, 0
+    for query in range(1, 80):
+        if isinstance(ball, Linf):  # a proposal is the best before it but for one square
+            changed = np.argwhere(np.any(asked[query] != asked[best], axis=-1)[0])
+            assert len(changed) == 0 or (np.ptp(changed, axis=0) < Squares.side(share(0.8, query), 6, 5)).all()
+        if loss[query] < loss[best]:
+            accepted, best = accepted + 1, query
+    assert 3 < accepted < 70
+    z = attack.search(linear, ops.convert_to_tensor(x), ops.convert_to_tensor(y), 5)
+    np.testing.assert_allclose(z, asked[best], atol=1e-6)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 3.0)])
@@ -260,7 +262,7 @@ def run(attack, numbers, seed=(1, 2)):
 def test_an_image_meets_the_same_in_every_batch(norm):
     attack = attacks.square(0.06, 120, norm=norm)
     everything = run(attack, list(range(40)))
-    np.testing.assert_array_equal(run(attack, list(range(40))), everything)
+    np.testing.assert_array_equal(run(attack, list(range(40)), seed=(1, 2)), everything)
     np.testing.assert_allclose(run(attack, [31, 4, 17]), everything[[31, 4, 17]], atol=1e-6)
     assert (run(attack, [31, 4, 17], seed=(1, 3)) != everything[[31, 4, 17]]).any()
 

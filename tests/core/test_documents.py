@@ -33,7 +33,7 @@ def blocks(document):
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["README.md", "EXTENDING.md"])
+@pytest.mark.parametrize("document", ["README.md", "EXTENDING.md", "docs/evaluation.md"])
 def test_the_documents_code_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("keras.utils.Progbar.update", lambda *_, **__: None)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfrobust import attacks, losses
 from tfrobust.attacks import Evasion
 from tfrobust.evaluation import Report, evaluate, suites
+from tfrobust.evaluation._line_up import line_up
 from tfrobust.evaluation._progress import Progress
 
 EPS = 0.05
@@ -426,22 +427,21 @@ def test_the_standard_suite_is_autoattack():
 
 
 def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
-    classifier, _, _, x, y = problem(2, images=30)
-    report = quiet(classifier, (x, y), attacks="standard")
-    assert [result.name for result in report.attacks] == ["apgd_ce", "apgd_margin", "fab_t", "square"]
-    assert len(report.notes) == 1 and "apgd_margin in place of apgd_t" in report.notes[0]
-    assert "note: apgd_margin in place of" in str(report)
-    named = quiet(classifier, (x, y), attacks=["autoattack"]).attacks[0]
-    assert [part.name for part in named.parts] == [result.name for result in report.attacks]
+    suite, named = (line_up(given, "linf", attacks.Linf(EPS), classes=2) for given in ("standard", ["autoattack"]))
+    assert [entry.name for entry in suite.entries] == ["apgd_ce", "apgd_margin", "fab_t", "square"]
+    assert len(suite.notes) == 1 and "apgd_margin in place of apgd_t" in suite.notes[0]
+    assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries]
 
     @suites.register
     def demanding(eps, classes):
         return {"A": Pixel(least_classes=3), "B": Pixel()}
 
     try:
-        report = quiet(classifier, (x, y), attacks="demanding")
+        x, y = pixels()
+        report = quiet(by_pixel, (x, y), attacks="demanding")
         assert [result.name for result in report.attacks] == ["B"]
         assert report.notes == ("A is left out: it is defined for at least 3 classes, not for 2.",)
+        assert f"note: {report.notes[0]}" in str(report)
     finally:
         del suites.SUITES._factories["demanding"]
 

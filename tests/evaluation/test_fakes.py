@@ -7,7 +7,6 @@ import tensorflow as tf
 
 import tfrobust
 from tfrobust import attacks
-import tfrobust.attacks.square
 from tfrobust.evaluation import evaluate
 
 EPS = 0.1
@@ -64,7 +63,7 @@ def fakes(classifier):
 
 
 RINGS = {
-    "scaled": ["cross entropy is exactly zero", "on cross entropy leaves"],
+    "scaled": ["cross entropy is exactly zero", "is no robustness"],
     "quantized": ["DLR is exactly zero", "still right"],
     "noise": ["is random"],
     "probabilities": ["look like probabilities"],
@@ -80,10 +79,14 @@ def report(classifier, data, attacks, **options):
     return evaluate(classifier, data, eps=EPS, attacks=attacks, verbose=False, **options)
 
 
-@pytest.mark.parametrize("fake", RINGS)
+def untouched(classify, x, y):
+    return x
+
+
+@pytest.mark.parametrize("fake", [name for name in RINGS if name not in ("cooled", "rounded")])
 def test_the_right_alarm_rings(networks, data, fake):
     logits = fakes(networks["robust"])[fake]
-    line_up = [{"name": "apgd", "steps": 10}, *[{"name": "square", "queries": 300}] * (fake == "stopped")]
+    line_up = ["fgsm", {"name": "square", "queries": 300}] if fake == "stopped" else [untouched]
     found = report(lambda z: {"logits": logits(z)}, data[1], line_up, probes=64)
     for words in RINGS[fake]:
         assert any(words in alarm for alarm in found.alarms), (words, found.alarms)
@@ -96,14 +99,21 @@ def test_honest_networks_ring_nothing(networks, data, name):
     assert found.robust_accuracy < found.clean_accuracy - 0.05
 
 
+@pytest.fixture(scope="module")
+def honest(networks, data):
+    """What the standard suite finds of the networks without a mask."""
+    return {name: report(network, data[1], "standard") for name, network in networks.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["robust", "plain"])
-def test_the_standard_suite_sees_through_them(networks, data, name):
-    honest = report(networks[name], data[1], "standard", probes=0)
-    assert report(networks[name], data[1], "standard").alarms == ()
-    for fake, logits in fakes(networks[name]).items():
-        found = report(lambda z, logits=logits: {"logits": logits(z)}, data[1], "standard")
-        assert found.clean_accuracy == pytest.approx(honest.clean_accuracy, abs=0.03), fake
-        assert found.robust_accuracy <= honest.robust_accuracy + 0.03 + 1e-9, fake
-        for words in RINGS[fake]:
-            assert any(words in alarm for alarm in found.alarms), (fake, words, found.alarms)
+@pytest.mark.parametrize("fake", RINGS)
+def test_the_standard_suite_sees_through_them(networks, data, honest, name, fake):
+    logits = fakes(networks[name])[fake]
+    found = report(lambda z: {"logits": logits(z)}, data[1], "standard")
+    print(f"{fake} of {name}: {found.robust_accuracy:.2%}, without the mask {honest[name].robust_accuracy:.2%}")
+    assert honest[name].alarms == ()
+    assert found.clean_accuracy == pytest.approx(honest[name].clean_accuracy, abs=0.03)
+    assert found.robust_accuracy <= honest[name].robust_accuracy + 0.03 + 1e-9
+    for words in RINGS[fake]:
+        assert any(words in alarm for alarm in found.alarms), (words, found.alarms)

@@ -58,8 +58,7 @@ def killed_after(batches, monkeypatch):
     monkeypatch.setattr(State, "keep", dying)
 
 
-@pytest.mark.parametrize("batches", [0, 2, 7])
-@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize(("batches", "columns"), [(0, False), (7, False), (4, True)])
 def test_resumed_is_undisturbed(case, tmp_path, monkeypatch, batches, columns):
     classifier, batch = case
     options = {"attacks": SEARCHES} if columns else {}

@@ -1,5 +1,6 @@
 """Attacks: a ball, a step rule, a count, a start; and, for evaluation, a loss."""
 
+from tfrobust._tensorflow import Noise
 from tfrobust.attacks.adv_interpolation import adv_interpolation
 from tfrobust.attacks.apgd import apgd
 from tfrobust.attacks.attack import Adversary, Attack
@@ -37,6 +38,7 @@ __all__ = [
     "L2",
     "Linf",
     "Momentum",
+    "Noise",
     "Normalized",
     "OfEps",
     "Sign",

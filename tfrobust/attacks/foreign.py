@@ -175,12 +175,9 @@ def from_art(
     added = {"eps": eps, "norm": {"linf": np.inf, "l2": 2, "l1": 1}.get(norm), "verbose": False}
 
     def made(estimator: Any, rows: int) -> Any:
-        if not inspect.isclass(make):
-            attack = make(estimator)
-        else:
-            ours = {k: v for k, v in {**added, "batch_size": rows}.items() if v is not None}
-            takes = inspect.signature(make).parameters
-            attack = make(estimator, **{**{k: v for k, v in ours.items() if k in takes}, **arguments})
+        takes = inspect.signature(make).parameters if inspect.isclass(make) else ()
+        ours = {k: v for k, v in {**added, "batch_size": rows}.items() if k in takes and v is not None}
+        attack = make(estimator, **{**ours, **arguments})
         if not isinstance(attack, base):
             raise ValueError(f"Invalid value for `make`: expected it to make an evasion attack. Received: {attack!r}")
         if attack.targeted and not isinstance(attack, evasion.AutoAttack):  # to which targets come on top

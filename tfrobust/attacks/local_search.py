@@ -15,7 +15,7 @@ from tfrobust._registry import unknown
 from tfrobust.attacks.balls import Ball, ball
 from tfrobust.attacks.evasion import Classify, Evasion, where_rows
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.squares import flat
+from tfrobust.attacks.squares import flat, signs
 from tfrobust.attacks.steps import whole
 
 Tensor = Any
@@ -45,10 +45,10 @@ def local_search(
     Black-Box Adversarial Perturbations for Deep Networks), algorithm LocSearchAdv, with its constants; thesis, section
     2.2.2. The paper changes few pixels without bound: inside a ball it is this project's **choice** that
 
-    - a try moves all channels of a pixel up, or all down, at random: to the ball's edge (Linf), or by half the radius
-      and back into the ball (L2), where the paper multiplies the value by a constant and wraps it around;
+    - a try moves each channel of a pixel up or down at random: to the ball's edge (Linf), or by half the radius and
+      back into the ball (L2), where the paper multiplies values by a constant and wraps them around;
     - pixels are ranked by the margin (the paper: the label's probability, which is flat where a classifier is sure);
-    - a try that fools is kept, and images without a pixel left to try begin anew.
+    - a pixel that does harm is not moved; an image for which no pixel was moved begins anew; a try that fools is kept.
 
     Args:
         eps: radius as a fraction of the pixel range.
@@ -131,18 +131,19 @@ class LocalSearch(Evasion):
 
         def one_round(index: Tensor, z: Tensor, value: Tensor, near: Tensor) -> tuple[Tensor, ...]:
             draws = noise.fold(index)
-            step = self._reach * ops.where(draws.fold(0).uniform(like) < 0, -1.0, 1.0)
+            step = self._reach * signs(draws.fold(0).uniform(x))
             places, allowed = self._candidates(draws.fold(1).uniform(like), near, free)
 
             def move(pixels: Tensor) -> Tensor:
                 return self.ball.project(z + step * pixels, x)
 
+            before = value
             kept, value, gains = self._tried(lambda place: move(_at(place, like)), margin, places, allowed, z, value)
             most, rank = ops.top_k(gains, min(self.pixels, gains.shape[-1]))
             moved = ops.zeros_like(like)
             for k in range(most.shape[-1]):
                 place = ops.take_along_axis(places, rank[:, k : k + 1], axis=-1)[:, 0]
-                moved = where_rows(most[:, k] > -math.inf, ops.maximum(moved, _at(place, like)), moved)
+                moved = where_rows(most[:, k] >= before, ops.maximum(moved, _at(place, like)), moved)
             new = move(moved)
             open_still = value <= 0
             z, value = where_rows(open_still, new, kept), ops.where(open_still, margin(new), value)

@@ -211,7 +211,7 @@ def losses_apart(evidence: Evidence, threshold: float = 0.05) -> str | None:
         return None
     blind = first if a > b else second
     return (
-        f"{first} leaves {a:.2%}, {second} {b:.2%}: the gradients of one loss lead nowhere, and the figure of {blind} "
+        f"{first} leaves {a:.2%}, {second} {b:.2%}: the gradients of one of them mislead, and the figure of {blind} "
         "is no robustness. Believe only suites that hold both ('standard'), and look at the scale of the logits and at "
         "what the training loss did to them."
     )
