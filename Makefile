@@ -27,7 +27,7 @@ test: $(READY)  ## the test suite
 
 # Losses, layers, networks, balls and step rules are written in keras.ops: they have to pass under another backend too.
 PURE := tests/core/test_losses.py tests/attacks/test_balls.py tests/attacks/test_steps.py \
-	tests/objectives/test_objectives.py tests/layers tests/models
+	tests/attacks/test_auto_step.py tests/objectives/test_objectives.py tests/layers tests/models
 
 test-jax: $(READY)  ## the tests of what is written in keras.ops, under JAX
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PURE)

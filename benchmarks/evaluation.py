@@ -3,7 +3,7 @@
 Trains a small network on MNIST against PGD (once; it is kept under --workdir), then attacks the same images: `standard`
 of this library, ART's AutoAttack on the same Keras network, torchattacks' on a copy of it, weight for weight; PGD-20 of
 this library, Foolbox and ART. Beside the times stand the forward and backward passes that each of our attacks made, and
-those that its definition needs for the images that it was run on. Needs `pip install tfrobust[peers]`, and torchattacks.
+those that its definition needs for the images that it was run on. Needs `make test-peers` once: it installs the others.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ def passes(network: keras.Model, x: Any, y: Any) -> dict[str, Any]:
         entered, *made = (int(v) for v in (member.entered, member.forwards, member.backwards))
         needed = entered * sum(member.cost(classes))
         line_up[result.name] = {"entered": entered, "passes": made, "ratio": sum(made) / max(needed, 1)}
-        print(
-            f"{member.attack.name:16s}{entered:10d}{made[0]:12d}{made[1]:12d}{sum(made) / max(needed, 1):15.3f}"
-        )
+        print(f"{member.attack.name:16s}{entered:10d}{made[0]:12d}{made[1]:12d}{sum(made) / max(needed, 1):15.3f}")
     return line_up
 
 

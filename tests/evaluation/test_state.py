@@ -80,7 +80,8 @@ def test_what_was_found_is_not_looked_for_again(case, tmp_path):
         calls.append(len(x))
         return tf.clip_by_value(x + EPS, 0, 1)
 
-    first = resumable(classifier, batch, tmp_path / "run.state", attacks=[counted, "fgsm"])
+    numbers = {"seed": np.int64(0), "batch_size": np.int32(4)}
+    first = resumable(classifier, batch, tmp_path / "run.state", attacks=[counted, "fgsm"], **numbers)
     assert calls
     calls.clear()
     again = resumable(classifier, batch, tmp_path / "run.state", attacks=[counted, "fgsm"])

@@ -10,7 +10,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._registry import unknown
-from tfrobust.attacks.attack import Adversary, Attack, Loss
+from tfrobust.attacks.attack import Adversary, Attack, Loss, adversarial_cross_entropy
 from tfrobust.attacks.auto_step import AutoStep
 from tfrobust.attacks.balls import Ball, ball
 from tfrobust.attacks.cw_linf import margin
@@ -29,11 +29,6 @@ class Maximized(NamedTuple):
     loss: Loss
     least_classes: int = 2
     targets: bool = False
-
-
-def cross_entropy(views: Views) -> Tensor:
-    """CE(x', y), `(B,)`."""
-    return losses.cross_entropy(views.adv["logits"], views.y)
 
 
 def dlr(views: Views) -> Tensor:
@@ -56,7 +51,7 @@ def dlr_to_the_label(views: Views) -> Tensor:
 
 
 LOSSES = {
-    "ce": Maximized(cross_entropy),
+    "ce": Maximized(adversarial_cross_entropy),
     "dlr": Maximized(dlr, least_classes=3),
     "dlr_targeted": Maximized(dlr_targeted, least_classes=4, targets=True),
     "margin": Maximized(margin),

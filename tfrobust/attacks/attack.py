@@ -27,6 +27,11 @@ KEEPS = ("last", "best", "fooling")
 OF_GRADIENTS = 104729  # folds the noise of gradients away from that of starts
 
 
+def adversarial_cross_entropy(views: Views) -> Tensor:
+    """CE(x', y), `(B,)`: what an attack maximizes where nothing else is said."""
+    return losses.cross_entropy(views.adv["logits"], views.y)
+
+
 @keras.saving.register_keras_serializable(package="tfrobust")
 class Attack(Member):
     """Ascends a per-example loss inside a ball: z <- project(step(z, grad loss(z))), from a start, `steps` times.

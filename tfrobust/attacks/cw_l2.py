@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from tfrobust import _tensorflow as backend
@@ -38,6 +39,7 @@ class Descent(NamedTuple):
     succeeded: Tensor  # with this c
 
 
+@keras.saving.register_keras_serializable(package="tfrobust")
 class CWL2(MinimumNorm):
     """The search of `cw_l2`, which see."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from tfrobust import _tensorflow as backend
@@ -23,6 +24,7 @@ Tensor = Any
 BEYOND = 1e-4  # added to each way to a hyperplane, so that it is crossed
 
 
+@keras.saving.register_keras_serializable(package="tfrobust")
 class DeepFool(MinimumNorm):
     """The search of `deepfool`, which see."""
 

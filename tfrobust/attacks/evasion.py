@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -202,4 +203,6 @@ def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:
 
 def where_rows(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Returns the rows of `a` where `chosen` `(B,)` is true, else those of `b`; both `(B, ...)`."""
-    return ops.where(ops.reshape(chosen, (-1, *[1] * (len(a.shape) - 1))), a, b)
+    # As two dimensions: TensorFlow broadcasts a choice of more of them several times slower.
+    rows = ops.where(chosen[:, None], *(ops.reshape(v, (ops.shape(v)[0], math.prod(a.shape[1:]))) for v in (a, b)))
+    return ops.reshape(rows, ops.shape(a))

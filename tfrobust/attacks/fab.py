@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 from tfrobust import _tensorflow as backend
@@ -22,6 +23,7 @@ from tfrobust.attacks.steps import l2_norm, whole
 Tensor = Any
 
 
+@keras.saving.register_keras_serializable(package="tfrobust")
 class FAB(MinimumNorm):
     """The search of `fab`, which see; one run is a start and, of FAB-T, a target."""
 

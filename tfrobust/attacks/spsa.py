@@ -97,7 +97,10 @@ class Queried(Adversary):
     def __init__(self, attack: Attack, loss: Loss) -> None:
         super().__init__(attack, loss)
 
-    def expecting(self, gradients: Gradients) -> Adversary:
+    def cost(self, classes: int) -> tuple[int, int]:
+        return self.attack.steps * self.attack.gradients.forwards + 1, 0  # the last iterate is judged alone
+
+    def expecting(self, gradients: Gradients) -> Queried:
         raise ValueError(
             f"Invalid attack {self.name!r}: expected one that follows the gradients of a classifier. "
             "Received: one that estimates them"

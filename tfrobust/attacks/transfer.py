@@ -10,23 +10,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust import losses
-from tfrobust.attacks.attack import Attack
+from tfrobust.attacks.attack import Attack, adversarial_cross_entropy
 from tfrobust.attacks.balls import NORMS, Ball
 from tfrobust.attacks.evasion import Classify, Evasion
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.registry import ATTACKS, register
 from tfrobust.classifiers import check_classifier
 from tfrobust.schedules import Schedule, is_number
-from tfrobust.views import Views
 
 Tensor = Any
 Source: TypeAlias = keras.Model | Classify | str | os.PathLike[str]
-
-
-def cross_entropy(views: Views) -> Tensor:
-    """CE(x', y), `(B,)`."""
-    return losses.cross_entropy(views.adv["logits"], views.y)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -149,7 +142,7 @@ def _inner(attack: Any, given: Mapping[str, Any]) -> Evasion:
         takes = ATTACKS.parameters(config.get("name", ""))
         attack = ATTACKS.get({**{key: value for key, value in given.items() if key in takes}, **config})
     if isinstance(attack, Attack):
-        attack = attack.maximizing(cross_entropy)
+        attack = attack.maximizing(adversarial_cross_entropy)
     if not isinstance(attack, Evasion):
         raise ValueError(
             "Invalid value for `attack`: expected the name, the config or an instance of one attack of "

@@ -37,6 +37,11 @@ class Contestant(NamedTuple):
         """What alarms compare: "white box" where an attack does not say."""
         return str(getattr(self.attack, "kind", "white box"))
 
+    @property
+    def follows_gradients(self) -> bool:
+        """Whether it takes gradients of the classifier under evaluation."""
+        return isinstance(self.attack, Evasion) and self.attack.gradients is not None and self.kind == "white box"
+
     def runs(self, classes: int) -> int:
         """How many runs make it, each on the images that are still right."""
         return self.attack.runs(classes) if isinstance(self.attack, Evasion) else 1

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfrobust
-from tfrobust.attacks import Ball, Cascade, Evasion
+from tfrobust.attacks import Ball, Cascade
 from tfrobust.attacks.balls import ball as ball_of
 from tfrobust.evaluation._images import Images, read
 from tfrobust.evaluation._judge import Judge
@@ -104,13 +104,12 @@ def evaluate(
     kept = None
     try:
         if state is not None:
-            same = fingerprint(
-                classifier, images, ball, lined_up, judge.clean_predicted, norm=norm, batch_size=batch_size, seed=seed
-            )
+            numbers = {"batch_size": int(batch_size), "seed": int(seed)}
+            same = fingerprint(classifier, images, ball, lined_up, judge.clean_predicted, norm=norm, **numbers)
             kept = State(state, same, judge)
         progress.line(f"clean: {judge.right_clean.sum()} of {len(images.y)} images right")
         results = Runs(judge, lined_up, classes, seed, kept, progress).results()
-        if any(isinstance(member.attack, Evasion) and member.attack.gradients for member in lined_up.contestants):
+        if any(member.follows_gradients for member in lined_up.contestants):
             judge.sharpen()
         probed = _probed(judge, lined_up, results, seed, probes) if probes else None
     finally:

@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses, schedules
+from tfrobust.attacks.attack import adversarial_cross_entropy as adversarial_cross_entropy
 from tfrobust.objectives.objective import Loss
 from tfrobust.views import Views
 
@@ -14,11 +15,6 @@ Tensor = Any
 def clean_cross_entropy(views: Views) -> Tensor:
     """CE(x, y), `(B,)`."""
     return losses.cross_entropy(views.clean["logits"], views.y)
-
-
-def adversarial_cross_entropy(views: Views) -> Tensor:
-    """CE(x', y), `(B,)`."""
-    return losses.cross_entropy(views.adv["logits"], views.y)
 
 
 def check_smoothing(smoothing: float) -> None:
