@@ -170,9 +170,10 @@ def test_noise_of_a_tensor_seed_is_that_of_the_number():
 
 # A row here where an attack does not know all three norms, takes too long by itself, or needs more to be made.
 ALL = ("linf", "l2", "l1")
-TWO = ("apgd", "deepfool", "fab", "local_search", "random_noise", "spsa", "square")
+TWO = ("apgd", "boundary", "deepfool", "fab", "local_search", "random_noise", "spsa", "square")
 NORMS = {"autoattack": ("linf",), **dict.fromkeys(TWO, ("linf", "l2"))}
 QUICK = {
+    "boundary": {"steps": 5, "restarts": 1},
     "cw_l2": {"eps": 1.0, "steps": 30, "searches": 3, "initial_c": 1.0},
     "deepfool": {"steps": 10},
     "fab": {"steps": 10},

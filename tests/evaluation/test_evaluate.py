@@ -418,7 +418,7 @@ def test_the_quick_suite():
 def test_the_standard_suite_is_autoattack():
     classifier, weights, logits, x, y = problem(4)
     report = quiet(classifier, (x, y), attacks="standard")
-    assert [result.name for result in report.attacks] == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    assert [result.name for result in report.attacks] == ["apgd_ce", "apgd_t", "fab_t", "square", "boundary"]
     np.testing.assert_array_equal(report.robust, exact(weights, logits, y, EPS, 1))
     assert report.notes == ()
     assert report.attacks[3].kind == "black box"
@@ -428,7 +428,7 @@ def test_the_standard_suite_is_autoattack():
 
 def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
     suite, named = (line_up(given, "linf", attacks.Linf(EPS), classes=2) for given in ("standard", ["autoattack"]))
-    assert [entry.name for entry in suite.entries] == ["apgd_ce", "apgd_margin", "fab_t", "square"]
+    assert [entry.name for entry in suite.entries] == ["apgd_ce", "apgd_margin", "fab_t", "square", "boundary"]
     assert len(suite.notes) == 1 and "apgd_margin in place of apgd_t" in suite.notes[0]
     assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries]
 

@@ -6,6 +6,7 @@ from tfrobust.attacks.apgd import apgd
 from tfrobust.attacks.attack import Adversary, Attack
 from tfrobust.attacks.autoattack import autoattack
 from tfrobust.attacks.balls import L1, L2, Ball, Linf
+from tfrobust.attacks.boundary import boundary
 from tfrobust.attacks.cw_l2 import cw_l2
 from tfrobust.attacks.cw_linf import cw_linf
 from tfrobust.attacks.deepfool import deepfool
@@ -46,6 +47,7 @@ __all__ = [
     "adv_interpolation",
     "apgd",
     "autoattack",
+    "boundary",
     "cw_l2",
     "cw_linf",
     "deepfool",

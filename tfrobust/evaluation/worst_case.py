@@ -21,7 +21,7 @@ from tfrobust.evaluation._progress import Progress
 from tfrobust.evaluation._runs import Runs
 from tfrobust.evaluation._state import State, fingerprint
 from tfrobust.evaluation.adversaries import ROBUST
-from tfrobust.evaluation.alarms import CHECKS, Evidence, alarms
+from tfrobust.evaluation.alarms import Evidence, alarms, made
 from tfrobust.evaluation.probes import Probes, probe
 from tfrobust.evaluation.report import Report, Result
 
@@ -124,7 +124,7 @@ def evaluate(
         robust_accuracy=float(found.robust.mean()),
         attacks=results,
         alarms=alarms(evidence),
-        checks=tuple(CHECKS),
+        checks=made(evidence),
         eps=float(eps),
         norm=norm,
         bounds=ball.bounds,

@@ -1,0 +1,129 @@
+"""The walk along the boundary against closed forms, and on classifiers that are flat around their images."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+import tfrobust
+from tfrobust import attacks
+
+SHAPE = (4, 4, 2)
+PIXELS = 32
+SCALE = 3000.0
+
+
+def linear(classes=2, seed=0):
+    """A linear classifier, images that are right with it, and their distance from the boundary in both norms."""
+    rng = np.random.default_rng(seed)
+    w = rng.normal(0, 1, (PIXELS, classes)).astype("float32")
+    b = -0.5 * w.sum(axis=0)
+    x = rng.uniform(0.4, 0.6, (60, *SHAPE)).astype("float32")
+    top = np.sort(x.reshape(60, -1) @ w + b, axis=-1)
+    x = x[np.argsort(top[:, -1] - top[:, -2])[-20:]]  # not so near to the boundary that nothing saturates
+    logits = x.reshape(20, -1) @ w + b
+    y = np.argmax(logits, axis=-1).astype("int32")
+    gap, line = np.abs(logits[:, 0] - logits[:, 1]), w[:, 0] - w[:, 1]
+
+    def classify(z):
+        return {"logits": ops.matmul(ops.reshape(z, (-1, PIXELS)), w) + b}
+
+    return classify, x, y, {"linf": gap / np.abs(line).sum(), "l2": gap / np.linalg.norm(line)}
+
+
+def saturated(classify):
+    """One-hot in place of logits: no gradient but in a thin layer around the boundary."""
+    return lambda z: {"logits": ops.softmax(SCALE * classify(z)["logits"])}
+
+
+def missed(classify, z, y):
+    return np.argmax(np.asarray(classify(z)["logits"]), -1) != y
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("change", [lambda classify: classify, saturated], ids=["plain", "saturated"])
+def test_it_finds_an_adversary_where_there_is_one(norm, change):
+    classify, x, y, nearest = linear()
+    eps = float(np.median(nearest[norm]))
+    broken = change(classify)
+    z = attacks.boundary(eps, norm=norm)(broken, x, y).numpy()
+    found = missed(classify, z, y)
+    assert not found[nearest[norm] > eps * 1.0001].any()
+    assert found[nearest[norm] < 0.98 * eps].all() and found.sum() >= 8
+    np.testing.assert_array_equal(z[~found], x[~found])
+    assert attacks.balls.ball(norm, eps).distance(z, x).numpy().max() <= eps + 1e-6
+    assert z.min() >= 0 and z.max() <= 1
+
+
+def test_gradients_do_not_find_them():
+    """What makes this attack worth its queries: PGD on the margin and Square stand still on the same classifier."""
+    classify, x, y, nearest = linear()
+    eps, broken = float(np.median(nearest["linf"])), saturated(classify)
+    for attack in (attacks.apgd(eps, loss="margin"), attacks.square(eps, queries=300)):
+        assert missed(classify, attack(broken, x, y), y).mean() < 0.15
+    assert missed(classify, attacks.boundary(eps)(broken, x, y), y).mean() > 0.4
+
+
+def test_flat_only_leaves_images_with_a_gradient_alone():
+    classify, x, y, nearest = linear()
+    eps = 2 * float(nearest["linf"].max())
+    attack = attacks.boundary(eps, flat_only=True)
+    np.testing.assert_array_equal(attack(classify, x, y), x)
+    assert missed(classify, attack(saturated(classify), x, y), y).all()
+
+    # A classifier that saturates where its first value is large: only those images are attacked.
+    x[::2, 0, 0, 0], x[1::2, 0, 0, 0] = 0.9, 0.1
+    mask = np.ones(SHAPE, "float32")
+    mask[0, 0, 0] = 0
+
+    def mixed(z):
+        plain = classify(z)["logits"]
+        return {"logits": ops.where(z[:, 0, 0, :1] > 0.5, ops.softmax(SCALE * plain), plain)}
+
+    y = np.argmax(classify(x)["logits"], -1)
+    moved = (attacks.boundary(0.1, flat_only=True, mask=mask)(mixed, x, y).numpy() != x).any(axis=(1, 2, 3))
+    assert moved[::2].any() and not moved[1::2].any()
+
+
+def test_a_mask_is_kept():
+    classify, x, y, nearest = linear()
+    mask = np.zeros(SHAPE, "float32")
+    mask[:2] = 1
+    of_each = np.tile(mask, (20, 1, 1, 1))
+    of_each[1::2] = 1 - mask
+    for given in (mask, of_each):
+        eps = 3 * float(nearest["linf"].max())
+        z = attacks.boundary(eps, mask=given)(saturated(classify), x, y).numpy()
+        np.testing.assert_array_equal(np.where(given > 0, x, z), x)
+        assert missed(classify, z, y).any()
+
+
+def test_figures_do_not_depend_on_the_batch():
+    classify, x, y, nearest = linear(classes=4, seed=3)
+    eps = float(np.median(nearest["linf"]))
+    figures = [
+        tfrobust.evaluate(
+            saturated(classify), (x, y), eps=eps, attacks=["boundary"], batch_size=size, probes=0, verbose=False
+        ).adversaries.z
+        for size in (3, 20)
+    ]
+    np.testing.assert_allclose(*figures, atol=1e-6)
+
+
+def test_a_classifier_of_one_answer_has_no_boundary():
+    x = np.full((2, *SHAPE), 0.5, "float32")
+    constant = lambda z: {"logits": ops.zeros((ops.shape(z)[0], 1)) + ops.convert_to_tensor([[1.0, 0.0]])}  # noqa: E731
+    np.testing.assert_array_equal(attacks.boundary(0.1)(constant, x, np.zeros(2, "int32")), x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"norm": "l1"}, "Unknown norm of boundary"),
+        ({"steps": 0}, "`steps`"),
+        ({"bisections": 0}, "`bisections`"),
+        ({"restarts": 0}, "`restarts`"),
+    ],
+)
+def test_refusals(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        attacks.boundary(0.1, **arguments)

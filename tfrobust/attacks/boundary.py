@@ -1,0 +1,227 @@
+"""A walk along the decision boundary, for classifiers that are flat around their images."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust import losses
+from tfrobust._registry import unknown
+from tfrobust.attacks.balls import L2, Ball, Linf, ball
+from tfrobust.attacks.evasion import Classify, Evasion, where_rows
+from tfrobust.attacks.gradients import Exact, Gradients
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.steps import whole
+
+Tensor = Any
+
+STARTS = 12  # points tried, at most, to find one of another class
+COARSE = (
+    4  # every other noise is of blocks of so many pixels: networks tell them apart where fine noise is all one class
+)
+TRIES = 3  # lengths of a step, each half of the one before
+
+
+@register
+def boundary(
+    eps: float = 8 / 255,
+    steps: int = 30,
+    *,
+    norm: str = "linf",
+    bisections: int = 10,
+    restarts: int = 4,
+    flat_only: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> Boundary:
+    """From a point of another class to the boundary, and along it towards the image: by predictions, mostly.
+
+    The start is the inverted image, grey or noise, the first that is classified otherwise. Bisection over the radius
+    brings it to the boundary; a step of d / sqrt(t + 1) along the gradient of the margin there (d the distance, t the
+    iteration; halved up to twice until the class is still another) leads away from it, and so on. A classifier that is
+    saturated has no gradient at its images, but one at its boundary. After HopSkipJump (Chen et al. 2020, algorithm 2)
+    with the classifier's own gradient in place of an estimate; the starts and counts are this project's **choice**.
+
+    Args:
+        eps: radius as a fraction of the pixel range.
+        steps: iterations.
+        norm: "linf" or "l2".
+        bisections: of the radius in an iteration.
+        restarts: independent runs, from other noise.
+        flat_only: attack only images at which the gradient of the margin is exactly zero; return the others.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+
+    Returns:
+        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for eps, counts or names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.boundary(eps=0.15).runs(classes=10)
+    4
+    """
+    return Boundary(ball(norm, eps, bounds, mask), steps, bisections, restarts, flat_only)
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Boundary(Evasion):
+    """A walk along the decision boundary in an `Linf` or `L2` ball; see `boundary`.
+
+    Args:
+        ball: an `Linf` or an `L2`.
+        steps: iterations.
+        bisections: of the radius in an iteration.
+        restarts: independent runs.
+        flat_only: attack only images without gradient.
+    """
+
+    def __init__(self, ball: Ball, steps: int, bisections: int, restarts: int, flat_only: bool) -> None:
+        super().__init__(ball, gradients=Exact())
+        if not isinstance(ball, (Linf, L2)):
+            raise unknown("norm of boundary", type(ball).__name__.lower(), ("linf", "l2"))
+        self.steps = whole("steps", steps)
+        self.bisections = whole("bisections", bisections)
+        self.restarts = whole("restarts", restarts)
+        self.flat_only = flat_only
+
+    def runs(self, classes: int) -> int:
+        return self.restarts
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        oracle = self.oracle
+        queries = STARTS + (self.steps + 1) * self.bisections + self.steps * TRIES
+        return queries + (self.steps + 1) * oracle.forwards, (self.steps + 1) * oracle.backwards
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        noise = backend.Noise.of(seed)
+        hunted = ops.ones_like(y, dtype="bool")
+        if self.flat_only:
+            gradient = self.oracle(_margin(classify, y), x, noise)[2]
+            hunted = ops.all(self.ball.masked(gradient) == 0, axis=tuple(range(1, len(x.shape))))
+        rows = ops.nonzero(hunted)[0]
+        walk = _Walk(self, classify, x, ops.take(y, rows), rows, noise, run)
+        z = walk.along(walk.start())
+        inside = walk.ball.distance(z, walk.x) <= self.ball.radius
+        found = where_rows(inside, walk.ball.project(z, walk.x), walk.x)
+        return ops.scatter_update(x, rows[:, None], found)
+
+    @property
+    def oracle(self) -> Gradients:
+        """The oracle of gradients, which this attack always has."""
+        assert self.gradients is not None
+        return self.gradients
+
+
+class _Walk:
+    """The walk of the images that are hunted: the numbered rows of the batch, with their labels."""
+
+    def __init__(
+        self,
+        attack: Boundary,
+        classify: Classify,
+        batch: Tensor,
+        y: Tensor,
+        rows: Tensor,
+        noise: backend.Noise,
+        run: Any,
+    ) -> None:
+        self.attack, self.classify, self.batch, self.y = attack, classify, batch, y
+        self.rows, self.noise, self.run = rows, noise, run
+        self.x = ops.take(batch, rows, axis=0)
+        self.ball = copy.copy(attack.ball)
+        mask = attack.ball.mask
+        if mask is not None and len(mask.shape) == 4 and len(mask) > 1:  # one for each image
+            self.ball.mask = ops.take(mask, rows, axis=0)
+
+    def start(self) -> tuple[Tensor, Tensor]:
+        """Returns points of another class, brought to the boundary, and which images have one."""
+
+        def seeking(k: Tensor, z: Tensor, found: Tensor) -> Tensor:
+            return ops.logical_and(k < STARTS, ops.any(~found))
+
+        def seek(k: Tensor, z: Tensor, found: Tensor) -> Any:
+            candidate = self._candidate(k)
+            new = self._missed(candidate) & ~found
+            return k + 1, where_rows(new, candidate, z), found | new
+
+        nothing = ops.zeros_like(self.y, dtype="bool")
+        _, z, found = ops.while_loop(seeking, seek, (ops.convert_to_tensor(0, "int32"), self.x, nothing))
+        return self._shrunk(z, found), found
+
+    def along(self, start: tuple[Tensor, Tensor]) -> Tensor:
+        """Returns the nearest point of another class, `(B, ...)`; x where none was found."""
+        z, found = start
+        loss, ball = _margin(self.classify, self.y), self.ball
+
+        def walking(t: Tensor, z: Tensor) -> Tensor:
+            return ops.logical_and(t < self.attack.steps, ops.any(self._open(z, found)))
+
+        def walk(t: Tensor, z: Tensor) -> Any:
+            gradient = self.attack.oracle(loss, z, self.noise.fold(2 * STARTS + t))[2]
+            direction = ball.masked(ball.steepest(1.0).direction(gradient))
+            far = ball.distance(z, self.x)
+            length = _column(far / ops.sqrt(ops.cast(t + 1, "float32")), z)
+            moved, done = z, ops.zeros_like(found)
+            for _ in range(TRIES):
+                candidate = ops.clip(z + length * direction, *ball.bounds)
+                missed = self._missed(candidate) & ~done
+                moved, done, length = where_rows(missed, candidate, moved), done | missed, length / 2
+            nearer = self._shrunk(moved, done)
+            better = done & self._open(z, found) & (ball.distance(nearer, self.x) < far)
+            return t + 1, where_rows(better, nearer, z)
+
+        return ops.while_loop(walking, walk, (ops.convert_to_tensor(0, "int32"), z))[1]
+
+    def _open(self, z: Tensor, found: Tensor) -> Tensor:
+        return found & (self.ball.distance(z, self.x) > self.ball.radius)
+
+    def _shrunk(self, z: Tensor, valid: Tensor) -> Tensor:
+        """Returns the points at the least radius, by bisection, at which they still are of another class."""
+
+        def halve(_: Tensor, radii: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            least, most = radii
+            middle = (least + most) / 2
+            missed = self._missed(self._at(z, middle))
+            return ops.where(missed, least, middle), ops.where(missed, middle, most)
+
+        far = self.ball.distance(z, self.x)
+        # Nothing is asked of an empty batch, and of one without a single point of another class.
+        times = ops.where(ops.any(valid), self.attack.bisections, 0)
+        _, most = ops.fori_loop(0, times, halve, (ops.zeros_like(far), far))
+        return where_rows(valid, self._at(z, most), self.x)
+
+    def _at(self, z: Tensor, radius: Tensor) -> Tensor:
+        """Returns the points brought to a radius `(B,)`; the projection of a ball of that radius."""
+        smaller = copy.copy(self.ball)
+        smaller.eps = _column(radius, z)
+        return smaller.project(z, self.x)
+
+    def _candidate(self, k: Tensor) -> Tensor:
+        low, high = self.ball.bounds
+        fine = (self.noise.fold(k).uniform(self.batch) + 1) / 2 * (high - low) + low
+        blocks = ops.repeat(ops.repeat(fine[:, ::COARSE, ::COARSE], COARSE, axis=1), COARSE, axis=2)
+        height, width = self.batch.shape[1:3]
+        noisy = ops.take(ops.where(k % 2 == 0, fine, blocks[:, :height, :width]), self.rows, axis=0)
+        place = ops.where(ops.equal(self.run, 0), k, k + 2)  # what is no noise is the same in every run
+        grey = ops.full_like(self.x, (low + high) / 2)
+        chosen = ops.where(place == 0, low + high - self.x, ops.where(place == 1, grey, noisy))
+        return self.x + self.ball.masked(chosen - self.x)
+
+    def _missed(self, z: Tensor) -> Tensor:
+        return losses.correct(ops.cast(self.classify(z)["logits"], "float32"), self.y) < 1
+
+
+def _margin(classify: Classify, y: Tensor) -> Any:
+    return lambda z: losses.margin(ops.cast(classify(z)["logits"], "float32"), y)
+
+
+def _column(value: Tensor, like: Tensor) -> Tensor:
+    """Returns `(B,)` as `(B, 1, ...)`."""
+    return ops.reshape(value, (-1, *[1] * (len(like.shape) - 1)))
