@@ -23,6 +23,7 @@ from absl import app, flags
 
 import tfrobust
 from tfrobust.attacks import Evasion
+from tfrobust.attacks.attack import adversarial_cross_entropy
 from tfrobust.evaluation import suites
 from trainers import _cli
 from trainers.configs import _base, digits
@@ -136,9 +137,13 @@ def main(_: list[str]) -> None:
         )
         return report.robust_accuracy
 
-    pgd20 = {"name": "pgd", "steps": 20, "step_size": EPS.value / 8, "start": "uniform"}
+    def pgd() -> float:
+        attack = tfrobust.attacks.pgd(EPS.value, EPS.value / 8, 20, start="uniform", loss=adversarial_cross_entropy)
+        right = np.argmax(network.predict(attack(network, x, y), verbose=0)["logits"], -1) == y
+        return float(right.mean())
+
     measure("standard", lambda: ours("standard"))
-    measure("PGD-20", lambda: ours([pgd20]))
+    measure("PGD-20", pgd)
     if "foolbox" in PEERS.value:
         from benchmarks import peers
 

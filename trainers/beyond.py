@@ -68,7 +68,7 @@ def define_flags() -> None:
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
     flags.DEFINE_integer("pixels", None, "How far images are shifted; default: the config's, else 8.", lower_bound=1)
     flags.DEFINE_integer("images", None, "How many of the test split's first images; default: all.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the random numbers.")
+    flags.DEFINE_integer("seed", None, "Of the random numbers; default: the run's, else 0.")
     flags.DEFINE_string("output", None, "Folder of the tables, KIND.json; default: the run's tables/.")
 
 
@@ -192,7 +192,9 @@ def main(_: list[str]) -> None:
         print(f"Transfer is left out: it needs {missing}.", flush=True)
         kinds.remove("transfer")
     options = {name: getattr(given, name) for name in ("eps", "norm", "seed") if getattr(given, name) is not None}
-    of_run = {key: value for key, value in asked.get("evaluation", {}).items() if key in ("eps", "norm") and value}
+    of_run = {
+        key: value for key, value in asked.get("evaluation", {}).items() if key in ("eps", "norm", "seed") and value
+    }
     options = {**of_run, **options}
     attacks = {name: name for name in given.attacks} if given.attacks else None
     if "transfer" in kinds and ("eps" not in options or not (attacks or tables.get("transfer"))):
@@ -202,6 +204,8 @@ def main(_: list[str]) -> None:
 
     subject = Subject(path.stem, _cli.load_classifier(path), *_data(config, given.data, given.images), options)
     subject.sources = {name: _cli.load_classifier(file) for name, file in sources.items()}
+    if subject.name in targets:
+        raise _cli.Misuse(f"--target={subject.name}=... has the name of the classifier itself: expected another name.")
     subject.targets = {name: _cli.load_classifier(file) for name, file in targets.items()}
     subject.attacks, subject.pixels = attacks, given.pixels
     for kind in kinds:

@@ -35,7 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
     flags.DEFINE_string("output", None, "Where the report is written, FILE.json; default: the run's evaluation.json.")
-    flags.DEFINE_integer("seed", 0, "Of the random starts.")
+    flags.DEFINE_integer("seed", None, "Of the random starts; default: the run's, else 0.")
     flags.DEFINE_integer("images", None, "How many of the test split's first images; default: all.", lower_bound=1)
     flags.DEFINE_integer("batch_size", None, "Images in a batch; changes no figure.", lower_bound=1)
     flags.DEFINE_integer("probes", None, "On how many images the alarms' probes run; 0: none.", lower_bound=0)
@@ -187,6 +187,8 @@ def _check_flags(given: Any) -> None:
     if given.model and (not given.data or given.eps is None):
         received = f"--data={given.data}, --eps={given.eps}"
         raise _cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")
+    if given.fail_on_alarm and given.probes == 0:
+        raise _cli.Misuse("--fail-on-alarm needs the probes that most alarms come from. Received: --probes=0")
     if given.output and Path(given.output).suffix in (".html", ".npz", ".state"):
         raise _cli.Misuse(f"Expected --output=FILE.json: the page stands beside it. Received: --output={given.output}")
     if given.not_worse_than and not Path(given.not_worse_than).is_file():

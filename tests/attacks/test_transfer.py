@@ -11,7 +11,7 @@ from keras import ops
 import tfrobust
 from tfrobust import attacks
 from tfrobust._tensorflow import Noise
-from tfrobust.attacks.transfer import cross_entropy
+from tfrobust.attacks.attack import adversarial_cross_entropy
 
 RNG = np.random.default_rng(2)
 X = RNG.uniform(0.4, 0.6, (6, 2, 2, 1)).astype("float32")
@@ -42,7 +42,7 @@ def steepest(weights, eps):
 
 
 def test_it_is_the_inner_attack_on_the_source():
-    inner = attacks.pgd(eps=0.1, steps=5, loss=cross_entropy)
+    inner = attacks.pgd(eps=0.1, steps=5, loss=adversarial_cross_entropy)
     moved = attacks.transfer(line(FIRST), inner)
     got = moved.search(never, X, Y, Noise(4), 0)
     np.testing.assert_array_equal(got, inner.search(line(FIRST), X, Y, Noise(4), 0))

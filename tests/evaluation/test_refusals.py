@@ -93,19 +93,28 @@ def classify(z):
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (lambda c, x, y: x * np.nan, "expected finite pixels"),
         (lambda c, x, y: x[:1], r"expected shape \(4, 6, 6, 1\). Received: \(1, 6, 6, 1\)"),
         (lambda c, x, y: None, "expected shape"),
-        (
-            attacks.pgd(eps=0.1, loss=lambda v: np.nan * tf.reduce_sum(v.x_adv, axis=(1, 2, 3))),
-            "expected finite pixels",
-        ),
     ],
 )
 def test_results_of_attacks(result, words):
     with pytest.raises(ValueError, match=words) as caught:
         evaluate(classify, (X, 0 * Y), eps=0.1, attacks=[result], verbose=False)
     assert "Invalid result of the attack" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda c, x, y: np.where(np.arange(4)[:, None, None, None] == 1, np.nan, x),
+        attacks.pgd(eps=0.1, loss=lambda v: np.nan * tf.reduce_sum(v.x_adv, axis=(1, 2, 3))),
+    ],
+)
+def test_pixels_that_are_not_finite_fool_nobody_and_are_told(attack):
+    report = evaluate(classify, (X, 0 * Y), eps=0.1, attacks=[attack], verbose=False, probes=0)
+    assert report.robust_accuracy == report.clean_accuracy == 1
+    assert any("were not finite" in alarm for alarm in report.alarms)
+    assert np.isfinite(report.adversaries.z).all()
 
 
 def test_an_own_attack_of_another_norm_is_judged_by_this_ball():

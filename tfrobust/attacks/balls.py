@@ -96,6 +96,7 @@ class Ball:
                 f"Invalid value for `mask`: expected (H, W, C) of the images, {tuple(v.shape[1:])}. "
                 f"Received: {self.mask.shape}"
             )
+        v = ops.convert_to_tensor(v)
         return ops.where(self.mask, v, ops.zeros_like(v))  # not a product: 0 * inf is not a number
 
     def distance(self, z: Tensor, x: Tensor) -> Tensor:

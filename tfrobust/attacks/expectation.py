@@ -13,6 +13,8 @@ def expectation(attack: Gradual, transformation: Transformation | None = None, s
     """Returns a gradient attack that follows the mean over draws: value and gradient of mean_k loss(t_k(z)).
 
     Athalye et al. 2018 (Synthesizing Robust Adversarial Examples), equation 1. The draws are new at every step.
+    A transformation that draws for a whole batch at once gives an image other numbers in another batch: figures then
+    depend on `batch_size`.
 
     Args:
         attack: an attack that follows gradients: `pgd(...)`, `apgd(...)`, `fab(...)` and so on.

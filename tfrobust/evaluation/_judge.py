@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
     Args:
         fooled: which images, `(B,)` bool.
-        outside: for how many it returned what lies outside the ball, the bounds or the mask: those are discarded.
+        outside: for how many it returned what is not finite or outside the ball, the bounds or the mask: discarded.
         not_numbers: for how many of its adversaries logits were NaN.
         seconds: it took.
     """
@@ -78,16 +78,14 @@ class Judge:
             x_adv: what it returned.
 
         Raises:
-            ValueError: for a wrong shape and pixels that are not finite.
+            ValueError: for a wrong shape.
         """
         x, y = self.images.x[numbers], self.images.y[numbers]
         z = np.asarray(x_adv)
         if z.shape != x.shape:
-            raise _refused(name, f"shape {x.shape}", f"{z.shape}")
+            raise ValueError(f"Invalid result of the attack {name!r}: expected shape {x.shape}. Received: {z.shape}")
         z = z.astype("float32", copy=False)
         verdict = self.referee(x, y, z)
-        if bad := int((~verdict.finite).sum()):
-            raise _refused(name, "finite pixels", f"NaN or infinity in {bad} images; a NaN gradient leads there")
         fooled = verdict.allowed & ~verdict.right
         worse = verdict.allowed & (fooled | (verdict.margin > self.margin[numbers]))
         rows = np.flatnonzero(worse & (self.fooled_by[numbers] == ROBUST))
@@ -98,7 +96,7 @@ class Judge:
             verdict.predicted[rows],
         )
         self.fooled_by[numbers[np.intersect1d(rows, np.flatnonzero(fooled))]] = place
-        not_numbers = int((verdict.predicted < 0).sum())
+        not_numbers = int((verdict.allowed & (verdict.predicted < 0)).sum())
         return Outcome(fooled, int((~verdict.allowed).sum()), not_numbers), changed
 
     def count(self, name: str, outcome: Outcome) -> None:
@@ -128,8 +126,8 @@ class Judge:
 
     def accuracy_in_8bit(self) -> float:
         """Returns the share of images that are right, clean and at their worst adversary rounded to 8 bits."""
-        clean = np.flatnonzero(self.right_clean)
-        return int(self._right_in_8bit(clean).sum()) / len(self.images.y)
+        fooled = np.flatnonzero(self.fooled_by >= 0)  # what fools nobody may leave the ball when it is rounded
+        return (int((self.fooled_by == ROBUST).sum()) + int(self._right_in_8bit(fooled).sum())) / len(self.images.y)
 
     def adversaries(self) -> Adversaries:
         """Returns the worst adversary of each image."""
@@ -155,7 +153,3 @@ class Judge:
     def _count(counts: dict[str, int], name: str, more: int) -> None:
         if more:
             counts[name] = counts.get(name, 0) + more
-
-
-def _refused(name: str, expected: str, received: str) -> ValueError:
-    return ValueError(f"Invalid result of the attack {name!r}: expected {expected}. Received: {received}")

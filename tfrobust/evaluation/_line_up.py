@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfrobust import attacks
 from tfrobust.attacks import Adversary, Attack, Ball, Cascade, Evasion
+from tfrobust.attacks.autoattack import substitutes
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.registry import ATTACKS
 from tfrobust.evaluation import suites
@@ -113,6 +114,8 @@ def line_up(given: Any, norm: str, ball: Ball, classes: int | None = None) -> Li
         )
     items = given.values() if isinstance(given, Mapping) else given
     entries = [_entry(item, norm, ball, classes) for item in items]
+    if not of_suite:
+        notes += [note for item in items for note in _substituted(item, classes)]
     if isinstance(given, Mapping):
         entries = [_labelled(entry, str(label)) for label, entry in zip(given, entries, strict=True)]
     else:
@@ -159,7 +162,7 @@ def _contestant(item: Any, ball: Ball) -> Contestant:
         )
     name = str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
     config = item.get_config() if hasattr(item, "get_config") else {}
-    return Contestant(name, _plain(config), item)
+    return Contestant(name, plain(config), item)
 
 
 def _member(name: str, attack: Evasion, ball: Ball) -> Contestant:
@@ -190,6 +193,14 @@ def _named(item: str | Mapping[str, Any], norm: str, ball: Ball, classes: int | 
             f"{made!r}, which works in {made.ball!r}"
         )
     return made
+
+
+def _substituted(item: Any, classes: int | None) -> tuple[str, ...]:
+    """Returns what AutoAttack, asked for by name, puts in place of what is not defined for so few classes."""
+    config = {"name": item} if isinstance(item, str) else item
+    if classes is None or not isinstance(config, Mapping) or not _counts_classes(str(config.get("name", ""))):
+        return ()
+    return substitutes(classes, config.get("version", "standard"))
 
 
 def _counts_classes(name: str) -> bool:
@@ -238,9 +249,9 @@ def _settings(attack: Any) -> dict[str, Any]:
     if isinstance(attack, Adversary):
         for member in (attack, attack.attack):
             if member._recipe:
-                return _plain({**member._recipe, "loss": attack.loss, **_drawn(attack)})
-        return _plain({**vars(attack.attack), "loss": attack.loss})
-    return _plain({**(attack._recipe or {"name": attack.name}), **_drawn(attack)})
+                return plain({**member._recipe, "loss": attack.loss, **_drawn(attack)})
+        return plain({**vars(attack.attack), "loss": attack.loss})
+    return plain({**(attack._recipe or {"name": attack.name}), **_drawn(attack)})
 
 
 def _drawn(attack: Any) -> dict[str, Any]:
@@ -249,11 +260,12 @@ def _drawn(attack: Any) -> dict[str, Any]:
     return {} if gradients is None or isinstance(gradients, Exact) else {"gradients": gradients}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Returns a value ready for JSON; what JSON does not know is spoken, without addresses."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):

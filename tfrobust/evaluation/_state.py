@@ -17,7 +17,7 @@ import numpy as np
 from tfrobust.attacks import Ball
 from tfrobust.evaluation._images import Images
 from tfrobust.evaluation._judge import Judge, Outcome
-from tfrobust.evaluation._line_up import LineUp
+from tfrobust.evaluation._line_up import LineUp, plain
 
 LAYOUT = 1  # of the file
 TABLES = """
@@ -116,30 +116,47 @@ class State:
 
 
 def fingerprint(
-    classifier: Any, images: Images, ball: Ball, line_up: LineUp, clean_predicted: np.ndarray, **arguments: Any
+    classifier: Any,
+    images: Images,
+    ball: Ball,
+    line_up: LineUp,
+    judge: Judge,
+    **arguments: Any,
 ) -> dict[str, Any]:
     """Returns what makes two evaluations the same: arguments, attacks, data, and the classifier's weights.
 
     Args:
-        classifier: under evaluation; a callable is told by what it predicts for the clean images.
+        classifier: under evaluation; a callable is told by what it says of the clean images.
         images: of the evaluation.
         ball: of the evaluation.
         line_up: of the evaluation.
-        clean_predicted: classes, `(N,)`.
+        judge: which knows what the classifier says of the clean images.
         **arguments: others that change what is found.
     """
-    told = classifier.get_weights() if isinstance(classifier, keras.Model) else [clean_predicted]
     return {
         "layout": LAYOUT,
         **arguments,
         "eps": float(ball.radius),
         "bounds": list(ball.bounds),
         "mask": _digest() if ball.mask is None else _digest(ball.mask),
-        "attacks": [[member.name, member.settings, _weights(member.attack)] for member in line_up.contestants],
+        "attacks": [
+            [member.name, member.settings, _weights(member.attack), _code(member.attack)]
+            for member in line_up.contestants
+        ],
         "columns": line_up.columns,
         "data": _digest(*images),
-        "classifier": _digest(*told),
+        "classifier": _told(classifier, judge),
     }
+
+
+def _told(classifier: Any, judge: Judge) -> str:
+    """Returns what tells a classifier apart: layers and weights, or predictions and the size of their logits."""
+    if isinstance(classifier, keras.Model):
+        layers = np.frombuffer(classifier.to_json().encode(), "uint8")
+        return _digest(layers, *classifier.get_weights())
+    # Coarsely, in powers of two: the logits of one that is random differ a little each time.
+    size = np.log2(np.maximum(np.nanmean(np.abs(judge.logits)), 1e-30)).round()
+    return _digest(judge.clean_predicted, size)
 
 
 def _weights(attack: Any) -> list[str]:
@@ -147,6 +164,15 @@ def _weights(attack: Any) -> list[str]:
     given = (getattr(attack, "_recipe", None) or {}).values()
     parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
     return [_digest(*part.get_weights()) for part in parts if isinstance(part, keras.Model)]
+
+
+def _code(attack: Any) -> list[Any]:
+    """Returns what tells a function apart from another of its name: its code, and the values that it was made with."""
+    code = getattr(attack, "__code__", None)
+    if code is None:
+        return []
+    closure = [cell.cell_contents for cell in attack.__closure__ or ()]
+    return [code.co_code.hex(), plain(code.co_consts), plain(closure), plain(attack.__defaults__)]
 
 
 def _digest(*arrays: np.ndarray) -> str:

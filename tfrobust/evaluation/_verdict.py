@@ -30,7 +30,6 @@ class Verdict(NamedTuple):
         right: it is the label.
         inside: in the ball, and unchanged where a mask keeps it.
         in_range: pixels are finite and within the bounds.
-        finite: pixels are finite.
     """
 
     logits: np.ndarray
@@ -39,7 +38,6 @@ class Verdict(NamedTuple):
     right: np.ndarray
     inside: np.ndarray
     in_range: np.ndarray
-    finite: np.ndarray
 
     @property
     def allowed(self) -> np.ndarray:
@@ -76,9 +74,8 @@ class Referee:
         low, high = self.ball.bounds
         slack = _batch.SLACK * (high - low)  # as much as the images themselves may
         in_range = ops.all((z >= low - slack) & (z <= high + slack), axis=pixels)  # False for NaN
-        finite = ops.all(ops.isfinite(z), axis=pixels)
         margin = ops.where(known, losses.margin(logits, y), float("inf"))
-        return logits, margin, predicted, predicted == y, inside, in_range, finite
+        return logits, margin, predicted, predicted == y, inside, in_range
 
 
 def rounded(z: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

@@ -79,6 +79,12 @@ class Adversaries:
         np.add.at(counts, (self.y[known], self.predicted[known]), 1)
         return counts
 
+    def contradictions(self) -> int:
+        """Returns in how many images what fooled them does not go with labels and predictions."""
+        right_clean, right = self.clean_predicted == self.y, self.predicted == self.y
+        expected = np.where(right_clean, np.where(right, ROBUST, 0), WRONG_CLEAN)
+        return int(((np.minimum(self.fooled_by, 0) != expected) | (self.y < 0)).sum())
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an .npz file, whole or not at all."""
         mask = {} if self.mask is None else {"mask": self.mask}
@@ -107,8 +113,9 @@ class Adversaries:
             with np.load(self._path, allow_pickle=False) as saved:
                 arrays = {array: saved[array] for array in ARRAYS}
                 arrays["mask"] = saved.get("mask")
-            if {len(arrays[array]) for array in ARRAYS} != {len(arrays["y"])} or arrays["x"].ndim != 4:
-                raise ValueError("lengths differ")
+            lengths = {len(arrays[array]) for array in ARRAYS}
+            if lengths != {len(arrays["y"])} or lengths == {0} or arrays["x"].ndim != 4:
+                raise ValueError("lengths differ, or are zero")
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"Invalid adversaries: expected a file that Report.save wrote. Received: {self._path}"
@@ -177,6 +184,7 @@ def verify(adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: in
         _check_fits(classifier, found)
     referee = Referee(classifier, ball, found.x.shape)
     right: dict[str, list[np.ndarray]] = {"clean": [], "adv": [], "8bit": []}
+    predicted: dict[str, list[np.ndarray]] = {"clean": [], "adv": []}
     outside = out_of_range = not_numbers = 0
     for first in range(0, len(found.y), batch_size):
         x, z, y = (part[first : first + batch_size] for part in (found.x, found.z, found.y))
@@ -188,8 +196,16 @@ def verify(adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: in
         discarded = ~(in_range & on_z.inside)
         right["clean"].append(on_x.right)
         right["adv"].append(on_x.right & (on_z.right | discarded))
-        right["8bit"].append(on_x.right & (on_8bit.right | discarded))
+        right["8bit"].append(on_x.right & (on_8bit.right | on_z.right | discarded))
+        predicted["clean"].append(on_x.predicted)
+        predicted["adv"].append(on_z.predicted)
+    on_clean, on_adv = (np.concatenate(part) for part in predicted.values())
+    # What says of all clean images what the report's classifier said is that one, and has to be fooled like it.
+    others = int((on_adv != found.predicted).sum()) if (on_clean == found.clean_predicted).all() else 0
+    contradictions = found.contradictions()
     problems = [
+        (contradictions, f"The file contradicts itself in {contradictions} images: what fooled them, and predictions."),
+        (others, f"{others} adversaries are not taken for what the file says, though all clean images are."),
         (outside, f"{outside} adversaries lie outside {ball!r}: the file is not as an evaluation left it."),
         (out_of_range, f"{out_of_range} images have pixels outside {list(ball.bounds)} or not finite: so is the file."),
         (not_numbers, f"Logits are NaN for {not_numbers} images, which count as wrong: is it the right classifier?"),

@@ -288,9 +288,9 @@ def outside(evidence: Evidence) -> str | None:
         return None
     where = ", ".join(f"{count} of {name}" for name, count in evidence.outside.items())
     return (
-        f"Perturbations left the ball, the pixel range or the mask ({where}): those images were discarded and count as "
-        "not fooled, so the robust accuracy may be too high. Correct the attack's radius, norm or range, or project "
-        "what it returns."
+        f"Perturbations left the ball, the pixel range or the mask, or were not finite ({where}): those images were "
+        "discarded and count as not fooled, so the robust accuracy may be too high. Correct the attack's radius, norm "
+        "or range, or project what it returns; NaN comes from NaN gradients of the classifier."
     )
 
 

@@ -221,4 +221,8 @@ def _result(saved: dict[str, Any]) -> Result:
 
 
 def _beside(path: str | os.PathLike[str]) -> Path:
-    return Path(path).with_suffix(".npz")
+    """Returns where the adversaries of a report lie: FILE.npz beside FILE.json, and else FILE.ANY.npz."""
+    path = Path(path)
+    if path.suffix in (".npz", ".html"):
+        raise ValueError(f"Invalid name of a report: expected FILE.json. Received: {path}")
+    return path.with_suffix(".npz") if path.suffix in (".json", "") else path.with_name(f"{path.name}.npz")

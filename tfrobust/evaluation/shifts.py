@@ -45,7 +45,7 @@ def shift(x: Tensor, direction: str, pixels: int, fill: float = 0.0) -> Tensor:
     ):
         raise ValueError(
             "Invalid value for `pixels`: expected an integer of at least 1 and less than the images' sides, "
-            f"{tuple(x.shape[1:3])}. Received: {pixels!r}"
+            f"{tuple(x.shape[1:3])} (on the command line --pixels). Received: {pixels!r}"
         )
     kept = [slice(max(0, -step), side - max(0, step)) for step, side in zip(steps, x.shape[1:3], strict=True)]
     room = [(max(0, step), max(0, -step)) for step in steps]

@@ -48,15 +48,15 @@ def evaluate(
 
     robust accuracy = mean over images of [argmax z(x) = y and argmax z(x') = y for every x' that any attack, in any of
     its runs, found]. Each attack starts from the clean images; only those that are still right go on to its next run,
-    packed into full batches. What it returns is checked against the ball, the bounds and the mask: what lies outside
-    is discarded, and an alarm says so.
+    packed into full batches. What it returns is checked against the ball, the bounds and the mask: what lies outside,
+    or is not finite, is discarded, and an alarm says so.
 
     Args:
         classifier: a Keras model with named outputs, `logits` among them, or a callable pixels -> dict with "logits"
             `(B, C)`, in TensorFlow or `keras.ops`: it is traced into the attacks' graphs.
         data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays (x, y): pixels `(N, H, W, C)` within the bounds,
             labels `(N,)`, `(N, 1)` or one-hot `(N, C)`. Read once and kept in host memory.
-        eps: radius of the ball as a fraction of the pixel range (8/255).
+        eps: radius of the ball in units of the pixels: with the usual bounds a fraction of their range (8/255).
         norm: "linf", "l2", or "l1" (its radius is the mean absolute change).
         attacks: name of a suite; a list (or a `Cascade`), of which each item goes on with the images that all before it
             left right; or a mapping label -> item, of which each starts from all images that are right clean, as
@@ -81,8 +81,8 @@ def evaluate(
 
     Raises:
         ValueError: for a classifier, data, arguments or a state that make no evaluation, for an attack that is not
-            defined for so few classes (a suite leaves it out), and for one that returns what is not finite or not
-            shaped as the images.
+            defined for so few classes (a suite leaves it out), and for one that returns what is not shaped as
+            the images.
 
     Example:
 
@@ -105,7 +105,7 @@ def evaluate(
     try:
         if state is not None:
             numbers = {"batch_size": int(batch_size), "seed": int(seed)}
-            same = fingerprint(classifier, images, ball, lined_up, judge.clean_predicted, norm=norm, **numbers)
+            same = fingerprint(classifier, images, ball, lined_up, judge, norm=norm, **numbers)
             kept = State(state, same, judge)
         progress.line(f"clean: {judge.right_clean.sum()} of {len(images.y)} images right")
         results = Runs(judge, lined_up, classes, seed, kept, progress).results()
@@ -118,7 +118,6 @@ def evaluate(
             kept.close()
     found = judge.adversaries()
     evidence = _evidence(judge, lined_up, results, probed, norm, classes)
-    masked = () if ball.mask is None else (f"A mask lets {int(ball.mask.sum())} of {ball.mask.size} values change.",)
     return Report(
         clean_accuracy=float(judge.right_clean.mean()),
         robust_accuracy=float(found.robust.mean()),
@@ -133,7 +132,7 @@ def evaluate(
         seed=int(seed),
         batch_size=int(batch_size),
         versions={module.__name__: module.__version__ for module in (tf, keras, tfrobust)},
-        notes=(*lined_up.notes, *masked),
+        notes=(*lined_up.notes, *_notes(ball, images)),
         robust_accuracy_8bit=judge.accuracy_in_8bit(),
         curves=_curves(probed),
         probe_images=probed.images if probed else 0,
@@ -176,6 +175,26 @@ def _evidence(
         norm=norm,
         classes=classes,
     )
+
+
+def _notes(ball: Ball, images: Images) -> list[str]:
+    """Returns what a reader of the figures should know of the pixels."""
+    low, high = ball.bounds
+    notes = []
+    if (low, high) != (0.0, 1.0):
+        share = ball.radius / (high - low)
+        notes.append(
+            f"eps is in units of the pixels: {ball.radius:.4g} of a range of {high - low:g}, {share:.4g} of it."
+        )
+    spread = float(images.x.max()) - float(images.x.min())
+    if 0 < spread < (high - low) / 2:
+        notes.append(
+            f"The pixels fill {spread:.3g} of the range {[low, high]}: are the bounds right? Adversaries may leave "
+            "what the images fill."
+        )
+    if ball.mask is not None:
+        notes.append(f"A mask lets {int(ball.mask.sum())} of {ball.mask.size} values change.")
+    return notes
 
 
 def _curves(probed: Probes | None) -> dict[str, list[list[float]]]:
