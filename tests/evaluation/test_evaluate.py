@@ -430,7 +430,8 @@ def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
     suite, named = (line_up(given, "linf", attacks.Linf(EPS), classes=2) for given in ("standard", ["autoattack"]))
     assert [entry.name for entry in suite.entries] == ["apgd_ce", "apgd_margin", "fab_t", "square", "boundary"]
     assert len(suite.notes) == 1 and "apgd_margin in place of apgd_t" in suite.notes[0]
-    assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries]
+    assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries][:-1]
+    assert named.notes == suite.notes
 
     @suites.register
     def demanding(eps, classes):
@@ -444,6 +445,14 @@ def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
         assert f"note: {report.notes[0]}" in str(report)
     finally:
         del suites.SUITES._factories["demanding"]
+
+
+def test_notes_say_what_bounds_do_to_eps_and_to_the_pixels():
+    x, y = pixels()
+    narrow = quiet(by_pixel, (x, y), attacks=["fgsm"], bounds=(0.0, 255.0))
+    assert any("of a range of 255" in note for note in narrow.notes)
+    assert any("are the bounds right?" in note for note in narrow.notes)
+    assert quiet(by_pixel, (x, y), attacks=["fgsm"]).notes == ()
 
 
 def test_the_paper_suite_has_the_columns_of_the_papers():

@@ -140,6 +140,32 @@ def test_a_callable_is_told_by_what_it_predicts(tmp_path):
         resumable(classify(0.7), (x, y), tmp_path / "run.state")
 
 
+def test_weights_alone_do_not_tell_a_classifier(case, tmp_path):
+    classifier, (x, y) = case
+    resumable(classifier, (x, y), tmp_path / "run.state")
+    scaled = keras.layers.Rescaling(1e4)(classifier.output["logits"])
+    other = keras.Model(classifier.input, {**classifier.output, "logits": scaled})
+    with pytest.raises(ValueError, match="What differs: classifier"):
+        resumable(other, (x, y), tmp_path / "run.state")
+    called = [lambda z: {"logits": classifier(z)["logits"]}, lambda z: {"logits": 1e4 * classifier(z)["logits"]}]
+    resumable(called[0], (x, y), tmp_path / "called.state")
+    with pytest.raises(ValueError, match="What differs: classifier"):
+        resumable(called[1], (x, y), tmp_path / "called.state")
+
+
+def test_functions_are_told_by_what_they_were_made_with(case, tmp_path):
+    def made(by):
+        def attack(classify, x, y):
+            return np.clip(x + by, 0, 1)
+
+        return attack
+
+    first = resumable(*case, tmp_path / "run.state", attacks=[made(0.001)])
+    same(resumable(*case, tmp_path / "run.state", attacks=[made(0.001)]), first)
+    with pytest.raises(ValueError, match="What differs: attacks"):
+        resumable(*case, tmp_path / "run.state", attacks=[made(0.05)])
+
+
 def test_a_source_of_transfer_is_told_by_its_weights(case, make_classifier, tmp_path):
     (target, batch), source = case, make_classifier()
     crossed = attacks.transfer(source, {"name": "pgd", "steps": 2}, eps=EPS)

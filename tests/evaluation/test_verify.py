@@ -212,3 +212,21 @@ def test_fooled_by_counts_the_flat_results(make_classifier, batch):
     assert set(report.adversaries.fooled_by) <= {-2, -1, 0, 1, 2}
     for place, result in enumerate(report.flat):
         assert (report.adversaries.fooled_by == place).sum() == result.fooled
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda found: {"fooled_by": np.where(found.fooled_by >= 0, -1, found.fooled_by)}, "contradicts itself"),
+        (lambda found: {"y": found.y - 7}, "contradicts itself"),
+        (lambda found: {"z": found.x}, "not taken for what the file says"),
+    ],
+)
+def test_a_file_that_was_edited_is_found_out(make_classifier, batch, edit, words):
+    classifier = make_classifier()
+    y = np.argmax(classifier(batch[0])["logits"], axis=-1).astype("int32")
+    report = evaluated(classifier, (batch[0], y), eps=0.03)
+    assert report.verify(classifier).ok and report.robust_accuracy < 1
+    for name, value in edit(report.adversaries).items():
+        setattr(report.adversaries, name, value)
+    assert words in " ".join(report.verify(classifier).problems)

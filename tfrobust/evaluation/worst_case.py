@@ -187,7 +187,7 @@ def _notes(ball: Ball, images: Images) -> list[str]:
             f"eps is in units of the pixels: {ball.radius:.4g} of a range of {high - low:g}, {share:.4g} of it."
         )
     spread = float(images.x.max()) - float(images.x.min())
-    if 0 < spread < (high - low) / 2:
+    if 0 < spread < (high - low) / 10:
         notes.append(
             f"The pixels fill {spread:.3g} of the range {[low, high]}: are the bounds right? Adversaries may leave "
             "what the images fill."
