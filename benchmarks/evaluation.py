@@ -79,17 +79,22 @@ class Metered(Evasion):
     def search(self, classify: Any, x: Any, y: Any, seed: Any = 0, run: Any = 0) -> Any:
         @tf.custom_gradient
         def counted(logits: Any) -> Any:
-            rows = tf.cast(tf.shape(logits)[0], tf.int64)
-            self.forwards.assign_add(rows)
-
             def gradient(upstream: Any) -> Any:
-                self.backwards.assign_add(rows)
+                self.backwards.assign_add(rows(logits))
                 return upstream
 
             return tf.identity(logits), gradient
 
+        def rows(logits: Any) -> Any:
+            return tf.cast(tf.shape(logits)[0], tf.int64)
+
+        def metered(z: Any) -> dict[str, Any]:
+            logits = classify(z)["logits"]
+            self.forwards.assign_add(rows(logits))
+            return {"logits": counted(logits)}
+
         self.entered.assign_add(tf.cast(tf.shape(x)[0], tf.int64))
-        return self.attack.search(lambda z: {"logits": counted(classify(z)["logits"])}, x, y, seed, run)
+        return self.attack.search(metered, x, y, seed, run)
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
