@@ -204,7 +204,7 @@ def main(_: list[str]) -> None:
 
     subject = Subject(path.stem, _cli.load_classifier(path), *_data(config, given.data, given.images), options)
     subject.sources = {name: _cli.load_classifier(file) for name, file in sources.items()}
-    if subject.name in targets:
+    if Path(targets.get(subject.name, path)).resolve() != path.resolve():
         raise _cli.Misuse(f"--target={subject.name}=... has the name of the classifier itself: expected another name.")
     subject.targets = {name: _cli.load_classifier(file) for name, file in targets.items()}
     subject.attacks, subject.pixels = attacks, given.pixels
