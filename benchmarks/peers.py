@@ -142,7 +142,7 @@ def torchattacks_autoattack(classifier: keras.Model, x: Any, y: Any, eps: float)
         if hasattr(member, "steps"):
             member.steps = 100
     adversaries = attack(to_torch(x), torch.tensor(np.asarray(y), dtype=torch.int64))
-    return _robust(classifier, adversaries.permute(0, 2, 3, 1).numpy(), y)
+    return _robust(classifier, adversaries.detach().permute(0, 2, 3, 1).numpy(), y)
 
 
 def import_torchattacks() -> types.ModuleType:
