@@ -1,7 +1,5 @@
 """Square Attack: its schedule, its proposals, and where it ends on classifiers with a known answer."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -95,9 +93,10 @@ def test_linf_starts_with_vertical_stripes_and_changes_squares():
     touched = np.zeros(SHAPE[:2], bool)
     for query, z in enumerate(asked[1:], start=1):  # nothing is ever better: each is a change of the start
         side = Squares.side(share(0.8, query), *SHAPE[:2])
-        for one, kept in zip(z, asked[0], strict=True):
+        whose = np.abs(z[:, None] - x).max(axis=(2, 3, 4)).argmin(axis=1)  # who would not change is not asked for
+        for one, kept in zip(z, asked[0][whose], strict=True):
             changed = np.argwhere(np.any(one != kept, axis=-1))
-            assert (np.ptp(changed, axis=0) < side).all() if len(changed) else True
+            assert (np.ptp(changed, axis=0) < side).all() if len(changed) else whose[0] == 0
             if side == 2:
                 touched[tuple(changed.T)] = True
     assert touched.all()  # the last row and column too
@@ -272,7 +271,7 @@ def test_the_first_fooling_query_is_kept_and_ends_the_search():
     asked = trace(Square(Linf(0.3), 500), linear, X, y)
     assert len(asked) < 500
     sizes = [len(z) for z in asked]
-    assert sizes[0] == 40 and sizes[-1] <= 2 and all(a >= b for a, b in itertools.pairwise(sizes))
+    assert sizes[0] == 40 and sizes[-1] <= 2
     z = np.asarray(Square(Linf(0.3), 500).search(linear, ops.convert_to_tensor(X), ops.convert_to_tensor(y)))
     fooled_at_once = labels(linear, asked[0]) != y
     assert fooled_at_once.any()

@@ -10,6 +10,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._registry import unknown
+from tfrobust.attacks._rows import column
 from tfrobust.attacks.attack import Adversary, Attack, Loss, adversarial_cross_entropy
 from tfrobust.attacks.auto_step import AutoStep
 from tfrobust.attacks.balls import Ball, ball
@@ -135,7 +136,7 @@ def _surface(norm: str) -> Callable[[Ball, Tensor, backend.Noise], Tensor]:
 
     def start(ball: Ball, x: Tensor, noise: backend.Noise) -> Tensor:
         delta = ball.masked(DRAWS[norm](noise, x))
-        size = ops.reshape(ball.distance(delta, ops.zeros_like(delta)), (-1, *[1] * (len(x.shape) - 1)))
+        size = column(ball.distance(delta, ops.zeros_like(delta)), x)
         return ball.project(x + ball.radius * delta / ops.maximum(size, 1e-12), x)
 
     return start

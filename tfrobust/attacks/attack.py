@@ -14,6 +14,7 @@ from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._registry import Member, unknown
 from tfrobust.attacks import starts
+from tfrobust.attacks._rows import zeros
 from tfrobust.attacks.balls import Ball
 from tfrobust.attacks.evasion import Classify, Evasion, ranked_target, where_rows
 from tfrobust.attacks.gradients import Exact, Gradients
@@ -153,7 +154,7 @@ class Attack(Member):
             return iteration + 1, self.ball.project(z, x), state, best, count
 
         z = (self.start or self.own_start or starts.uniform)(self.ball, x, noise)
-        zero = ops.zeros_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0])
+        zero = zeros(x)
         best = () if self.keep == "last" else (z, zero - math.inf)
         carry = (ops.convert_to_tensor(0, "int32"), z, self.step.init(x), best, zero)
         _, z, _, best, count = ops.while_loop(running, body, carry)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
+from tfrobust.attacks._rows import column, zeros
 from tfrobust.attacks.evasion import where_rows
 from tfrobust.attacks.steps import Sign, whole
 
@@ -57,7 +58,7 @@ class AutoStep:
         self._intervals[points] = np.diff(points, prepend=0)
 
     def init(self, x: Tensor) -> State:
-        pixels, rows = ops.zeros_like(x), ops.zeros_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0])
+        pixels, rows = ops.zeros_like(x), zeros(x)
         infinite = rows + float("inf")
         return State(
             iteration=ops.convert_to_tensor(0, "int32"),
@@ -75,7 +76,7 @@ class AutoStep:
 
     def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: State) -> tuple[Tensor, State]:
         z, gradient, state = self._checked(z, gradient, _noted(z, gradient, value, state))
-        size = ops.reshape(state.size * ball.radius, (-1, *[1] * (len(z.shape) - 1)))
+        size = column(state.size * ball.radius, z)
         step = ball.project(z + size * self.rule.direction(gradient), state.x) - z
         a = ops.where(ops.equal(state.iteration, 0), 1.0, self.momentum)
         moved = z + a * step + (1.0 - a) * (z - state.last)

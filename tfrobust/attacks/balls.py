@@ -13,6 +13,7 @@ from keras import ops
 
 from tfrobust import schedules
 from tfrobust._registry import unknown
+from tfrobust.attacks._rows import pixels
 from tfrobust.attacks.steps import Normalized, Sign, Strongest, count_values, l2_norm
 from tfrobust.schedules import Schedule, value_at
 
@@ -147,7 +148,7 @@ class L2(Ball):
     def start(self, x: Tensor, noise: Noise) -> Tensor:
         # A direction drawn from a normal distribution is uniform; volume grows with radius ** dimension.
         direction = self.masked(noise.fold(0).normal(x))
-        dimension = ops.sum(self.masked(ops.ones_like(x)), axis=_pixels(x), keepdims=True)
+        dimension = ops.sum(self.masked(ops.ones_like(x)), axis=pixels(x), keepdims=True)
         first = x[(slice(None), *[slice(0, 1)] * (len(x.shape) - 1))]
         share = (0.5 + 0.5 * noise.fold(1).uniform(first)) ** (1.0 / dimension)
         return self.project(x + self.radius * share * direction / l2_norm(direction), x)
@@ -182,7 +183,7 @@ class L1(Ball):
         one = noise.fold(1).uniform(x[(slice(None), *[slice(0, 1)] * (len(x.shape) - 1))])
         sizes, last = (-ops.log(ops.maximum(ops.abs(u), 1e-12)) for u in (uniform, one))
         sizes = self.masked(sizes)
-        total = ops.sum(sizes, axis=_pixels(x), keepdims=True) + last
+        total = ops.sum(sizes, axis=pixels(x), keepdims=True) + last
         return self.project(x + self.radius * count_values(x) * ops.sign(uniform) * sizes / total, x)
 
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class L1(Ball):
         """Soft threshold max(|d| - theta, 0), theta by Michelot's active sets: exact after finitely many, no sort."""
         sizes = ops.abs(delta)
         budget = ops.cast(self.radius, delta.dtype) * count_values(delta)
-        axis = _pixels(delta)
+        axis = pixels(delta)
 
         def threshold(active: Tensor) -> Tensor:
             count = ops.maximum(ops.sum(active, axis=axis, keepdims=True), 1.0)
@@ -240,10 +241,6 @@ def _checked(mask: Any) -> np.ndarray:
     if not array.any():
         raise ValueError(f"{wanted} Received: 0 everywhere, so that nothing may change")
     return array > 0
-
-
-def _pixels(v: Tensor) -> tuple[int, ...]:
-    return tuple(range(1, len(v.shape)))
 
 
 def _rows(v: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._registry import unknown
+from tfrobust.attacks._rows import column, pixels
 from tfrobust.attacks.balls import L2, Ball, Linf, ball
 from tfrobust.attacks.evasion import Classify, Evasion, where_rows
 from tfrobust.attacks.gradients import Exact, Gradients
@@ -82,6 +83,8 @@ class Boundary(Evasion):
         flat_only: attack only images without gradient.
     """
 
+    gradients: Gradients
+
     def __init__(self, ball: Ball, steps: int, bisections: int, restarts: int, flat_only: bool) -> None:
         super().__init__(ball, gradients=Exact())
         if not isinstance(ball, (Linf, L2)):
@@ -95,28 +98,21 @@ class Boundary(Evasion):
         return self.restarts
 
     def cost(self, classes: int) -> tuple[int, int]:
-        oracle = self.oracle
         queries = STARTS + (self.steps + 1) * self.bisections + self.steps * TRIES
-        return queries + (self.steps + 1) * oracle.forwards, (self.steps + 1) * oracle.backwards
+        return queries + (self.steps + 1) * self.gradients.forwards, (self.steps + 1) * self.gradients.backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         noise = backend.Noise.of(seed)
         hunted = ops.ones_like(y, dtype="bool")
         if self.flat_only:
-            gradient = self.oracle(_margin(classify, y), x, noise)[2]
-            hunted = ops.all(self.ball.masked(gradient) == 0, axis=tuple(range(1, len(x.shape))))
+            gradient = self.gradients(_margin(classify, y), x, noise)[2]
+            hunted = ops.all(self.ball.masked(gradient) == 0, axis=pixels(x))
         rows = ops.nonzero(hunted)[0]
         walk = _Walk(self, classify, x, ops.take(y, rows), rows, noise, run)
         z = walk.along(walk.start())
         inside = walk.ball.distance(z, walk.x) <= self.ball.radius
         found = where_rows(inside, walk.ball.project(z, walk.x), walk.x)
         return ops.scatter_update(x, rows[:, None], found)
-
-    @property
-    def oracle(self) -> Gradients:
-        """The oracle of gradients, which this attack always has."""
-        assert self.gradients is not None
-        return self.gradients
 
 
 class _Walk:
@@ -164,10 +160,10 @@ class _Walk:
             return ops.logical_and(t < self.attack.steps, ops.any(self._open(z, found)))
 
         def walk(t: Tensor, z: Tensor) -> Any:
-            gradient = self.attack.oracle(loss, z, self.noise.fold(2 * STARTS + t))[2]
+            gradient = self.attack.gradients(loss, z, self.noise.fold(2 * STARTS + t))[2]
             direction = ball.masked(ball.steepest(1.0).direction(gradient))
             far = ball.distance(z, self.x)
-            length = _column(far / ops.sqrt(ops.cast(t + 1, "float32")), z)
+            length = column(far / ops.sqrt(ops.cast(t + 1, "float32")), z)
             moved, done = z, ops.zeros_like(found)
             for _ in range(TRIES):
                 candidate = ops.clip(z + length * direction, *ball.bounds)
@@ -200,7 +196,7 @@ class _Walk:
     def _at(self, z: Tensor, radius: Tensor) -> Tensor:
         """Returns the points brought to a radius `(B,)`; the projection of a ball of that radius."""
         smaller = copy.copy(self.ball)
-        smaller.eps = _column(radius, z)
+        smaller.eps = column(radius, z)
         return smaller.project(z, self.x)
 
     def _candidate(self, k: Tensor) -> Tensor:
@@ -220,8 +216,3 @@ class _Walk:
 
 def _margin(classify: Classify, y: Tensor) -> Any:
     return lambda z: losses.margin(ops.cast(classify(z)["logits"], "float32"), y)
-
-
-def _column(value: Tensor, like: Tensor) -> Tensor:
-    """Returns `(B,)` as `(B, 1, ...)`."""
-    return ops.reshape(value, (-1, *[1] * (len(like.shape) - 1)))

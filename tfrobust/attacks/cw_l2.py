@@ -11,6 +11,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
+from tfrobust.attacks._rows import column
 from tfrobust.attacks.attack import OF_GRADIENTS
 from tfrobust.attacks.balls import Ball
 from tfrobust.attacks.evasion import Classify, where_rows
@@ -107,7 +108,7 @@ class CWL2(MinimumNorm):
             total = self.ball.distance(z, x) ** 2 + c * value
             checks = step % every == 0
             stopped = descent.stopped | self._done(found) | (checks & (total > STILL * descent.total))
-            slope = self.ball.masked((2 * (z - x) + _over(c, x) * gradient) * half * (1 - bent**2))
+            slope = self.ball.masked((2 * (z - x) + column(c, x) * gradient) * half * (1 - bent**2))
             descent = descent._replace(
                 total=ops.where(checks, total, descent.total), stopped=stopped, succeeded=descent.succeeded | hit
             )
@@ -190,7 +191,3 @@ def cw_l2(
         confidence=minimum_norm.number("confidence", confidence, 0),
         targeted=targeted,
     )
-
-
-def _over(rows: Tensor, v: Tensor) -> Tensor:
-    return ops.reshape(rows, (-1, *[1] * (len(v.shape) - 1)))

@@ -10,6 +10,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
+from tfrobust.attacks._rows import column
 from tfrobust.attacks.attack import OF_GRADIENTS
 from tfrobust.attacks.balls import L2, Ball
 from tfrobust.attacks.evasion import Classify, where_rows
@@ -72,8 +73,8 @@ class DeepFool(MinimumNorm):
 
     def _way(self, gap: Tensor, w: Tensor) -> Tensor:
         """Returns the shortest way onto gap + w.d = 0, and 1e-4 beyond; none where w is zero."""
-        length = ops.reshape(ops.maximum(dual_norm(w, self.ball), 1e-30), (-1, *[1] * (len(w.shape) - 1)))
-        distance = ops.reshape(ops.abs(gap), ops.shape(length)) / length + BEYOND
+        length = column(ops.maximum(dual_norm(w, self.ball), 1e-30), w)
+        distance = column(ops.abs(gap), w) / length + BEYOND
         return distance * (w / length if isinstance(self.ball, L2) else ops.sign(w))
 
 

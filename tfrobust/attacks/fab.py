@@ -11,6 +11,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
+from tfrobust.attacks._rows import column, pixels
 from tfrobust.attacks.attack import OF_GRADIENTS
 from tfrobust.attacks.balls import L2, Ball
 from tfrobust.attacks.evasion import Classify, ranked_target, where_rows
@@ -91,7 +92,7 @@ class FAB(MinimumNorm):
             direction = direction / l2_norm(direction)
         else:
             direction = self.ball.masked(noise.uniform(x))
-            direction = direction / ops.max(ops.abs(direction), axis=tuple(range(1, len(x.shape))), keepdims=True)
+            direction = direction / ops.max(ops.abs(direction), axis=pixels(x), keepdims=True)
         point = ops.clip(x + 0.5 * self.ball.radius * direction, *self.ball.bounds)
         return ops.where(run // max(self._targets(clean.shape[-1]), 1) == 0, x, point)
 
@@ -99,11 +100,11 @@ class FAB(MinimumNorm):
         """Returns the step from z: across the plane, with a bias to the point of the plane nearest to x; equation 9."""
         gap, w = plane
         delta = z - x
-        rise = ops.concatenate([-gap, ops.sum(w * delta, axis=tuple(range(1, len(w.shape)))) - gap])
+        rise = ops.concatenate([-gap, ops.sum(w * delta, axis=pixels(w)) - gap])
         ways = onto(ops.concatenate([z, x]), ops.concatenate([w, w]), rise, self.ball)
         from_z, from_x = ops.split(ways, 2)
         far_z, far_x = (ops.maximum(self.ball.distance(way, 0.0 * way), 1e-8) for way in (from_z, from_x))
-        alpha = ops.reshape(ops.minimum(far_z / (far_z + far_x), self.alpha_max), (-1, *[1] * (len(w.shape) - 1)))
+        alpha = column(ops.minimum(far_z / (far_z + far_x), self.alpha_max), w)
         # As changes of x: what the mask freezes stays exactly x.
         moved = (1 - alpha) * (delta + self.eta * from_z) + alpha * self.eta * from_x
         return ops.clip(x + moved, *self.ball.bounds)

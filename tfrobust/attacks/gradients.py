@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from keras import ops
 
 from tfrobust import _tensorflow as backend
+from tfrobust.attacks._rows import column, zeros
 from tfrobust.attacks.steps import whole
 from tfrobust.schedules import is_number
 
@@ -106,7 +107,7 @@ class Expected:
 
     def _mean(self, draw: Callable[[Tensor], tuple[Any, ...]], z: Tensor) -> tuple[Any, ...]:
         """Returns the means of the three that each draw returns; what is None in a draw stays None."""
-        rows = ops.zeros_like(ops.reshape(z, (ops.shape(z)[0], -1))[:, 0])
+        rows = zeros(z)
         present: list[bool] = []
 
         def add(k: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -158,7 +159,7 @@ class Estimated:
             signs = ops.where(directions.fold(k).uniform(z) < 0, -1.0, 1.0)
             ahead, behind = (backend.split(loss(z + side * self.radius * signs))[0] for side in (1, -1))
             rise = (ahead - behind) / (2 * self.radius * self.samples)
-            return total + ops.reshape(rise, (-1, *[1] * (len(z.shape) - 1))) * signs
+            return total + column(rise, z) * signs
 
         gradient = ops.fori_loop(0, self.samples, add, ops.zeros_like(z))
         return *backend.split(loss(z)), gradient

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras import ops
 
+from tfrobust.attacks._rows import column, pixels, zeros
 from tfrobust.attacks.balls import L2, Ball
 from tfrobust.attacks.gradients import Pull
 
@@ -41,8 +42,8 @@ def nearest(
     def candidate(k: Any) -> tuple[Tensor, Tensor]:
         v = ops.one_hot(other(k), classes, dtype=values.dtype) - home
         w = ball.masked(pull(v))
-        scale = ops.maximum(ops.max(ops.abs(w), axis=_pixels(w)), 1e-30)
-        w = w / _over(scale, w)
+        scale = ops.maximum(ops.max(ops.abs(w), axis=pixels(w)), 1e-30)
+        w = w / column(scale, w)
         gap = ops.sum(v * values, axis=-1) / scale
         return ops.where(dual_norm(w, ball) > 0, gap, 0.0), w
 
@@ -56,11 +57,11 @@ def nearest(
         better = its_distance < distance
         return (
             ops.where(better, its_gap, gap),
-            ops.where(_over(better, w), its_w, w),
+            ops.where(column(better, w), its_w, w),
             ops.where(better, its_distance, distance),
         )
 
-    nothing = ops.zeros_like(values[:, 0])
+    nothing = zeros(values)
     return ops.fori_loop(0, count, lambda k, best: closer(k, *best), (nothing, ops.zeros_like(z), nothing + math.inf))[
         :2
     ]
@@ -81,8 +82,8 @@ def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
         ball: says the norm and the bounds.
     """
     low, high = ball.bounds
-    w = w * _over(ops.sign(rise), w)
-    rise = _over(ops.abs(rise), w)
+    w = w * column(ops.sign(rise), w)
+    rise = column(ops.abs(rise), w)
     size = ops.abs(w)
     speed = size if isinstance(ball, L2) else ops.cast(size > 0, x.dtype)
     room = ops.where(w > 0, high - x, x - low)
@@ -93,8 +94,8 @@ def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
 
     def newton(t: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         free = t * speed < room
-        slope = ops.sum(ops.where(free, along, 0.0), axis=_pixels(x), keepdims=True)
-        spent = ops.sum(ops.where(free, 0.0, reach), axis=_pixels(x), keepdims=True)
+        slope = ops.sum(ops.where(free, along, 0.0), axis=pixels(x), keepdims=True)
+        spent = ops.sum(ops.where(free, 0.0, reach), axis=pixels(x), keepdims=True)
         there = ops.where(slope > 0, (rise - spent) / ops.maximum(slope, 1e-30), t)
         return ops.clip(there, t, LONGEST), t  # rounding must not lower it, or the loop would not end
 
@@ -106,13 +107,5 @@ def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
 def dual_norm(w: Tensor, ball: Ball) -> Tensor:
     """Returns the norm of w by which the distance to gap + w.d = 0 is |gap| / norm: L1 for Linf, L2 for L2, `(B,)`."""
     if isinstance(ball, L2):
-        return ops.sqrt(ops.sum(ops.square(w), axis=_pixels(w)))
-    return ops.sum(ops.abs(w), axis=_pixels(w))
-
-
-def _over(rows: Tensor, v: Tensor) -> Tensor:
-    return ops.reshape(rows, (-1, *[1] * (len(v.shape) - 1)))
-
-
-def _pixels(v: Tensor) -> tuple[int, ...]:
-    return tuple(range(1, len(v.shape)))
+        return ops.sqrt(ops.sum(ops.square(w), axis=pixels(w)))
+    return ops.sum(ops.abs(w), axis=pixels(w))

@@ -9,6 +9,7 @@ from keras import ops
 
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
+from tfrobust.attacks._rows import zeros
 from tfrobust.attacks.balls import Ball, ball
 from tfrobust.attacks.evasion import Classify, Evasion, where_rows
 from tfrobust.attacks.registry import register
@@ -88,5 +89,5 @@ class RandomNoise(Evasion):
             higher = ops.logical_and(value <= 0, new > value)
             return draw + 1, where_rows(higher, z, best), ops.where(higher, new, value)
 
-        nothing = ops.zeros_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0]) - float("inf")
+        nothing = zeros(x) - float("inf")
         return ops.while_loop(searching, ask, (ops.convert_to_tensor(0, "int32"), x, nothing))[1]

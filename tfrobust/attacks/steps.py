@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from keras import ops
 
+from tfrobust.attacks._rows import column, pixels
 from tfrobust.schedules import is_number
 
 Tensor = Any
@@ -89,7 +90,7 @@ class Momentum:
     def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: Any) -> tuple[Tensor, Any]:
         momentum, inner = state
         scaled = _scaled(gradient)
-        norm = ops.sum(ops.abs(scaled), axis=_pixels(scaled), keepdims=True)
+        norm = ops.sum(ops.abs(scaled), axis=pixels(scaled), keepdims=True)
         momentum = self.decay * momentum + scaled / ops.maximum(norm, 1e-30)
         z, inner = self.rule(z, momentum, value, ball, inner)
         return z, (momentum, inner)
@@ -122,11 +123,11 @@ class Strongest(Sign):
         if self.share < 1:
             mask = self._mask(scaled)
             if state:
-                mask = ops.where(ops.any(state[0] > 0, axis=_pixels(mask), keepdims=True), state[0], mask)
+                mask = ops.where(ops.any(state[0] > 0, axis=pixels(mask), keepdims=True), state[0], mask)
                 state = (mask,)
         else:
             mask = ops.ones_like(scaled)
-        total = ops.maximum(ops.sum(ops.abs(scaled), axis=_pixels(scaled), keepdims=True), 1e-30)
+        total = ops.maximum(ops.sum(ops.abs(scaled), axis=pixels(scaled), keepdims=True), 1e-30)
         return z + size_in(self.size, ball) * count_values(z) * scaled / total * mask, state
 
     def _mask(self, gradient: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ class Strongest(Sign):
         rows = ops.reshape(sizes, (ops.shape(sizes)[0], count_values(sizes)))
         kept = max(1, round(self.share * count_values(sizes)))
         least = ops.min(ops.top_k(rows, kept, sorted=False)[0], axis=-1)
-        strong = sizes >= ops.reshape(least, (-1, *[1] * (len(sizes.shape) - 1)))
+        strong = sizes >= column(least, sizes)
         return ops.cast(ops.logical_and(strong, sizes > 0), gradient.dtype)
 
 
@@ -145,7 +146,7 @@ def size_in(size: Size, ball: Any) -> Any:
 
 def l2_norm(v: Tensor) -> Tensor:
     """Returns the Euclidean norm per example, other dimensions kept as 1; never below 1e-12, so that one can divide."""
-    return ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=_pixels(v), keepdims=True), 1e-24))
+    return ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=pixels(v), keepdims=True), 1e-24))
 
 
 def whole(name: str, value: Any) -> int:
@@ -170,11 +171,7 @@ def _scaled(gradient: Tensor) -> Tensor:
     An infinite value is the greatest there is; what is not a number stays so, for an evaluation has to know.
     """
     gradient = ops.clip(gradient, -1e37, 1e37)  # whose reciprocal is still a normal number
-    return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=_pixels(gradient), keepdims=True), 1e-30)
-
-
-def _pixels(v: Tensor) -> tuple[int, ...]:
-    return tuple(range(1, len(v.shape)))
+    return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=pixels(gradient), keepdims=True), 1e-30)
 
 
 def _checked(size: Size) -> Size:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfrobust.evaluation._images import Images
 from tfrobust.evaluation._line_up import Entry
-from tfrobust.evaluation._verdict import Referee
+from tfrobust.evaluation._verdict import Referee, returned
 
 
 def craft(
@@ -46,12 +46,7 @@ def craft(
         for run in range(member.runs(classes)):
             right = [alive[:0]]
             for x, y, packed in images.batches(alive, batch_size):
-                found = np.asarray(search(x, y, packed, seed(number, run), run), "float32")
-                if found.shape != x.shape:
-                    raise ValueError(
-                        f"Invalid result of the attack {member.name!r}: expected shape {x.shape}. "
-                        f"Received: {found.shape}"
-                    )
+                found = returned(member.name, search(x, y, packed, seed(number, run), run), x)
                 verdict = referee(x, y, found)
                 fooled = verdict.allowed & ~verdict.right
                 kept = verdict.allowed if first else fooled

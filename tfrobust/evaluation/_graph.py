@@ -19,6 +19,11 @@ def traced(function: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[...,
     return lambda *args: graph(*(tf.convert_to_tensor(a, s.dtype) for a, s in zip(args, specs, strict=True)))
 
 
+def in_flight() -> int:
+    """Returns how many batches to compute at a time: two on a CPU; a GPU is full with one, and its memory counts."""
+    return 1 if tf.config.list_logical_devices("GPU") else 2
+
+
 def specs(x: Any) -> tuple[tf.TensorSpec, ...]:
     """Returns the specifications of (pixels, labels, image numbers, seed) of a batch of any size."""
     labels, numbers = (tf.TensorSpec((None,), tf.int32) for _ in range(2))

@@ -22,9 +22,11 @@ class Images(NamedTuple):
     y: np.ndarray
 
     def batches(self, numbers: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (pixels, labels, numbers) of the numbered images, in full batches but for the last one."""
-        for first in range(0, len(numbers), batch_size):
-            packed = numbers[first : first + batch_size]
+        """Yields (pixels, labels, numbers) of the numbered images, in as few batches as can be, all of about one size.
+
+        A last batch of few images would cost nearly what a full one costs.
+        """
+        for packed in np.array_split(numbers, -(-len(numbers) // batch_size)) if len(numbers) else ():
             yield self.x[packed], self.y[packed], packed
 
 

@@ -11,7 +11,7 @@ from tfrobust.attacks import Attack, Ball, OfEps
 from tfrobust.attacks.cw_linf import margin
 from tfrobust.evaluation._graph import specs, traced
 from tfrobust.evaluation._images import Images
-from tfrobust.evaluation._verdict import Referee, rounded
+from tfrobust.evaluation._verdict import Referee, returned, rounded
 from tfrobust.evaluation.adversaries import ROBUST, WRONG_CLEAN, Adversaries
 
 Tensor = Any
@@ -81,10 +81,7 @@ class Judge:
             ValueError: for a wrong shape.
         """
         x, y = self.images.x[numbers], self.images.y[numbers]
-        z = np.asarray(x_adv)
-        if z.shape != x.shape:
-            raise ValueError(f"Invalid result of the attack {name!r}: expected shape {x.shape}. Received: {z.shape}")
-        z = z.astype("float32", copy=False)
+        z = returned(name, x_adv, x)
         verdict = self.referee(x, y, z)
         fooled = verdict.allowed & ~verdict.right
         worse = verdict.allowed & (fooled | (verdict.margin > self.margin[numbers]))

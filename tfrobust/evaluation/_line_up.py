@@ -39,25 +39,30 @@ class Contestant(NamedTuple):
         return str(getattr(self.attack, "kind", "white box"))
 
     @property
+    def in_graph(self) -> bool:
+        """Whether its search is one graph, which several threads may call."""
+        return isinstance(self.attack, Evasion)
+
+    @property
     def follows_gradients(self) -> bool:
         """Whether it takes gradients of the classifier under evaluation."""
-        return isinstance(self.attack, Evasion) and self.attack.gradients is not None and self.kind == "white box"
+        return self.in_graph and self.attack.gradients is not None and self.kind == "white box"
 
     def runs(self, classes: int) -> int:
         """How many runs make it, each on the images that are still right."""
-        return self.attack.runs(classes) if isinstance(self.attack, Evasion) else 1
+        return self.attack.runs(classes) if self.in_graph else 1
 
     def cost(self, classes: int) -> int:
         """Forwards and backwards of a run, for one image."""
         try:
-            return sum(self.attack.cost(classes)) if isinstance(self.attack, Evasion) else sum(UNKNOWN_COST)
+            return sum(self.attack.cost(classes)) if self.in_graph else sum(UNKNOWN_COST)
         except NotImplementedError:
             return sum(UNKNOWN_COST)
 
     def search(self, classifier: Any, x: np.ndarray) -> Search:
         """Returns its search for batches like x; one graph serves all runs."""
         attack = self.attack
-        if not isinstance(attack, Evasion):
+        if not self.in_graph:
             return lambda x, y, numbers, seed, run: attack(classifier, tf.convert_to_tensor(x), tf.convert_to_tensor(y))
 
         def run_in_graph(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from tfrobust.evaluation._graph import stream
+from tfrobust.evaluation._graph import in_flight, stream
 from tfrobust.evaluation._judge import Judge, Outcome
 from tfrobust.evaluation._line_up import Contestant, Entry, LineUp, Search
 from tfrobust.evaluation._progress import Progress
@@ -77,14 +79,14 @@ class Runs:
         for run in range(runs):
             later = (runs - run - 1) * cost + each
             kept, pending, right = [alive[:0]], len(alive), len(alive)
-            for number, batch in enumerate(self.judge.images.batches(alive, self.judge.batch_size)):
-                self.progress.left(pending * cost + right * later + besides, label)
-                outcome = self._outcome(search, member.name, (place, run, number), batch)
-                packed = batch[-1]
+            self.progress.left(pending * cost + right * later + besides, label)
+            for packed, outcome in self._outcomes(search, member, place, run, alive):
                 seconds += outcome.seconds
                 pending -= len(packed)
                 right -= int(outcome.fooled.sum())
                 kept.append(packed[~outcome.fooled])
+                if pending:
+                    self.progress.left(pending * cost + right * later + besides, label)
             alive = np.concatenate(kept)
         result = Result(
             member.name,
@@ -99,20 +101,41 @@ class Runs:
         self._tell(label, result)
         return result, alive
 
-    def _outcome(self, search: Callable[[], Search], name: str, key: Key, batch: Any) -> Outcome:
-        """Returns what a run does to a batch, or what the state says that it did."""
-        outcome = self.state.outcome(key) if self.state else None
-        if outcome is None:
-            (place, run, _), (x, y, packed) = key, batch
-            began = time.perf_counter()
-            x_adv = search()(x, y, packed, stream(self.seed, place, run), run)
-            outcome, changed = self.judge.decide(name, place, packed, x_adv)
-            outcome = outcome._replace(seconds=time.perf_counter() - began)
-            if self.state:
-                self.state.keep(key, outcome, changed)
-            self.progress.done(len(packed) * self._costs[place])
-        self.judge.count(name, outcome)
-        return outcome
+    def _outcomes(
+        self, search: Callable[[], Search], member: Contestant, place: int, run: int, alive: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, Outcome]]:
+        """Yields the numbers of each batch of a run, in order, and what the run does to it, or the state says it did.
+
+        A few batches are searched at a time: what one leaves idle between its small operations the other one uses.
+        """
+        seed, began = stream(self.seed, place, run), time.perf_counter()
+        waiting: deque[tuple[Key, np.ndarray, Any]] = deque()  # the outcome, or a function that gives the adversaries
+
+        def next_of_all() -> tuple[np.ndarray, Outcome]:
+            nonlocal began
+            key, packed, outcome = waiting.popleft()
+            if not isinstance(outcome, Outcome):
+                outcome, changed = self.judge.decide(member.name, place, packed, outcome())
+                ended = time.perf_counter()
+                outcome, began = outcome._replace(seconds=ended - began), ended
+                if self.state:
+                    self.state.keep(key, outcome, changed)
+                self.progress.done(len(packed) * self._costs[place])
+            self.judge.count(member.name, outcome)
+            return packed, outcome
+
+        with ThreadPoolExecutor(in_flight()) as pool:
+            for number, (x, y, packed) in enumerate(self.judge.images.batches(alive, self.judge.batch_size)):
+                key = (place, run, number)
+                outcome: Any = self.state.outcome(key) if self.state else None
+                if outcome is None:
+                    outcome = functools.partial(search(), x, y, packed, seed, run)
+                    outcome = pool.submit(outcome).result if member.in_graph else outcome
+                waiting.append((key, packed, outcome))
+                if len(waiting) >= in_flight():
+                    yield next_of_all()
+            while waiting:
+                yield next_of_all()
 
     def _work_after(self, place: int, entry: Entry, member: int, clean: int) -> tuple[int, int]:
         """Returns the work after a contestant: for each image that it leaves right, and besides."""

@@ -19,7 +19,7 @@ from tfrobust.evaluation._images import Images
 from tfrobust.evaluation._judge import Judge, Outcome
 from tfrobust.evaluation._line_up import LineUp, plain
 
-LAYOUT = 1  # of the file
+LAYOUT = 2  # of the file, and of the batches
 TABLES = """
 CREATE TABLE evaluation (fingerprint TEXT NOT NULL, clean_predicted BLOB NOT NULL);
 CREATE TABLE batches (

@@ -45,6 +45,18 @@ class Verdict(NamedTuple):
         return self.inside & self.in_range
 
 
+def returned(name: str, x_adv: Any, x: np.ndarray) -> np.ndarray:
+    """Returns what an attack returned for the images x, as `(B, H, W, C)` float32.
+
+    Raises:
+        ValueError: for a wrong shape.
+    """
+    z = np.asarray(x_adv)
+    if z.shape != x.shape:
+        raise ValueError(f"Invalid result of the attack {name!r}: expected shape {x.shape}. Received: {z.shape}")
+    return z.astype("float32", copy=False)
+
+
 class Referee:
     """Judges adversaries: `(x, y, z) -> Verdict`, traced once for all batch sizes.
 

@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-import tfrobust
 from tfrobust._files import replacing
 from tfrobust._registry import unknown
+from tfrobust._versions import versions
 
 ACCURACY = "accuracy"
 
@@ -125,8 +123,7 @@ def made(title: str, figures: Mapping[str, Mapping[str, float | None]], images: 
     """
     columns = tuple(next(iter(figures.values())))
     cells = tuple(tuple(None if f is None else float(f) for f in row.values()) for row in figures.values())
-    versions = {module.__name__: module.__version__ for module in (tf, keras, tfrobust)}
-    return Table(title, tuple(figures), columns, cells, images=images, seed=int(seed), versions=versions, **more)
+    return Table(title, tuple(figures), columns, cells, images=images, seed=int(seed), versions=versions(), **more)
 
 
 def mean(figures: Sequence[float | None]) -> float | None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-import tfrobust
+from tfrobust._versions import versions
 from tfrobust.attacks import Ball, Cascade
 from tfrobust.attacks.balls import ball as ball_of
 from tfrobust.evaluation._images import Images, read
@@ -131,7 +130,7 @@ def evaluate(
         classes=classes,
         seed=int(seed),
         batch_size=int(batch_size),
-        versions={module.__name__: module.__version__ for module in (tf, keras, tfrobust)},
+        versions=versions(),
         notes=(*lined_up.notes, *_notes(ball, images)),
         robust_accuracy_8bit=judge.accuracy_in_8bit(),
         curves=_curves(probed),

@@ -1,0 +1,24 @@
+"""One number per image beside pixels `(B, ...)`: the axes to reduce, and back to a shape that broadcasts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+def pixels(v: Tensor) -> tuple[int, ...]:
+    """Returns the axes of one image: all but the first."""
+    return tuple(range(1, len(v.shape)))
+
+
+def column(rows: Tensor, like: Tensor) -> Tensor:
+    """Returns numbers `(B,)` as `(B, 1, ...)`, to broadcast against pixels."""
+    return ops.reshape(rows, (-1, *[1] * (len(like.shape) - 1)))
+
+
+def zeros(x: Tensor) -> Tensor:
+    """Returns a zero for each image, `(B,)`."""
+    return ops.zeros_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0])
