@@ -36,7 +36,7 @@ EPS = flags.DEFINE_float("eps", 0.2, "Radius of training and attack, as a fracti
 WORKDIR = flags.DEFINE_string("workdir", "runs/benchmark_evaluation", "Where the network is kept.")
 MODEL = flags.DEFINE_string("model", None, "A .keras file of the `digits` network, in place of one trained here.")
 EPOCHS = flags.DEFINE_integer("epochs", 3, "Of the network's training.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch_size", 500, "Images in a batch, for all libraries.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch_size", 250, "Images in a batch, for all libraries.", lower_bound=1)
 
 
 def classifier() -> keras.Model:
@@ -104,6 +104,13 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def in_batches(attack: Callable[[Any, Any], Any], network: keras.Model, x: Any, y: Any) -> float:
+    """Returns the accuracy under an attack `(x, y) -> x_adv` that is given a batch at a time."""
+    parts = [slice(first, first + BATCH.value) for first in range(0, len(y), BATCH.value)]
+    adversaries = np.concatenate([np.asarray(attack(x[part], y[part])) for part in parts])
+    return float(np.mean(np.argmax(network.predict(adversaries, verbose=0)["logits"], -1) == y))
+
+
 def passes(network: keras.Model, x: Any, y: Any) -> dict[str, Any]:
     """Returns, for each attack of `standard`, the passes that it made over those that its definition needs."""
     classes = network.output["logits"].shape[-1]
@@ -136,37 +143,37 @@ def main(_: list[str]) -> None:
         rows[name] = timed(robust)
         print(f"{name:32s}{rows[name][0]:9.1f} s{100 * rows[name][1]:8.2f} %", flush=True)
 
-    def ours(attacks: Any) -> float:
+    def standard() -> float:
         report = tfrobust.evaluate(
-            network, (x, y), eps=EPS.value, attacks=attacks, batch_size=BATCH.value, probes=0, verbose=False
+            network, (x, y), eps=EPS.value, attacks="standard", batch_size=BATCH.value, probes=0, verbose=False
         )
         return report.robust_accuracy
 
     attack = tfrobust.attacks.pgd(EPS.value, EPS.value / 8, 20, start="uniform", loss=adversarial_cross_entropy)
 
     def pgd() -> float:
-        right = np.argmax(network.predict(attack(network, x, y), verbose=0)["logits"], -1) == y
-        return float(right.mean())
+        return in_batches(lambda x, y: attack(network, x, y), network, x, y)
 
-    measure("standard", lambda: ours("standard"))
+    measure("standard", standard)
     counted = passes(network, x, y)
     measure("PGD-20", pgd)
-    if "foolbox" in PEERS.value:
+    if PEERS.value:
         from benchmarks import peers
 
-        measure("PGD-20, Foolbox", lambda: peers.foolbox_pgd(network, x, y, EPS.value, 20, EPS.value / 8))
-    if "art" in PEERS.value:
-        from benchmarks import peers
-
-        measure("PGD-20, ART", lambda: peers.art_pgd(network, x, y, EPS.value, 20, EPS.value / 8, BATCH.value))
-    if "torchattacks" in PEERS.value:
-        from benchmarks import peers
-
-        measure("AutoAttack, torchattacks", lambda: peers.torchattacks_autoattack(network, x, y, EPS.value))
-    if "art" in PEERS.value:
-        from benchmarks import peers
-
-        measure("AutoAttack, ART", lambda: peers.art_autoattack(network, x, y, EPS.value, BATCH.value))
+        step = EPS.value / 8
+        others: dict[str, dict[str, Callable[[], Any]]] = {
+            "foolbox": {"PGD-20, Foolbox": lambda: peers.foolbox_pgd(network, EPS.value, 20, step)},
+            "torchattacks": {
+                "AutoAttack, torchattacks": lambda: peers.torchattacks_autoattack(network, EPS.value),
+            },
+            "art": {
+                "PGD-20, ART": lambda: peers.art_pgd(network, EPS.value, 20, step, BATCH.value),
+                "AutoAttack, ART": lambda: peers.art_autoattack(network, EPS.value, BATCH.value),
+            },
+        }
+        for peer in PEERS.value:
+            for name, made in others[peer].items():
+                measure(name, lambda made=made: in_batches(made(), network, x, y))
     for name, (seconds, _) in rows.items():
         own = "standard" if "AutoAttack" in name else "PGD-20"
         if "," in name:

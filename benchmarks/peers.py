@@ -5,8 +5,7 @@ Imported by what compares with them; needs `pip install tfrobust[peers]`, and to
 
 from __future__ import annotations
 
-import sys
-import types
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,6 +14,8 @@ import tensorflow as tf
 import torch
 
 from tfrobust.classifiers import head_of
+
+Attack = Callable[[Any, Any], Any]  # pixels (B, H, W, C), labels (B,) -> adversaries
 
 
 class Copy(torch.nn.Module):
@@ -106,59 +107,45 @@ def art_classifier(classifier: keras.Model) -> Any:
     )
 
 
-def _robust(classifier: keras.Model, x: Any, y: Any) -> float:
-    return float(np.mean(np.argmax(classifier.predict(np.asarray(x), verbose=0)["logits"], -1) == np.asarray(y)))
-
-
-def art_pgd(
-    classifier: keras.Model, x: Any, y: Any, eps: float, steps: int, step_size: float, batch_size: int
-) -> float:
-    """Returns the accuracy under ART's PGD."""
+def art_pgd(classifier: keras.Model, eps: float, steps: int, step_size: float, batch_size: int) -> Attack:
+    """Returns ART's PGD."""
     from art.attacks.evasion import ProjectedGradientDescentTensorFlowV2
 
     attack = ProjectedGradientDescentTensorFlowV2(
         art_classifier(classifier), np.inf, eps, step_size, max_iter=steps, num_random_init=1, batch_size=batch_size,
         verbose=False,
     )  # fmt: skip
-    return _robust(classifier, attack.generate(x, np.eye(10, dtype="float32")[y]), y)
+    return lambda x, y: attack.generate(x, np.eye(10, dtype="float32")[y])
 
 
-def foolbox_pgd(classifier: keras.Model, x: Any, y: Any, eps: float, steps: int, step_size: float) -> float:
-    """Returns the accuracy under Foolbox' PGD."""
+def art_autoattack(classifier: keras.Model, eps: float, batch_size: int) -> Attack:
+    """Returns ART's AutoAttack, as it comes but for the size of a first step."""
+    from art.attacks.evasion import AutoAttack
+
+    attack = AutoAttack(art_classifier(classifier), np.inf, eps, eps_step=2 * eps, batch_size=batch_size)
+    return lambda x, y: attack.generate(x, np.eye(10, dtype="float32")[y])
+
+
+def foolbox_pgd(classifier: keras.Model, eps: float, steps: int, step_size: float) -> Attack:
+    """Returns Foolbox' PGD."""
     import foolbox
 
     model = foolbox.TensorFlowModel(lambda z: classifier(z)["logits"], bounds=(0, 1))
     attack = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=steps, random_start=True)
-    _, adversaries, _ = attack(model, tf.convert_to_tensor(x), tf.cast(y, tf.int64), epsilons=eps)
-    return _robust(classifier, adversaries, y)
+    return lambda x, y: attack(model, tf.convert_to_tensor(x), tf.cast(y, tf.int64), epsilons=eps)[1]
 
 
-def torchattacks_autoattack(classifier: keras.Model, x: Any, y: Any, eps: float) -> float:
-    """Returns the accuracy under torchattacks' AutoAttack, the standard version, of the copy."""
-    attacks = import_torchattacks()
-    copy = torch_copy(classifier)
-    attack = attacks.AutoAttack(copy, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
+def torchattacks_autoattack(classifier: keras.Model, eps: float) -> Attack:
+    """Returns torchattacks' AutoAttack, the standard version, of the copy."""
+    import torchattacks
+
+    attack = torchattacks.AutoAttack(torch_copy(classifier), norm="Linf", eps=eps, version="standard", n_classes=10)
     for member in attack._autoattack.attacks:  # it would take 10 steps, where the suite has 100
         if hasattr(member, "steps"):
             member.steps = 100
-    adversaries = attack(to_torch(x), torch.tensor(np.asarray(y), dtype=torch.int64))
-    return _robust(classifier, adversaries.detach().permute(0, 2, 3, 1).numpy(), y)
 
+    def adversaries(x: Any, y: Any) -> Any:
+        found = attack(to_torch(x), torch.tensor(np.asarray(y), dtype=torch.int64))
+        return found.detach().permute(0, 2, 3, 1).numpy()
 
-def import_torchattacks() -> types.ModuleType:
-    """Returns torchattacks; it imports torchvision, of which nothing is needed here and which has no CPU build."""
-    if "torchvision" not in sys.modules:
-        torchvision, transforms = types.ModuleType("torchvision"), types.ModuleType("torchvision.transforms")
-        torchvision.transforms = transforms  # type: ignore[attr-defined]
-        sys.modules.update({"torchvision": torchvision, "torchvision.transforms": transforms})
-    import torchattacks
-
-    return torchattacks
-
-
-def art_autoattack(classifier: keras.Model, x: Any, y: Any, eps: float, batch_size: int) -> float:
-    """Returns the accuracy under ART's AutoAttack, as it comes but for the size of a first step."""
-    from art.attacks.evasion import AutoAttack
-
-    attack = AutoAttack(art_classifier(classifier), np.inf, eps, eps_step=2 * eps, batch_size=batch_size)
-    return _robust(classifier, attack.generate(x, np.eye(10, dtype="float32")[y]), y)
+    return adversaries

@@ -45,6 +45,17 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
     sys.exit(code or 0)
 
 
+def check_one_of(workdir: str | None, model: str | None) -> None:
+    """Refuses both a run's folder and a classifier's file, and neither.
+
+    Raises:
+        Misuse: for both or neither.
+    """
+    if bool(workdir) == bool(model):
+        received = "both" if model else "neither"
+        raise Misuse(f"Expected one of --workdir=DIR and --model=FILE. Received: {received}")
+
+
 def check_classifier_file(path: str | Path) -> None:
     """Refuses what is no .keras file; needs no tensorflow.
 

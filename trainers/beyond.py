@@ -171,9 +171,7 @@ def _kinds(given: Sequence[str] | None, tables: Mapping[str, Any]) -> list[str]:
 
 def main(_: list[str]) -> None:
     given = flags.FLAGS
-    if bool(given.workdir) == bool(given.model):
-        received = "both" if given.model else "neither"
-        raise _cli.Misuse(f"Expected one of --workdir=DIR and --model=FILE. Received: {received}")
+    _cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and (not given.data or given.config):
         raise _cli.Misuse(f"Expected --data beside --model, and no --config. Received: --data={given.data}")
     sources, targets = _pairs("source", given.source), _pairs("target", given.target)
@@ -228,12 +226,12 @@ def _missing(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> str | N
 def _data(config: Mapping[str, Any] | None, name: str, images: int | None) -> tuple[Any, str | None]:
     """Returns the test split, and the data set's name where its stored copies are of the same images."""
     import tfrobust
-    from trainers.setup import load_data
+    from trainers.setup import first_images, load_data
 
     resized = config is not None and config["data"].get("image_size")
     data = load_data(config, "test") if config is not None else tfrobust.data.load(name, "test")
     if images is not None:
-        data = data.unbatch().take(images).batch(256)
+        data = first_images(data, images)
     same = None if resized or images is not None else (config["data"]["name"] if config is not None else name)
     return data, same
 

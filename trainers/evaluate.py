@@ -121,12 +121,11 @@ def _evaluate(
 ) -> Report:
     """Evaluates, writes the report and its page and removes the state that a killed evaluation goes on from."""
     import tfrobust
-    from tfrobust import _pages
-    from tfrobust._files import replacing
+    from trainers.setup import first_images
 
     notes: tuple[str, ...] = ()
     if images is not None and images < info.sizes["test"]:
-        data = data.unbatch().take(images).batch(options.get("batch_size", 256))
+        data = first_images(data, images)
         notes = (f"Only the first {images} of {info.sizes['test']} images of the test split were evaluated.",)
     if other is not None:
         _check_comparable(other, data, options)
@@ -140,8 +139,7 @@ def _evaluate(
     report = dataclasses.replace(report, notes=(*notes, *report.notes))
     report.save(output)
     names = info.class_names if len(info.class_names) == report.classes else None
-    with replacing(output.with_suffix(".html")) as beside:
-        beside.write_text(_pages.report(report, names), encoding="utf-8")
+    report.save_html(output.with_suffix(".html"), names)
     state.unlink(missing_ok=True)
     return report
 
@@ -181,9 +179,7 @@ def _attacks(text: str) -> str | list[str]:
 
 
 def _check_flags(given: Any) -> None:
-    if bool(given.workdir) == bool(given.model):
-        received = "both" if given.model else "neither"
-        raise _cli.Misuse(f"Expected one of --workdir=DIR and --model=FILE. Received: {received}")
+    _cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and (not given.data or given.eps is None):
         received = f"--data={given.data}, --eps={given.eps}"
         raise _cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")

@@ -106,6 +106,11 @@ def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.
     return tfrobust.data.load(arguments.pop("name"), split, seed=config["seed"], **arguments, **options)
 
 
+def first_images(data: tf.data.Dataset, images: int) -> tf.data.Dataset:
+    """Returns the first images of a batched dataset, in batches."""
+    return data.unbatch().take(images).batch(256)
+
+
 def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     """Returns the config's network, or the one of its file, with weight decay as an L2 term of the kernels.
 

@@ -1,0 +1,13 @@
+"""What a figure was measured with."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of tensorflow, keras and tfrobust."""
+    import tfrobust
+
+    return {module.__name__: module.__version__ for module in (tf, keras, tfrobust)}
