@@ -115,7 +115,7 @@ def passes(network: keras.Model, x: Any, y: Any) -> dict[str, Any]:
     """Returns, for each attack of `standard`, the passes that it made over those that its definition needs."""
     classes = network.output["logits"].shape[-1]
     line_up: dict[str, Any] = {}
-    suite = suites.get("standard", eps=EPS.value, norm="linf", bounds=(0.0, 1.0), classes=classes).attacks
+    suite = suites.get("standard", eps=EPS.value, norm="linf", bounds=(0.0, 1.0), classes=classes)
     metered = [Metered(member) for member in suite.members]
     tfrobust.evaluate(network, (x, y), eps=EPS.value, attacks=metered, batch_size=BATCH.value, probes=0, verbose=False)
     print(f"{'passes, in images':16s}{'entered':>10s}{'forwards':>12s}{'backwards':>12s}{'of definition':>15s}")

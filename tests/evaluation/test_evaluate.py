@@ -434,6 +434,8 @@ def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
     assert len(suite.notes) == 1 and "apgd_margin in place of apgd_t" in suite.notes[0]
     assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries][:-1]
     assert named.notes == suite.notes
+    columns = line_up({"AA": attacks.autoattack(EPS, classes=2)}, "linf", attacks.Linf(EPS), classes=2)
+    assert columns.notes == (f"AA: {suite.notes[0]}",)
 
     @suites.register
     def demanding(eps, classes):
@@ -460,13 +462,13 @@ def test_notes_say_what_bounds_do_to_eps_and_to_the_pixels():
 def test_the_paper_suite_has_the_columns_of_the_papers():
     made = suites.paper(eps=8 / 255)
     counts = [f"PGD-{n}" for n in (7, 20, 100, 200)], [f"CW-{n}" for n in (20, 30, 100)]
-    assert list(made.attacks) == ["FGSM", *counts[0], "MIM-20", *counts[1], "FAB", "AutoAttack"]
-    assert isinstance(made.attacks["AutoAttack"], attacks.Cascade)
-    for label, attack in made.attacks.items():
+    assert list(made) == ["FGSM", *counts[0], "MIM-20", *counts[1], "FAB", "AutoAttack"]
+    assert isinstance(made["AutoAttack"], attacks.Cascade)
+    for label, attack in made.items():
         if "-" in label:
             search = getattr(attack, "attack", attack)
             assert search.steps == int(label.split("-")[1]) and search.keep == "last"
-    search = made.attacks["PGD-7"]
+    search = made["PGD-7"]
     x = tf.fill((1, *SHAPE), 0.5)
     moved = search.step(x, tf.ones_like(x), tf.zeros(1), search.ball, search.step.init(x))[0]
     np.testing.assert_allclose(moved - x, 2 / 255, atol=1e-7)

@@ -68,7 +68,7 @@ def autoattack(
         mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may. See `Ball`.
 
     Returns:
-        A `Cascade`.
+        A `Cascade`, with notes on what takes another's place.
 
     Raises:
         ValueError: for an unknown version, fewer than 2 classes, and what its members refuse.
@@ -84,7 +84,8 @@ def autoattack(
     entries: dict[str, Entry] = {}
     for _, entry in _entries(version, classes):
         entries.setdefault(entry.name, entry)  # what takes another's place may be there already
-    return Cascade([_make(entry, ours) for entry in entries.values()], list(entries))
+    members = [_make(entry, ours) for entry in entries.values()]
+    return Cascade(members, list(entries), substitutes(classes, version))
 
 
 def substitutes(classes: int, version: str = "standard") -> tuple[str, ...]:

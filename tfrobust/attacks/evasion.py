@@ -150,6 +150,7 @@ class Cascade(Member):
     Args:
         members: `Evasion` instances in one ball.
         names: what a report calls them; None: their own names.
+        notes: what takes another's place among them, in words, for the report.
 
     Raises:
         ValueError: for no members.
@@ -157,11 +158,14 @@ class Cascade(Member):
 
     targeted = False
 
-    def __init__(self, members: Sequence[Evasion], names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, members: Sequence[Evasion], names: Sequence[str] | None = None, notes: Sequence[str] = ()
+    ) -> None:
         if not members:
             raise ValueError("Invalid value for `members`: expected at least one attack. Received: none")
         self.members = tuple(members)
         self.names = tuple(names or [member.name for member in members])
+        self.notes = tuple(notes)
 
     from_config = Evasion.from_config
 

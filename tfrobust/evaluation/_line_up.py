@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tfrobust import attacks
 from tfrobust.attacks import Adversary, Attack, Ball, Cascade, Evasion
-from tfrobust.attacks.autoattack import substitutes
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.registry import ATTACKS
 from tfrobust.evaluation import suites
@@ -78,6 +77,7 @@ class Entry(NamedTuple):
     settings: dict[str, Any]
     members: tuple[Contestant, ...]
     has_parts: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class LineUp(NamedTuple):
@@ -111,6 +111,7 @@ def line_up(given: Any, norm: str, ball: Ball, classes: int | None = None) -> Li
     if of_suite:
         given, notes = _suite(given, norm, ball, classes)
     if isinstance(given, Cascade):
+        notes += given.notes
         given = [_member(name, attack, ball) for name, attack in zip(given.names, given.members, strict=True)]
     if not isinstance(given, (list, tuple, Mapping)) or not given:
         raise ValueError(
@@ -119,12 +120,12 @@ def line_up(given: Any, norm: str, ball: Ball, classes: int | None = None) -> Li
         )
     items = given.values() if isinstance(given, Mapping) else given
     entries = [_entry(item, norm, ball, classes) for item in items]
-    if not of_suite:
-        notes += [note for item in items for note in _substituted(item, classes)]
     if isinstance(given, Mapping):
         entries = [_labelled(entry, str(label)) for label, entry in zip(given, entries, strict=True)]
+        notes += [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
     else:
         entries = _numbered(entries)
+        notes += [note for entry in entries for note in entry.notes]
     if classes is not None:
         entries = [kept for entry in entries if (kept := _defined(entry, classes, notes if of_suite else None))]
     if not entries:
@@ -150,7 +151,7 @@ def _entry(item: Any, norm: str, ball: Ball, classes: int | None) -> Entry:
         item = _named(item, norm, ball, classes)
     if isinstance(item, Cascade):
         members = [_member(name, attack, ball) for name, attack in zip(item.names, item.members, strict=True)]
-        return Entry(item.name, _settings(item), tuple(members), has_parts=True)
+        return Entry(item.name, _settings(item), tuple(members), True, item.notes)
     contestant = item if isinstance(item, Contestant) else _contestant(item, ball)
     return Entry(contestant.name, contestant.settings, (contestant,))
 
@@ -198,14 +199,6 @@ def _named(item: str | Mapping[str, Any], norm: str, ball: Ball, classes: int | 
             f"{made!r}, which works in {made.ball!r}"
         )
     return made
-
-
-def _substituted(item: Any, classes: int | None) -> tuple[str, ...]:
-    """Returns what AutoAttack, asked for by name, puts in place of what is not defined for so few classes."""
-    config = {"name": item} if isinstance(item, str) else item
-    if classes is None or not isinstance(config, Mapping) or not _counts_classes(str(config.get("name", ""))):
-        return ()
-    return substitutes(classes, config.get("version", "standard"))
 
 
 def _counts_classes(name: str) -> bool:

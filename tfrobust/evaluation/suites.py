@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from tfrobust import attacks
 from tfrobust._registry import Registry
-from tfrobust.attacks import Adversary, Cascade, Evasion, cw_linf, pgd
-from tfrobust.attacks.autoattack import substitutes
+from tfrobust.attacks import Adversary, Cascade, cw_linf, pgd
 from tfrobust.attacks.cw_linf import margin
 from tfrobust.objectives.terms import adversarial_cross_entropy
 
@@ -67,7 +66,7 @@ def quick(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0),
 @register
 def standard(
     eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
-) -> Suite:
+) -> Cascade:
     """AutoAttack, standard version, and for images that have no gradient a walk along the decision boundary.
 
     What a figure in a paper or a release should be. The walk (`attacks.boundary`) finds what a saturated classifier
@@ -85,19 +84,19 @@ def standard(
 
     Example:
 
-    >>> tfrobust.evaluation.suites.standard(classes=2).attacks.names
+    >>> tfrobust.evaluation.suites.standard(classes=2).names
     ('apgd_ce', 'apgd_margin', 'fab_t', 'square', 'boundary')
     """
     where: dict[str, Any] = {"norm": norm, "bounds": bounds, "mask": mask}
     four = attacks.autoattack(eps, classes=classes, **where)
     walk = attacks.boundary(eps, flat_only=True, **where)
-    return Suite(Cascade([*four.members, walk], [*four.names, walk.name]), substitutes(classes))
+    return Cascade([*four.members, walk], [*four.names, walk.name], four.notes)
 
 
 @register
 def paper(
     eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
-) -> Suite:
+) -> dict[str, Any]:
     """The columns of the papers: FGSM, PGD-7/20/100/200, MIM-20, CW-20/30/100, FAB and AutoAttack, each by itself.
 
     Last iterates; steps of eps / 4 at every count (2/255 at 8/255) from uniform starts, MIM's of eps / 10 from the
@@ -111,16 +110,16 @@ def paper(
         mask: 1 where a pixel may change; None: all may.
 
     Returns:
-        A mapping label -> attack, and notes on what takes another's place in AutoAttack.
+        A mapping label -> attack.
 
     Example:
 
-    >>> list(tfrobust.evaluation.suites.paper().attacks)[:5]
+    >>> list(tfrobust.evaluation.suites.paper())[:5]
     ['FGSM', 'PGD-7', 'PGD-20', 'PGD-100', 'PGD-200']
     """
     where: dict[str, Any] = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
     steps: dict[str, Any] = {"step_size": STEP * eps, "start": "uniform"}
-    columns: dict[str, Evasion | Cascade | attacks.Attack] = {
+    return {
         "FGSM": attacks.fgsm(**where),
         **{f"PGD-{count}": pgd(steps=count, **steps, **where) for count in (7, 20, 100, 200)},
         "MIM-20": attacks.mim(step_size=eps / 10, steps=20, **where),
@@ -128,7 +127,6 @@ def paper(
         "FAB": attacks.fab(**where),
         "AutoAttack": attacks.autoattack(classes=classes, **where),
     }
-    return Suite(columns, tuple(f"AutoAttack: {note}" for note in substitutes(classes)))
 
 
 @register
