@@ -54,9 +54,11 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## attack and training steps against their floor of gradients
+bench: $(PEERS)  ## attack and training steps against their floor of gradients, a PyTorch loop and ART
 	$(BIN)/python -m benchmarks.attack
 	$(BIN)/python -m benchmarks.attack --objectives
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.training --write=docs/performance.md
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -14,6 +14,7 @@ from tfrobust import _tensorflow as backend
 
 Tensor = Any
 
+KERAS_BATCH_SIZE = 32  # of arrays, where none is given
 SLACK = 1e-4  # a resized or bfloat16 image may leave [0, 1] by rounding
 
 
@@ -138,18 +139,42 @@ def _demand(condition: Tensor, text: str, least: Tensor, most: Tensor) -> tf.Ope
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turns the sentence of a failed check, found deep in a graph's error, into a plain `ValueError`."""
+    """Turns the sentence of a failed check, found deep in a graph's error, into a plain error.
+
+    A `ValueError` for what is invalid, a `FloatingPointError` for a training that diverged.
+    """
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(r"<<.*?(Invalid .*?)>>", error.message, re.DOTALL)
+        found = re.search(r"<<.*?((?:Invalid|Diverged) .*?)>>", error.message, re.DOTALL)
         if not found:
             raise
         # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
         sentence = re.sub(r"[\s'\"\[\]b]*$", "", found.group(1))
     else:
         return
-    raise ValueError(sentence)
+    raise (FloatingPointError if sentence.startswith("Diverged") else ValueError)(sentence)
+
+
+def enough_for(replicas: int, x: Any, batch_size: int | None) -> Any:
+    """Returns the data, whose first batch has a row for each replica: found at once, or of a dataset when it arrives.
+
+    Raises:
+        ValueError: for arrays whose first batch has fewer.
+    """
+    text = f"Invalid data: expected a first batch of at least {replicas} images, one for each replica."
+
+    def checked(index: Tensor, batch: Any) -> Any:
+        rows = tf.shape(keras.tree.flatten(batch)[0])[0]
+        sentence = tf.strings.format(text + " Received: {}", rows)
+        with tf.control_dependencies([tf.debugging.Assert((index > 0) | (rows >= replicas), ["<<", sentence, ">>"])]):
+            return keras.tree.map_structure(tf.identity, batch)
+
+    if isinstance(x, tf.data.Dataset):
+        return x.enumerate().map(checked)
+    if hasattr(x, "shape") and (rows := min(len(x), batch_size or KERAS_BATCH_SIZE)) < replicas:
+        raise ValueError(f"{text} Received: {rows}")
+    return x
 
 
 def _never_empty(batch: Batch) -> Batch:

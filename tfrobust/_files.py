@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -27,7 +28,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield beside
         os.replace(beside, target)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        else:
-            beside.unlink(missing_ok=True)
+        _delete(beside)
+
+
+def sweep(folder: str | os.PathLike[str]) -> None:
+    """Deletes what writers that were killed have left in a folder; nobody may be writing there."""
+    for path in Path(folder).glob(".*"):
+        if re.match(r"\.[0-9a-f]{8}-", path.name):
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

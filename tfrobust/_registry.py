@@ -137,6 +137,8 @@ def _serialize(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, Member):
+        return value.get_config()
     if isinstance(value, keras.Model):  # its config would be a network without its weights
         return value
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value

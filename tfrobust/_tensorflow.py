@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -132,6 +133,25 @@ class SharedNoise(Noise):
         return super()._draw(distribution, x[:1])
 
 
+@contextlib.contextmanager
+def put_back(variables: Iterable[Any]) -> Iterator[None]:
+    """Gives variables the values back, bit for bit, that they have now, when the block ends."""
+    variables = list(variables)
+    before = [tf.identity(variable) for variable in variables]
+    yield
+    assign(variables, before)
+
+
+def assign(variables: Iterable[Any], values: Iterable[Tensor]) -> None:
+    """Gives each variable, on each replica, the value that is there; `assign` itself would average over replicas."""
+
+    def update(strategy: tf.distribute.Strategy, *values: Tensor) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(variable.value, lambda v, new: v.assign(new), args=(value,), group=False)
+
+    tf.distribute.get_replica_context().merge_call(update, args=tuple(values))
+
+
 def replicas() -> int:
     """Returns the number of replicas that take a step together."""
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
@@ -142,6 +162,23 @@ def global_sum(local: Tensor) -> Tensor:
     if replicas() == 1:
         return local
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, local)
+
+
+def agree(variables: list[Any], rows: Tensor) -> None:
+    """Sets variables, of which every replica has moved its own, to their mean over the replicas, weighted by rows.
+
+    The moving mean of BatchNorm is then that of the global batch, its variance that within the local batches.
+
+    Args:
+        variables: floats.
+        rows: how many examples this replica had.
+    """
+    if replicas() == 1 or not variables:
+        return
+    share = rows / tf.maximum(global_sum(rows), 1.0)
+    means = global_sum([share * tf.convert_to_tensor(variable) for variable in variables])
+    for variable, mean in zip(variables, means, strict=True):
+        variable.assign(mean)
 
 
 def rows_before(rows: Tensor) -> Any:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfrobust import _cost, attacks, losses, objectives
 from tfrobust import _tensorflow as backend
-from tfrobust import attacks, losses, objectives
 from tfrobust._adversaries import check_radii, training_adversary, validation_adversary
-from tfrobust._batch import Batch, Contract, plain_errors, prepare
+from tfrobust._batch import Batch, Contract, enough_for, plain_errors, prepare
+from tfrobust._clipping import clipped
 from tfrobust._clock import Clock
+from tfrobust._distribution import Distributed
 from tfrobust._files import replacing
+from tfrobust._guard import Guard
 from tfrobust._mean import Mean, side
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import check_classifier
 from tfrobust.objectives import Objective
+from tfrobust.objectives.awp import perturbed
 from tfrobust.objectives.multiplier import Multiplier
 from tfrobust.schedules import value_at
 from tfrobust.views import Observed, Views
@@ -28,7 +33,7 @@ from tfrobust.views import Observed, Views
 Tensor = Any
 
 
-class AdversarialTrainer(keras.Model):
+class AdversarialTrainer(Distributed, keras.Model):
     """Trains a classifier by an objective against an attack: a Keras model whose `fit` is adversarial training.
 
     Each step searches x' = argmax over the ball of the objective's inner loss, with the classifier in inference mode,
@@ -110,6 +115,7 @@ class AdversarialTrainer(keras.Model):
             for key, term in self.objective.outer.items()
             if isinstance(term.weight, Multiplier)
         }
+        self.guard: Guard | None = None  # looks at every update, where `callbacks.Divergence` has put one
         self._compiled_trainable: frozenset[int] = frozenset()
         self.built = True
 
@@ -191,7 +197,7 @@ class AdversarialTrainer(keras.Model):
         Raises:
             ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, and no data.
         """
-        x = self._arriving(x, y)
+        x = self._arriving(x, y, batch_size)
         if options.get("validation_data") is not None:
             options["validation_data"] = self._arriving_validation(options["validation_data"])
             check_radii(self.attack, self._validation_adversary, epochs)
@@ -278,6 +284,32 @@ class AdversarialTrainer(keras.Model):
         self._epoch.assign(float(epoch))
         self._epochs_per_step.assign(1.0 / steps_per_epoch if steps_per_epoch else 0.0)
 
+    def cost(self, training: bool = True) -> tuple[float, float]:
+        """Returns how many forwards and backwards of its whole batch a step takes.
+
+        A search of K steps takes K of each, and a forward where its loss reads the clean side; an update as many of
+        each as its losses read sides of the batch, twice that under `objectives.awp`. Sides are found by asking the
+        losses.
+
+        Args:
+            training: of `train_step`; False: of `test_step`, which makes both sides.
+
+        Example:
+
+        >>> trainer = tfrobust.AdversarialTrainer(
+        ...     tfrobust.models.get("digits"), "trades", tfrobust.attacks.pgd(eps=0.15, steps=10)
+        ... )
+        >>> trainer.cost()  # ten steps, the clean forward of the search, clean and adversarial side of the update
+        (13.0, 12.0)
+        """
+        adversary = self._adversary if training else self._validation_adversary
+        searched = _cost.of_search(adversary, self.classifier)
+        if not training:
+            return searched[0] + (1 if adversary is None else 2), searched[1]
+        updated = _cost.of_update(self.objective, self.classifier)
+        share = self.objective.share
+        return share * searched[0] + updated[0], share * searched[1] + updated[1]
+
     # Data on its way in
 
     @staticmethod
@@ -285,7 +317,7 @@ class AdversarialTrainer(keras.Model):
         if not overwrite and Path(filepath).exists():
             raise FileExistsError(f"Expected a new file, or overwrite=True. Received: {filepath}, which exists")
 
-    def _arriving(self, x: Any, y: Any = None) -> Any:
+    def _arriving(self, x: Any, y: Any = None, batch_size: int | None = None) -> Any:
         """Returns the data, refused where it is known to be empty, and checked here or on its way where XLA cannot."""
         is_dataset = isinstance(x, tf.data.Dataset)
         size = int(x.cardinality()) if is_dataset else len(x) if hasattr(x, "__len__") else None
@@ -293,6 +325,9 @@ class AdversarialTrainer(keras.Model):
             raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
         if getattr(getattr(y, "dtype", None), "kind", "") in tuple("OSU"):  # Keras would refuse it without saying why
             raise ValueError(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype}")
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            x = enough_for(replicas, x, batch_size)
         if not (self.compiled and self.jit_compile):
             return x
         if is_dataset:
@@ -312,16 +347,21 @@ class AdversarialTrainer(keras.Model):
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One search and one update, on a batch of pixels and labels; returns the logs."""
         batch = self._prepare(data)
-        views, attacked = self._training_views(batch)
+        make_views, attacked = self._training_views(batch)
         variables = self.trainable_variables
-        with tf.GradientTape() as tape:
-            terms = self._terms(views, batch, attacked)
-            # Regularizers are read after this update's forward passes; gradients are summed over replicas.
-            penalty = self._penalty()
-            total = sum(term.weight * term.global_mean for term in terms.values()) + penalty / backend.replicas()
-            scaled = self.optimizer.scale_loss(total)
-        gradients = tape.gradient(scaled, variables)
+        with self._perturbed(make_views, batch, attacked):
+            views = make_views()
+            with tf.GradientTape() as tape:
+                terms = self._terms(views, batch, attacked)
+                # Regularizers are read after this update's forward passes; gradients are summed over replicas.
+                penalty = self._penalty()
+                total = self._weighted(terms) + penalty / backend.replicas()
+                scaled = self.optimizer.scale_loss(total)
+            gradients = tape.gradient(scaled, variables)
+        gradients = self._guarded(gradients, batch, views, terms, penalty)
+        gradients = clipped(gradients, self.optimizer)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        backend.agree(self._statistics(), tf.reduce_sum(batch.present))
         for name, term in self.objective.outer.items():
             if isinstance(term.weight, Multiplier):
                 mu = self._multipliers[name]
@@ -342,6 +382,21 @@ class AdversarialTrainer(keras.Model):
             outputs.make()  # validation asks both sides, whatever the objective reads
         terms = self._terms(views, batch, None)
         return self._logs(views, batch, None, terms, self._penalty())
+
+    def _guarded(
+        self, gradients: list[Tensor], batch: Batch, views: Views, terms: Mapping[str, Mean], penalty: Tensor
+    ) -> list[Tensor]:
+        if self.guard is None:
+            return gradients
+        values = {name: term.weight * term.local_mean for name, term in terms.items()}
+        values["regularization"] = penalty
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # it looks for itself, and goes on
+            values["gradient_norm"] = tf.linalg.global_norm(gradients)
+        return self.guard(gradients, values, self.optimizer.iterations + 1, batch, views.x_adv)
+
+    def _statistics(self) -> list[Any]:
+        layers = (v for v in self.classifier._flatten_layers() if isinstance(v, keras.layers.BatchNormalization))
+        return [v for layer in layers if layer.trainable for v in (layer.moving_mean, layer.moving_variance)]
 
     def _penalty(self) -> Tensor:
         return sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
@@ -367,32 +422,53 @@ class AdversarialTrainer(keras.Model):
             batch_mean=batch.mean,
         )
 
-    def _training_views(self, batch: Batch) -> tuple[Views, Tensor | None]:
-        """Returns the update's views and, where only a share is attacked, 1.0 for the attacked rows."""
+    def _training_views(self, batch: Batch) -> tuple[Callable[[], Views], Tensor | None]:
+        """Returns what makes an update's views and, where only a share is attacked, True for the attacked rows.
+
+        The search is made here, once; each call then makes forward passes of its own.
+        """
+        make = functools.partial(self._views, batch, training=True)
         if self._adversary is None:
-            return self._views(batch, batch.x, None, None, training=True), None
+            return functools.partial(make, batch.x, None, None), None
         noise = batch.noise(self.seed).fold(self.optimizer.iterations)
         if self.objective.share == 1:
             x_adv, observed = self._search(batch.x, batch.y, noise)
-            return self._views(batch, batch.x, x_adv, observed, training=True), None
+            return functools.partial(make, batch.x, x_adv, observed), None
         rows = tf.shape(batch.x)[0]
         share = tf.cast(tf.round(self.objective.share * tf.cast(rows, tf.float32)), tf.int32)
         first = rows - tf.maximum(share, 1)
         x_adv, _ = self._search(batch.x[first:], batch.y[first:], noise)
         # One forward pass of clean and attacked rows together: they share BatchNorm's statistics.
         mixed = tf.ensure_shape(tf.concat([batch.x[:first], x_adv], axis=0), batch.x.shape)
-        return self._views(batch, mixed, mixed, None, training=True), tf.range(rows) >= first
+        return functools.partial(make, mixed, mixed, None), tf.range(rows) >= first
 
     def _search(self, x: Tensor, y: Tensor, noise: backend.Noise) -> tuple[Tensor, Observed | None]:
         assert self._adversary is not None
         classify = functools.partial(self._classify, training=self.search_in_training_mode)
         # A training-mode forward moves BatchNorm's statistics and dropout's seeds: they are put back.
         moving = self.classifier.non_trainable_variables if self.search_in_training_mode else []
-        before = [tf.identity(variable) for variable in moving]
-        x_adv, observed = self._adversary.at(self._epoch).observe(classify, x, y, noise)
-        for variable, value in zip(moving, before, strict=True):
-            variable.assign(value)
-        return x_adv, observed
+        with backend.put_back(moving):
+            return self._adversary.at(self._epoch).observe(classify, x, y, noise)
+
+    @contextlib.contextmanager
+    def _perturbed(self, make_views: Callable[[], Views], batch: Batch, attacked: Tensor | None) -> Iterator[None]:
+        """Moves the kernels by the objective's weight perturbation while an update takes its gradient."""
+        gamma = self.objective.weight_perturbation
+        if not callable(gamma) and gamma == 0:
+            yield
+            return
+        kernels = [variable for variable in self.trainable_variables if len(variable.shape) > 1]
+        with backend.put_back(kernels):
+            # A pass of its own, which leaves no trace: neither in BatchNorm's statistics nor in dropout's seeds.
+            with backend.put_back(self.classifier.non_trainable_variables), tf.GradientTape() as tape:
+                loss = self.optimizer.scale_loss(self._weighted(self._terms(make_views(), batch, attacked)))
+            ascent = tape.gradient(loss, kernels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            backend.assign(kernels, perturbed(kernels, backend.global_sum(ascent), value_at(gamma, self._epoch)))
+            yield
+
+    @staticmethod
+    def _weighted(terms: Mapping[str, Mean]) -> Tensor:
+        return sum(term.weight * term.global_mean for term in terms.values())
 
     def _terms(self, views: Views, batch: Batch, attacked: Tensor | None) -> dict[str, Mean]:
         terms = {}

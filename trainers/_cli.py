@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-# Exit codes: what was asked for cannot be done; it was asked for wrongly; it was done, and a gate does not open.
-MISTAKE, MISUSE, GATE_FAILED = 1, 2, 3
+# Exit codes: what was asked for cannot be done; it was asked for wrongly; it was done, and a gate does not open;
+# another machine is gone, and the same command again goes on.
+MISTAKE, MISUSE, GATE_FAILED, LOST = 1, 2, 3, 4
 
 WANTED = "expected a classifier saved as FILE.keras"
 
@@ -24,8 +25,9 @@ class Misuse(ValueError):
 def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]) -> NoReturn:
     """Defines and parses the flags, runs `main` and exits: what `main` returns (0), 1 for a mistake, 2 for wrong flags.
 
-    A `ValueError` or `OSError` out of `main` is a mistake of the caller, and its text the line on stderr; the variable
-    TFROBUST_TRACEBACK brings the traceback back. Anything else is a bug of ours and keeps its own.
+    A `ValueError` or `OSError` out of `main` is a mistake of the caller, a `FloatingPointError` a training that
+    diverged; their text is the line on stderr, and the variable TFROBUST_TRACEBACK brings the traceback back. Anything
+    else is a bug of ours and keeps its own.
 
     Args:
         main: what the command does, of the arguments as absl leaves them; returns an exit code or None. It imports
@@ -40,7 +42,9 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
         code = main(_parse(sys.argv, define_flags))
     except Misuse as error:
         _fail(error, MISUSE)
-    except (ValueError, OSError) as error:
+    except ConnectionError as error:
+        _fail(error, LOST)
+    except (ValueError, OSError, FloatingPointError) as error:
         _fail(error, MISTAKE)
     sys.exit(code or 0)
 

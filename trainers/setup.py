@@ -56,10 +56,12 @@ PER_PHASE = (
     "search_in_training_mode",
     "optimizer",
     "learning_rate",
+    "ema",
     "epochs",
     "frozen",
     "monitor",
 )
+JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
 def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -98,11 +100,11 @@ def check_evaluation(config: Mapping[str, Any]) -> None:
 
 
 def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.Dataset:
-    """Returns one split of the config's data; augmentation is for training alone."""
+    """Returns one split of the config's data; augmentation and the length of an epoch are for training alone."""
     arguments = dict(config["data"])
-    augment = arguments.pop("augment")
+    of_training = {name: arguments.pop(name) for name in ("augment", "steps_per_epoch") if name in arguments}
     if split == "train":
-        options["augment"] = augment
+        options |= of_training
     return tfrobust.data.load(arguments.pop("name"), split, seed=config["seed"], **arguments, **options)
 
 
@@ -186,6 +188,12 @@ def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.op
     if callable(rate):
         rate = OverEpochs(rate, steps_per_epoch)
     arguments = {**config["optimizer"], "learning_rate": rate}
+    if not (is_number(config["ema"]) and 0 <= config["ema"] < 1):
+        raise ValueError(
+            f"Invalid value for `ema`: expected a momentum in [0, 1), 0 for none. Received: {config['ema']}"
+        )
+    if config["ema"]:
+        arguments |= {"use_ema": True, "ema_momentum": config["ema"]}
     if "name" not in arguments:
         raise ValueError(f"`optimizer` needs a `name`, such as 'sgd' or 'adam'. Received: {config['optimizer']}")
     return keras.optimizers.get({"class_name": arguments.pop("name"), "config": arguments})
@@ -202,10 +210,13 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
     Raises:
         ValueError: for a phase that cannot be trained as it is described.
     """
-    if not is_number(config["epochs"], int) or config["epochs"] < 1:
-        raise ValueError(
-            f"Invalid value for `epochs`: expected an integer of at least 1. Received: {config['epochs']!r}"
-        )
+    for field in ("epochs", "steps_per_execution"):
+        if not is_number(config[field], int) or config[field] < 1:
+            raise ValueError(
+                f"Invalid value for `{field}`: expected an integer of at least 1. Received: {config[field]!r}"
+            )
+    if config["jit_compile"] not in JIT_COMPILE:
+        raise unknown("value for `jit_compile`", config["jit_compile"], JIT_COMPILE)
     if config["monitor"] and not config["data"]["validation"]:
         raise ValueError(
             "`monitor` needs validation data: expected data.validation > 0, or monitor='' to keep the last "
@@ -222,5 +233,9 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
         if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.log_names:
             raise unknown("monitor", config["monitor"], [f"val_{name}" for name in trainer.log_names])
         steps_per_epoch = int(load_data(config, "train").cardinality())
-        trainer.compile(build_optimizer(config, steps_per_epoch))
+        trainer.compile(
+            build_optimizer(config, steps_per_epoch),
+            jit_compile=JIT_COMPILE[config["jit_compile"]],
+            steps_per_execution=config["steps_per_execution"],
+        )
     return trainer

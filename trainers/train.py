@@ -43,57 +43,83 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     """
     import keras
 
-    from export.savedmodel import export_classifier
-    from trainers.setup import build_classifier, build_trainer, check_evaluation, given, phases_of
+    from tfrobust._distribution import is_chief, wait_for_all
+    from trainers import strategies
+    from trainers.forecast import forecast_of
+    from trainers.setup import build_classifier, build_trainer, check_evaluation, phases_of
     from trainers.workdir import Workdir
 
     phases = phases_of(config)
+    strategy = strategies.get(config["strategy"])  # before anything is computed: machines have to meet first
     check_evaluation(config)
     keras.utils.set_random_seed(config["seed"])
-    classifier = build_classifier(config)
-    trainers = [build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
+    with strategy.scope():
+        classifier = build_classifier(config)
+        trainers = [build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
     workdir = Workdir(path)
-    workdir.claim(config)
+    if is_chief(strategy):
+        workdir.claim(config)
+    wait_for_all(strategy)
+    workdir.check(config)  # on every machine the same command, and a folder that all of them see
+    forecast = forecast_of(config, zip(trainers, [phase["epochs"] for phase in phases], strict=True))
     epochs_before = 0
     for number, (phase, trainer) in enumerate(zip(phases, trainers, strict=True), 1):
         if len(phases) > 1:
             print(f"Phase {number} of {len(phases)}: {trainer.objective.name}", flush=True)
         folder = workdir if number == len(phases) else workdir.of_phase(number)
-        _fit(trainer, phase, folder, epochs_before)
+        _fit(trainer, phase, folder, epochs_before, forecast)
         epochs_before += phase["epochs"]
+        wait_for_all(strategy)
         classifier.load_weights(folder.classifier)  # what the phase kept: the next one goes on with it
+    report = _finish(config, workdir) if is_chief(strategy) else None
+    wait_for_all(strategy)  # a worker that left earlier would look like one that died
+    return report
+
+
+def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
+    """Exports and evaluates what was trained."""
+    from export.savedmodel import export_classifier
+    from trainers.evaluate import evaluate_workdir
+    from trainers.setup import given
+
     if not (workdir.saved_model / "1").exists():
         export_classifier(_cli.load_classifier(workdir.classifier), workdir.saved_model)
-    if not config["evaluation"]["attacks"]:
-        return None
-    from trainers.evaluate import evaluate_workdir
-
-    return evaluate_workdir(workdir, **given(config["evaluation"]))
+    return evaluate_workdir(workdir, **given(config["evaluation"])) if config["evaluation"]["attacks"] else None
 
 
-def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int) -> None:
+def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, forecast: Any) -> None:
     """Trains one phase, or what is left of it; its folder then holds the classifier that it kept."""
     import keras
 
     import tfrobust
+    from tfrobust._distribution import is_chief
     from trainers.setup import frozen, load_data
 
     with frozen(trainer.classifier, phase["frozen"]):
         checkpoints = tfrobust.callbacks.Checkpoints(trainer, workdir.checkpoints)
         first = checkpoints.restore()
-        rows = workdir.cut_history(first)
+        chief = is_chief(trainer.distribute_strategy)
+        rows = workdir.cut_history(first) if chief else []
         if first >= phase["epochs"]:
             return
+        keeper = [_keeper(phase["monitor"], workdir, rows)] if chief else []
+        if trainer.optimizer.use_ema:  # on all machines: validation is of the averages too
+            keeper = [tfrobust.callbacks.AveragedWeights(*keeper)]
+        writers = [
+            forecast,
+            keras.callbacks.CSVLogger(workdir.history, append=True),
+            keras.callbacks.TensorBoard(workdir.tensorboard, write_graph=False),
+        ]
         trainer.fit(
             load_data(phase, "train", first_epoch=epochs_before + first),
             validation_data=load_data(phase, "validation") if phase["data"]["validation"] else None,
             initial_epoch=first,
             epochs=phase["epochs"],
-            verbose=2,
+            verbose=2 if chief else 0,
             callbacks=[
-                _keeper(phase["monitor"], workdir, rows),
-                keras.callbacks.CSVLogger(workdir.history, append=True),
-                keras.callbacks.TensorBoard(workdir.tensorboard, write_graph=False),
+                *keeper,
+                *(writers if chief else []),
+                tfrobust.callbacks.Divergence(workdir.path),
                 checkpoints,  # last: an epoch is done when all the others have written it
             ],
         )
@@ -117,7 +143,10 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
 
 def main(_: list[str]) -> None:
-    report = run(flags.FLAGS.config.to_dict(), flags.FLAGS.workdir)
+    from trainers.strategies import losses_told
+
+    with losses_told():
+        report = run(flags.FLAGS.config.to_dict(), flags.FLAGS.workdir)
     if report is not None:
         print(report)
         print(beside_paper(report, flags.FLAGS.config.paper), end="")

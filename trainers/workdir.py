@@ -33,26 +33,36 @@ class Workdir:
         return phase
 
     def claim(self, config: Mapping[str, Any]) -> None:
-        """Writes the config, or finds the same one there: then the run goes on.
+        """Writes the config, or finds the same one there: then the run goes on, without what it left half written.
 
         Raises:
             ValueError: for a folder that holds another config; it names the fields that differ.
         """
-        given = json.loads(json.dumps(config))
-        if self.config.exists():
-            kept = self.read_config()
-            if kept != given:
-                differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
-                raise ValueError(
-                    f"Expected a new --workdir, or the config that {self.config} holds. Received: {differences}"
-                )
-            return
-        if self.path.exists() and (self.classifier.exists() or self.checkpoints.exists()):
-            raise ValueError(f"Expected a new --workdir. Received: {self.path}, which holds a classifier of no config")
-        from tfrobust._files import replacing  # not at import: that of tensorflow takes seconds
+        from tfrobust._files import replacing, sweep  # not at import: that of tensorflow takes seconds
 
-        with replacing(self.config) as beside:
-            beside.write_text(json.dumps(given, indent=2) + "\n")
+        if self.config.exists():
+            self.check(config)
+        elif self.path.exists() and (self.classifier.exists() or self.checkpoints.exists()):
+            raise ValueError(f"Expected a new --workdir. Received: {self.path}, which holds a classifier of no config")
+        else:
+            with replacing(self.config) as beside:
+                beside.write_text(json.dumps(config, indent=2) + "\n")
+        for folder in (self.path, self.saved_model, *self.path.glob("phases/*")):
+            sweep(folder)
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuses a config that is not the one of this folder.
+
+        Raises:
+            ValueError: for another config; it names the fields that differ.
+            FileNotFoundError: where no run has been.
+        """
+        kept, given = self.read_config(), json.loads(json.dumps(config))
+        if kept != given:
+            differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
+            raise ValueError(
+                f"Expected a new --workdir, or the config that {self.config} holds. Received: {differences}"
+            )
 
     def read_config(self) -> dict[str, Any]:
         """Returns the run's config.

@@ -33,7 +33,9 @@ def blocks(document):
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["README.md", "EXTENDING.md", "docs/evaluation.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "EXTENDING.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md")))]
+)
 def test_the_documents_code_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("keras.utils.Progbar.update", lambda *_, **__: None)
@@ -49,7 +51,8 @@ def test_the_documents_code_runs(document, tmp_path, monkeypatch):
     finally:
         for registry, factories in zip(registries, kept, strict=True):
             _registry(registry)._factories = factories
-    assert names["classifier"].output["logits"].shape[-1] in (3, 10)
+    if "classifier" in names:
+        assert names["classifier"].output["logits"].shape[-1] in (3, 10)
 
 
 def _registry(module):

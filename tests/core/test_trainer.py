@@ -1,9 +1,5 @@
 """The Keras contract of the trainer, and its step against a hand-written one."""
 
-import json
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -619,59 +615,6 @@ def test_validation_attacks_by_the_eps_at_the_end_of_this_fit(make_classifier, b
     hard = trainer.evaluate(x, y, verbose=0, return_dict=True)["robust_accuracy"]
     history = trainer.fit(x, y, epochs=1, validation_data=(x, y), verbose=0).history
     assert hard < 0.5 < history["val_robust_accuracy"][0]  # eps 0.4 after 40 epochs, 0.04 after one
-
-
-TWO_REPLICAS = """
-import json, sys, numpy as np, keras, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import tfrobust
-
-def run(strategy, name, norm):
-    keras.utils.set_random_seed(0)
-    x = np.random.default_rng(0).uniform(0, 1, (33, 6, 6, 1)).astype("float32")
-    y = (x.mean((1, 2, 3)) > 0.5).astype("int32")
-    with strategy.scope():
-        i = keras.Input((6, 6, 1))
-        h = keras.layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2")(i)
-        f = keras.layers.Flatten()(h)
-        model = keras.Model(i, {"logits": keras.layers.Dense(2)(f), "features": f})
-        attack = tfrobust.attacks.pgd(eps=0.1, steps=3, norm=norm)
-        trainer = tfrobust.AdversarialTrainer(model, name, attack)
-        trainer.compile(keras.optimizers.SGD(0.1), metrics=[keras.metrics.SparseCategoricalAccuracy(name="theirs")])
-        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)  # 16, 16, 1: the last leaves a replica empty
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        data = data.with_options(options)
-        history = trainer.fit(data, epochs=2, verbose=0, validation_data=data).history
-    return model.get_weights(), {k: v[-1] for k, v in history.items()}
-
-norm, *objectives = sys.argv[1:]
-both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-for objective in map(json.loads, objectives):
-    a, la = run(tf.distribute.get_strategy(), objective, norm)
-    b, lb = run(both, objective, norm)
-    worst = max(np.abs(p - q).max() for p, q in zip(a, b))
-    assert worst < 1e-5, (objective, worst)
-    assert la.keys() == lb.keys(), (la, lb)
-    for key in la:
-        assert abs(la[key] - lb[key]) < 1e-4, (objective, key, la[key], lb[key])
-"""
-
-
-COUPLED = [{"name": "gairat"}, {"name": "mail_at"}, {"name": "dra", "bound": 0.1, "rate": 0.5}]  # by global means
-
-
-@pytest.mark.parametrize(("norm", "configs"), [("linf", [{"name": "madry"}, *COUPLED]), ("l2", [{"name": "trades"}])])
-def test_two_replicas_take_the_step_of_one(norm, configs):
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS, norm, *map(json.dumps, configs)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 # Refusals

@@ -188,6 +188,22 @@ def test_two_replicas_share_every_batch_and_see_the_same_epochs():
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.parametrize("steps", [2, 5])  # shorter than a pass of 3 batches, and longer
+def test_epochs_of_a_given_length_cut_the_passes_and_go_on_where_one_ended(steps):
+    options = {"batch_size": 500, "seed": 3, "augment": {"pad": 1, "flip": True}}
+    passes = load("digits", **options)
+    expected = [batch for _ in range(5) for batch in passes][: 3 * steps]
+    cut = load("digits", steps_per_epoch=steps, **options)
+    assert int(cut.cardinality()) == steps
+    next(iter(cut))  # a look changes nothing
+    got = [batch for _ in range(3) for batch in cut]
+    resumed = list(load("digits", steps_per_epoch=steps, first_epoch=2, **options))
+    for batches, wanted in ((got, expected), (resumed, expected[-steps:])):
+        for (x, y), (expected_x, expected_y) in zip(batches, wanted, strict=True):
+            np.testing.assert_array_equal(x, expected_x)
+            np.testing.assert_array_equal(y, expected_y)
+
+
 def test_info_tells_what_a_model_needs(npz):
     info = tfrobust.data.info("digits")
     assert (info.name, info.input_shape, info.classes) == ("digits", (8, 8, 1), 10)
@@ -222,6 +238,7 @@ def test_examples_run(module):
         ),
         ({"split": "validation", "validation": 1e-6}, "expected at least one image for 'validation'.*validation=1e-06"),
         ({"first_epoch": -1}, "`first_epoch`: expected an integer of at least 0. Received: -1"),
+        ({"steps_per_epoch": 0}, "`steps_per_epoch`: expected an integer of at least 1. Received: 0"),
         ({"seed": 0.5}, "`seed`: expected an integer. Received: 0.5"),
         ({"shuffle": 3}, "`shuffle`: expected True, False or None. Received: 3"),
         ({"image_size": 8}, r"`image_size`: expected \(height, width\). Received: 8"),

@@ -201,6 +201,14 @@ TABLE = [
     ("mail_at", {}, CE_ADV, {"weighted_cross_entropy": (1.0, mail(10, -0.5)[0] * CE_ADV)}),
     ("mail_at", {"constant": 3.0}, CE_ADV, {"weighted_cross_entropy": (1.0, 3 * mail(10, -0.5)[1] * CE_ADV)}),
     ("mail_trades", {}, KL, {CCE: (1.0, CE), "weighted_kl_divergence": (5.0, mail(2, 0)[0] * KL)}),
+    # Its perturbation is the trainer's: inner loss and terms are those of the objective inside.
+    ("awp", {}, CE_ADV, {ACE: (1.0, CE_ADV)}),
+    (
+        "awp",
+        {"objective": {"name": "trades", "beta": 5.0}, "gamma": 0.01, "warmup": 10},
+        KL,
+        {CCE: (1.0, CE), "kl_divergence": (5.0, KL)},
+    ),
     ("dra", {}, CE_ADV, {CCE: (0.5, CE), ACE: (0.5, CE_ADV)}),
     ("dra", {"clean_weight": 0.0, "adversarial_weight": 1.0}, CE_ADV, {CCE: (0.0, CE), ACE: (1.0, CE_ADV)}),
 ]

@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     trainer = setup.build_trainer(config, setup.build_classifier(config))
     import tfrobust
 
-    with pytest.raises(ValueError, match="Expected a checkpoint of this model and optimizer"):
+    with pytest.raises(ValueError, match="Expected a checkpoint of this model, objective and optimizer"):
         tfrobust.callbacks.Checkpoints(trainer, tmp_path / "checkpoints").restore()
 
 

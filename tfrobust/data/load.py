@@ -44,15 +44,16 @@ def load(
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
     first_epoch: int = 0,
+    steps_per_epoch: int | None = None,
 ) -> tf.data.Dataset:
-    """Returns one split of a data set as batches of (pixels, labels); each pass over it is one epoch.
+    """Returns one split of a data set as batches of (pixels, labels); reading it to its end is one epoch.
 
     The images stay in memory. Train, validation and test are disjoint, and which image is in which of them depends on
     nothing but the data and `validation`: a data set without a test split gives up a fixed stratified fifth of train
     for it, one without a validation split a fixed stratified share of the rest.
 
-    Order and augmentation are a function of (seed, epoch, position). The dataset counts the passes that were read to
-    their end: its pass number k + 1 equals, bit for bit, the first pass of one that was loaded with `first_epoch=k`.
+    Order and augmentation are a function of (seed, epoch, position). The dataset counts the epochs that were read to
+    their end: its epoch number k + 1 equals, bit for bit, the first of one that was loaded with `first_epoch=k`.
     So a run that is resumed sees what an uninterrupted one would have seen.
 
     Args:
@@ -69,7 +70,9 @@ def load(
         shuffle: None: train is shuffled, the others are not.
         seed: for order and augmentation; the splits do not depend on it.
         image_size: None, or the (height, width) in pixels that all images are resized to.
-        first_epoch: the number of the first pass.
+        first_epoch: the number of the first epoch.
+        steps_per_epoch: None: an epoch is one pass. Else batches in an epoch, which may end within a pass; the next
+            one goes on there. A long pass is so cut into epochs, each with its checkpoint and its validation.
 
     Returns:
         A finite dataset of (x `(B, H, W, C)` float32 in [0, 1], y `(B,)` int32).
@@ -87,6 +90,8 @@ def load(
     """
     batch_size = _whole("batch_size", batch_size, least=1)
     first_epoch = _whole("first_epoch", first_epoch, least=0)
+    if steps_per_epoch is not None:
+        steps_per_epoch = _whole("steps_per_epoch", steps_per_epoch, least=1)
     seed = _whole("seed", seed)
     transform = augmentation.get(augment)
     if not isinstance(shuffle, (bool, type(None))):
@@ -103,6 +108,7 @@ def load(
         augment=transform,
         seed=seed,
         first_epoch=first_epoch,
+        steps_per_epoch=steps_per_epoch,
     )
 
 

@@ -22,8 +22,9 @@ def batches(
     augment: Augmentation | None,
     seed: int,
     first_epoch: int,
+    steps_per_epoch: int | None = None,
 ) -> tf.data.Dataset:
-    """Returns one pass over `rows` of the images, in batches of pixel fractions and labels.
+    """Returns one epoch over `rows` of the images, in batches of pixel fractions and labels.
 
     Args:
         x: images `(N, H, W, C)`, uint8 in 0..255 or floats in [0, 1]; kept in this dtype.
@@ -33,7 +34,8 @@ def batches(
         shuffle: whether each pass has its own order.
         augment: None or a function `(x, seed) -> x`.
         seed: for order and augmentation.
-        first_epoch: the number of the first pass.
+        first_epoch: the number of the first epoch.
+        steps_per_epoch: batches in an epoch; None: those of one pass.
 
     Returns:
         A dataset of (`(B, H, W, C)` float32, `(B,)` int32).
@@ -52,8 +54,9 @@ def batches(
             x = augment(x, tf.random.experimental.stateless_fold_in(_seeds(seed, epoch), index))
         return x, tf.gather(labels, chosen)
 
-    if shuffle or augment is not None:
-        dataset = _epochs(batch, rows, count, shuffle=shuffle, seed=seed, first_epoch=first_epoch)
+    if shuffle or augment is not None or steps_per_epoch:
+        steps = steps_per_epoch or count
+        dataset = _epochs(batch, rows, count, steps, shuffle=shuffle, seed=seed, first_epoch=first_epoch)
     else:
         dataset = tf.data.Dataset.range(count).map(
             lambda index: batch(rows, tf.constant(0, tf.int64), index), num_parallel_calls=tf.data.AUTOTUNE
@@ -68,41 +71,52 @@ def batches(
     return dataset.with_options(options)
 
 
-def _epochs(batch: Any, rows: Tensor, count: int, *, shuffle: bool, seed: int, first_epoch: int) -> tf.data.Dataset:
-    """Returns a finite dataset that knows how often it was read to its end, and is in another order each time.
+def _epochs(
+    batch: Any, rows: Tensor, count: int, steps: int, *, shuffle: bool, seed: int, first_epoch: int
+) -> tf.data.Dataset:
+    """Returns a finite dataset that knows how often it was read to its end, and goes on from there each time.
 
-    The number of the pass is a variable, read at the head and raised when the last batch is handed out. So a look at
-    the first batches changes nothing: Keras takes one such look at a dataset under a distribution strategy, and makes
-    an iterator more than it reads at the end of every epoch.
+    Pass after pass over the rows, each in an order of its own, makes one long sequence of batches, of which an epoch is
+    the next `steps`. The number of the epoch is a variable, read at the head and raised when the last batch is handed
+    out. So a look at the first batches changes nothing: Keras takes one such look at a dataset under a distribution
+    strategy, and makes an iterator more than it reads at the end of every epoch.
     """
     with tf.device("CPU:0"):
-        passes = tf.Variable(first_epoch, dtype=tf.int64, trainable=False, name="epoch")
+        epochs = tf.Variable(first_epoch, dtype=tf.int64, trainable=False, name="epoch")
 
-    def head(_: Tensor) -> tuple[Tensor, Tensor]:
-        epoch = passes.read_value()
+    def order_of(number: Tensor) -> Tensor:
         if not shuffle:
-            return rows, epoch
+            return rows
         # A sort of random keys, once a pass (10 ms for 50 000). `index_shuffle` needs no memory, but runs four
         # rounds of its cipher: orders of successive epochs were correlated by 0.4 at n = 60 000.
         keys = tf.random.stateless_uniform(
-            tf.shape(rows), _seeds(seed, epoch), minval=None, maxval=None, dtype=tf.int64, alg="philox"
+            tf.shape(rows), _seeds(seed, number), minval=None, maxval=None, dtype=tf.int64, alg="philox"
         )
-        return tf.gather(rows, tf.argsort(keys, stable=True)), epoch
+        return tf.gather(rows, tf.argsort(keys, stable=True))
 
-    def one_pass(order: Tensor, epoch: Tensor) -> tf.data.Dataset:
-        def numbered(index: Tensor) -> tuple[Tensor, Tensor]:
-            done = epoch + tf.cast(index == count - 1, tf.int64)
-            return done, batch(order, epoch, index)
+    def one_epoch(_: Tensor) -> tf.data.Dataset:
+        epoch = epochs.read_value()
+        first, end = epoch * steps, (epoch + 1) * steps
 
-        return tf.data.Dataset.range(count).map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
+        def one_pass(number: Tensor) -> tf.data.Dataset:
+            order, before = order_of(number), number * count
+
+            def numbered(index: Tensor) -> tuple[Tensor, Tensor]:
+                done = epoch + tf.cast(before + index == end - 1, tf.int64)
+                return done, batch(order, number, index)
+
+            indices = tf.data.Dataset.range(tf.maximum(first - before, 0), tf.minimum(end - before, count))
+            return indices.map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
+
+        return tf.data.Dataset.range(first // count, (end - 1) // count + 1).flat_map(one_pass)
 
     def counted(done: Tensor, xy: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        passes.assign(tf.maximum(passes, done))
+        epochs.assign(tf.maximum(epochs, done))
         return xy
 
-    dataset = tf.data.Dataset.range(1).map(head).flat_map(one_pass).prefetch(tf.data.AUTOTUNE)
+    dataset = tf.data.Dataset.range(1).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
     # Behind the prefetch, so that only what was asked for counts; sequential, so that it counts in order.
-    return dataset.map(counted).apply(tf.data.experimental.assert_cardinality(count))
+    return dataset.map(counted).apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def _seeds(seed: int, epoch: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from tfrobust.objectives.adv_interpolation import adv_interpolation
 from tfrobust.objectives.aelf import aelf
 from tfrobust.objectives.aelfs import aelfs
 from tfrobust.objectives.alp import alp
+from tfrobust.objectives.awp import awp
 from tfrobust.objectives.dra import dra
 from tfrobust.objectives.feature_matching import feature_matching
 from tfrobust.objectives.feature_regularization import feature_regularization
@@ -26,6 +27,7 @@ __all__ = [
     "aelf",
     "aelfs",
     "alp",
+    "awp",
     "dra",
     "feature_matching",
     "feature_regularization",

@@ -9,7 +9,7 @@ import keras
 
 from tfrobust._registry import Member, Registry
 from tfrobust.attacks import starts
-from tfrobust.schedules import Schedule
+from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.views import Views
 
 Tensor = Any
@@ -46,6 +46,8 @@ class Objective(Member):
             one row is attacked. Under several replicas each attacks the last rows of its own part of the batch.
         least_steps: of the attack; an objective that counts iterates needs some.
         advice: functions `classifier -> str | None`; what they say of a classifier, the trainer warns about.
+        weight_perturbation: gamma, the size of an adversarial perturbation of the kernels, relative to each one's norm,
+            or a schedule over the fractional epoch; see `awp`. 0: none.
 
     Raises:
         ValueError: for no outer term, a term named like the trainer's own log lines, and a share outside (0, 1].
@@ -71,6 +73,7 @@ class Objective(Member):
         share: float = 1.0,
         least_steps: int = 1,
         advice: Iterable[Callable[[keras.Model], str | None]] = (),
+        weight_perturbation: Schedule = 0.0,
     ) -> None:
         if not outer:
             raise ValueError("Invalid value for `outer`: expected at least one term. Received: {}")
@@ -85,6 +88,7 @@ class Objective(Member):
         self.share = share
         self.least_steps = least_steps
         self.advice = tuple(advice)
+        self.weight_perturbation = nonnegative("weight_perturbation", weight_perturbation)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Objective:

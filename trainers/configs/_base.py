@@ -26,6 +26,7 @@ FIELDS: Settings = {
         "validation": 0.0,  # the share of train that is held out
         "augment": {"pad": 4, "flip": True},
         "image_size": config_dict.placeholder(tuple),  # (height, width) that images are resized to
+        "steps_per_epoch": config_dict.placeholder(int),  # an epoch shorter, or longer, than a pass over the data
     },
     "model": {},
     "fine_tune": "",  # a .keras file to go on with, in place of `model`; all of it is trained but what is `frozen`
@@ -42,7 +43,12 @@ FIELDS: Settings = {
     "phases": (),
     # What the kept classifier is chosen by, on validation data; empty keeps the last.
     "monitor": "",
+    "ema": 0.0,  # momentum of the averages of the weights that are validated and kept, such as 0.999; 0: none
     "mixed_precision": False,
+    "jit_compile": "auto",  # XLA: "on", "off", or "auto", which is on for a GPU
+    "steps_per_execution": 1,  # steps between two looks of Keras; more take less of the host's time
+    # The devices: "auto" is all GPUs where there are several; "none", "mirrored", "multi_worker": docs/distributed.md.
+    "strategy": "auto",
     # On the test split, when the training is done; no attacks, no evaluation.
     "evaluation": {"attacks": "", "norm": "linf"},
     # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.

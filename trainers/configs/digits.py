@@ -46,6 +46,10 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
         "bound": config_dict.placeholder(float),
         "rate": 0.01,
     },
+    # choice: the warm-up of 10 epochs is for 200.
+    "awp": {"objective": {"name": "trades", "beta": 6.0}, "gamma": 0.005, "warmup": 4},
+    # Wong et al. 2020 (Fast is Better than Free), algorithm 3: FGSM from a uniform start, with a step past the ball.
+    "fast": {"name": "madry", "smoothing": 0.0},
 }
 
 
@@ -92,19 +96,23 @@ ROWS: dict[str, dict[str, Any]] = {
         )
     },
 }
-# What its attack has in place of the usual, and which of the attack's numbers follow eps: one step of size eps.
-ATTACKS = {"feature_scatter": {"steps": 1}, "adv_interpolation": {"steps": 1}}
-FOLLOW_EPS = {"feature_scatter": ["step_size"], "adv_interpolation": ["step_size"]}
+# Attacks of one step in place of the usual: its size over eps, which it follows, and where it begins.
+ONE_STEP: dict[str, tuple[float, dict[str, Any]]] = {
+    "feature_scatter": (1.0, {}),
+    "adv_interpolation": (1.0, {}),
+    "fast": (1.25, {"start": "uniform"}),
+}
 
 
-def get_config(objective: str = "madry") -> ConfigDict:
+def get_config(row: str = "madry") -> ConfigDict:
     """Returns the configuration of a run; every field can be overridden as `--config.field=value`."""
-    arguments = _base.pick(__file__, OBJECTIVES, objective)
+    arguments = _base.pick(__file__, OBJECTIVES, row)
+    one_step = {"steps": 1, **ONE_STEP[row][1]} if row in ONE_STEP else {}
     config = _base.build(
         {
             "data": {"name": "digits", "batch_size": 64, "validation": 0.1, "augment": _base.NO_AUGMENT},
             "model": {"name": "digits"},
-            "objective": {"name": objective, **arguments},
+            "objective": {"name": row, **arguments},
             # None leaves an argument to the attack's own default.
             "attack": {
                 "name": "pgd",
@@ -114,17 +122,17 @@ def get_config(objective: str = "madry") -> ConfigDict:
                 "norm": config_dict.placeholder(str),
                 "start": config_dict.placeholder(str),
                 "restarts": config_dict.placeholder(int),
-                **ATTACKS.get(objective, {}),
+                **one_step,
             },
             "optimizer": {"name": "adam"},
             **training(2e-3, 40, "val_robust_accuracy"),
             "evaluation": {"attacks": "quick"},
         },
-        ROWS.get(objective, {}),
+        ROWS.get(row, {}),
     )
-    for field in FOLLOW_EPS.get(objective, []):
-        del config.attack[field]
-        config.attack[field] = config.attack.get_ref("eps") * 1
+    if row in ONE_STEP:
+        del config.attack.step_size
+        config.attack.step_size = config.attack.get_ref("eps") * ONE_STEP[row][0]
     # The ball of training, unless another is given.
     config.evaluation.eps = config.attack.get_ref("eps") * 1
     config.evaluation.norm = config.attack.get_oneway_ref("norm")

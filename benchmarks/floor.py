@@ -1,0 +1,118 @@
+"""What a step cannot do without, and how seconds are taken: shared by the benchmarks of attacks and of training.
+
+The floor of a search is its number of steps times (one forward + one input gradient) of the same compiled network. The
+floor of a training step is its attack's gradients, a forward of the clean batch where the search reads one, and an
+update with as many forward passes as its losses read.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import tfrobust
+from tfrobust.models import heads
+
+LEARNING_RATE = 1e-6  # what is timed shall not wander off
+
+
+def network(size: int, batch_norm: bool = True, head: heads.Head = "dense") -> keras.Model:
+    """A convolutional network of about 0.1 GFLOP an image at 32 pixels, with all outputs that its head can give."""
+    x = inputs = keras.Input((size, size, 3))
+    for filters, strides in ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1)):
+        x = keras.layers.Conv2D(filters, 3, strides, padding="same")(x)
+        if batch_norm:
+            x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.ReLU()(x)
+    features = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, {**heads.make(head, 10)(features, feature_map=x), "features": features})
+
+
+def medians(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Returns seconds per call; the functions take turns, so that a drift of the machine's speed meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()  # tracing
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def step_function(
+    classifier: keras.Model, objective: Any, attack: Any, data: tuple[Any, Any], learning_rate: float = LEARNING_RATE
+) -> Callable[[], Any]:
+    """Returns a function that takes one compiled training step and returns its loss."""
+    with warnings.catch_warnings(action="ignore"):  # advice on how to train, which this does not
+        trainer = tfrobust.AdversarialTrainer(classifier, objective, attack)
+    trainer.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
+    trainer.optimizer.build(trainer.trainable_variables)
+    step = tf.function(trainer.train_step, autograph=False)
+
+    def loss() -> float:
+        trainer.reset_metrics()  # the log is the mean since the last reset
+        return float(step(data)["loss"])
+
+    return loss
+
+
+class Floor:
+    """The parts that a step cannot do without, each one compiled function of the network alone."""
+
+    def __init__(self, classifier: keras.Model, x: Any, y: Any) -> None:
+        optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=0.9)
+        optimizer.build(classifier.trainable_variables)
+
+        def loss(x: Any, training: bool) -> Any:
+            logits = classifier(x, training=training)["logits"]
+            return keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+
+        @tf.function(autograph=False)
+        def gradient(x: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(x)
+                value = loss(x, training=False)
+            return tape.gradient(value, x)
+
+        @tf.function(autograph=False)
+        def forward(x: Any) -> Any:
+            return classifier(x, training=False)["logits"]
+
+        @tf.function(autograph=False)
+        def update(*batches: Any) -> Any:
+            with tf.GradientTape() as tape:
+                total = sum(tf.reduce_mean(loss(batch, training=True)) for batch in batches)
+            optimizer.apply(tape.gradient(total, classifier.trainable_variables), classifier.trainable_variables)
+            return total
+
+        other = x * 0.99
+        self.functions: dict[str, Callable[[], Any]] = {
+            "gradients_10": lambda: [gradient(x) for _ in range(10)][-1].numpy(),
+            "forward": lambda: forward(x).numpy(),
+            "update_of_1_forward": lambda: float(update(x)),
+            "update_of_2_forwards": lambda: float(update(x, other)),
+        }
+
+    @staticmethod
+    def of(objective: Any, attack: Any, seconds: Mapping[str, float], classifier: keras.Model, x: Any, y: Any) -> float:
+        """Returns the floor of an objective's step; what it reads is asked of its losses."""
+        outputs = classifier(x[:2])
+        count = tfrobust.Observed(tf.ones(2), 10)
+        views = tfrobust.Views(y=y[:2], x=x[:2], x_adv=x[:2], clean=outputs, adv=outputs, observed=count)
+        search = 0.0
+        if objective.inner is not None:
+            objective.inner(views)
+            search = attack.steps * seconds["gradients_10"] / 10 + ("clean" in views.sides) * seconds["forward"]
+            views.reads.clear()
+        for term in objective.outer.values():
+            term.loss(views)
+        passes = len(views.sides)
+        return search + seconds[f"update_of_{passes}_forward{'s' * (passes > 1)}"]

@@ -1,0 +1,320 @@
+"""The training step, side by side with others in one run: `python -m benchmarks.training [--peers=torch,art]`.
+
+Steps of Madry and TRADES and PGD alone over their floor of gradients, a plain PyTorch loop of the same network, ART's
+trainer on the Keras network; one and two logical devices on the same cores; peak memory of a step; the input pipeline's
+share of it; the operations that it spends its time in. Absolute times of different machines or runs mean nothing: what
+is compared takes turns in one process, and every ratio is of medians.
+
+Writes --out; `--write=FILE.md` measures nothing and puts the tables of --out into a document, between its two marks.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import importlib.util
+import json
+import multiprocessing
+import os
+import platform
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+import tfrobust
+from benchmarks.floor import LEARNING_RATE, Floor, medians
+from benchmarks.steps import LIBRARIES, Bench, Ours, Settings, first_losses
+from tfrobust._files import replacing
+from tfrobust._versions import versions
+from trainers import _cli
+
+METHODS = ("madry", "trades")
+# How far losses of the first steps may be apart, relatively, where the method is the same. The first tells of search
+# and loss; the next ones of the update too, while signs of what is nearly zero drift apart with every rounding.
+SAME = (0.005, 0.03, 0.03)
+STEPS_OF_FIT = 3
+BEGIN, END = "<!-- figures: python -m benchmarks.training -->", "<!-- end of figures -->"
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    usual = Settings()
+    flags.DEFINE_integer("batch_size", usual.batch_size, "Images of a batch.", lower_bound=2)
+    flags.DEFINE_integer("image_size", usual.image_size, "Height and width of an image, in pixels.", lower_bound=8)
+    flags.DEFINE_integer("repeats", usual.repeats, "How often each is measured.", lower_bound=1)
+    flags.DEFINE_integer("threads", 0, "Of all libraries; 0: as many as cores may be used.", lower_bound=0)
+    flags.DEFINE_list("peers", ["torch", "art"], "Which other libraries; may be empty.")
+    flags.DEFINE_string("out", "benchmarks/results/training.json", "The figures.")
+    flags.DEFINE_string("write", None, "A document that gets the tables of --out; nothing is measured.")
+
+
+def isolated(part: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns what a part returned in a process of its own, whose devices, threads and memory are its own."""
+    print(f"Measuring {part.__name__} {' '.join(arguments[1:])}", flush=True)
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(part, *arguments).result()
+
+
+def bench_of(settings: Settings) -> Bench:
+    """Returns the batch, in a process that uses as many threads as the settings say."""
+    tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
+    return Bench(settings)
+
+
+# The parts of a run, each in a process of its own
+
+
+def differences(settings: Settings) -> dict[str, list[float]]:
+    """Returns how far the others' losses of the first steps are from ours, relative to the greatest of ours.
+
+    Raises:
+        ValueError: for one that is too far: it is not the same method.
+    """
+    bench, found = bench_of(settings), {}
+    bench.learn()
+    ours = {method: np.array(first_losses("tfrobust", bench, method)) for method in METHODS}
+    for peer in settings.peers:
+        for method in LIBRARIES[peer].methods:
+            theirs = np.array(first_losses(peer, bench, method))
+            apart = np.abs(theirs - ours[method]) / np.max(ours[method])
+            if not np.all(apart <= SAME):
+                raise ValueError(
+                    f"{peer} does not take the same step of {method}: expected losses within {SAME} (relatively) of "
+                    f"{ours[method].tolist()}. Received: {theirs.tolist()}"
+                )
+            found[f"{peer} {method}"] = apart.tolist()
+    return found
+
+
+def steps(settings: Settings) -> dict[str, dict[str, float]]:
+    """Returns the seconds of every step and search, of the parts of their floors, and of their floors."""
+    bench = bench_of(settings)
+    x, y = tf.constant(bench.x), tf.constant(bench.y)
+    functions: dict[str, Callable[[], Any]] = dict(Floor(bench.classifier(), x, y).functions)
+    for library in ("tfrobust", *settings.peers):
+        made = {method: LIBRARIES[library](bench, method) for method in LIBRARIES[library].methods}
+        functions.update({f"{library} {method}": side.step for method, side in made.items()})
+        functions[f"{library} pgd"] = made["madry"].search
+    seconds = medians(functions, settings.repeats)
+    floors = {
+        method: Floor.of(tfrobust.objectives.get(method), bench.attack(), seconds, bench.classifier(), x, y)
+        for method in METHODS
+    }
+    return {"seconds": seconds, "floors": {**floors, "pgd": settings.steps * seconds["gradients_10"] / 10}}
+
+
+def scaling(settings: Settings) -> dict[str, float]:
+    """Returns the seconds of a step of `fit` on one device and on two that share the same cores."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    bench = bench_of(settings)
+    both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def fitted(strategy: Any) -> Callable[[], Any]:
+        with strategy.scope():
+            trainer = tfrobust.AdversarialTrainer(bench.classifier(), "madry", bench.attack())
+            trainer.compile(keras.optimizers.SGD(LEARNING_RATE, momentum=0.9))
+        data = tf.data.Dataset.from_tensors((bench.x, bench.y)).repeat(STEPS_OF_FIT)
+        return lambda: trainer.fit(data, verbose=0)
+
+    with warnings.catch_warnings(action="ignore"):  # advice on how to train, which this does not
+        seconds = medians({"1": fitted(tf.distribute.get_strategy()), "2": fitted(both)}, settings.repeats)
+    return {devices: value / STEPS_OF_FIT for devices, value in seconds.items()}
+
+
+def memory(settings: Settings, library: str, method: str) -> float:
+    """Returns by how many MB the process grew at most while it took its first three steps, tracing included."""
+    side = LIBRARIES[library](bench_of(settings), method)
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    for _ in range(3):
+        side.step()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> float:
+    status = Path("/proc/self/status").read_text()
+    found = re.search(rf"{field}:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found.group(1)) / 1024
+
+
+def pipeline(settings: Settings) -> float:
+    """Returns the seconds in which `tfrobust.data` makes one batch, cropped and mirrored, while nothing else runs."""
+    bench_of(settings)
+    shape = (100 * settings.batch_size, settings.image_size, settings.image_size, 3)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "images.npz"
+        images, labels = rng.integers(0, 256, shape, "uint8"), rng.integers(0, 10, shape[0])
+        np.savez(file, x_train=images, y_train=labels, x_test=images[:10], y_test=labels[:10])
+        augment = {"pad": 4, "flip": True}
+        data = tfrobust.data.load(
+            f"npz:{file}", "train", batch_size=settings.batch_size, validation=0.0, augment=augment
+        )
+    return medians({"pass": lambda: [None for _ in data]}, settings.repeats)["pass"] / len(data)
+
+
+def profile(settings: Settings) -> dict[str, float]:
+    """Returns the kinds of operations that Madry's step spends its time in: each one's share, the greatest first."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    step = Ours(bench_of(settings), "madry").step
+    step()
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            step()
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(file.read_bytes())
+    spent: collections.Counter[str] = collections.Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                kind = plane.event_metadata[event.metadata_id].name.partition(":")[2]  # of an operation, "name:kind"
+                if line.name.startswith("tf_Compute") and kind.isidentifier():  # others are the executor's own
+                    spent[kind] += event.duration_ps
+    return {kind: value / spent.total() for kind, value in spent.most_common(8)}
+
+
+def measured(settings: Settings) -> dict[str, Any]:
+    """Returns all figures of a run, with what they were measured on."""
+    results: dict[str, Any] = {
+        "command": " ".join(["python -m benchmarks.training", *sys.argv[1:]]),
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "versions": {**versions(), **{peer: importlib.import_module(peer).__version__ for peer in settings.peers}},
+        "settings": settings._asdict(),
+        "differences": isolated(differences, settings),
+        **isolated(steps, settings),
+        "scaling": isolated(scaling, settings),
+        "pipeline": isolated(pipeline, settings),
+        "profile": isolated(profile, settings),
+    }
+    if Path("/proc/self/clear_refs").exists():  # Linux
+        pairs = [(name, m) for name in ("tfrobust", *settings.peers) for m in LIBRARIES[name].methods]
+        pairs.insert(0, ("tfrobust", "standard"))
+        results["memory"] = {f"{name} {m}": isolated(memory, settings, name, m) for name, m in pairs}
+    return results
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found.group(1) if found else platform.processor() or platform.machine()
+
+
+# The tables
+
+TITLES = {
+    "madry": "Madry, PGD-{steps}",
+    "trades": "TRADES, PGD-{steps}",
+    "pgd": "PGD-{steps} alone",
+    "standard": "without an attack",
+    "tfrobust": "tfrobust",
+    "torch": "PyTorch loop",
+    "art": "ART",
+}
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """Returns a run's figures in Markdown."""
+    settings, seconds, floors = results["settings"], results["seconds"], results["floors"]
+    libraries = [name for name in LIBRARIES if f"{name} madry" in seconds]
+    lines = ["| step | | ms | images/s | over the floor | tfrobust is faster |", "|---|---|---|---|---|---|"]
+    for case, floor in floors.items():
+        title = TITLES[case].format(**settings)
+        lines.append(f"| {title} | floor | {1000 * floor:.0f} | {settings['batch_size'] / floor:.1f} | 1 | |")
+        for name in libraries:
+            if value := seconds.get(f"{name} {case}"):
+                faster = "" if name == "tfrobust" else f"{value / seconds[f'tfrobust {case}']:.2f} times"
+                rate = settings["batch_size"] / value
+                ratio = f"{value / floor:.3f}"
+                lines.append(f"| {title} | {TITLES[name]} | {1000 * value:.0f} | {rate:.1f} | {ratio} | {faster} |")
+    one, two = results["scaling"]["1"], results["scaling"]["2"]
+    share = results["pipeline"] / seconds["tfrobust madry"]
+    lines += [
+        "",
+        "| what else | measured |",
+        "|---|---|",
+        f"| throughput of 2 logical devices over that of 1, on the same cores | {one / two:.3f} |",
+        f"| a batch of the input pipeline, cropped and mirrored | {1000 * results['pipeline']:.2f} ms |",
+        f"| its share of Madry's step | {100 * share:.2f} % |",
+    ]
+    for case, megabytes in results.get("memory", {}).items():
+        name, method = case.split()
+        title = TITLES[method].format(**settings)
+        lines.append(f"| growth of the process in a step: {title}, {TITLES[name]} | {megabytes:.0f} MB |")
+    if apart := list(results["differences"].values()):
+        worst = [100 * max(values) for values in zip(*apart, strict=True)]
+        text = ", ".join(f"{value:.3f}" for value in worst)
+        lines.append(f"| losses of the others' first {len(worst)} steps, away from ours at most by | {text} % |")
+    kinds = ", ".join(f"{kind} {100 * value:.0f} %" for kind, value in results["profile"].items())
+    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    machine = results["machine"]
+    lines += [
+        "",
+        f"Where Madry's step spends its time: {kinds}.",
+        "",
+        f"`{results['command']}`: batches of {settings['batch_size']} images of {settings['image_size']}x"
+        f"{settings['image_size']}x3, medians of {settings['repeats']}, {settings['threads']} threads for all; "
+        f"{machine['processor']}, {machine['cores']} cores; {named}.",
+    ]
+    return "\n".join(lines)
+
+
+def write(document: Path, text: str) -> None:
+    """Puts the tables between the marks of a document.
+
+    Raises:
+        ValueError: for a document without the marks.
+    """
+    before, begin, rest = document.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{document} has no place for the tables: expected a line {BEGIN} and, below, a line {END}")
+    with replacing(document) as beside:
+        beside.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def settings_of(values: flags.FlagValues) -> Settings:
+    """Returns what the flags ask for.
+
+    Raises:
+        Misuse: for a library that is unknown or not installed.
+    """
+    known = [name for name in LIBRARIES if name != "tfrobust"]
+    for peer in values.peers:
+        if peer not in known:
+            raise _cli.Misuse(f"Invalid value for --peers: expected some of {', '.join(known)}. Received: {peer}")
+        if importlib.util.find_spec(peer) is None:
+            raise _cli.Misuse(
+                f"{peer} is not installed: expected pip install 'tfrobust[peers]', or --peers= for none. "
+                f"Received: --peers={','.join(values.peers)}"
+            )
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Settings(values.batch_size, values.image_size, values.repeats, values.threads or usable, tuple(values.peers))
+
+
+def main(_: list[str]) -> None:
+    out = Path(flags.FLAGS.out)
+    if flags.FLAGS.write:
+        write(Path(flags.FLAGS.write), tables(json.loads(out.read_text())))
+        return
+    results = measured(settings_of(flags.FLAGS))
+    with replacing(out) as beside:
+        beside.write_text(json.dumps(results, indent=1) + "\n")
+    print(tables(results))
+    print(f"\nThe figures are in {out}")
+
+
+if __name__ == "__main__":
+    _cli.run(main, define_flags)

@@ -1,0 +1,73 @@
+"""Two logical devices take the step of one; what differs is said in docs/distributed.md. In processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfrobust
+
+SCRIPT = Path(__file__).parent / "replicas.py"
+COUPLED = {"feature_scatter", "adv_interpolation"}  # inside their inner loss: each replica couples its own rows
+
+# A divergence near the image is a difference of nearly equal numbers: its gradient is mostly rounding, which differs
+# with the number of rows that a device has. A start far from the image gives a gradient that can be compared.
+FAR = {"start": "uniform"}
+SETTINGS = {
+    "awp": {"objective": {"name": "awp", "objective": "madry", "gamma": 0.01}},
+    "dra": {"objective": {"name": "dra", "bound": 0.1, "rate": 0.5}},
+    "spat": {"head": "cosine"},
+    "trades": {"attack": FAR},
+    "mail_trades": {"attack": FAR},
+}
+
+
+def case(name, **settings):
+    return {"objective": name, **SETTINGS.get(name, {}), **settings}
+
+
+FEW = [case("madry", norm="linf"), case("trades"), case("gairat", norm="linf"), case("dra")]
+ALL = [case(name) for name in tfrobust.objectives.names() if name not in COUPLED]
+
+
+def run(*parts):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *map(json.dumps, parts)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+def test_two_replicas_take_the_step_of_one():
+    run(*FEW)
+
+
+def test_what_cannot_be_is_refused():
+    run("refusals")
+
+
+@pytest.mark.slow
+def test_every_objective_takes_the_step_of_one():
+    run(*ALL)
+
+
+@pytest.mark.slow
+def test_statistics_rows_resume_and_order():
+    run("statistics", "own_rows", "resumed", "order")
+
+
+@pytest.mark.slow
+def test_the_command_trains_by_a_registered_strategy():
+    run("command")
+
+
+@pytest.mark.slow
+def test_keras_still_needs_help_with_uneven_first_batches():
+    run("upstream")

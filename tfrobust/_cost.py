@@ -1,0 +1,53 @@
+"""How many passes through the classifier a step takes, by what its losses read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+import tensorflow as tf
+
+from tfrobust.attacks import Adversary
+from tfrobust.objectives import Objective
+from tfrobust.objectives.objective import Loss
+from tfrobust.views import Observed, Views
+
+Passes = tuple[float, float]  # forwards and backwards, in units of the whole batch
+
+
+def of_search(adversary: Adversary | None, classifier: keras.Model) -> Passes:
+    """Returns the passes of a search, all restarts and its clean forward included; where it ends early, at most."""
+    if adversary is None:
+        return 0, 0
+    attack = adversary.attack
+    forwards, backwards = adversary.cost(classifier.output["logits"].shape[-1])
+    if attack.restarts > 1 and attack.keep == "last":  # the last iterates are compared
+        forwards += attack.gradients.forwards
+    clean = "clean" in _sides([adversary.loss], classifier)
+    return attack.restarts * forwards + clean, attack.restarts * backwards
+
+
+def of_update(objective: Objective, classifier: keras.Model) -> Passes:
+    """Returns the passes of an update; with a share below 1 both sides are one batch."""
+    sides = len(_sides([term.loss for term in objective.outer.values()], classifier))
+    passes = sides if objective.share == 1 else 1
+    gamma = objective.weight_perturbation
+    return (2 * passes,) * 2 if callable(gamma) or gamma > 0 else (passes, passes)
+
+
+def _sides(losses: Iterable[Loss], classifier: keras.Model) -> set[str]:
+    outputs = keras.tree.map_structure(
+        lambda output: tf.zeros([size or 2 for size in output.shape], output.dtype), classifier.output
+    )
+    pixels = tf.zeros([size or 2 for size in classifier.input_shape])
+    views = Views(
+        y=tf.zeros(2, tf.int32),
+        x=pixels,
+        x_adv=pixels,
+        clean=outputs,
+        adv=outputs,
+        observed=Observed(tf.zeros(2), 2),
+    )
+    for loss in losses:
+        loss(views)
+    return views.sides
