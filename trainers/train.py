@@ -143,13 +143,14 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
 
 def main(_: list[str]) -> None:
+    config = flags.FLAGS.config.to_dict()  # a file that is missing is found here, before seconds of imports
     from trainers.strategies import losses_told
 
     with losses_told():
-        report = run(flags.FLAGS.config.to_dict(), flags.FLAGS.workdir)
+        report = run(config, flags.FLAGS.workdir)
     if report is not None:
         print(report)
-        print(beside_paper(report, flags.FLAGS.config.paper), end="")
+        print(beside_paper(report, config["paper"]), end="")
     print(f"Everything of this run is in {flags.FLAGS.workdir}")
 
 
