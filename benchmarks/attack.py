@@ -45,7 +45,7 @@ def of_objectives(x: Any, y: Any) -> dict[str, float]:
     seconds = medians({**Floor(network(SIZE.value, BATCH_NORM.value), x, y).functions, **steps}, REPEATS.value)
     print(f"{'objective':26s}{'step':>10s}{'floor':>10s}{'ratio':>8s}")
     for name, (objective, attack, classifier) in cases.items():
-        floor = Floor.of(objective, attack, seconds, classifier, x, y)
+        floor = Floor.of(objective, attack, seconds, classifier)
         print(f"{name:26s}{1000 * seconds[name]:7.0f} ms{1000 * floor:7.0f} ms{seconds[name] / floor:8.3f}")
     return seconds
 

@@ -29,7 +29,8 @@ from trainers import _cli
 from trainers.configs import _base, digits
 from trainers.train import run
 
-PEERS = flags.DEFINE_list("peers", ["art", "torchattacks", "foolbox"], "Which other libraries; may be empty.")
+KNOWN = ("art", "torchattacks", "foolbox")
+PEERS = flags.DEFINE_list("peers", KNOWN, "Which other libraries; may be empty.")
 IMAGES = flags.DEFINE_integer("images", 500, "Images of the test split.", lower_bound=1)
 DATA = flags.DEFINE_string("data", "mnist", "Data set.")
 EPS = flags.DEFINE_float("eps", 0.2, "Radius of training and attack, as a fraction of the pixel range.")
@@ -37,6 +38,10 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/benchmark_evaluation", "Where the
 MODEL = flags.DEFINE_string("model", None, "A .keras file of the `digits` network, in place of one trained here.")
 EPOCHS = flags.DEFINE_integer("epochs", 3, "Of the network's training.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch_size", 250, "Images in a batch, for all libraries.", lower_bound=1)
+
+flags.register_validator(
+    PEERS, lambda peers: set(peers) <= set(KNOWN), f"Invalid value for --peers: expected some of {', '.join(KNOWN)}."
+)
 
 
 def classifier() -> keras.Model:
@@ -48,7 +53,7 @@ def classifier() -> keras.Model:
     config.data.update(name=DATA.value, batch_size=128, validation=0.05)
     config.model = {"name": "digits", "features": 64}
     # From a small radius on: at the full one this network does not begin to learn.
-    ramp = _base.falls(EPS.value / 10, EPS.value, EPOCHS.value / 2)
+    ramp = _base.falls(EPS.value / 10, EPS.value, 2 * EPOCHS.value / 3)
     config.attack = {**config.attack.to_dict(), "eps": ramp, "steps": 7}
     config.update(epochs=EPOCHS.value, learning_rate=digits.cosine_decay(2e-3, EPOCHS.value))
     config.evaluation = {"attacks": "", "norm": "linf"}

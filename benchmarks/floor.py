@@ -2,7 +2,7 @@
 
 The floor of a search is its number of steps times (one forward + one input gradient) of the same compiled network. The
 floor of a training step is its attack's gradients, a forward of the clean batch where the search reads one, and an
-update with as many forward passes as its losses read.
+update with as many forward passes as its losses read; two updates under adversarial weight perturbation.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import keras
 import tensorflow as tf
 
 import tfrobust
+from tfrobust import _cost
+from tfrobust._adversaries import training_adversary
 from tfrobust.models import heads
 
 LEARNING_RATE = 1e-6  # what is timed shall not wander off
@@ -102,17 +104,10 @@ class Floor:
         }
 
     @staticmethod
-    def of(objective: Any, attack: Any, seconds: Mapping[str, float], classifier: keras.Model, x: Any, y: Any) -> float:
-        """Returns the floor of an objective's step; what it reads is asked of its losses."""
-        outputs = classifier(x[:2])
-        count = tfrobust.Observed(tf.ones(2), 10)
-        views = tfrobust.Views(y=y[:2], x=x[:2], x_adv=x[:2], clean=outputs, adv=outputs, observed=count)
-        search = 0.0
-        if objective.inner is not None:
-            objective.inner(views)
-            search = attack.steps * seconds["gradients_10"] / 10 + ("clean" in views.sides) * seconds["forward"]
-            views.reads.clear()
-        for term in objective.outer.values():
-            term.loss(views)
-        passes = len(views.sides)
-        return search + seconds[f"update_of_{passes}_forward{'s' * (passes > 1)}"]
+    def of(objective: Any, attack: Any, seconds: Mapping[str, float], classifier: keras.Model) -> float:
+        """Returns the floor of an objective's step, of the seconds of its parts."""
+        forwards, gradients = _cost.of_search(training_adversary(attack, objective), classifier)
+        search = gradients * seconds["gradients_10"] / 10 + (forwards - gradients) * seconds["forward"]
+        one, two = seconds["update_of_1_forward"], seconds["update_of_2_forwards"]
+        passes, _ = _cost.of_update(objective, classifier)
+        return search + {1: one, 2: two, 4: 2 * two}[passes]  # 4: adversarial weight perturbation of both sides

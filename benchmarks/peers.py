@@ -13,72 +13,18 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from tfrobust.classifiers import head_of
+from benchmarks.torch_loop import trainable_copy
 
 Attack = Callable[[Any, Any], Any]  # pixels (B, H, W, C), labels (B,) -> adversaries
 
 
-class Copy(torch.nn.Module):
-    """A chain of Keras layers in PyTorch: convolutions, activations, global average pooling and a dense head.
-
-    Args:
-        classifier: one of the `digits` network.
-
-    Raises:
-        ValueError: for a layer that it does not know.
-    """
-
-    def __init__(self, classifier: keras.Model) -> None:
-        super().__init__()
-        self.steps: list[Any] = []
-        head = head_of(classifier)
-        for layer in classifier.layers:
-            if layer is head:
-                kernel, bias = (torch.tensor(np.asarray(v)) for v in layer.get_weights())
-                self.steps.append(lambda x, kernel=kernel, bias=bias: x @ kernel + bias)
-            elif isinstance(layer, keras.layers.Conv2D):
-                self.steps.append(self._convolution(layer))
-            elif isinstance(layer, (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.Activation)):
-                slope = float(getattr(layer, "negative_slope", 0.0) or 0.0)
-                self.steps.append(lambda x, slope=slope: torch.nn.functional.leaky_relu(x, slope))
-            elif isinstance(layer, keras.layers.GlobalAveragePooling2D):
-                self.steps.append(lambda x: x.mean(dim=(2, 3)))
-            elif not isinstance(layer, keras.layers.InputLayer):
-                raise ValueError(f"No copy of a {type(layer).__name__}: expected the layers of the digits network.")
-        # torchattacks asks for the device of the first parameter.
-        self.device_marker = torch.nn.Parameter(torch.zeros(()), requires_grad=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns logits `(B, C)` of pixels `(B, C, H, W)`."""
-        for step in self.steps:
-            x = step(x)
-        return x
-
-    @staticmethod
-    def _convolution(layer: keras.layers.Conv2D) -> Any:
-        kernel = torch.tensor(np.asarray(layer.kernel)).permute(3, 2, 0, 1).contiguous()
-        bias = torch.tensor(np.asarray(layer.bias))
-        stride, size = layer.strides[0], kernel.shape[-1]
-
-        def convolution(x: torch.Tensor) -> torch.Tensor:
-            # TensorFlow's "same" pads by the input's size, the odd one after.
-            padding: list[int] = []
-            for length in (x.shape[3], x.shape[2]):
-                total = max((-(-length // stride) - 1) * stride + size - length, 0)
-                padding += [total // 2, total - total // 2]
-            padded = torch.nn.functional.pad(x, padding)
-            return torch.nn.functional.conv2d(padded, kernel, bias, stride)
-
-        return convolution
-
-
 def torch_copy(classifier: keras.Model) -> torch.nn.Module:
-    """Returns the copy, whose logits are checked against the classifier's.
+    """Returns a copy to attack, whose logits are checked against the classifier's.
 
     Raises:
         ValueError: where they differ.
     """
-    copy = Copy(classifier).eval()
+    copy = trainable_copy(classifier).eval().requires_grad_(False)
     x = np.random.default_rng(0).uniform(0, 1, (8, *classifier.input_shape[1:])).astype("float32")
     with torch.no_grad():
         difference = np.abs(copy(to_torch(x)).numpy() - np.asarray(classifier(x)["logits"])).max()

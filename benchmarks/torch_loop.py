@@ -21,7 +21,7 @@ Score = Callable[[torch.Tensor], torch.Tensor]  # pixels -> what is maximized, s
 
 
 def trainable_copy(classifier: keras.Model) -> torch.nn.Sequential:
-    """Returns a chain of convolutions, BatchNorm, ReLU, global average pooling and a dense head, weight for weight.
+    """Returns a chain of convolutions, BatchNorm, (leaky) ReLU, global average pooling and a dense head.
 
     Raises:
         ValueError: for a layer that it does not know.
@@ -39,13 +39,15 @@ def trainable_copy(classifier: keras.Model) -> torch.nn.Sequential:
             modules.append(norm)
         elif isinstance(layer, keras.layers.ReLU):
             modules.append(torch.nn.ReLU(inplace=True))
+        elif isinstance(layer, keras.layers.LeakyReLU):
+            modules.append(torch.nn.LeakyReLU(layer.negative_slope, inplace=True))
         elif isinstance(layer, keras.layers.GlobalAveragePooling2D):
             modules += [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
         elif layer is head_of(classifier):
             modules.append(_dense(*arrays))
         elif not isinstance(layer, keras.layers.InputLayer):
-            raise ValueError(f"No copy of a {type(layer).__name__}: expected the layers of benchmarks.floor.network.")
-    return torch.nn.Sequential(*modules).to(memory_format=torch.channels_last)
+            raise ValueError(f"No copy of a {type(layer).__name__}: expected a chain as `digits` is one.")
+    return torch.nn.Sequential(*modules)
 
 
 def _convolution(stride: int, size: tuple[int, int], kernel: torch.Tensor, bias: torch.Tensor) -> list[torch.nn.Module]:
@@ -141,7 +143,7 @@ class Loop:
     """
 
     def __init__(self, classifier: keras.Model, x: Any, y: Any, attack: PGD, learning_rate: float) -> None:
-        self.network = trainable_copy(classifier)
+        self.network = trainable_copy(classifier).to(memory_format=torch.channels_last)
         self.x = pixels(x)
         self.y = torch.tensor(np.asarray(y), dtype=torch.int64)
         self.attack = attack

@@ -107,7 +107,7 @@ def steps(settings: Settings) -> dict[str, dict[str, float]]:
         functions[f"{library} pgd"] = made["madry"].search
     seconds = medians(functions, settings.repeats)
     floors = {
-        method: Floor.of(tfrobust.objectives.get(method), bench.attack(), seconds, bench.classifier(), x, y)
+        method: Floor.of(tfrobust.objectives.get(method), bench.attack(), seconds, bench.classifier())
         for method in METHODS
     }
     return {"seconds": seconds, "floors": {**floors, "pgd": settings.steps * seconds["gradients_10"] / 10}}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfrobust import _tensorflow as backend
+from tfrobust._errors import demand
 
 Tensor = Any
 
@@ -134,26 +132,7 @@ def _labels_in(y: Tensor, classes: int) -> tf.Operation:
 
 def _demand(condition: Tensor, text: str, least: Tensor, most: Tensor) -> tf.Operation:
     sentence = tf.strings.format(text + " Received: least {}, greatest {}", (least, most))
-    return tf.debugging.Assert(condition, ["<<", sentence, ">>"])
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turns the sentence of a failed check, found deep in a graph's error, into a plain error.
-
-    A `ValueError` for what is invalid, a `FloatingPointError` for a training that diverged.
-    """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        found = re.search(r"<<.*?((?:Invalid|Diverged) .*?)>>", error.message, re.DOTALL)
-        if not found:
-            raise
-        # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
-        sentence = re.sub(r"[\s'\"\[\]b]*$", "", found.group(1))
-    else:
-        return
-    raise (FloatingPointError if sentence.startswith("Diverged") else ValueError)(sentence)
+    return demand(condition, sentence)
 
 
 def enough_for(replicas: int, x: Any, batch_size: int | None) -> Any:
@@ -167,7 +146,7 @@ def enough_for(replicas: int, x: Any, batch_size: int | None) -> Any:
     def checked(index: Tensor, batch: Any) -> Any:
         rows = tf.shape(keras.tree.flatten(batch)[0])[0]
         sentence = tf.strings.format(text + " Received: {}", rows)
-        with tf.control_dependencies([tf.debugging.Assert((index > 0) | (rows >= replicas), ["<<", sentence, ">>"])]):
+        with tf.control_dependencies([demand((index > 0) | (rows >= replicas), sentence)]):
             return keras.tree.map_structure(tf.identity, batch)
 
     if isinstance(x, tf.data.Dataset):

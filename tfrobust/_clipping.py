@@ -20,7 +20,7 @@ def clipped(gradients: Sequence[Tensor], optimizer: Any) -> list[Tensor]:
         gradients: of the local batch, as they go to `optimizer.apply_gradients`; None where there is none.
         optimizer: a Keras optimizer, with its `clipnorm`, `global_clipnorm` and `clipvalue`.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner = backend.unscaled(optimizer)
     clips = inner.clipnorm or inner.global_clipnorm or inner.clipvalue
     if backend.replicas() == 1 or not clips:
         return list(gradients)

@@ -1,6 +1,7 @@
-"""`fit` on several devices and machines: the two work-arounds that Keras 3 needs for keras issue 20585, no more.
+"""`fit` on several devices and machines: what Keras 3 leaves to do, and which process writes.
 
-https://github.com/keras-team/keras/issues/20585. tests/distribution/test_upstream.py tells when one can go.
+Two work-arounds for https://github.com/keras-team/keras/issues/20585, one a method; the tests named `upstream` in
+tests/distribution fail when one can go.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust._batch import Batch
+from tfrobust._errors import demand
 from tfrobust._files import replacing
 
 Tensor = Any
@@ -61,7 +62,7 @@ class Guard(NamedTuple):
             lambda: tf.constant(""),
             lambda: tf.numpy_function(report, [update, values, *images.values()], tf.string),
         )
-        with tf.control_dependencies([tf.debugging.Assert(sound, ["<<", sentence, ">>"])]):
+        with tf.control_dependencies([demand(sound, sentence)]):
             return [None if gradient is None else tf.identity(gradient) for gradient in gradients]
 
     def _save(self, update: int, arrays: Mapping[str, np.ndarray]) -> str:

@@ -152,6 +152,11 @@ def assign(variables: Iterable[Any], values: Iterable[Tensor]) -> None:
     tf.distribute.get_replica_context().merge_call(update, args=tuple(values))
 
 
+def unscaled(optimizer: Any) -> Any:
+    """Returns the optimizer that holds the settings: the one inside where a loss scale is around it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def replicas() -> int:
     """Returns the number of replicas that take a step together."""
     return int(tf.distribute.get_strategy().num_replicas_in_sync)

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -275,6 +275,14 @@ class Divergence(keras.callbacks.Callback):
             )
 
 
+class _Action(NamedTuple):
+    """What is done about a training that has collapsed, and the sentence that says so."""
+
+    sentence: str
+    stops: bool
+    restores: bool
+
+
 class CatastrophicOverfitting(keras.callbacks.Callback):
     """Finds a training that has learned to fool its attack: robust against one step, FGSM, and not against PGD.
 
@@ -302,7 +310,11 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
     'restore'
     """
 
-    ACTIONS = ("warn", "stop", "restore")
+    ACTIONS: Mapping[str, _Action] = {
+        "warn": _Action("", stops=False, restores=False),
+        "stop": _Action(" The training stops.", stops=True, restores=False),
+        "restore": _Action(" Its weights of the epoch before are put back.", stops=True, restores=True),
+    }
 
     def __init__(self, data: Any, action: str = "warn", gap: float = 0.3, batches: int = 4) -> None:
         super().__init__()
@@ -336,16 +348,16 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         if fgsm - pgd <= self.gap:
             self._sound = self.model.classifier.get_weights()
             return
-        done = {"warn": "", "stop": " The training stops.", "restore": " Its weights of the epoch before are put back."}
+        action = self.ACTIONS[self.action]
         warnings.warn(
             f"Catastrophic overfitting in epoch {epoch + 1}: the classifier is right on {fgsm:.2f} under FGSM and on "
-            f"{pgd:.2f} under PGD.{done[self.action]} Expected a gap of at most {self.gap:g}; train with smaller "
+            f"{pgd:.2f} under PGD.{action.sentence} Expected a gap of at most {self.gap:g}; train with smaller "
             "steps, more of them, or a smaller eps.",
             stacklevel=2,
         )
-        if self.action != "warn":
+        if action.stops:
             self.model.stop_training = True
-        if self.action == "restore":
+        if action.restores:
             self.model.classifier.set_weights(self._sound)
 
     def _accuracy(self, adversary: Adversary) -> Any:
@@ -396,8 +408,7 @@ class AveragedWeights(keras.callbacks.CallbackList):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        optimizer: Any = getattr(model, "optimizer", None)
-        self._optimizer: Any = getattr(optimizer, "inner_optimizer", optimizer)
+        self._optimizer: Any = backend.unscaled(getattr(model, "optimizer", None))
         if model and not self._optimizer.use_ema:
             raise ValueError("Expected an optimizer with use_ema=True. Received: one without averages of the weights")
 

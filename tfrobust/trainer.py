@@ -15,10 +15,11 @@ import tensorflow as tf
 from tfrobust import _cost, attacks, losses, objectives
 from tfrobust import _tensorflow as backend
 from tfrobust._adversaries import check_radii, training_adversary, validation_adversary
-from tfrobust._batch import Batch, Contract, enough_for, plain_errors, prepare
+from tfrobust._batch import Batch, Contract, enough_for, prepare
 from tfrobust._clipping import clipped
 from tfrobust._clock import Clock
 from tfrobust._distribution import Distributed
+from tfrobust._errors import plain_errors
 from tfrobust._files import replacing
 from tfrobust._guard import Guard
 from tfrobust._mean import Mean, side

@@ -92,6 +92,7 @@ def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, 
     import keras
 
     import tfrobust
+    from tfrobust import _tensorflow as backend
     from tfrobust._distribution import is_chief
     from trainers.setup import frozen, load_data
 
@@ -103,7 +104,7 @@ def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, 
         if first >= phase["epochs"]:
             return
         keeper = [_keeper(phase["monitor"], workdir, rows)] if chief else []
-        if trainer.optimizer.use_ema:  # on all machines: validation is of the averages too
+        if backend.unscaled(trainer.optimizer).use_ema:  # on all machines: validation is of the averages too
             keeper = [tfrobust.callbacks.AveragedWeights(*keeper)]
         writers = [
             forecast,

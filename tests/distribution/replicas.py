@@ -4,9 +4,11 @@ One process for many cases, for importing TensorFlow takes seconds; one strategy
 wait for each other.
 """
 
+import copy
 import json
 import sys
 import tempfile
+import types
 import warnings
 from pathlib import Path
 
@@ -35,8 +37,11 @@ def dataset(x, y, batch_size):
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size).with_options(options)
 
 
-def make_trainer(strategy, objective, norm="l2", head="dense", batch_norm=False, attack=None, **options):
+def make_trainer(
+    strategy, objective, norm="l2", head="dense", batch_norm=False, attack=None, dtype="float32", **options
+):
     keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(dtype)
     with strategy.scope():
         inputs = keras.Input((6, 6, 1))
         z = keras.layers.Conv2D(4, 3, padding="same", kernel_regularizer=keras.regularizers.L2(0.01))(inputs)
@@ -47,10 +52,24 @@ def make_trainer(strategy, objective, norm="l2", head="dense", batch_norm=False,
         outputs = heads.make(head, 4)(features, feature_map=feature_map)
         classifier = keras.Model(inputs, {**outputs, "features": features, "feature_map": feature_map})
         attack = {"name": "pgd", "eps": 0.5 if norm == "l2" else 0.1, "steps": 3, "norm": norm, **(attack or {})}
+        objective = searched_in_float64(objective) if dtype == "float64" else objective
         trainer = tfrobust.AdversarialTrainer(classifier, objective, attack)
         theirs = keras.metrics.SparseCategoricalAccuracy(name="theirs")
         trainer.compile(keras.optimizers.SGD(0.5), metrics=[theirs], **options)
     return trainer
+
+
+def searched_in_float64(name):
+    """An objective whose inner loss is computed in float64, of a classifier in float64."""
+    objective = copy.copy(tfrobust.objectives.get(name))
+    inner = objective.inner
+
+    def wide(views):  # what views hand out is float32
+        value = inner(types.SimpleNamespace(y=views.y, clean=views.clean.make(), adv=views.adv.make()))
+        return keras.tree.map_structure(lambda part: tf.cast(part, tf.float32), value)
+
+    objective.inner = wide
+    return objective
 
 
 def trained(strategy, case):

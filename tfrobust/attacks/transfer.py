@@ -135,8 +135,6 @@ def _loaded(sources: Any) -> list[Classify]:
 
 def _inner(attack: Any, given: Mapping[str, Any]) -> Evasion:
     """Returns the attack on the sources, in the ball that is asked for."""
-    if isinstance(attack, Mapping) and "class_name" in attack:  # as a config of ours writes an instance
-        attack = keras.saving.deserialize_keras_object(dict(attack))
     if isinstance(attack, (str, Mapping)):
         config = {"name": attack} if isinstance(attack, str) else dict(attack)
         takes = ATTACKS.parameters(config.get("name", ""))

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import _tensorflow as backend
-from tfrobust._batch import Contract, plain_errors, prepare
+from tfrobust._batch import Contract, prepare
+from tfrobust._errors import plain_errors
 from tfrobust.classifiers import check_classifier
 
 

@@ -1,0 +1,41 @@
+"""Sentences that a compiled graph raises, and how they reach the user."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+
+def demand(condition: Tensor, sentence: Tensor) -> tf.Operation:
+    """Returns an operation that raises where a condition is false; `plain_errors` finds its sentence again.
+
+    Args:
+        condition: scalar.
+        sentence: a string that begins with "Invalid" or "Diverged".
+    """
+    return tf.debugging.Assert(condition, ["<<", sentence, ">>"])
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turns the sentence of a failed `demand`, found deep in a graph's error, into a plain error.
+
+    A `ValueError` for what is invalid, a `FloatingPointError` for a training that diverged.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"<<.*?((?:Invalid|Diverged) .*?)>>", error.message, re.DOTALL)
+        if not found:
+            raise
+        # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
+        sentence = re.sub(r"[\s'\"\[\]b]*$", "", found.group(1))
+    else:
+        return
+    raise (FloatingPointError if sentence.startswith("Diverged") else ValueError)(sentence)
