@@ -1,5 +1,6 @@
 """Small networks and data that every test may use."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,6 +18,10 @@ def fresh():
     keras.utils.set_random_seed(7)
     yield
     keras.config.set_dtype_policy("float32")
+    # Graphs are freed a few at once, for the time grows with the square of their number; and what TensorFlow keeps of a
+    # traced function for ever is not looked through again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

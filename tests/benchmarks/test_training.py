@@ -36,12 +36,11 @@ RESULTS = {
 
 @pytest.mark.parametrize(
     ("objective", "steps", "floor"),
-    [("standard", 10, 1.0), ("madry", 10, 1001.0), ("madry", 4, 401.0), ("trades", 10, 1102.0)],
+    [("standard", 10, 1.0), ("madry", 10, 1001.0), ("madry", 4, 401.0), ("trades", 10, 1102.0), ("awp", 10, 1002.0)],
 )
 def test_a_floor_is_gradients_and_the_forwards_that_are_read(objective, steps, floor):
-    x, y = np.zeros((2, 8, 8, 3), "float32"), np.zeros(2, "int32")
     attack = tfrobust.attacks.pgd(eps=0.1, steps=steps)
-    assert Floor.of(tfrobust.objectives.get(objective), attack, SECONDS, network(8), x, y) == floor
+    assert Floor.of(tfrobust.objectives.get(objective), attack, SECONDS, network(8)) == floor
 
 
 def test_a_step_returns_the_loss_of_its_own_batch_and_weights():

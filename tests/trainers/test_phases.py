@@ -63,7 +63,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the log that a kill leaves open
-@pytest.mark.parametrize("after", [2, 3])  # between two phases, and within one
+@pytest.mark.parametrize("after", [pytest.param(2, marks=pytest.mark.slow), 3])  # between two phases, and within one
 def test_a_run_that_was_killed_in_any_phase_ends_with_the_same_weights(after, undisturbed, tmp_path, monkeypatch):
     epochs = []
     whole = tfrobust.callbacks.Checkpoints.on_epoch_end
