@@ -140,7 +140,8 @@ def _evaluate(
     report.save(output)
     names = info.class_names if len(info.class_names) == report.classes else None
     report.save_html(output.with_suffix(".html"), names)
-    state.unlink(missing_ok=True)
+    for file in (state, state.with_name(f"{state.name}-journal")):  # a killed evaluation may leave SQLite's journal
+        file.unlink(missing_ok=True)
     return report
 
 

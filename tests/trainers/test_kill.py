@@ -141,9 +141,9 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(seed, undistu
 # Moments that a random one seldom meets.
 MOMENTS = {
     "the first save": "phases/1/checkpoints/ckpt-1_temp*",
-    "a later save": "checkpoints/ckpt-2_temp*",
-    "a classifier is kept": ".*-classifier.keras",
+    "a classifier is kept": "phases/1/.*-classifier.keras",
     "between phases": "phases/1/checkpoints/ckpt-4.index",
+    "a later save": "checkpoints/ckpt-2_temp*",
     "export": "saved_model/.*",
     "evaluation": "saved_model/1",
 }

@@ -216,8 +216,10 @@ def test_the_runs_own_report_is_not_overwritten_by_another(finished, tmp_path):
     with pytest.raises(ValueError, match="expected --output=FILE for another"):
         evaluate_workdir(Workdir(path), eps=0.01)
     assert (path / "evaluation.json").read_bytes() == before
+    (tmp_path / "other.state-journal").touch()  # as an evaluation that was killed after its last batch leaves it
     other = evaluate_workdir(Workdir(path), tmp_path / "other.json", eps=0.01)
     assert other.robust_accuracy >= report.robust_accuracy
+    assert {file.name for file in tmp_path.iterdir()} == {"other.json", "other.html", "other.npz"}
     assert json.loads((tmp_path / "other.json").read_text())["eps"] == 0.01
 
 
