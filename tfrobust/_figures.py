@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,17 @@ import numpy as np
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
 
+# A tick's text on a paler ground: lines run through it.
+TICK = {"fontsize": "small", "va": "center", "bbox": {"color": "white", "alpha": 0.7, "pad": 0.5}, "zorder": 4}
+
 LARGEST = 256  # pixels a side of an embedded image; more are thinned out
+
+
+class Coordinate(NamedTuple):
+    """A vertical axis of parallel coordinates: its label, and (place in [0, 1], text) of its ticks."""
+
+    label: str
+    ticks: Sequence[tuple[float, str]]
 
 
 class Mark(NamedTuple):
@@ -42,13 +52,9 @@ def curve(
         mark: a point beside it, its `y` a share too.
         logarithmic: the horizontal axis by doubling from 1 on; x of 0 stands before it.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     x, y = np.asarray(points, "float64").T
-    with rc_context({"svg.hashsalt": "tfrobust", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(4.8, 3.3), layout="constrained")
-        axes: Any = figure.subplots()
+
+    def draw(axes: Any) -> None:
         axes.plot(x, 100 * y, color=BLUE, marker="o", markersize=4, label=label)
         if mark is not None:
             axes.plot(mark.x, 100 * mark.y, color=VERMILION, marker="D", linestyle="none", label=mark.label)
@@ -61,9 +67,90 @@ def curve(
         axes.spines[["top", "right"]].set_visible(False)
         if mark is not None:
             axes.legend(frameon=False, fontsize="small")
-        written = io.BytesIO()
-        figure.savefig(written, format="svg", metadata={"Date": None})
-    return _uri("image/svg+xml", written.getvalue())
+
+    return _svg(draw, (4.8, 3.3))
+
+
+def trade_off(
+    points: Sequence[Sequence[float]],
+    labels: Sequence[str],
+    *,
+    front: Iterable[int],
+    best: int | None = None,
+    least: float | None = None,
+) -> str:
+    """Returns a chart of robust against clean accuracy (in percent) as an SVG data URI.
+
+    Args:
+        points: (clean, robust), shares in [0, 1].
+        labels: one for each point; points in one place share theirs.
+        front: places of the points that are joined as the Pareto front.
+        best: place of the point that is marked.
+        least: clean accuracy at which a line is drawn.
+    """
+    places: dict[tuple[float, ...], list[str]] = {}
+    for point, label in zip(points, labels, strict=True):
+        places.setdefault(tuple(100 * share for share in point), []).append(label)
+    joined = np.array(sorted({tuple(100 * share for share in points[place]) for place in front})).reshape(-1, 2)
+
+    def draw(axes: Any) -> None:
+        if least is not None:
+            axes.axvline(100 * least, color=GREY, linestyle="--", linewidth=1, label="least clean accuracy")
+        axes.plot(*np.array(list(places)).reshape(-1, 2).T, "o", color=GREY, markersize=5, label="trial")
+        axes.plot(*joined.T, "o-", color=BLUE, markersize=6, linewidth=1, label="Pareto front")
+        if best is not None:
+            x, y = points[best]
+            axes.plot(100 * x, 100 * y, "D", color=VERMILION, markersize=8, label="best")
+        for place, names in places.items():
+            axes.annotate(", ".join(names), place, (5, 5), textcoords="offset points", fontsize="small")
+        axes.margins(0.12)
+        axes.set(xlabel="clean accuracy (%)", ylabel="robust accuracy (%)")
+        axes.ticklabel_format(useOffset=False)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.figure.legend(frameon=False, fontsize="small", loc="outside upper center", ncols=4)  # beside all points
+
+    return _svg(draw, (5.6, 4.2))
+
+
+def parallel(
+    coordinates: Sequence[Coordinate],
+    lines: Sequence[Sequence[float]],
+    shades: Sequence[float],
+    best: int | None = None,
+) -> str:
+    """Returns parallel coordinates as an SVG data URI: an axis for each coordinate, a line for each point.
+
+    Args:
+        coordinates: the axes, from left to right.
+        lines: places in [0, 1] on each axis; NaN where a line ends.
+        shades: of the lines, in [0, 1] from pale to dark; NaN: dotted.
+        best: which line is marked.
+    """
+    from matplotlib import colormaps
+
+    columns = np.arange(len(coordinates))
+
+    def style(number: int) -> dict[str, Any]:
+        if number == best:
+            return {"color": VERMILION, "linewidth": 2.5, "zorder": 3}
+        if np.isnan(shades[number]):
+            return {"color": GREY, "linestyle": ":"}
+        return {"color": colormaps["Blues"](0.3 + 0.7 * shades[number])}
+
+    def draw(axes: Any) -> None:
+        for number, line in enumerate(lines):
+            axes.plot(columns, line, marker="o", markersize=3, clip_on=False, **style(number))
+        for column, (_, ticks) in enumerate(coordinates):
+            axes.axvline(column, color="black", linewidth=0.8)
+            for place, text in ticks:
+                axes.annotate(text, (column, place), (6, 0), textcoords="offset points", **TICK)
+        axes.set_xticks(columns, [coordinate.label for coordinate in coordinates])
+        axes.set(ylim=(-0.03, 1.03), xlim=(-0.1, len(coordinates) - 0.6), yticks=())
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+    return _svg(draw, (1.2 + 1.5 * len(coordinates), 3.6))
 
 
 def image(pixels: np.ndarray) -> str:
@@ -86,6 +173,19 @@ def image(pixels: np.ndarray) -> str:
 def thinning(pixels: np.ndarray) -> int:
     """Returns the k of "every k-th pixel is shown" for an image `(H, W, C)`."""
     return -(-max(pixels.shape[:2]) // LARGEST)
+
+
+def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    """Returns what is drawn on axes of a size in inches; equal drawings give equal text, `$` is a dollar."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.hashsalt": "tfrobust", "svg.fonttype": "path", "text.parse_math": False}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.subplots())
+        written = io.BytesIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return _uri("image/svg+xml", written.getvalue())
 
 
 def _uri(kind: str, written: bytes) -> str:

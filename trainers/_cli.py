@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import zipfile
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
+from ml_collections import ConfigDict, config_dict
+from ml_collections.config_flags import config_flags
 
 # Exit codes: what was asked for cannot be done; it was asked for wrongly; it was done, and a gate does not open;
 # another machine is gone, and the same command again goes on.
@@ -47,6 +50,46 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error, MISTAKE)
     sys.exit(code or 0)
+
+
+def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines --config=FILE.py[:ROW], or FILE.json; any field is overridden as --config.field=value.
+
+    Args:
+        default: the file that is read where none is named.
+        flag_values: where the flag is defined.
+    """
+    text = "Configuration, FILE.py, FILE.py:ROW or FILE.json."
+    config_flags.DEFINE_config_file("config", default, text, flag_values=flag_values)
+    flag_values["config"].parser = _ConfigFile("config")  # a file that the command line names has not been read yet
+
+
+class _ConfigFile(config_flags.ConfigFileFlagParser):
+    """Reads JSON beside what ml_collections reads, Python."""
+
+    def parse(self, path: str) -> Any:
+        return _locked(Path(path)) if path.endswith(".json") else super().parse(path)
+
+
+def _locked(path: Path) -> ConfigDict:
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected --config=FILE.json. Received: {path}, where no file is")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected a config as JSON. Received: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected a config as JSON, its fields and their values. Received: {type(fields).__name__}")
+    return _overridable(fields).lock()
+
+
+def _overridable(value: Any) -> Any:
+    """Returns a JSON value as configs hold it: fields in their order, lists as tuples, null as what may be anything."""
+    if isinstance(value, dict):
+        return ConfigDict({name: _overridable(part) for name, part in value.items()}, sort_keys=False)
+    if isinstance(value, list):
+        return tuple(value)
+    return config_dict.placeholder(object) if value is None else value
 
 
 def check_one_of(workdir: str | None, model: str | None) -> None:

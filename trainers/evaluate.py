@@ -49,15 +49,17 @@ def evaluate_workdir(
     workdir: Workdir,
     output: str | Path | None = None,
     *,
+    split: str = "test",
     images: int | None = None,
     other: Report | None = None,
     **options: Any,
 ) -> Report:
-    """Evaluates a run's classifier on the test split of its data and writes the report, as JSON and as a page.
+    """Evaluates a run's classifier on one split of its data and writes the report, as JSON and as a page.
 
     Args:
         workdir: a run's folder.
         output: the report's file; None is the run's own `evaluation.json`.
+        split: of the data; figures to publish come from "test".
         images: how many of the first images; None: all.
         other: a report that this one will be compared with: refused before the evaluation if it cannot be.
         **options: of `tfrobust.evaluate`; `eps` and `norm` default to those of the run's own evaluation.
@@ -81,7 +83,8 @@ def evaluate_workdir(
         )
     data = config["data"]
     info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
-    return _evaluate(classifier, load_data(config, "test"), info, output or workdir.evaluation, images, other, options)
+    output = output or workdir.evaluation
+    return _evaluate(classifier, load_data(config, split), info, split, output, images, other, options)
 
 
 def evaluate_model(
@@ -107,13 +110,14 @@ def evaluate_model(
     import tfrobust
 
     info, test = tfrobust.data.info(data), tfrobust.data.load(data, "test")
-    return _evaluate(classifier, test, info, output, images, other, {**DEFAULTS, **options})
+    return _evaluate(classifier, test, info, "test", output, images, other, {**DEFAULTS, **options})
 
 
 def _evaluate(
     classifier: Any,
     data: Any,
     info: Any,
+    split: str,
     output: str | Path | None,
     images: int | None,
     other: Report | None,
@@ -124,9 +128,11 @@ def _evaluate(
     from trainers.setup import first_images
 
     notes: tuple[str, ...] = ()
-    if images is not None and images < info.sizes["test"]:
+    if split != "test":
+        notes += (f"The images are of the {split} split: figures to publish come from the test split.",)
+    if images is not None and images < info.sizes[split]:
         data = first_images(data, images)
-        notes = (f"Only the first {images} of {info.sizes['test']} images of the test split were evaluated.",)
+        notes += (f"Only the first {images} of {info.sizes[split]} images of the {split} split were evaluated.",)
     if other is not None:
         _check_comparable(other, data, options)
     if output is None:

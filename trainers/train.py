@@ -7,11 +7,11 @@ run that was not.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from trainers import _cli
 from trainers.paper import beside_paper
@@ -24,7 +24,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    config_flags.DEFINE_config_file("config", DEFAULT, "Configuration, FILE.py or FILE.py:ROW.")
+    _cli.define_config(DEFAULT)
     flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
 
 
@@ -40,6 +40,29 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
 
     Raises:
         ValueError: for a folder of another config, and whatever the config's members refuse.
+    """
+    from tfrobust._distribution import is_chief, wait_for_all
+    from trainers.workdir import Workdir
+
+    strategy = fit(config, path)
+    report = _finish(config, Workdir(path)) if is_chief(strategy) else None
+    wait_for_all(strategy)  # a worker that left earlier would look like one that died
+    return report
+
+
+def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ()) -> Any:
+    """Trains and keeps the best classifier, what `run` does before it evaluates and exports.
+
+    Args:
+        config: as of `run`.
+        path: as of `run`.
+        callbacks: of Keras, for the last fit, beside its own.
+
+    Returns:
+        The `tf.distribute` strategy that it trained by.
+
+    Raises:
+        ValueError: as `run` does.
     """
     import keras
 
@@ -67,13 +90,11 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
         if len(phases) > 1:
             print(f"Phase {number} of {len(phases)}: {trainer.objective.name}", flush=True)
         folder = workdir if number == len(phases) else workdir.of_phase(number)
-        _fit(trainer, phase, folder, epochs_before, forecast)
+        _fit(trainer, phase, folder, epochs_before, forecast, callbacks if number == len(phases) else ())
         epochs_before += phase["epochs"]
         wait_for_all(strategy)
         classifier.load_weights(folder.classifier)  # what the phase kept: the next one goes on with it
-    report = _finish(config, workdir) if is_chief(strategy) else None
-    wait_for_all(strategy)  # a worker that left earlier would look like one that died
-    return report
+    return strategy
 
 
 def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
@@ -87,7 +108,9 @@ def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
     return evaluate_workdir(workdir, **given(config["evaluation"])) if config["evaluation"]["attacks"] else None
 
 
-def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, forecast: Any) -> None:
+def _fit(
+    trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, forecast: Any, callbacks: Iterable[Any]
+) -> None:
     """Trains one phase, or what is left of it; its folder then holds the classifier that it kept."""
     import keras
 
@@ -120,6 +143,7 @@ def _fit(trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, 
             callbacks=[
                 *keeper,
                 *(writers if chief else []),
+                *callbacks,
                 tfrobust.callbacks.Divergence(workdir.path),
                 checkpoints,  # last: an epoch is done when all the others have written it
             ],
@@ -132,15 +156,23 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
     if not monitor:
         return keras.callbacks.ModelCheckpoint(workdir.classifier)
-    best, mode = (min, "min") if monitor.endswith("loss") else (max, "max")
-    values = [float(row[monitor]) for row in rows if row.get(monitor)]
+    best = kept_row(rows, monitor)
     return keras.callbacks.ModelCheckpoint(
         workdir.classifier,
         monitor=monitor,
-        mode=mode,
+        mode="min" if monitor.endswith("loss") else "max",
         save_best_only=True,
-        initial_value_threshold=best(values, default=None),
+        initial_value_threshold=float(best[monitor]) if best else None,
     )
+
+
+def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, str] | None:
+    """Returns the epoch of a history whose classifier is kept, None of none: the first best, the last of no monitor."""
+    rows = [row for row in rows if not monitor or row.get(monitor)]
+    if not monitor:
+        return rows[-1] if rows else None
+    best = min if monitor.endswith("loss") else max
+    return best(rows, key=lambda row: float(row[monitor]), default=None)
 
 
 def main(_: list[str]) -> None:

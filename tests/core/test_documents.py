@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 import tfrobust
+import tuning
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = [m.name for m in pkgutil.walk_packages(tfrobust.__path__, "tfrobust.")]
+MODULES = [
+    m.name for package in (tfrobust, tuning) for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
 
 
 @pytest.mark.filterwarnings("ignore:The moving statistics")

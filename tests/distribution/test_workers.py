@@ -88,8 +88,8 @@ def train(start, workdir, index, workers):
 
 def trainings(workdir):
     """The processes that train there, without their shells."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    wanted = [line for line in listed if "-m trainers.train" in line and str(workdir) in line]
+    listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
+    wanted = [line for line in listed.splitlines() if "-m trainers.train" in line and str(workdir) in line]
     return [int(line.split()[0]) for line in wanted if "worker.sh" not in line]
 
 

@@ -54,8 +54,19 @@ FIELDS: Settings = {
     # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
     "tables": {},
     "paper": {},  # the row's figures in percent, under the labels of the evaluation's attacks and of the tables
+    "search": {  # of tuning.search; a training does not read it: docs/tuning.md
+        # Dicts {"field": "objective.beta", "min": 1.0, "max": 20.0, "sampling": "log"} or {"field": ..., "values":
+        # [...]}; none: the weights of the objective itself.
+        "space": (),
+        "tuner": "random",  # or grid, hyperband, bayesian
+        "trials": 10,  # of random and bayesian; a grid has its points, hyperband what its epochs give
+        "min_clean_accuracy": config_dict.placeholder(float),  # of the winner, on validation data
+        "clean_weight": 0.0,  # w in the score w * clean + (1 - w) * robust accuracy
+        "hopeless_after": 0,  # epochs after which a trial that is robust no better than by chance ends; 0: never
+        "finalists": 3,  # the best trials, which are evaluated again by `standard`; 0: none
+    },
 }
-PARTWISE = ("data", "evaluation")
+PARTWISE = ("data", "evaluation", "search")
 
 
 def build(*settings: Settings) -> ConfigDict:

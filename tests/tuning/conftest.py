@@ -1,0 +1,65 @@
+"""The planted problem, for tests and for the processes that they start."""
+
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tuning import outcome
+from tuning.aims import ranked
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("planted.py")
+spec = importlib.util.spec_from_file_location("planted", SCRIPT)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """The module."""
+    return module
+
+
+@pytest.fixture
+def unwritten(monkeypatch):
+    """Searches that pick their winner but write no page, which takes longer than all planted trials."""
+
+    def conclude(config, path, store, aim, say):
+        done = store.all()
+        order = ranked([result for _, result in done], aim)
+        if not order:
+            raise ValueError("All trials failed")
+        return SimpleNamespace(trial=done[order[0]][0], result=done[order[0]][1])
+
+    monkeypatch.setattr(outcome, "conclude", conclude)
+
+
+@pytest.fixture
+def start_planted():
+    """Starts the script in a process of its own: `start(*arguments, **variables)`, these of its environment."""
+    processes = []
+
+    def start(*arguments, **variables):
+        process = subprocess.Popen(
+            [sys.executable, SCRIPT, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

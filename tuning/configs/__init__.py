@@ -1,0 +1,1 @@
+"""Configs of searches that come with the library."""

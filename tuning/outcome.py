@@ -1,0 +1,271 @@
+"""What came out of a search: the winner, the table of its trials, the files that keep both."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfrobust import _pages
+from tfrobust._files import replacing
+from tfrobust.evaluation import Report
+from trainers.evaluate import evaluate_workdir
+from trainers.setup import phases_of
+from trainers.workdir import Workdir
+from tuning import _page
+from tuning.aims import Aim, ranked
+from tuning.spaces import space_of, with_values
+from tuning.trials import Result, Store, Trial
+
+SUITE = "standard"  # what finalists are evaluated by
+TOLD = 5  # failed trials that an error names
+
+
+class Entry(NamedTuple):
+    """A trial in the table of all.
+
+    Attributes:
+        number: from 1 on, in the order in which they ended.
+        trial: what was tried.
+        result: what came of it, by the search's own attack.
+        report: its evaluation by `standard` on validation data, where it is a finalist.
+        winner: whether it is the best one.
+    """
+
+    number: int
+    trial: Trial
+    result: Result
+    report: Report | None = None
+    winner: bool = False
+
+    @property
+    def final(self) -> Result:
+        """The result by the report's accuracies, where there is one."""
+        if self.report is None:
+            return self.result
+        return self.result._replace(
+            clean_accuracy=self.report.clean_accuracy, robust_accuracy=self.report.robust_accuracy
+        )
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """Why its figures may mislead, in sentences."""
+        return self.report.alarms if self.report else ()
+
+    def __str__(self) -> str:
+        return f"trial {self.number} ({described(self.trial.values)})"
+
+
+class Outcome(NamedTuple):
+    """All that a search tried, its winner marked.
+
+    Attributes:
+        path: the search's folder.
+        aim: what it wanted.
+        entries: its trials, in the order in which they ended.
+    """
+
+    path: Path
+    aim: Aim
+    entries: tuple[Entry, ...]
+
+    @property
+    def winner(self) -> Entry:
+        """The best trial."""
+        return next(entry for entry in self.entries if entry.winner)
+
+    @property
+    def trial(self) -> Trial:
+        """What the winner tried."""
+        return self.winner.trial
+
+    @property
+    def result(self) -> Result:
+        """What came of the winner, by the search's own attack."""
+        return self.winner.result
+
+    @property
+    def failed(self) -> list[Entry]:
+        """The trials without a classifier."""
+        return [entry for entry in self.entries if entry.result.failed]
+
+    def __str__(self) -> str:
+        best, folder = self.winner, self.path
+        attack = f"`{SUITE}`" if best.report else "the search's own attack"
+        lines = [
+            *(f"ALARM: {alarm}" for alarm in best.alarms),
+            f"The best of {len(self.entries)} trials is number {best.number}: {described(best.trial.values)}",
+            f"  clean accuracy    {_percent(best.final.clean_accuracy)}",
+            f"  robust accuracy   {_percent(best.final.robust_accuracy)}   by {attack}",
+            "Both are of the validation data that chose it, and so too high. Figures to publish, on the test split:",
+            f"  python -m trainers.evaluate --workdir={folder}/trials/{best.trial.key} --attacks={SUITE} "
+            f"--output={folder}/evaluation.json",
+            "The same weights, trained longer (a schedule of the learning rate has a length of its own):",
+            f"  python -m trainers.train --config={folder}/best.json --config.epochs={2 * best.result.epochs} "
+            f"--workdir={folder}/longer",
+        ]
+        if self.failed:
+            lines.append(f"{len(self.failed)} of {len(self.entries)} trials failed:")
+            lines += [f"  {entry}: {entry.result.message}" for entry in self.failed]
+        lines.append(f"In {folder}: search.html best.json classifier.keras trials.csv tensorboard/")
+        return "\n".join(lines)
+
+
+def conclude(
+    config: Mapping[str, Any], path: str | Path, store: Store, aim: Aim, say: Callable[[str], None] = print
+) -> Outcome:
+    """Evaluates the finalists, picks the winner and writes what came out into the search's folder.
+
+    The best `search.finalists` trials that meet the constraint are evaluated by `standard`, on validation data: the
+    test split chooses nothing. The best of them by these figures wins. Of trials that differ in their epochs alone, as
+    Hyperband's do, only the longest may win.
+
+    Args:
+        config: the search's.
+        path: its folder.
+        store: its trials.
+        aim: what the best is.
+        say: where a line goes before each evaluation.
+
+    Raises:
+        ValueError: where no trial may win, after the table and the page have been written; it says why.
+    """
+    path = Path(path)
+    outcome = Outcome(path, aim, tuple(_decided(store, aim, config["search"]["finalists"], say)))
+    space = space_of(config)
+    _write_table(path / "trials.csv", [dimension.field for dimension in space], outcome)
+    with replacing(path / "search.html") as beside:
+        beside.write_text(_pages.render("search.html", **_page.context(config, space, outcome)), encoding="utf-8")
+    for entry in outcome.entries:
+        _log(path / "tensorboard" / entry.trial.key, entry)
+    if not any(entry.winner for entry in outcome.entries):
+        raise ValueError(f"{_why_none(outcome)}. All trials: {path / 'trials.csv'}")
+    with replacing(path / "best.json") as beside:
+        beside.write_text(json.dumps(best_config(config, outcome.winner), indent=2) + "\n", encoding="utf-8")
+    with replacing(path / "classifier.keras") as beside:
+        shutil.copy2(store.workdir(outcome.trial).classifier, beside)
+    return outcome
+
+
+def best_config(config: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
+    """Returns the config that trains to the classifier of a trial: the search's with its values and epochs."""
+    best = {**with_values(config, entry.trial.values), "epochs": entry.trial.epochs}
+    *first, last = phases_of(best)
+    if entry.result.epochs == last["epochs"]:
+        return best
+    if not first:
+        return {**best, "epochs": entry.result.epochs}
+    return {**best, "phases": (*best["phases"][:-1], {**best["phases"][-1], "epochs": entry.result.epochs})}
+
+
+def described(values: Mapping[str, Any]) -> str:
+    """Returns the values of a trial in words.
+
+    Example:
+
+    >>> described({"objective.beta": 2.718281828, "ema": 0})
+    'objective.beta=2.718, ema=0'
+    """
+    return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items())
+
+
+def _decided(store: Store, aim: Aim, finalists: int, say: Callable[[str], None]) -> list[Entry]:
+    """Returns all trials, the finalists with their reports, the winner marked."""
+    entries = [Entry(number, *pair) for number, pair in enumerate(store.all(), 1)]
+    contestants = _contestants(entries, aim)
+    if finalists:
+        contestants = contestants[:finalists]
+        for place, entry in enumerate(contestants):
+            say(f"Finalist {place + 1} of {len(contestants)}, {entry}, by `{SUITE}` on validation data")
+            contestants[place] = entry._replace(report=_report(store.workdir(entry.trial)))
+    for place in ranked([entry.final for entry in contestants], aim)[:1]:
+        contestants[place] = contestants[place]._replace(winner=True)
+    for entry in contestants:
+        entries[entry.number - 1] = entry
+    return entries
+
+
+def _contestants(entries: Sequence[Entry], aim: Aim) -> list[Entry]:
+    """Returns those that may win, the best first."""
+    able = [entries[place] for place in ranked([entry.result for entry in entries], aim)]
+    longest: dict[str, int] = {}
+    for entry in able:
+        longest[_point(entry)] = max(entry.trial.epochs, longest.get(_point(entry), 0))
+    return [entry for entry in able if entry.trial.epochs == longest[_point(entry)]]
+
+
+def _point(entry: Entry) -> str:
+    """Returns a name of the values alone."""
+    return entry.trial._replace(epochs=0).key
+
+
+def _report(workdir: Workdir) -> Report:
+    """Returns a finalist's report; one that is there is not made again, one that was killed goes on."""
+    file = workdir.path / "finalist.json"
+    if not file.with_suffix(".html").exists():  # the page is written last
+        evaluate_workdir(workdir, file, split="validation", attacks=SUITE)
+    return Report.load(file)
+
+
+def _write_table(file: Path, fields: Iterable[str], outcome: Outcome) -> None:
+    rows = [
+        {
+            "number": entry.number,
+            "trial": entry.trial.key,
+            **{field: entry.trial.values[field] for field in fields},
+            "trained_epochs": result.epochs,
+            "clean_accuracy": result.clean_accuracy,
+            "robust_accuracy": result.robust_accuracy,
+            "value": None if result.failed else outcome.aim.value(result),
+            "meets_constraint": outcome.aim.meets(result),
+            f"{SUITE}_clean_accuracy": report.clean_accuracy if report else None,
+            f"{SUITE}_robust_accuracy": report.robust_accuracy if report else None,
+            "winner": entry.winner,
+            "seconds": round(result.seconds, 1),
+            "message": result.message,
+        }
+        for entry in outcome.entries
+        for result, report in [(entry.result, entry.report)]
+    ]
+    with replacing(file) as beside, beside.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _log(folder: Path, entry: Entry) -> None:
+    """Writes a trial for TensorBoard's HParams, once."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    if folder.exists():
+        return
+    trial, result = entry.trial, entry.result
+    metrics = {"clean_accuracy": result.clean_accuracy, "robust_accuracy": result.robust_accuracy}
+    with replacing(folder) as beside, tf.summary.create_file_writer(str(beside)).as_default():
+        api.hparams({**trial.values, "trained_epochs": result.epochs}, trial_id=trial.key)
+        for name, value in metrics.items():
+            if value is not None:
+                tf.summary.scalar(name, value, step=result.epochs)
+
+
+def _why_none(outcome: Outcome) -> str:
+    """Returns why there is no winner, in words."""
+    entries, least = outcome.entries, outcome.aim.min_clean_accuracy
+    done = [entry for entry in entries if not entry.result.failed]
+    if not done:
+        told = "; ".join(f"{entry}: {entry.result.message}" for entry in entries[:TOLD])
+        more = f"; and {len(entries) - TOLD} more" if len(entries) > TOLD else ""
+        return f"All {len(entries)} trials failed: {told}{more}"
+    nearest = max(done, key=lambda entry: entry.final.clean_accuracy or 0.0)
+    return (
+        f"No trial meets the constraint: expected a clean accuracy of at least search.min_clean_accuracy={least:g}. "
+        f"Received: {nearest.final.clean_accuracy:.4f} at most, by {nearest}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return f"{100 * (share or 0.0):6.2f} %"

@@ -1,0 +1,75 @@
+"""How far a search is, and how long it will go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from trainers.forecast import spoken
+from tuning.outcome import described
+from tuning.trials import Result, Store, Trial
+from tuning.tuners import Plan
+
+
+class Progress:
+    """Says a line for each trial that is done, with the time that is left.
+
+    The time is that of the epochs still planned, at the pace of those that were done since it was made: what the store
+    holds already took none of it, and several workers are as fast as they are together.
+
+    Args:
+        plan: what will be done.
+        store: the trials.
+        say: where a line goes.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self, plan: Plan, store: Store, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._say = say
+        self._clock = clock
+        self._began = clock()
+        self._old = {trial.key for trial, _ in store.all()}
+        self._told: set[str] = set()
+        self._lines = 0
+        self._epochs: dict[str, int] = {}  # point of the space -> epochs that are done there
+        self._fresh = 0  # epochs since the beginning
+
+    def tell(self, trial: Trial, result: Result) -> None:
+        """Says that a trial is done."""
+        point = trial._replace(epochs=0).key
+        more = max(0, trial.epochs - self._epochs.get(point, 0))
+        self._epochs[point] = self._epochs.get(point, 0) + more
+        self._fresh += more if trial.key not in self._old else 0
+        self._told.add(trial.key)
+        self._lines += 1
+        self._say(f"Trial {self._lines} of {self._plan.trials}: {told(trial, result)}{self._left()}")
+
+    def catch_up(self) -> None:
+        """Says so of the trials that others have done."""
+        for trial, result in self._store.all():
+            if trial.key not in self._told:
+                self.tell(trial, result)
+
+    def _left(self) -> str:
+        epochs = self._plan.epochs - sum(self._epochs.values())
+        if epochs <= 0 or not self._fresh:
+            return ""
+        return f"; {spoken(epochs * (self._clock() - self._began) / self._fresh)} left"
+
+
+def told(trial: Trial, result: Result) -> str:
+    """Returns what was tried and what came of it, in words.
+
+    Example:
+
+    >>> told(Trial({"objective.beta": 2.0}, 12), Result(0.975, 0.75, 12))
+    'objective.beta=2: robust 0.7500, clean 0.9750'
+    """
+    if result.failed:
+        return f"{described(trial.values)}: failed. {result.message}"
+    figures = f"{described(trial.values)}: robust {result.robust_accuracy:.4f}, clean {result.clean_accuracy:.4f}"
+    return f"{figures}. {result.message}" if result.message else figures

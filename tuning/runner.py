@@ -1,0 +1,170 @@
+"""One trial after another: what KerasTuner draws, an ordinary training run answers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+from keras_tuner import errors
+
+import tfrobust
+from trainers import train
+from trainers.setup import phases_of
+from tuning.aims import Aim
+from tuning.spaces import Dimension, with_values
+from tuning.trials import Result, Store, Trial
+from tuning.tuners import SCORE, Plan
+
+Train = Callable[[dict[str, Any], Path, list[Any]], Any]  # (config, path, callbacks); the run is in the folder
+CHANCE = 1.5  # times the accuracy of guessing: what a hopeless trial has not passed
+PAUSE = 0.5  # seconds until a worker that had to wait asks again
+
+
+def fit(config: dict[str, Any], path: Path, callbacks: list[Any]) -> None:
+    """Trains as `trainers.train` does, rid of the graphs of the trials before."""
+    keras.utils.clear_session()
+    train.fit(config, path, callbacks)
+
+
+class Runner(keras_tuner.engine.base_tuner.BaseTuner):
+    """Runs a plan, each trial in its own workdir; what has been done is not done again.
+
+    Args:
+        config: the search's, as a plain dict.
+        space: what it varies.
+        plan: who draws.
+        store: where results are kept.
+        aim: what a result is worth.
+        train: what runs a config in a folder.
+        scratch: a folder for KerasTuner's own state, which nobody reads.
+        tell: is called with each trial that is done and its result.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        space: Sequence[Dimension],
+        plan: Plan,
+        store: Store,
+        aim: Aim,
+        train: Train,
+        scratch: str,
+        tell: Callable[[Trial, Result], None],
+    ) -> None:
+        super().__init__(plan.oracle, directory=scratch, project_name="oracle")
+        self._config = config
+        self._space = space
+        self._store = store
+        self._aim = aim
+        self._train = train
+        self._tell = tell
+        self._waits = False
+
+    def pre_create_trial(self) -> None:
+        """Waits where the last question got no trial: KerasTuner asks again at once until another worker is done."""
+        if self._waits:
+            time.sleep(PAUSE)
+        self._waits = True
+
+    def on_trial_begin(self, trial: Any) -> None:
+        """Notes that there was a trial; KerasTuner calls it."""
+        self._waits = False
+
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Returns the score of a trial, from the store or by training; KerasTuner calls it."""
+        try:
+            mine = self._trial_of(trial)
+            with self._store.lock(mine):
+                result = self._store.read(mine) or self._run(mine, self._parent_of(trial))
+            self._tell(mine, result)
+        except Exception as error:  # KerasTuner would write a mistake of the program down as a trial's, and go on
+            raise errors.FatalError(repr(error)) from error
+        return {SCORE: self._aim.score(result)}
+
+    def _run(self, trial: Trial, parent: Trial | None) -> Result:
+        """Trains a trial, or what is left of it, and keeps what came of it."""
+        config = trial_config(self._config, trial)
+        if parent is not None:
+            self._store.inherit(trial, parent, config)
+        begun = time.monotonic()
+        result = self._train_one(trial, config)._replace(seconds=time.monotonic() - begun, finished=time.time())
+        self._store.write(trial, result)
+        return result
+
+    def _train_one(self, trial: Trial, config: dict[str, Any]) -> Result:
+        workdir, last = self._store.workdir(trial), phases_of(config)[-1]
+        hopeless = Hopeless.of(self._config, self._store.history(trial))
+        if not hopeless.seen:  # else it was killed between its last epoch and its result, or its parent was hopeless
+            workdir.path.mkdir(parents=True, exist_ok=True)
+            try:
+                with (workdir.path / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
+                    self._train(config, workdir.path, [hopeless])
+            except FloatingPointError as error:
+                return Result(None, None, len(self._store.history(trial)), message=str(error))
+        rows = self._store.history(trial)
+        kept = train.kept_row(rows, last["monitor"])
+        if kept is None:
+            raise ValueError(f"Expected epochs in {workdir.history}. Received: none")
+        early = hopeless.seen and len(rows) < last["epochs"]
+        message = f"Ended early: robust accuracy near chance after {len(rows)} epochs." if early else ""
+        return Result(float(kept["val_accuracy"]), float(kept["val_robust_accuracy"]), len(rows), message=message)
+
+    def _trial_of(self, trial: Any) -> Trial:
+        drawn = trial.hyperparameters.values
+        own = {dimension.field: dimension.value(drawn[dimension.field]) for dimension in self._space}
+        return Trial(own, drawn.get("tuner/epochs", self._config["epochs"]))
+
+    def _parent_of(self, trial: Any) -> Trial | None:
+        parent = trial.hyperparameters.values.get("tuner/trial_id")
+        return None if parent is None else self._trial_of(self.oracle.get_trial(parent))
+
+
+class Hopeless(keras.callbacks.Callback):
+    """Ends a training whose robust accuracy is near that of guessing.
+
+    Args:
+        after: epochs that a training has at least; 0: it goes on for ever.
+        accuracy: what the best epoch has to pass.
+        history: robust accuracies of the epochs that it has behind it.
+    """
+
+    def __init__(self, after: int, accuracy: float, history: Iterable[float] = ()) -> None:
+        super().__init__()
+        self._after = after
+        self._accuracy = accuracy
+        self._history = list(history)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], rows: Iterable[Mapping[str, str]]) -> Hopeless:
+        """Returns the one that a search's config asks for, for a training with some rows of history."""
+        data = config["data"]
+        info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
+        history = [float(row["val_robust_accuracy"]) for row in rows]
+        return cls(config["search"]["hopeless_after"], CHANCE / info.classes, history)
+
+    @property
+    def seen(self) -> bool:
+        """Whether the training is hopeless."""
+        return 0 < self._after <= len(self._history) and max(self._history) <= self._accuracy
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._history[epoch:] = [float((logs or {})["val_robust_accuracy"])]  # a kill lets an epoch be run twice
+        if self.seen:
+            self.model.stop_training = True
+
+
+def trial_config(config: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+    """Returns the config of a trial's run: the search's with its values, trained for its epochs, never on test data."""
+    return {
+        **with_values(config, trial.values),
+        "epochs": trial.epochs,
+        "evaluation": {**config["evaluation"], "attacks": ""},
+        "search": {},
+        "tables": {},
+        "paper": {},
+    }

@@ -1,0 +1,219 @@
+"""Search the trade-off weights of a config: `python -m tuning.search --config=FILE.py[:ROW] --workdir=DIR`.
+
+Each trial is a run of `trainers.train` in a folder of its own. A search that was killed goes on when the same command
+is given again, and ends with the trials and the winner of one that was not.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from trainers import _cli
+from tuning import launcher
+
+if TYPE_CHECKING:
+    from tuning.outcome import Outcome
+    from tuning.progress import Progress
+    from tuning.spaces import Dimension
+
+DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    _cli.define_config(DEFAULT)
+    flags.DEFINE_string("workdir", "runs/search", "Folder of the search; made if it is missing.")
+    flags.DEFINE_integer("workers", 1, "Processes of this machine that run trials at the same time.", lower_bound=1)
+
+
+def search(
+    config: Mapping[str, Any],
+    path: str | Path,
+    train: Callable[..., Any] | None = None,
+    say: Callable[[str], None] = print,
+    workers: Sequence[Sequence[str]] = (),
+) -> Outcome | None:
+    """Runs the search of a config, or what is left of it, and writes what came out.
+
+    Args:
+        config: as `trainers.train` takes it, as a plain dict; its `search` says what is varied and how.
+        path: the search's folder.
+        train: what trains a config in a folder, `(config, path, callbacks)`; None: `trainers.train.fit`.
+        say: where the lines of its progress go.
+        workers: commands that make this same call, each started in a process of its own to run trials while this one
+            draws them; none: this process does both.
+
+    Returns:
+        What came out, or None in a worker: the chief has it.
+
+    Raises:
+        ValueError: for a search that cannot be made as it is described, a folder of another one, and a constraint that
+            no trial meets.
+        ConnectionError: in a worker that has lost its chief.
+        ChildProcessError: for a worker that ends by an error.
+    """
+    role = launcher.role(os.environ)
+    if role == launcher.WORKER:
+        launcher.end_with_launcher()
+    from tuning import aims, outcome, spaces, tuners
+    from tuning.progress import Progress, told
+    from tuning.runner import Runner, fit
+    from tuning.trials import Store
+
+    check(config)
+    path, options = Path(path), config["search"]
+    aim = aims.aim_of(options)
+    space = spaces.space_of(config)
+    plan = tuners.get(options["tuner"], space, config["seed"], options["trials"], config["epochs"])
+    check_ball(config, space)
+    if plan.goes_on and config["phases"]:
+        raise ValueError(f"Trials of {options['tuner']!r} go on with more epochs: expected no phases. Received: some")
+    store = Store(path / "trials")
+    with tempfile.TemporaryDirectory() as scratch:
+        runner_of = functools.partial(Runner, config, space, plan, store, aim, train or fit, scratch)
+        if role == launcher.WORKER:
+            _work(runner_of(lambda trial, result: say(told(trial, result))), config, path)
+            return None
+        claim(path, config)
+        progress = Progress(plan, store, say)
+        wholes = f"{plan.epochs / config['epochs']:.3g} whole trainings"
+        say(f"{plan.trials} trials of {', '.join(d.field for d in space)}, as long as {wholes}")
+        runner = runner_of(progress.tell)
+        if role == launcher.CHIEF or workers:
+            _lead(runner.oracle, workers, path / "logs", progress, say)
+        else:
+            _run(runner)
+    return outcome.conclude(config, path, store, aim, say)
+
+
+def _run(runner: Any) -> None:
+    """Runs all trials that there are for a process."""
+    from keras_tuner import errors
+
+    try:
+        runner.search()
+    except errors.FatalError as error:
+        raise (error.__cause__ or error) from None
+
+
+def _work(runner: Any, config: Mapping[str, Any], path: Path) -> None:
+    """Runs trials of a chief in another process."""
+    import grpc
+
+    from trainers.workdir import Workdir
+
+    try:
+        runner.oracle.get_space()  # waits for the chief, who makes the folder
+        Workdir(path).check(_fixed(config))  # on every machine the same command, and a folder that all of them see
+        _run(runner)
+    except grpc.RpcError as error:
+        raise ConnectionError(
+            f"Lost the chief: start the same command on every machine again, the search goes on. Received: {error}"
+        ) from error
+
+
+def _lead(
+    oracle: Any, workers: Sequence[Sequence[str]], logs: Path, progress: Progress, say: Callable[[str], None]
+) -> None:
+    """Draws trials for workers, those that it starts and others that ask, until there are no more."""
+    host, port = os.environ.get(launcher.HOST, "127.0.0.1"), int(os.environ.get(launcher.PORT, 0))
+    with (
+        launcher.serving(oracle, host, port) as (port, all_sent_home),
+        launcher.Workers(workers, host, port, logs, say) as crew,
+    ):
+        while not (crew.over() and all_sent_home()):
+            progress.catch_up()
+            time.sleep(launcher.PAUSE)
+    progress.catch_up()
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuses, before any training, what no trial could do.
+
+    Raises:
+        ValueError: for numbers that cannot be, a config without validation data or attack.
+    """
+    from tfrobust.schedules import is_number
+    from trainers.configs import _base
+    from trainers.setup import check_evaluation, phases_of
+    from tuning import outcome
+
+    last = phases_of(config)[-1]
+    options, fields = config["search"], _base.FIELDS["search"]
+    if wrong := sorted(set(options) ^ set(fields)):
+        raise ValueError(f"Invalid search: expected {', '.join(fields)}. Missing or unknown: {', '.join(wrong)}")
+    for name, least in (("trials", 1), ("hopeless_after", 0), ("finalists", 0)):
+        if not is_number(options[name], int) or options[name] < least:
+            raise ValueError(
+                f"Invalid value for search.{name}: expected an integer of at least {least}. Received: {options[name]!r}"
+            )
+    if options["finalists"]:  # the last thing that a search does
+        check_evaluation({**config, "evaluation": {**config["evaluation"], "attacks": outcome.SUITE}})
+    if not config["data"]["validation"]:
+        raise ValueError("A search needs validation data: expected data.validation > 0. Received: 0")
+    if not any(value is not None for value in last["attack"].values()):
+        raise ValueError("A search needs an attack, by which val_robust_accuracy is measured. Received: none")
+
+
+def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
+    """Refuses to vary the ball in which a training is validated: in a smaller one every trial is more robust.
+
+    Raises:
+        ValueError: for a field that does.
+    """
+    import tfrobust
+    from trainers.setup import given, phases_of
+    from tuning.spaces import with_values
+
+    def ball(values: Mapping[str, Any]) -> tuple[Any, ...]:
+        last = phases_of(with_values(config, values))[-1]
+        found = tfrobust.attacks.get(given(last["attack"])).at(last["epochs"]).ball
+        return type(found), round(float(found.radius), 6), found.bounds
+
+    for dimension in space:
+        if any(ball({dimension.field: value}) != ball({}) for value in dimension.ends):
+            raise ValueError(
+                "Robust accuracies are compared in one ball: expected fields that leave the last eps, norm and bounds "
+                f"of the attack as they are. Received: {dimension.field!r}"
+            )
+
+
+def claim(path: Path, config: Mapping[str, Any]) -> None:
+    """Writes what is searched, or finds the same there; how many trials and finalists there are may change.
+
+    Raises:
+        ValueError: for a folder of another space, tuner, seed or config; it names what differs.
+    """
+    from tfrobust._files import sweep
+    from trainers.workdir import Workdir
+
+    Workdir(path).claim(_fixed(config))
+    sweep(path / "trials")
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a search that goes on may not change."""
+    fixed = {name: value for name, value in config["search"].items() if name not in ("trials", "finalists")}
+    return {**config, "search": fixed}
+
+
+def main(_: list[str]) -> None:
+    config = flags.FLAGS.config.to_dict()
+    workers = flags.FLAGS.workers
+    command = [sys.executable, "-m", "tuning.search", *sys.argv[1:]]
+    outcome = search(config, flags.FLAGS.workdir, workers=[command] * workers if workers > 1 else ())
+    if outcome is not None:
+        print(outcome)
+
+
+if __name__ == "__main__":
+    _cli.run(main, define_flags)

@@ -1,0 +1,213 @@
+"""Where a search looks: fields of a config, each with a range or with choices."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tfrobust._registry import Registry, unknown
+from tfrobust.attacks.registry import ATTACKS
+from tfrobust.models.registry import MODELS
+from tfrobust.objectives.objective import OBJECTIVES
+from tfrobust.schedules import is_number
+
+LOG, LINEAR = "log", "linear"
+
+
+class Range(NamedTuple):
+    """Numbers from `low` to `high`, whole ones where both are; `sampling` is "linear" or "log"."""
+
+    field: str
+    low: float
+    high: float
+    sampling: str = LINEAR
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has whole numbers alone."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def points(self) -> float:
+        """How many values there are."""
+        return self.high - self.low + 1 if self.whole else math.inf
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Values between which all others lie."""
+        return self.low, self.high
+
+    def declare(self, hyperparameters: Any) -> None:
+        """Adds itself to KerasTuner's space."""
+        kind = hyperparameters.Int if self.whole else hyperparameters.Float
+        kind(self.field, self.low, self.high, sampling=self.sampling)
+
+    def value(self, drawn: Any) -> Any:
+        """Returns the field's value for what KerasTuner draws."""
+        return drawn
+
+
+class Choice(NamedTuple):
+    """One of several values of one type."""
+
+    field: str
+    values: tuple[Any, ...]
+
+    @property
+    def points(self) -> float:
+        """How many values there are."""
+        return len(self.values)
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """All values."""
+        return self.values
+
+    def declare(self, hyperparameters: Any) -> None:
+        """Adds itself to KerasTuner's space."""
+        hyperparameters.Choice(self.field, list(self.values))
+
+    def value(self, drawn: Any) -> Any:
+        """Returns the field's value for what KerasTuner draws, which makes 0 and 1 of booleans."""
+        return self.values[self.values.index(drawn)]
+
+
+Dimension = Range | Choice
+
+_SMOOTHING = Range("smoothing", 0.0, 0.5)
+_WEIGHT = Range("weight", 0.01, 1.0, LOG)
+_BETA = Range("beta", 0.5, 20.0, LOG)
+_ADVERSARIAL = Range("adversarial_weight", 0.1, 10.0, LOG)
+
+# What each objective weighs, by its own arguments.
+DEFAULTS: Mapping[str, tuple[Dimension, ...]] = {
+    "standard": (_SMOOTHING,),
+    "madry": (_SMOOTHING,),
+    "joint": (_ADVERSARIAL,),
+    "trades": (_BETA,),
+    "mart": (_BETA,),
+    "alp": (Range("weight", 0.01, 10.0, LOG),),
+    "feature_matching": (Range("weight", 0.1, 100.0, LOG),),
+    "feature_scatter": (Range("smoothing", 0.0, 0.9),),
+    "adv_interpolation": (Range("smoothing", 0.0, 0.9),),
+    "infofeature": (_WEIGHT, Range("smoothing", 0.0, 0.9)),
+    "feature_regularization": (_WEIGHT,),
+    "aelf": (_WEIGHT,),
+    "aelfs": (Range("beta", 0.01, 1.0, LOG), _ADVERSARIAL),
+    "spat": (Range("weight", 1.0, 20.0, LOG), Range("alpha", 0.0, 1.0), Range("beta", 0.0, 1.0)),
+    "gairat": (Range("bias", -2.0, 2.0),),
+    "mail_at": (Range("slope", 1.0, 30.0, LOG), Range("bias", -1.0, 1.0)),
+    "mail_trades": (_BETA, Range("slope", 0.5, 10.0, LOG), Range("bias", -1.0, 1.0)),
+    "dra": (_ADVERSARIAL,),
+    "awp": (Range("gamma", 0.001, 0.02, LOG),),
+}
+
+
+def space_of(config: Mapping[str, Any]) -> list[Dimension]:
+    """Returns what the config's search varies: `search.space`, or the weights of its objective.
+
+    Args:
+        config: as `trainers.train` takes it, as a plain dict.
+
+    Raises:
+        ValueError: for a field that the config does not have, one that is named twice, a range that is empty, reversed
+            or no numbers, choices that are none or of several types, and an objective without weights.
+
+    Example:
+
+    >>> space_of({"objective": {"name": "trades"}, "search": {"space": ()}})
+    [Range(field='objective.beta', low=0.5, high=20.0, sampling='log')]
+    """
+    given = config["search"]["space"]
+    if not given:
+        objective = config["objective"]["name"]
+        if objective not in DEFAULTS:
+            raise ValueError(
+                f"The objective {objective!r} has no space of its own: expected search.space, dicts such as "
+                '{"field": "objective.beta", "min": 1.0, "max": 20.0, "sampling": "log"}. Received: none'
+            )
+        return [d._replace(field=f"objective.{d.field}") for d in DEFAULTS[objective]]
+    space = [_dimension(each) for each in given]
+    for dimension in space:
+        _check_field(config, dimension.field)
+    fields = [dimension.field for dimension in space]
+    if twice := [field for field in fields if fields.count(field) > 1]:
+        raise ValueError(f"Invalid search.space: expected each field once. Received: {twice[0]!r} twice")
+    return space
+
+
+def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a copy of the config in which fields, named by dotted paths, have other values.
+
+    Example:
+
+    >>> with_values({"objective": {"name": "trades"}}, {"objective.beta": 3.0})
+    {'objective': {'name': 'trades', 'beta': 3.0}}
+    """
+    changed = copy.deepcopy(dict(config))
+    for field, value in values.items():
+        *path, last = field.split(".")
+        part = changed
+        for name in path:
+            part = part[name]
+        part[last] = value
+    return changed
+
+
+def _dimension(given: Any) -> Dimension:
+    shapes = ({"field", "min", "max"}, {"field", "min", "max", "sampling"}, {"field", "values"})
+    if not isinstance(given, Mapping) or set(given) not in shapes or not isinstance(given["field"], str):
+        raise ValueError(
+            'Invalid search.space: expected dicts {"field": ..., "min": ..., "max": ..., "sampling": "linear" or '
+            f'"log"}} or {{"field": ..., "values": [...]}}. Received: {given!r}'
+        )
+    if "values" in given:
+        return _choice(given["field"], given["values"])
+    low, high, sampling = given["min"], given["max"], given.get("sampling", LINEAR)
+    name = f"Invalid range of {given['field']!r}"
+    if sampling not in (LINEAR, LOG):
+        raise unknown(f"sampling of {given['field']!r}", sampling, (LINEAR, LOG))
+    if not all(is_number(end) and math.isfinite(end) for end in (low, high)):
+        raise ValueError(f"{name}: expected finite numbers. Received: min={low!r}, max={high!r}")
+    if not low < high:
+        raise ValueError(f"{name}: expected min < max. Received: min={low!r}, max={high!r}")
+    if sampling == LOG and low <= 0:
+        raise ValueError(f"{name}: expected min > 0 with sampling='log'. Received: min={low!r}")
+    return Range(given["field"], low, high, sampling)
+
+
+def _choice(field: str, values: Any) -> Choice:
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ValueError(f"Invalid values of {field!r}: expected a list of at least one. Received: {values!r}")
+    kinds = {type(value) for value in values}
+    if kinds == {int, float}:
+        values, kinds = [float(value) for value in values], {float}
+    if len(kinds) > 1 or not kinds <= {int, float, str, bool} or len(set(values)) < len(values):
+        raise ValueError(
+            f"Invalid values of {field!r}: expected numbers, strings or booleans, all of one kind and each once. "
+            f"Received: {values!r}"
+        )
+    if kinds == {float} and not all(map(math.isfinite, values)):
+        raise ValueError(f"Invalid values of {field!r}: expected finite numbers. Received: {values!r}")
+    return Choice(field, tuple(values))
+
+
+# What a trial sets by itself, or does not read.
+_NOT_VARIED = ("epochs", "evaluation", "tables", "paper", "search")
+_REGISTRIES: Mapping[str, Registry] = {"objective": OBJECTIVES, "attack": ATTACKS, "model": MODELS}
+
+
+def _check_field(config: Mapping[str, Any], field: str) -> None:
+    *path, last = field.split(".")
+    part: Any = {name: value for name, value in config.items() if name not in _NOT_VARIED}
+    for depth, name in enumerate([*path, last]):
+        known: Iterable[str] = part if isinstance(part, Mapping) else ()
+        if depth == 1 and isinstance(part, Mapping) and path[0] in _REGISTRIES:  # its arguments need not be spelled out
+            known = {*part, *_REGISTRIES[path[0]].parameters(part.get("name", ""))} - {"name"}
+        if name not in known:
+            raise unknown("field in search.space", field, [".".join([*path[:depth], each]) for each in known])
+        part = part.get(name)
+    if isinstance(part, Mapping):
+        raise ValueError(f"Invalid field in search.space: expected one with a value. Received: {field!r}, a group")

@@ -1,0 +1,119 @@
+"""How a search draws its trials: KerasTuner's oracles, one a name, each with the epochs that it will ask for."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras_tuner
+from keras_tuner import oracles
+from sklearn.exceptions import ConvergenceWarning
+
+from tfrobust._registry import Registry
+from tuning.spaces import Dimension
+
+SCORE = "score"
+
+
+class Plan(NamedTuple):
+    """What a search will do: who draws, and how many trials and epochs there will be in all.
+
+    Attributes:
+        oracle: KerasTuner's.
+        trials: how many it draws.
+        epochs: of all trials together; what a promoted trial has behind it, or is drawn again, is counted once.
+        goes_on: whether a trial may go on from another one that had fewer epochs.
+    """
+
+    oracle: Any
+    trials: int
+    epochs: int
+    goes_on: bool = False
+
+
+_registry = Registry("tuner")
+names, register = _registry.names, _registry.register
+
+
+def get(identifier: Any, space: Sequence[Dimension], seed: int, trials: int, epochs: int) -> Plan:
+    """Returns the plan of a tuner.
+
+    Args:
+        identifier: name or config of a registered tuner.
+        space: what it varies.
+        seed: of its draws. KerasTuner takes 0 for "any", and the draws of a seed and the next one overlap.
+        trials: how many, for tuners that can be told.
+        epochs: of a whole training.
+
+    Raises:
+        ValueError: for an unknown tuner or argument, and a space that has too few points for it.
+    """
+    hyperparameters = keras_tuner.HyperParameters()
+    for dimension in space:
+        dimension.declare(hyperparameters)
+    options = {
+        "objective": keras_tuner.Objective(SCORE, "max"),
+        "hyperparameters": hyperparameters,
+        "seed": 1 + 1000 * seed,
+        "tune_new_entries": False,
+        "allow_new_entries": False,
+        "max_retries_per_trial": 0,
+        "max_consecutive_failed_trials": 10**9,  # a trial that diverged is a result: the search goes on
+    }
+    points = math.prod(dimension.points for dimension in space)
+    plan: Plan = _registry.get(identifier, options=options, points=points, trials=trials, epochs=epochs)
+    plan.oracle.verbose = 0
+    plan.oracle._max_collisions = 10_000  # so that a space of few points is drawn to its last one
+    return plan
+
+
+@register
+def random(options: dict[str, Any], points: float, trials: int, epochs: int) -> Plan:
+    """Draws every trial from the whole space, none twice."""
+    trials = int(min(trials, points))
+    return Plan(oracles.RandomSearchOracle(**options, max_trials=trials), trials, trials * epochs)
+
+
+class _Bayesian(oracles.BayesianOptimizationOracle):
+    """KerasTuner's, which leaves it to the user that the scale of its Gaussian process may be at a bound."""
+
+    def populate_space(self, trial_id: str) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().populate_space(trial_id)
+
+
+@register
+def bayesian(options: dict[str, Any], points: float, trials: int, epochs: int) -> Plan:
+    """Draws a few trials at random, then each where a Gaussian process of the scores expects most."""
+    at_random = int(min(3 * len(options["hyperparameters"].space), points))  # those alone are all different
+    oracle = _Bayesian(**options, max_trials=trials, num_initial_points=at_random)
+    return Plan(oracle, trials, int(min(trials, points)) * epochs)
+
+
+@register
+def grid(options: dict[str, Any], points: float, trials: int, epochs: int) -> Plan:
+    """Tries every combination; a range has its least value and ten more, or all its whole numbers."""
+    size = math.prod(len({hp.default, *hp.values}) for hp in options["hyperparameters"].space)
+    return Plan(oracles.GridSearchOracle(**options), size, size * epochs)
+
+
+@register
+def hyperband(options: dict[str, Any], points: float, trials: int, epochs: int, factor: int = 3) -> Plan:
+    """Begins many short trials; the best of them go on for `factor` times as long. Li et al. 2018 (Hyperband)."""
+    oracle = oracles.HyperbandOracle(**options, max_epochs=epochs, factor=factor)
+    brackets = range(oracle._get_num_brackets())
+    if points < (begun := sum(oracle._get_size(bracket, 0) for bracket in brackets)):
+        raise ValueError(
+            f"Hyperband of {epochs} epochs begins {begun} different trials: expected a space of as many points, or "
+            f"search.tuner=grid. Received: {points}"
+        )
+    sizes, spent = 0, 0
+    for bracket in brackets:
+        behind = 0
+        for place in range(oracle._get_num_rounds(bracket)):
+            size, ends = oracle._get_size(bracket, place), oracle._get_epochs(bracket, place)
+            sizes, spent, behind = sizes + size, spent + size * (ends - behind), ends
+    return Plan(oracle, sizes, spent, goes_on=True)
