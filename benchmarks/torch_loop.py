@@ -1,7 +1,7 @@
 """A plain PyTorch training loop of a copy of the Keras network: what one would write by hand; needs torch.
 
-It is written for speed where PyTorch gives a choice: channels last, gradients of pixels alone in a search, the clean
-forward of TRADES once in a search and not at each of its steps.
+It is written for speed where PyTorch gives a choice: gradients of pixels alone in a search, the clean forward of TRADES
+once in a search and not at each of its steps; in PyTorch's default memory format, or channels last.
 """
 
 from __future__ import annotations
@@ -140,11 +140,14 @@ class Loop:
         x, y: pixels `(B, H, W, C)`, labels `(B,)`.
         attack: the search.
         learning_rate: of SGD with momentum 0.9.
+        channels_last: in memory, of network and pixels.
     """
 
-    def __init__(self, classifier: keras.Model, x: Any, y: Any, attack: PGD, learning_rate: float) -> None:
-        self.network = trainable_copy(classifier).to(memory_format=torch.channels_last)
-        self.x = pixels(x)
+    def __init__(
+        self, classifier: keras.Model, x: Any, y: Any, attack: PGD, learning_rate: float, channels_last: bool = False
+    ) -> None:
+        self.network = trainable_copy(classifier).to(memory_format=_format(channels_last))
+        self.x = pixels(x, channels_last)
         self.y = torch.tensor(np.asarray(y), dtype=torch.int64)
         self.attack = attack
         self.optimizer = torch.optim.SGD(self.network.parameters(), learning_rate, momentum=0.9)
@@ -162,6 +165,10 @@ class Loop:
         return attacked(self.network, self.attack, self.x, self.y).numpy()
 
 
-def pixels(x: Any) -> torch.Tensor:
-    """Returns pixels `(B, H, W, C)` as `(B, C, H, W)`, channels last in memory."""
-    return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+def pixels(x: Any, channels_last: bool = False) -> torch.Tensor:
+    """Returns pixels `(B, H, W, C)` as `(B, C, H, W)`."""
+    return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2).contiguous(memory_format=_format(channels_last))
+
+
+def _format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format

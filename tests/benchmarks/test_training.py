@@ -121,14 +121,14 @@ def test_another_method_is_told_from_the_same(monkeypatch):
 @pytest.mark.parametrize(
     ("peer", "text"),
     [
-        ("jax", "Invalid value for --peers: expected some of torch, art. Received: jax"),
-        ("tfrobust", "Invalid value for --peers: expected some of torch, art. Received: tfrobust"),
+        ("jax", "Invalid value for --peers: expected some of torch, torch_channels_last, art. Received: jax"),
+        ("tfrobust", "Invalid value for --peers: expected some of torch, torch_channels_last, art. Received: tfrobust"),
         ("nobody", r"nobody is not installed: expected pip install 'tfrobust\[peers\]', or --peers= for none."),
     ],
 )
 def test_libraries_that_are_not_there_are_refused_before_anything_runs(peer, text, monkeypatch):
     if peer == "nobody":
-        monkeypatch.setitem(training.LIBRARIES, peer, Ours)
+        monkeypatch.setitem(training.LIBRARIES, peer, SimpleNamespace(module=peer))
     with pytest.raises(Misuse, match=text):
         training.settings_of(SimpleNamespace(peers=[peer]))
 
