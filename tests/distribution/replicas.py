@@ -38,7 +38,7 @@ def dataset(x, y, batch_size):
 
 
 def make_trainer(
-    strategy, objective, norm="l2", head="dense", batch_norm=False, attack=None, dtype="float32", **options
+    strategy, objective, norm="l2", head="dense", batch_norm=False, attack=None, dtype="float32", ema=False, **options
 ):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(dtype)
@@ -55,7 +55,7 @@ def make_trainer(
         objective = searched_in_float64(objective) if dtype == "float64" else objective
         trainer = tfrobust.AdversarialTrainer(classifier, objective, attack)
         theirs = keras.metrics.SparseCategoricalAccuracy(name="theirs")
-        trainer.compile(keras.optimizers.SGD(0.5), metrics=[theirs], **options)
+        trainer.compile(keras.optimizers.SGD(0.5, use_ema=ema, ema_momentum=0.9), metrics=[theirs], **options)
     return trainer
 
 
@@ -144,6 +144,21 @@ def own_rows():
             after = trainer.classifier.get_weights()
             steps.append(np.concatenate([(b - a).ravel() for a, b in zip(before, after, strict=True)]))
         np.testing.assert_allclose(steps[0], (steps[1] + steps[2]) / 2, atol=1e-5 * np.abs(steps[0]).max())
+
+
+def averaged():
+    """The averages of weights that are validated, and left in the model at the end, are those of one device."""
+    ends = []
+    for strategy in (ONE, TWO):
+        trainer = make_trainer(strategy, "madry", ema=True)
+        data = dataset(*images(34), batch_size=11)
+        options = {"validation_data": data, "callbacks": [tfrobust.callbacks.AveragedWeights()]}
+        logs = trainer.fit(data, epochs=2, verbose=0, **options).history
+        plain = trainer.evaluate(data, verbose=0, return_dict=True)
+        assert abs(logs["val_loss"][-1] - plain["loss"]) < 1e-6
+        ends.append((trainer.classifier.get_weights(), logs["val_loss"]))
+    for a, b in zip(*(keras.tree.flatten(end) for end in ends), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def resumed():

@@ -61,7 +61,7 @@ def test_every_objective_takes_the_step_of_one():
 
 @pytest.mark.slow
 def test_statistics_rows_resume_and_order():
-    run("statistics", "own_rows", "resumed", "order")
+    run("statistics", "averaged", "own_rows", "resumed", "order")
 
 
 @pytest.mark.slow
