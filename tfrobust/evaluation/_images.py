@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -55,7 +54,8 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
         shape, classes = classifier.input_shape, int(classifier.output["logits"].shape[-1])
     else:
         shape, classes = _asked(classifier, first[0])
-    check = _check(Contract(tuple(shape), classes, (float(bounds[0]), float(bounds[1]))))
+    contract = Contract(shape, classes, bounds)
+    check = backend.compiled(lambda x, y: prepare(contract.check(x, y), contract)[:2])
     xs, ys = [], []
     with plain_errors():
         for x, y in itertools.chain([first], batches):
@@ -64,11 +64,6 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
             xs.append(np.clip(pixels.numpy(), *bounds))
             ys.append(labels.numpy())
     return Images(np.concatenate(xs), np.concatenate(ys)), classes
-
-
-@functools.cache  # one evaluation after another is not traced again
-def _check(contract: Contract) -> Callable[[Any, Any], Any]:
-    return backend.compiled(lambda x, y: prepare(contract.check(x, y), contract)[:2])
 
 
 def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
