@@ -1,7 +1,10 @@
 """Small networks and data that every test may use."""
 
+import contextlib
 import gc
 import os
+import signal
+import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -22,6 +25,23 @@ def fresh():
     # traced function for ever is not looked through again and again.
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def start_process():
+    """Starts a process, as `subprocess.Popen`; what is left of all at the end of the test is killed, with its own."""
+    processes = []
+
+    def start(command, **options):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.fixture

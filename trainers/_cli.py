@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import zipfile
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_dict
-from ml_collections.config_flags import config_flags
 
 # Exit codes: what was asked for cannot be done; it was asked for wrongly; it was done, and a gate does not open;
 # another machine is gone, and the same command again goes on.
@@ -25,7 +22,7 @@ class Misuse(ValueError):
     """Flags that are no request: expected such as these, received those."""
 
 
-def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]) -> NoReturn:
+def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any], arguments: str = "") -> NoReturn:
     """Defines and parses the flags, runs `main` and exits: what `main` returns (0), 1 for a mistake, 2 for wrong flags.
 
     A `ValueError` or `OSError` out of `main` is a mistake of the caller, a `FloatingPointError` a training that
@@ -36,13 +33,14 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
         main: what the command does, of the arguments as absl leaves them; returns an exit code or None. It imports
             tensorflow itself: `--help` and wrong flags need not wait.
         define_flags: defines them. Not at import: a command can then be imported by another with the same flags.
+        arguments: what stands beside the flags, "DIR" or "FILE ..." for the message; empty: nothing may.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if os.environ.get("TFROBUST_TRACEBACK"):
         define_flags()
         sys.exit(main(flags.FLAGS(sys.argv)) or 0)
     try:
-        code = main(_parse(sys.argv, define_flags))
+        code = main(_parse(sys.argv, define_flags, arguments))
     except Misuse as error:
         _fail(error, MISUSE)
     except ConnectionError as error:
@@ -50,46 +48,6 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error, MISTAKE)
     sys.exit(code or 0)
-
-
-def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines --config=FILE.py[:ROW], or FILE.json; any field is overridden as --config.field=value.
-
-    Args:
-        default: the file that is read where none is named.
-        flag_values: where the flag is defined.
-    """
-    text = "Configuration, FILE.py, FILE.py:ROW or FILE.json."
-    config_flags.DEFINE_config_file("config", default, text, flag_values=flag_values)
-    flag_values["config"].parser = _ConfigFile("config")  # a file that the command line names has not been read yet
-
-
-class _ConfigFile(config_flags.ConfigFileFlagParser):
-    """Reads JSON beside what ml_collections reads, Python."""
-
-    def parse(self, path: str) -> Any:
-        return _locked(Path(path)) if path.endswith(".json") else super().parse(path)
-
-
-def _locked(path: Path) -> ConfigDict:
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected --config=FILE.json. Received: {path}, where no file is")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"expected a config as JSON. Received: {error}") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"expected a config as JSON, its fields and their values. Received: {type(fields).__name__}")
-    return _overridable(fields).lock()
-
-
-def _overridable(value: Any) -> Any:
-    """Returns a JSON value as configs hold it: fields in their order, lists as tuples, null as what may be anything."""
-    if isinstance(value, dict):
-        return ConfigDict({name: _overridable(part) for name, part in value.items()}, sort_keys=False)
-    if isinstance(value, list):
-        return tuple(value)
-    return config_dict.placeholder(object) if value is None else value
 
 
 def check_one_of(workdir: str | None, model: str | None) -> None:
@@ -135,11 +93,11 @@ def load_classifier(path: str | Path) -> Any:
         raise ValueError(f"{path} cannot be loaded: {WANTED}. Received: {type(error).__name__}: {error}") from error
 
 
-def _parse(arguments: list[str], define_flags: Callable[[], Any]) -> list[str]:
+def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> list[str]:
     app.define_help_flags()
     try:
         define_flags()  # a config flag runs its file at once
-        rest = flags.FLAGS(arguments)
+        rest = flags.FLAGS(given)
     except SystemExit:  # absl has printed the help that was asked for, and would exit with 1
         sys.exit(0)
     except (ValueError, OSError, AttributeError, LookupError, TypeError, ImportError, SyntaxError) as error:
@@ -151,8 +109,10 @@ def _parse(arguments: list[str], define_flags: Callable[[], Any]) -> list[str]:
     except flags.Error as error:  # some of them quote a traceback: its last line says what is wrong
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise Misuse(lines[-1] if "Traceback" in str(error) else str(error)) from error
-    if len(rest) > 1:
-        raise Misuse(f"Unexpected arguments: expected flags alone. Received: {' '.join(rest[1:])}")
+    if wanted and len(rest) == 1:
+        raise Misuse(f"Expected {wanted}. Received: no argument")
+    if len(rest) > (sys.maxsize if wanted.endswith("...") else 1 + bool(wanted)):
+        raise Misuse(f"Unexpected arguments: expected {wanted or 'flags alone'}. Received: {' '.join(rest[1:])}")
     return rest
 
 

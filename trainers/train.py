@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from trainers import _cli
+from trainers import _cli, _config_flag
 from trainers.paper import beside_paper
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    _cli.define_config(DEFAULT)
+    _config_flag.define_config(DEFAULT)
     flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
 
 

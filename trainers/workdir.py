@@ -79,19 +79,23 @@ class Workdir:
         except json.JSONDecodeError as error:
             raise ValueError(f"Invalid file {self.config}: expected JSON. Received: {error}") from error
 
+    def read_history(self) -> list[dict[str, str]]:
+        """Returns the rows of the history, one an epoch, none where there is no history; a line cut short is none."""
+        if not self.history.exists():
+            return []
+        with self.history.open(newline="") as file:
+            return [row for row in csv.DictReader(file) if row["epoch"].isdigit()]
+
     def cut_history(self, epochs: int) -> list[dict[str, str]]:
         """Returns the history's first rows and drops those of epochs that will be run again."""
         if not self.history.exists():
             return []
-        with self.history.open(newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [row for row in reader if row["epoch"].isdigit() and int(row["epoch"]) < epochs]
-            names = reader.fieldnames or []
+        rows = [row for row in self.read_history() if int(row["epoch"]) < epochs]
         from tfrobust._files import replacing
 
         with replacing(self.history) as beside, beside.open("w", newline="") as file:
             if rows:  # an empty file lets the logger write its header
-                writer = csv.DictWriter(file, names)
+                writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
         return rows

@@ -98,15 +98,15 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
 
     def _train_one(self, trial: Trial, config: dict[str, Any]) -> Result:
         workdir, last = self._store.workdir(trial), phases_of(config)[-1]
-        hopeless = Hopeless.of(self._config, self._store.history(trial))
+        hopeless = Hopeless.of(self._config, workdir.read_history())
         if not hopeless.seen:  # else it was killed between its last epoch and its result, or its parent was hopeless
             workdir.path.mkdir(parents=True, exist_ok=True)
             try:
                 with (workdir.path / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
                     self._train(config, workdir.path, [hopeless])
             except FloatingPointError as error:
-                return Result(None, None, len(self._store.history(trial)), message=str(error))
-        rows = self._store.history(trial)
+                return Result(None, None, len(workdir.read_history()), message=str(error))
+        rows = workdir.read_history()
         kept = train.kept_row(rows, last["monitor"])
         if kept is None:
             raise ValueError(f"Expected epochs in {workdir.history}. Received: none")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from trainers import _cli
+from trainers import _cli, _config_flag
 from tuning import launcher
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    _cli.define_config(DEFAULT)
+    _config_flag.define_config(DEFAULT)
     flags.DEFINE_string("workdir", "runs/search", "Folder of the search; made if it is missing.")
     flags.DEFINE_integer("workers", 1, "Processes of this machine that run trials at the same time.", lower_bound=1)
 

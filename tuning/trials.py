@@ -7,7 +7,6 @@ started again draws the same trials in the same order, and the answers to those 
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
 import hashlib
 import json
@@ -18,8 +17,6 @@ from typing import Any, NamedTuple
 
 from tfrobust._files import replacing
 from trainers.workdir import Workdir
-
-Row = Mapping[str, str]
 
 
 class Result(NamedTuple):
@@ -118,14 +115,6 @@ class Store:
             not_learned = shutil.ignore_patterns("result.json", "finalist.*")
             shutil.copytree(self.workdir(parent).path, beside, ignore=not_learned)
             Workdir(beside).config.write_text(json.dumps(config, indent=2) + "\n")
-
-    def history(self, trial: Trial) -> list[dict[str, str]]:
-        """Returns the rows of a trial's history, none where it has not begun."""
-        file = self.workdir(trial).history
-        if not file.exists():
-            return []
-        with file.open(newline="") as lines:
-            return list(csv.DictReader(lines))
 
     def _file(self, trial: Trial) -> Path:
         return self.path / trial.key / "result.json"

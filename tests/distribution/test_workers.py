@@ -1,6 +1,5 @@
 """Two workers on this machine, in processes of their own: together they are one, and one may die."""
 
-import contextlib
 import csv
 import json
 import os
@@ -29,25 +28,17 @@ def addresses():
 
 
 @pytest.fixture
-def start():
-    """Starts a command; what is left of all of them at the end of the test is killed, a shell with what it started."""
-    processes = []
+def start(start_process):
+    """Starts a command from the project's folder: `start(command, TF_CONFIG or None, **variables)`."""
 
     def start_one(command, config=None, **variables):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **variables}
         environment.pop("TF_CONFIG", None)
         if config is not None:
             environment["TF_CONFIG"] = json.dumps(config)
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=pipe, text=True, start_new_session=True)
-        processes.append(process)
-        return process
+        return start_process(command, cwd=ROOT, env=environment)
 
-    yield start_one
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    return start_one
 
 
 def together(start, command):

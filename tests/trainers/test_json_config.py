@@ -10,7 +10,7 @@ import warnings
 import pytest
 from absl import flags
 
-from trainers import _cli
+from trainers import _cli, _config_flag
 from trainers.configs import digits
 from trainers.train import DEFAULT
 
@@ -24,7 +24,7 @@ def parsed(file, *overrides):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
         warnings.simplefilter("ignore", DeprecationWarning)  # of how it loads a Python file
-        _cli.define_config(DEFAULT, values)
+        _config_flag.define_config(DEFAULT, values)
         values(arguments)
     return values.config
 

@@ -1,9 +1,7 @@
 """The planted problem, for tests and for the processes that they start."""
 
-import contextlib
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,24 +40,11 @@ def unwritten(monkeypatch):
 
 
 @pytest.fixture
-def start_planted():
+def start_planted(start_process):
     """Starts the script in a process of its own: `start(*arguments, **variables)`, these of its environment."""
-    processes = []
 
     def start(*arguments, **variables):
-        process = subprocess.Popen(
-            [sys.executable, SCRIPT, *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        processes.append(process)
-        return process
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
+        return start_process([sys.executable, SCRIPT, *map(str, arguments)], env=environment, stdout=subprocess.PIPE)
 
-    yield start
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    return start
