@@ -9,6 +9,7 @@ import tensorflow as tf
 Tensor = Any
 
 MEGAPIXELS = 16  # the most that is decoded: a PNG of 1 MB may say that it is one of 1 GB
+CHANNELS = (1, 3)  # of what is decoded
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 HEADER = 24  # bytes of a PNG up to the end of its width and height
 
