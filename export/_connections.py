@@ -68,8 +68,8 @@ class Grpc:
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         self.address, self.model, self.timeout = urlsplit(server).netloc, model, timeout
-        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(self.address, unlimited))
+        options = [("grpc.max_receive_message_length", -1)]  # its default is 4 MB
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(self.address, options))
 
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Any:
         """Returns a `PredictRequest`; see `Connection`."""
