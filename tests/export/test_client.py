@@ -404,3 +404,19 @@ def test_help_and_rest_come_without_tensorflow(servers, images, tmp_path):
     asked = [*run, f"--server={servers['http']}", "--name=toy", str(tmp_path)]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 6)
+
+
+@pytest.mark.parametrize("signature", ["predict_bytes", "serving_default", "uint8"])
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_server_that_is_no_fake(server, images, tmp_path, capsys, protocol, signature):
+    files, _ = images
+    kernel = np.zeros((*SHAPE, 4), "float32")  # the network of conftest.py: the mean of each quarter
+    for label in range(4):
+        row, column = 3 * (label // 2), 3 * (label % 2)
+        kernel[row : row + 3, column : column + 3, :, label] = 1 / 9
+    linear(kernel.reshape(36, 4)).save(tmp_path / "c.keras")
+    address = {"grpc": f"grpc://{server.grpc_address}", "http": server.rest}[protocol]
+    requests = client.Requests(connect(address, Model(server.name)), signature)
+    given = SimpleNamespace(compare=str(tmp_path / "c.keras"), batch_size=2, tolerance=1e-5)
+    assert client._compare(requests, files, given) == 0
+    assert "; 0 labels differ" in capsys.readouterr().out
