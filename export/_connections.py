@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,7 +14,16 @@ import numpy as np
 
 
 class ServingError(OSError):
-    """A request without an answer: its code, what to do about it, and what the server says."""
+    """A request without an answer: what to do about it, and what the server says.
+
+    Args:
+        text: the line for the user.
+        code: gRPC's name of what happened.
+    """
+
+    def __init__(self, text: str, code: str = ""):
+        super().__init__(text)
+        self.code = code
 
 
 ADVICE = {
@@ -27,7 +37,7 @@ ADVICE = {
 
 def refusal(address: str, code: str, says: str) -> ServingError:
     """Returns the error of a request: one line, with what to do."""
-    return ServingError(f"{address}: {code}: {ADVICE.get(code, 'expected an answer')}. Received: {says}")
+    return ServingError(f"{address}: {code}: {ADVICE.get(code, 'expected an answer')}. Received: {says}", code)
 
 
 class Model(NamedTuple):
@@ -169,14 +179,16 @@ class Rest:
 
         try:
             answer = self._session.request(method, self._url + what, data=body, timeout=self.timeout)
-            content = answer.json()
         except requests.Timeout as error:
             raise refusal(self.address, "DEADLINE_EXCEEDED", f"no answer within {self.timeout:g} s") from error
-        except requests.JSONDecodeError as error:
-            says = f"status {answer.status_code} without JSON: {answer.text[:200]!r}"
-            raise refusal(self.address, "UNAVAILABLE", says) from error
         except requests.RequestException as error:
             raise refusal(self.address, "UNAVAILABLE", f"{type(error).__name__}: {error}") from error
+        content = None
+        with contextlib.suppress(requests.JSONDecodeError):
+            content = answer.json()
+        if not isinstance(content, dict):
+            says = f"status {answer.status_code} and no JSON object: {answer.text[:200]!r}"
+            raise refusal(self.address, "UNAVAILABLE", says)
         if answer.status_code != HTTPStatus.OK:
             code = self.CODES.get(answer.status_code, f"status {answer.status_code}")
             raise refusal(self.address, code, content.get("error", content))

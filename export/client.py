@@ -86,8 +86,8 @@ INPUTS: Mapping[str, tuple[str, Callable[[Sequence[bytes], Any], np.ndarray]]] =
 }
 
 
-class Requests:
-    """Makes a connection's requests from encoded images.
+class Sender:
+    """Sends files of images over a connection.
 
     Args:
         connection: of a server's model.
@@ -112,12 +112,14 @@ class Requests:
         """Returns `logits` and `probabilities` (batch, classes) and `label` (batch,) of some files.
 
         Raises:
-            ServingError: without such an answer; it names the files.
+            ServingError: without such an answer; it names the files where they are the reason.
         """
         try:
             outputs = self.connection.send(self.prepare(files))
         except ServingError as error:
-            raise ServingError(f"{_named(files)}: {error}") from error
+            if error.code != "INVALID_ARGUMENT":
+                raise
+            raise ServingError(f"{_named(files)}: {error}", error.code) from error
         if any(len(outputs.get(name, ())) != len(files) for name in OUTPUTS):
             raise ServingError(f"Expected {', '.join(OUTPUTS)} of {len(files)} images. Received: {sorted(outputs)}")
         return outputs
@@ -194,11 +196,11 @@ def _batches(files: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
     return (files[start : start + size] for start in range(0, len(files), size))
 
 
-def _classify(requests: Requests, files: Sequence[Path], given: Any) -> int:
+def _classify(sender: Sender, files: Sequence[Path], given: Any) -> int:
     names = Path(given.class_names).read_text().splitlines() if given.class_names else None
     show = _line if given.json else _table(files, names)
     for batch in _batches(files, given.batch_size or 32):
-        outputs = requests.classify(batch)
+        outputs = sender.classify(batch)
         for file, label, of_all in zip(batch, outputs["label"], outputs["probabilities"].tolist(), strict=True):
             if names and len(names) != len(of_all):
                 raise ValueError(f"Expected {len(of_all)} lines in {given.class_names}. Received: {len(names)}")
@@ -206,11 +208,11 @@ def _classify(requests: Requests, files: Sequence[Path], given: Any) -> int:
     return 0
 
 
-def _compare(requests: Requests, files: Sequence[Path], given: Any) -> int:
+def _compare(sender: Sender, files: Sequence[Path], given: Any) -> int:
     classifier = _cli.load_classifier(given.compare)
     logits, answers = [], []
     for batch in _batches(files, given.batch_size or 32):
-        answers.append(requests.classify(batch))
+        answers.append(sender.classify(batch))
         pixels = _pixels([file.read_bytes() for file in batch], classifier.input_shape[1:])
         logits.append(np.asarray(classifier(pixels, training=False)["logits"], np.float32))
     served = {name: np.concatenate([outputs[name] for outputs in answers]) for name in OUTPUTS}
@@ -222,10 +224,10 @@ def _compare(requests: Requests, files: Sequence[Path], given: Any) -> int:
     return 0
 
 
-def _load(open_connection: Callable[[], Connection], requests: Requests, files: Sequence[Path], given: Any) -> int:
+def _load(open_connection: Callable[[], Connection], sender: Sender, files: Sequence[Path], given: Any) -> int:
     from export._load import load
 
-    prepared = [requests.prepare(batch) for batch in _batches(files, given.batch_size or 1)]
+    prepared = [sender.prepare(batch) for batch in _batches(files, given.batch_size or 1)]
 
     def start() -> Callable[[int], object]:
         send = open_connection().send
@@ -256,10 +258,10 @@ def main(arguments: list[str]) -> int:
     def open_connection() -> Connection:
         return connect(given.server, Model(given.name, given.version), given.timeout)
 
-    requests = Requests(open_connection(), given.signature)
+    sender = Sender(open_connection(), given.signature)
     if given.load:
-        return _load(open_connection, requests, files, given)
-    return _compare(requests, files, given) if given.compare else _classify(requests, files, given)
+        return _load(open_connection, sender, files, given)
+    return _compare(sender, files, given) if given.compare else _classify(sender, files, given)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ and a server of ours agree would not show that either speaks TensorFlow Serving'
 """
 
 import base64
+import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -127,6 +129,20 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def serving(handler):
+    rest = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    rest.handle_error = lambda *_: None  # a client that gave up
+    thread = threading.Thread(target=rest.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{rest.server_port}"
+    finally:
+        rest.shutdown()
+        thread.join()
+        rest.server_close()
+
+
 @pytest.fixture(scope="module")
 def servers():
     """The addresses of the two."""
@@ -134,15 +150,9 @@ def servers():
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Servicer(), rpc)
     port = rpc.add_insecure_port("127.0.0.1:0")
     rpc.start()
-    rest = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    rest.handle_error = lambda *_: None  # a client that gave up
-    thread = threading.Thread(target=rest.serve_forever, args=(0.01,))
-    thread.start()
-    yield {"grpc": f"grpc://127.0.0.1:{port}", "http": f"http://127.0.0.1:{rest.server_port}"}
+    with serving(Handler) as address:
+        yield {"grpc": f"grpc://127.0.0.1:{port}", "http": address}
     rpc.stop(None).wait()
-    rest.shutdown()
-    thread.join()
-    rest.server_close()
 
 
 @pytest.fixture
@@ -166,8 +176,8 @@ def address(request, servers):
 @pytest.mark.parametrize("signature", ["predict_bytes", "serving_default", "uint8"])
 def test_every_way_to_send_an_image_gives_its_classes(address, images, signature):
     files, pixels = images
-    requests = client.Requests(connect(address, Model("toy")), signature)
-    outputs = requests.classify(files)
+    sender = client.Sender(connect(address, Model("toy")), signature)
+    outputs = sender.classify(files)
     expected = (pixels / np.float32(255)).reshape(-1, 36) @ WEIGHTS
     np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5)
     np.testing.assert_allclose(outputs["probabilities"], tf.nn.softmax(expected), atol=1e-5)
@@ -177,7 +187,7 @@ def test_every_way_to_send_an_image_gives_its_classes(address, images, signature
 @pytest.mark.parametrize(("version", "sign"), [("", 1), ("1", 1), ("2", -1), ("canary", -1)])
 def test_a_version_is_a_number_or_a_label(address, images, version, sign):
     files, pixels = images
-    outputs = client.Requests(connect(address, Model("toy", version)), "predict_bytes").classify(files[:1])
+    outputs = client.Sender(connect(address, Model("toy", version)), "predict_bytes").classify(files[:1])
     expected = sign * (pixels[:1] / np.float32(255)).reshape(-1, 36) @ WEIGHTS
     np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5)
 
@@ -194,7 +204,6 @@ def test_the_shape_of_the_pixels_comes_from_the_server(address):
     [
         (Model("other"), None, r"NOT_FOUND: .*see --name.*Received: Servable not found for request: Latest\(other\)"),
         (Model("toy", "7"), None, "NOT_FOUND: .*version 7 of model toy"),
-        (Model("toy"), b"no picture", "INVALID_ARGUMENT: .*Expected a PNG"),
         (Model("toy"), b"slow", "DEADLINE_EXCEEDED: .*raise --timeout"),
     ],
 )
@@ -202,11 +211,39 @@ def test_a_refusal_says_what_to_do(address, images, model, content, words):
     files, _ = images
     if content:
         files[0].write_bytes(content)
-    requests = client.Requests(connect(address, model, timeout=0.3), "predict_bytes")
-    with pytest.raises(ServingError, match=rf"(?s)1.PNG ... .*5.png \(5 files .*--batch_size=1 finds which.*{words}"):
-        requests.classify(files)
-    with pytest.raises(ServingError, match=r"^[^ ]*1.PNG: "):
-        requests.classify(files[:1])
+    sender = client.Sender(connect(address, model, timeout=0.3), "predict_bytes")
+    with pytest.raises(ServingError, match=rf"(?s)^[^ ]*127.0.0.1:\d+: {words}"):
+        sender.classify(files[:1])
+
+
+def test_a_refused_batch_names_its_files(address, images):
+    files, _ = images
+    files[1].write_bytes(b"no picture")
+    sender = client.Sender(connect(address, Model("toy")), "predict_bytes")
+    with pytest.raises(
+        ServingError, match=r"1.PNG ... .*5.png \(5 files .*--batch_size=1 finds which\): .*INVALID_ARG"
+    ):
+        sender.classify(files)
+    with pytest.raises(ServingError, match=r"^[^ ]*2.png: .*INVALID_ARGUMENT"):
+        sender.classify(files[1:2])
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (502, b"<html>"), (200, b"[]"), (502, b'"no"')])
+def test_what_is_no_json_object_is_no_answer(images, status, body):
+    class Other(Handler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with serving(Other) as address:
+        sender = client.Sender(connect(address, Model("toy")), "predict_bytes")
+        with pytest.raises(
+            ServingError, match=rf"UNAVAILABLE: .*status {status} and no JSON object: '{re.escape(body.decode())}"
+        ):
+            sender.classify(images[0])
 
 
 def test_nobody_there_and_another_protocol_are_told(servers, images, unused_port):
@@ -214,7 +251,7 @@ def test_nobody_there_and_another_protocol_are_told(servers, images, unused_port
     other = {"grpc": servers["http"].replace("http:", "grpc:"), "http": servers["grpc"].replace("grpc:", "http:")}
     for server in (*other.values(), f"grpc://127.0.0.1:{unused_port}", f"http://127.0.0.1:{unused_port}"):
         with pytest.raises(ServingError, match=r"UNAVAILABLE: expected a server there, such as .*export\.serve"):
-            client.Requests(connect(server, Model("toy"), timeout=5.0), "predict_bytes").classify(files)
+            client.Sender(connect(server, Model("toy"), timeout=5.0), "predict_bytes").classify(files)
 
 
 @pytest.fixture
@@ -229,7 +266,7 @@ def unused_port():
 def test_answers_of_more_than_grpcs_4_mb_come_through(servers, images):
     files, _ = images
     files[0].write_bytes(files[0].read_bytes() + b"large")
-    outputs = client.Requests(connect(servers["grpc"], Model("toy")), "predict_bytes").classify(files[:1])
+    outputs = client.Sender(connect(servers["grpc"], Model("toy")), "predict_bytes").classify(files[:1])
     assert outputs["more"].nbytes == 2**23
 
 
@@ -255,7 +292,7 @@ def test_a_bad_picture_is_named_before_pixels_are_sent(servers, images):
     files, _ = images
     files[0].write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"1\.PNG: Expected PNG or JPEG"):
-        client.Requests(connect(servers["http"], Model("toy")), "uint8").classify(files[:1])
+        client.Sender(connect(servers["http"], Model("toy")), "uint8").classify(files[:1])
 
 
 LOGITS = np.array([[2.0, 1.0, -4.0], [0.5, 0.5 - 1e-6, 0.0]], "float32")
@@ -300,9 +337,9 @@ def linear(weights):
 def test_the_classifier_beside_the_server(address, images, tmp_path, capsys, change, code, words):
     files, _ = images
     linear(WEIGHTS + np.float32(change)).save(tmp_path / "c.keras")
-    requests = client.Requests(connect(address, Model("toy")), "predict_bytes")
+    sender = client.Sender(connect(address, Model("toy")), "predict_bytes")
     given = SimpleNamespace(compare=str(tmp_path / "c.keras"), batch_size=2, tolerance=1e-5)
-    assert client._compare(requests, files, given) == code
+    assert client._compare(sender, files, given) == code
     out, err = capsys.readouterr()
     assert words in out and len(out.splitlines()) == 1
     assert ("no copy of" in err) == bool(code)
@@ -416,7 +453,7 @@ def test_a_server_that_is_no_fake(server, images, tmp_path, capsys, protocol, si
         kernel[row : row + 3, column : column + 3, :, label] = 1 / 9
     linear(kernel.reshape(36, 4)).save(tmp_path / "c.keras")
     address = {"grpc": f"grpc://{server.grpc_address}", "http": server.rest}[protocol]
-    requests = client.Requests(connect(address, Model(server.name)), signature)
+    sender = client.Sender(connect(address, Model(server.name)), signature)
     given = SimpleNamespace(compare=str(tmp_path / "c.keras"), batch_size=2, tolerance=1e-5)
-    assert client._compare(requests, files, given) == 0
+    assert client._compare(sender, files, given) == 0
     assert "; 0 labels differ" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 """The files of export/serving: what TensorFlow Serving, compose and Kubernetes would read, and that they agree."""
 
+import re
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -197,3 +199,22 @@ def test_the_parts_of_the_manifest_find_each_other():
     made = f"kubectl create configmap {volumes['config']['configMap']['name']} --from-file=export/serving/"
     assert made in (FOLDER / "kubernetes.yaml").read_text()
     assert serving["resources"]["requests"] and serving["resources"]["limits"]
+
+
+def test_the_guide_names_what_is_there():
+    guide = FOLDER.parents[1] / "docs" / "serving.md"
+    text = guide.read_text()
+    links = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
+    assert {Path(link).name for link in links} == files()
+    assert all((guide.parent / link).is_file() for link in links)
+    commands = re.findall(r"-m (export\.\w+) ((?:[^\n`]*\\\n)*[^\n`]*)", text)
+    given = {
+        name: {flag for of, rest in commands if of == name for flag in re.findall(r"--(\w+)", rest)}
+        for name, _ in commands
+    }
+    assert set(given) == {"export.savedmodel", "export.verify", "export.serve", "export.client"}
+    for name, flags in given.items():
+        shown = subprocess.run(
+            [sys.executable, "-m", name, "--help"], capture_output=True, text=True, timeout=60
+        ).stdout
+        assert flags <= set(re.findall(r"--(?:\[no\])?(\w+)", shown)), name
