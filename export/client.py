@@ -227,7 +227,8 @@ def _compare(sender: Sender, files: Sequence[Path], given: Any) -> int:
 def _load(open_connection: Callable[[], Connection], sender: Sender, files: Sequence[Path], given: Any) -> int:
     from export._load import load
 
-    prepared = [sender.prepare(batch) for batch in _batches(files, given.batch_size or 1)]
+    size = given.batch_size or 1
+    prepared = [sender.prepare(batch) for batch in _batches(files[: given.load * size], size)]
 
     def start() -> Callable[[int], object]:
         send = open_connection().send
