@@ -36,7 +36,7 @@ class Check(NamedTuple):
         return bool(self.found <= self.allowed)
 
     def __str__(self) -> str:
-        return f"{'ok' if self.holds else 'FAILED':7}{self.name:50}{self.found:.3g} (at most {self.allowed:.3g})"
+        return f"{'ok' if self.holds else 'FAILED':7}{self.name:60}{self.found:.3g} (at most {self.allowed:.3g})"
 
 
 def verify_export(
@@ -60,7 +60,8 @@ def verify_export(
 
     from export import _session
 
-    exported = tf.saved_model.load(str(version)).signatures
+    loaded = tf.saved_model.load(str(version))  # the signatures alone would not keep the weights
+    exported = loaded.signatures
     in_graph = tf.function(lambda pixels: classifier(pixels, training=False)["logits"])
     networks = (classifier, lambda pixels: exported["logits"](pixels=pixels))
     ours, theirs = (_attacked(network, x, y, eps, norm) for network in networks)
