@@ -69,9 +69,13 @@ def predict(versions: Versions, spec: model_pb2.ModelSpec, body: bytes) -> dict[
     return {"predictions": [_unnamed(dict(zip(lists, row, strict=True))) for row in rows]}
 
 
+def _has_names(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) != {"b64"}
+
+
 def _named(value: Any, signature: Signature) -> dict[str, Any]:
     """Returns what stands for the inputs by name; the name of the only one may be left out."""
-    if isinstance(value, dict) and set(value) != {"b64"}:
+    if _has_names(value):
         return value
     if len(signature.inputs) != 1:
         raise invalid(f"Expected an object with the inputs {', '.join(signature.inputs)}")
@@ -79,12 +83,14 @@ def _named(value: Any, signature: Signature) -> dict[str, Any]:
 
 
 def _columns(rows: Any, signature: Signature) -> dict[str, Any]:
+    """Returns the inputs by name out of rows, all of them with names or none."""
     if not isinstance(rows, list) or not rows:
         raise invalid('Expected at least one row in the list "instances"')
-    named = [_named(row, signature) for row in rows]
-    if any(row.keys() != named[0].keys() for row in named):
+    if not any(map(_has_names, rows)):
+        return _named(rows, signature)
+    if not all(_has_names(row) and row.keys() == rows[0].keys() for row in rows):
         raise invalid("Expected the same inputs in every row")
-    return {name: [row[name] for row in named] for name in named[0]}
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _unnamed(outputs: Mapping[str, Any]) -> Any:

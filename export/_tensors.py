@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ class Spec:
             raise invalid(
                 f"{self.name}: expected {size} values in {field} for shape {_text(dims)}. Received: {len(values)}"
             )
-        return np.broadcast_to(self._array(values), size).reshape(dims)
+        return np.broadcast_to(self._array(list(values)), size).reshape(dims)
 
     def from_json(self, value: Any) -> np.ndarray:
         """Returns the array of nested lists.
@@ -165,7 +165,7 @@ class Spec:
         encode = _encode if self.name.endswith("_bytes") else _decode
         return np.vectorize(encode, otypes=[object])(array).tolist()
 
-    def _array(self, values: Collection[Any]) -> np.ndarray:
+    def _array(self, values: list[Any]) -> np.ndarray:
         try:
             with np.errstate(over="raise"):
                 return np.array(values, self._dtype)
