@@ -69,22 +69,28 @@ def predict(versions: Versions, spec: model_pb2.ModelSpec, body: bytes) -> dict[
     return {"predictions": [_unnamed(dict(zip(lists, row, strict=True))) for row in rows]}
 
 
+def _has_names(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) != {"b64"}
+
+
 def _named(value: Any, signature: Signature) -> dict[str, Any]:
     """Returns what stands for the inputs by name; the name of the only one may be left out."""
-    if isinstance(value, dict) and set(value) != {"b64"}:
+    if _has_names(value):
         return value
     if len(signature.inputs) != 1:
         raise invalid(f"Expected an object with the inputs {', '.join(signature.inputs)}")
-    return {name: value for name in signature.inputs}
+    return dict.fromkeys(signature.inputs, value)
 
 
 def _columns(rows: Any, signature: Signature) -> dict[str, Any]:
+    """Returns the inputs by name out of rows, all of them with names or none."""
     if not isinstance(rows, list) or not rows:
         raise invalid('Expected at least one row in the list "instances"')
-    named = [_named(row, signature) for row in rows]
-    if any(row.keys() != named[0].keys() for row in named):
+    if not any(map(_has_names, rows)):
+        return _named(rows, signature)
+    if not all(_has_names(row) and row.keys() == rows[0].keys() for row in rows):
         raise invalid("Expected the same inputs in every row")
-    return {name: [row[name] for row in named] for name in named[0]}
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _unnamed(outputs: Mapping[str, Any]) -> Any:
@@ -110,6 +116,14 @@ def _json(message: Message) -> dict[str, Any]:
 _GET: dict[str, Callable[[Versions, model_pb2.ModelSpec], dict[str, Any]]] = {"": _status, "/metadata": _metadata}
 
 
+class _Unread(Exception):
+    """A request that is refused before its body is read: the connection cannot go on."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One connection, one thread."""
 
@@ -122,64 +136,69 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # a body that nobody reads would be taken for the next request
-        if spec := self._find(_GET):
-            self._run(lambda: _GET[self._action](self.server.versions, spec))
+        self._run(self._get)
 
     def do_POST(self) -> None:
-        spec = self._find({":predict"})
-        length = self._length() if spec else None
-        if spec is None or length is None:
-            return
-        body = self.rfile.read(length)
-        if len(body) < length:  # the client has hung up
-            self.close_connection = True
-            return
-        self._run(lambda: predict(self.server.versions, spec, body))
+        self._run(self._post)
 
     def _not_allowed(self) -> None:
-        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"Expected GET or POST. Received: {self.command}")
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, f"Expected GET or POST. Received: {self.command}")
 
     do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _not_allowed
 
     def handle_expect_100(self) -> bool:
-        """Refuses a body that is too large before the client sends it."""
-        if self._length() is None or not super().handle_expect_100():
-            return False
-        self.wfile.flush()
+        """Leaves it to `_body` to ask for the body: after a look at its length."""
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answers a request that is no HTTP, in JSON as everything."""
-        self._refuse(HTTPStatus(code), message or HTTPStatus(code).phrase)
+        """Answers what the standard library refuses, in JSON as everything."""
+        self.close_connection = True
+        self._answer(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keeps silent about requests."""
 
-    def _find(self, actions: Any) -> model_pb2.ModelSpec | None:
-        """Returns what the path names; None where an error was the answer."""
+    def _get(self) -> dict[str, Any]:
+        spec, action = self._asked()
+        if action not in _GET:
+            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, "Expected POST for :predict. Received: GET")
+        return _GET[action](self.server.versions, spec)
+
+    def _post(self) -> dict[str, Any]:
+        spec, action = self._asked()
+        if action != ":predict":
+            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, "Expected GET for all but :predict. Received: POST")
+        return predict(self.server.versions, spec, self._body())
+
+    def _asked(self) -> tuple[model_pb2.ModelSpec, str]:
+        """Returns what the path asks of which model."""
         match = _PATH.fullmatch(self.path.partition("?")[0])
         if not match:
-            return self._refuse(HTTPStatus.NOT_FOUND, f"Expected {_PATHS}. Received: {self.path[:200]}")
-        self._action = match["action"]
-        if self._action not in actions:
-            return self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"Expected POST for {_PATHS.split()[-1]}, GET elsewhere")
+            raise _Unread(HTTPStatus.NOT_FOUND, f"Expected {_PATHS}. Received: {self.path[:200]}")
         spec = model_pb2.ModelSpec(name=urllib.parse.unquote(match["name"]), version_label=match["label"])
         if match["version"]:
             spec.version.value = int(match["version"])
-        return spec
+        return spec, match["action"]
 
-    def _length(self) -> int | None:
-        """Returns the body's length in bytes; None where an error was the answer."""
+    def _body(self) -> bytes:
         lengths = set(self.headers.get_all("Content-Length", []))
         if "Transfer-Encoding" in self.headers or not lengths:
-            return self._refuse(HTTPStatus.LENGTH_REQUIRED, "Expected a Content-Length, and no chunks")
+            raise _Unread(HTTPStatus.LENGTH_REQUIRED, "Expected a Content-Length, and no chunks")
         text = lengths.pop()
         if lengths or not re.fullmatch("[0-9]{1,18}", text):
-            return self._refuse(HTTPStatus.BAD_REQUEST, f"Expected one decimal Content-Length. Received: {text[:100]}")
-        if int(text) > self.server.max_bytes:
-            limit = f"Expected a body of at most {self.server.max_bytes} bytes. Received: {text}"
-            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, limit)
-        return int(text)
+            raise _Unread(HTTPStatus.BAD_REQUEST, f"Expected one decimal Content-Length. Received: {text[:100]}")
+        length, limit = int(text), self.server.max_bytes
+        if length > limit:
+            message = f"Expected a body of at most {limit} bytes. Received: {length}"
+            raise _Unread(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(HTTPStatus.CONTINUE)
+            self.end_headers()
+            self.wfile.flush()
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionAbortedError("the client has hung up")
+        return body
 
     def _run(self, answer: Callable[[], dict[str, Any]]) -> None:
         try:
@@ -187,14 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             status = _STATUS.get(refusal.code, HTTPStatus.INTERNAL_SERVER_ERROR)
             self._answer(status, {"error": str(refusal)})
+        except _Unread as refusal:
+            self.send_error(refusal.status, str(refusal))
+        except OSError:
+            raise  # of the connection
         except Exception:  # a bug of ours: the client is told, and the traceback says where
             traceback.print_exc()
             self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "The server failed; its stderr says why"})
-
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answers before the body was read, so that the connection cannot go on."""
-        self.close_connection = True
-        self._answer(status, {"error": message})
 
     def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()

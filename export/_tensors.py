@@ -1,10 +1,10 @@
-"""Requests to arrays and back, for both protocols: what does not fit the signature is refused before an array is made."""
+"""Requests to arrays and back, for both protocols: what does not fit is refused before an array is made."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,7 @@ class Spec:
         self.name = name
         self._type = tf.dtypes.as_dtype(info.dtype)
         self._dtype = np.dtype(self._type.as_numpy_dtype)
+        self._strings = self._dtype.kind == "O"
         self._max_batch = max_batch
         dims = [dim.size for dim in info.tensor_shape.dim]
         self._shape = None if info.tensor_shape.unknown_rank else dims
@@ -109,7 +110,7 @@ class Spec:
         dims = [dim.size for dim in proto.tensor_shape.dim]
         self._check(dims)
         size = math.prod(dims)
-        if proto.tensor_content and self._dtype != object:
+        if proto.tensor_content and not self._strings:
             if len(proto.tensor_content) != size * self._dtype.itemsize:
                 expected = f"expected tensor_content of {size * self._dtype.itemsize} bytes for shape {_text(dims)}"
                 raise invalid(f"{self.name}: {expected}. Received: {len(proto.tensor_content)} bytes")
@@ -120,7 +121,7 @@ class Spec:
             raise invalid(
                 f"{self.name}: expected {size} values in {field} for shape {_text(dims)}. Received: {len(values)}"
             )
-        return np.broadcast_to(self._array(values), size).reshape(dims)
+        return np.broadcast_to(self._array(list(values)), size).reshape(dims)
 
     def from_json(self, value: Any) -> np.ndarray:
         """Returns the array of nested lists.
@@ -142,7 +143,7 @@ class Spec:
         if not (received := set(map(type, values))) <= types:
             names = sorted(kind.__name__ for kind in received - types)
             raise invalid(f"{self.name}: expected {self._type.name} values. Received: {', '.join(names)}")
-        if self._dtype == object:
+        if self._strings:
             values = [self._bytes(item) for item in values]
         return self._array(values).reshape(dims)
 
@@ -159,12 +160,12 @@ class Spec:
 
     def to_json(self, array: np.ndarray) -> Any:
         """Returns nested lists; strings are base64 where the name ends in `_bytes`, as in TensorFlow Serving."""
-        if self._dtype != object:
+        if not self._strings:
             return array.tolist()
         encode = _encode if self.name.endswith("_bytes") else _decode
         return np.vectorize(encode, otypes=[object])(array).tolist()
 
-    def _array(self, values: Collection[Any]) -> np.ndarray:
+    def _array(self, values: list[Any]) -> np.ndarray:
         try:
             with np.errstate(over="raise"):
                 return np.array(values, self._dtype)

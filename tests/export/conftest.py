@@ -13,14 +13,17 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import grpc
 import numpy as np
+import PIL.Image
 import pytest
 import requests
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
@@ -183,7 +186,7 @@ def local(folder, *flags):
     """Runs `export.serve` on free ports."""
     command = [sys.executable, "-m", "export.serve", f"--model={folder}", "--rest_port=0", "--grpc_port=0"]
     with (
-        tempfile.TemporaryFile("w+") as stderr,  # a pipe that nobody reads would stop the server
+        tempfile.TemporaryFile("a+") as stderr,  # a pipe that nobody reads would stop the server
         running([*command, "--poll_seconds=0.05", *flags], stderr=stderr) as process,
     ):
         found = {}
@@ -266,3 +269,33 @@ def pixels():
         image[row : row + 3, column : column + 3] += 0.5
     logits = x.reshape(3, 2, 3, 2, 3).mean(axis=(2, 4)).reshape(3, CLASSES)
     return x, logits, np.array([2, 0, 3])
+
+
+@pytest.fixture
+def own_server(server):
+    """The server under test where it is ours: for what the protocols leave open."""
+    if not server.ours:
+        pytest.skip("a choice of export.serve")
+    return server
+
+
+def picture(image, format="PNG"):
+    """Returns uint8 pixels as the bytes of a picture."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.squeeze(image)).save(file, format)
+    return file.getvalue()
+
+
+@pytest.fixture
+def pictures(pixels):
+    """The images as PNG files, and as the fractions that come out of those."""
+    whole = np.round(pixels[0] * 255).astype("uint8")
+    return [picture(image) for image in whole], whole.astype("float32") / 255
+
+
+@pytest.fixture(scope="session")
+def bomb():
+    """A PNG of 400 bytes whose header says 20000 x 20000, with the right check sum."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + bytes(400)
