@@ -38,7 +38,7 @@ class Signatures:
         self._outputs = _signature(self._pixels(tf.float32), self._call)
 
     def functions(self) -> dict[str, Callable[..., Outputs]]:
-        """Returns them by name: `explain` only where there are maps, `predict_bytes` where pictures have such pixels."""
+        """Returns them by name: `explain` only where there are maps, `predict_bytes` where pictures fit the pixels."""
         pixels, whole = self._pixels(tf.float32), self._pixels(tf.uint8)
         encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
         found = {

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     """
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "requests.npz"), Path(folder, "answers.npz")
-        np.savez(given, **requests)
+        np.savez(given, **dict[str, Any](requests))
         command = [sys.executable, "-m", "export._session", str(version.resolve()), str(given), str(made)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
         if done.returncode:
@@ -50,7 +51,7 @@ def main(version: str, requests: str, answers: str) -> None:
     from export._servable import Servable
 
     servable = Servable(Path(version), max_batch=sys.maxsize)
-    found = {}
+    found: dict[str, Any] = {}
     with np.load(requests) as given:
         for name, values in given.items():
             signature = servable.signature(name.partition("/")[0])
