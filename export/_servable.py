@@ -218,7 +218,7 @@ class Versions:
     def _listed(self) -> set[int]:
         try:
             names = [path.name for path in self._folder.iterdir() if path.is_dir()]
-        except FileNotFoundError:  # while the folder is moved or mounted: what is served stays
+        except OSError:  # while the folder is moved or mounted: what is served stays
             return set()
         return {int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name}
 

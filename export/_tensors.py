@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tensorflow.core.framework.tensor_pb2 import TensorProto
     from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
+_MOST_DIMS = 32  # NumPy has no more than 64
 LONGEST_MESSAGE = 1000  # characters: gRPC sends it in a header, and clients take 8 KiB of headers
 
 
@@ -84,9 +85,10 @@ class Spec:
     def _check(self, dims: Sequence[int]) -> None:
         """Refuses a shape that the signature does not have, an empty one, and a batch that is too large."""
         shape = self._shape
-        fits = shape is None or (
-            len(shape) == len(dims) and all(a in (-1, b) for a, b in zip(shape, dims, strict=True))
-        )
+        if shape is None:
+            fits = len(dims) <= _MOST_DIMS
+        else:
+            fits = len(shape) == len(dims) and all(a in (-1, b) for a, b in zip(shape, dims, strict=True))
         if not fits or min(dims, default=1) < 1:
             wanted = "any" if shape is None else f"({', '.join('n' if size == -1 else str(size) for size in shape)})"
             raise invalid(f"{self.name}: expected shape {wanted}, every size at least 1. Received: {_text(dims)}")
@@ -103,8 +105,8 @@ class Spec:
         """
         field, _ = self._kind
         if proto.dtype != self._type.as_datatype_enum:
-            received = f"{self._type.name}. Received: DataType {proto.dtype}"
-            raise invalid(f"{self.name}: expected dtype {received}")
+            wanted = f"{self._type.name} (DataType {self._type.as_datatype_enum})"
+            raise invalid(f"{self.name}: expected dtype {wanted}. Received: DataType {proto.dtype}")
         if proto.tensor_shape.unknown_rank:
             raise invalid(f"{self.name}: expected a shape. Received: an unknown rank")
         dims = [dim.size for dim in proto.tensor_shape.dim]

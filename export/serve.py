@@ -72,11 +72,13 @@ def main(_: list[str]) -> None:
     grpc.start()
     print(f"REST http://{given.host}:{rest.port}/v1/models/{versions.name}", flush=True)
     print(f"gRPC {given.host}:{grpc.port}", flush=True)
-    while not stopped.wait(given.poll_seconds):
-        versions.poll()
-    grpc.stop(GRACE)
-    rest.stop()
-    versions.close()
+    try:
+        while not stopped.wait(given.poll_seconds):
+            versions.poll()
+    finally:
+        grpc.stop(GRACE)
+        rest.stop()
+        versions.close()
 
 
 if __name__ == "__main__":

@@ -212,6 +212,11 @@ def test_signatures_that_leave_more_open():
     assert anything.from_json([["a", "b"]]).tolist() == [[b"a", b"b"]]
     with pytest.raises(Refusal, match="a batch of at most 8"):
         anything.from_json(["a"] * 9)
+    deep: list = []
+    for _ in range(100):
+        deep = [deep or "a"]
+    with pytest.raises(Refusal, match="expected shape any"):
+        anything.from_json(deep)
     fixed = spec("dtype: DT_INT64 tensor_shape { dim { size: 20 } }")
     assert fixed.from_json([1] * 20).dtype == np.int64
     with pytest.raises(Refusal, match=r"expected shape \(20\), every size at least 1. Received: \(1\)"):
