@@ -147,7 +147,7 @@ class Versions:
     def poll(self) -> None:
         """Looks into the folder, loads what is new and unloads what it replaces; for one thread alone."""
         failed = {version.number for version in self._all() if version.error}
-        wanted = sorted(self._listed() - failed)[-self._keep :]
+        wanted = sorted(self.listed() - failed)[-self._keep :]
         for number in wanted:
             version = self._known.get(number)
             if version is None or version.state != "AVAILABLE":
@@ -215,7 +215,8 @@ class Versions:
             message = f"No model {name[:100]!r}: expected {self.name!r}, the one that is served"
             raise Refusal(grpc.StatusCode.NOT_FOUND, message)
 
-    def _listed(self) -> set[int]:
+    def listed(self) -> set[int]:
+        """Returns the numbers of the versions in the folder."""
         try:
             names = [path.name for path in self._folder.iterdir() if path.is_dir()]
         except OSError:  # while the folder is moved or mounted: what is served stays

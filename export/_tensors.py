@@ -37,21 +37,17 @@ def invalid(message: str) -> Refusal:
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-def _kind(field: str, *json_types: type) -> tuple[str, frozenset[type]]:
-    return field, frozenset(json_types)
-
-
 # By the name of a NumPy type: the field of a TensorProto that holds such values, and the types that JSON has for them.
-_KINDS = {
-    "float32": _kind("float_val", int, float),
-    "float64": _kind("double_val", int, float),
-    "uint8": _kind("int_val", int),
-    "int8": _kind("int_val", int),
-    "int16": _kind("int_val", int),
-    "int32": _kind("int_val", int),
-    "int64": _kind("int64_val", int),
-    "bool": _kind("bool_val", bool),
-    "object": _kind("string_val", str, dict),  # strings: TensorFlow's arrays of bytes
+_KINDS: dict[str, tuple[str, set[type]]] = {
+    "float32": ("float_val", {int, float}),
+    "float64": ("double_val", {int, float}),
+    "uint8": ("int_val", {int}),
+    "int8": ("int_val", {int}),
+    "int16": ("int_val", {int}),
+    "int32": ("int_val", {int}),
+    "int64": ("int64_val", {int}),
+    "bool": ("bool_val", {bool}),
+    "object": ("string_val", {str, dict}),  # strings: TensorFlow's arrays of bytes
 }
 
 
@@ -76,7 +72,7 @@ class Spec:
         self._shape = None if info.tensor_shape.unknown_rank else dims
 
     @property
-    def _kind(self) -> tuple[str, frozenset[type]]:
+    def _kind(self) -> tuple[str, set[type]]:
         if self._dtype.name not in _KINDS:
             message = f"{self.name} is {self._type.name}, which this server neither reads nor writes"
             raise Refusal(grpc.StatusCode.UNIMPLEMENTED, message)

@@ -42,6 +42,18 @@ def main(_: list[str]) -> None:
     folder = Path(given.model).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"Nothing to serve: expected --model=DIR. Received: {given.model}, where no folder is")
+    from export._servable import Servable, Versions
+
+    versions = Versions(
+        folder,
+        given.name or folder.name,
+        given.num_versions,
+        load=lambda path: Servable(path, given.max_batch),
+        report=lambda line: print(line, flush=True),
+    )
+    nothing = f"Nothing to serve: expected a version such as {folder / '1'} that loads"
+    if not versions.listed():  # said before the seconds that tensorflow takes
+        raise ValueError(f"{nothing}. Received: a folder without versions")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -52,22 +64,14 @@ def main(_: list[str]) -> None:
 
     from export._grpc import GrpcServer
     from export._rest import RestServer
-    from export._servable import Servable, Versions
 
     tf.get_logger().setLevel("ERROR")  # its loader warns that it is the old one
-    versions = Versions(
-        folder,
-        given.name or folder.name,
-        given.num_versions,
-        load=lambda path: Servable(path, given.max_batch),
-        report=lambda line: print(line, flush=True),
-    )
     max_bytes = given.max_megabytes << 20
     rest = RestServer(versions, given.host, given.rest_port, max_bytes)
     grpc = GrpcServer(versions, given.host, given.grpc_port, max_bytes)
     versions.poll()
     if not versions.available:
-        raise ValueError(f"Nothing to serve: expected a version such as {folder / '1'} that loads. Received: none")
+        raise ValueError(f"{nothing}. Received: versions that fail to, as said above")
     rest.start()
     grpc.start()
     print(f"REST http://{given.host}:{rest.port}/v1/models/{versions.name}", flush=True)

@@ -197,6 +197,7 @@ def local(folder, *flags):
                 found[match[1]] = match
         name, rest = found["REST"][3], f"http://{found['REST'][2]}"
         yield Server(name, Path(folder), found["gRPC"][2], rest, process, stderr, ours=True)
+    assert process.returncode == 0
 
 
 @contextlib.contextmanager

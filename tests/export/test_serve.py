@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import requests
 from google.protobuf import text_format
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from export._servable import Versions
 from export._tensors import Refusal, Spec
@@ -29,6 +31,7 @@ def command(*arguments):
         (["--modle=x"], 2, "Unknown command line flag 'modle'"),
         ([], 2, "expected --model=DIR"),
         (["--model=nowhere"], 1, "Received: nowhere, where no folder is"),
+        (["--model={tmp}"], 1, "Received: a folder without versions"),
         (["--model={tmp}", "--rest_port=70000"], 2, "rest_port"),
         (["--model={tmp}", "--num_versions=0"], 2, "num_versions"),
         (["--model={tmp}", "more"], 2, "Unexpected arguments"),
@@ -297,44 +300,60 @@ def test_a_version_swapped_under_load_loses_no_request(start_server, publish_ver
     assert "Traceback" not in server.stderr.read()
 
 
-def test_requests_that_run_are_answered_before_the_end(start_server, publish_version):
-    """SIGTERM with answers on their way, an idle connection and half a request open."""
-    server = start_server("--host=localhost", "--max_batch=20000")
-    host, port = server.rest.removeprefix("http://").split(":")
-    idle, half = (socket.create_connection((host, int(port)), timeout=20) for _ in range(2))
-    half.sendall(b"POST /v1/models/tiny:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
-    session = requests.Session()
-    assert session.get(server.url, timeout=20).ok
-    results = {}
-    many = np.repeat(GRAY, 10000, axis=0)
+class Waiting:
+    """Stands for a loaded version with a signature of nothing, whose answers wait for `go`."""
 
-    def by_rest():
-        body = {"instances": many.tolist()}
-        started.set()
-        results["rest"] = requests.post(f"{server.url}:predict", json=body, timeout=60)
+    def __init__(self, path):
+        self.inputs = self.outputs = {}
+        self.asked, self.go = threading.Semaphore(0), threading.Event()
 
-    def by_grpc():
-        with server.stub() as stub:
-            request = server.request(pixels=many)
-            stub.Predict(request)
-            future = stub.Predict.future(request)
-            server.process.send_signal(signal.SIGTERM)
-            results["grpc"] = future.result()
+    def signature(self, name):
+        return self
 
-    started = threading.Event()
-    threads = [threading.Thread(target=client) for client in (by_rest, by_grpc)]
-    threads[0].start()
-    started.wait()
-    time.sleep(0.3)
-    threads[1].start()
-    for thread in threads:
-        thread.join()
-    assert server.process.wait(30) == 0
-    assert len(results["grpc"].outputs["label"].int64_val) == 10000
-    assert len(results["rest"].json()["predictions"]) == 10000
-    for connection in (idle, half):
-        assert connection.recv(100) == b""
+    def read(self, values, read):
+        return {}
+
+    def __call__(self, inputs):
+        self.asked.release()
+        assert self.go.wait(20)
+        return {}
+
+
+def test_requests_that_run_are_answered_before_the_end(tmp_path):
+    """One on each protocol; an idle connection and half a request are not waited for."""
+    from export._grpc import GrpcServer
+    from export._rest import RestServer
+
+    (tmp_path / "1").mkdir()
+    versions = Versions(tmp_path, "tiny", 1, Waiting, print)
+    versions.poll()
+    servers = rest, grpc_ = [server(versions, "127.0.0.1", 0, 1000) for server in (RestServer, GrpcServer)]
+    for server in servers:
+        server.start()
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "tiny"
+    idle, half, whole = (socket.create_connection(("127.0.0.1", rest.port), timeout=20) for _ in range(3))
+    head = b"POST /v1/models/tiny:predict HTTP/1.1\r\nContent-Length: 14\r\n\r\n"
+    half.sendall(head + b"{")
+    whole.sendall(head + b'{"inputs": {}}')
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_.port}") as channel:
+        future = PredictionServiceStub(channel).Predict.future(request)
+        with versions.use("tiny", None) as (_, servable):
+            assert all(servable.asked.acquire(timeout=20) for _ in range(2))
+        stops = [threading.Thread(target=rest.stop), threading.Thread(target=grpc_.stop, args=(20,))]
+        for thread in stops:
+            thread.start()
+        for connection in (idle, half):  # both are told at once that no more comes
+            assert connection.recv(100) == b""
+        assert all(thread.is_alive() for thread in stops)
+        servable.go.set()
+        assert future.result(20).model_spec.version.value == 1
+    with whole.makefile("rb") as file:
+        assert file.read().endswith(b'\r\n\r\n{"outputs": {}}')
+    for thread in stops:
+        thread.join(20)
+        assert not thread.is_alive()
+    for connection in (idle, half, whole):
         connection.close()
-    session.close()
-    with pytest.raises(requests.ConnectionError):
-        requests.get(server.url, timeout=20)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", rest.port), timeout=20)
