@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses
 from tfrobust._batch import Contract, prepare
 from tfrobust._errors import plain_errors
@@ -62,7 +61,7 @@ def batches(
         pixels, labels = prepare(first.check(x, y), first)[:2]
         return ops.clip(pixels, *bounds), labels  # the check lets rounding pass
 
-    check, count = backend.compiled(checked), 0
+    check, count = graph(checked), 0
     with plain_errors():
         for x, y in _batches(data, batch_size):
             x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
@@ -85,15 +84,15 @@ def images(
 
 
 def graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function of tensors `(B, ...)` and scalars as one graph, traced at its first call for every B."""
-    made: Callable[..., Any] | None = None
+    """Returns a function of tensors `(B, ...)` and scalars as a graph, traced once for each shape, whatever B."""
+    made: dict[Any, Callable[..., Any]] = {}
 
     def run(*given: Any) -> Any:
-        nonlocal made
         tensors = [tf.convert_to_tensor(part) for part in given]
-        if made is None:
-            made = traced(function, *(tf.TensorSpec((None, *t.shape[1:]) if t.shape else (), t.dtype) for t in tensors))
-        return made(*tensors)
+        specs = tuple(tf.TensorSpec((None, *t.shape[1:]) if t.shape else (), t.dtype) for t in tensors)
+        if specs not in made:
+            made[specs] = traced(function, *specs)
+        return made[specs](*tensors)
 
     return run
 

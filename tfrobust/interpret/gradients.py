@@ -158,8 +158,8 @@ def sign_picture(
     place = np.abs(g).argmax(axis=-1, keepdims=True)
     strongest = np.take_along_axis(g, place, axis=-1)
     picture = np.full((*g.shape[:-1], 3), BACKGROUNDS[background], "float32")
-    picture = np.where(strongest > threshold, np.float32(to_rgb(positive)), picture)
-    return np.where(strongest < -threshold, np.float32(to_rgb(negative)), picture)
+    picture = np.where(strongest > threshold, np.asarray(to_rgb(positive), "float32"), picture)
+    return np.where(strongest < -threshold, np.asarray(to_rgb(negative), "float32"), picture)
 
 
 def gradient(classifier: Any, x: Tensor, y: Tensor) -> Tensor:

@@ -89,12 +89,12 @@ def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
     def draw(axes: Any) -> None:
         for number, (split, form) in enumerate(series):
             table = tables[split]
-            shares = [table[row, form] for row in table.rows]
-            bounds = np.array([interval(share, table.images) for share in shares]).T
+            shares = np.array([table[row, form] for row in table.rows], "float64")
+            bounds = np.array([interval(share, table.images) for share in shares.tolist()]).T
             y = np.arange(len(shares)) + 0.12 * (number - (len(series) - 1) / 2)
             marks = {**style(number), "linestyle": "none"}
             error = np.abs(bounds - shares)
-            axes.errorbar(np.multiply(100, shares), y, xerr=100 * error, capsize=2, label=f"{split}, {form}", **marks)
+            axes.errorbar(100 * shares, y, xerr=100 * error, capsize=2, label=f"{split}, {form}", **marks)
         axes.set_yticks(range(len(first.rows)), first.rows)
         axes.set(title="Gradient-map test", xlabel="accuracy of the judge on gradient maps (%)")
         axes.invert_yaxis()
