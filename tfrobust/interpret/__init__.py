@@ -21,12 +21,14 @@ from tfrobust.interpret.hard_classes import (
 from tfrobust.interpret.maps import attention_maps, class_activation_maps
 from tfrobust.interpret.perturbations import attack_strength, dra_success, perturbation_distances
 from tfrobust.interpret.relevance import Relevance, attention_against_robustness
+from tfrobust.interpret.study import Study, study
 
 __all__ = [
     "Agreement",
     "Embedding",
     "HardClasses",
     "Relevance",
+    "Study",
     "agreement",
     "attack_strength",
     "attention_against_robustness",
@@ -47,5 +49,6 @@ __all__ = [
     "prototype_cosines",
     "rescale",
     "sign_picture",
+    "study",
     "weight_norms",
 ]
