@@ -14,7 +14,7 @@ def test_the_judge_finds_the_gradient_where_the_network_reads(hand, pixels):
     judges = {"here": hand.one_pixel(slope=-4.0), "elsewhere": hand.one_pixel(at=(3, 3), slope=-4.0)}
     reads = {"one": hand.one_pixel()}
     found = {name: gradient_map_test(judge, reads, pixels, batch_size=5) for name, judge in judges.items()}
-    assert found["here"].figures == ((1.0, 1.0),) and found["elsewhere"].figures == ((0.0, 0.0),)
+    assert found["here"].figures == ((1.0, 1.0, 0.0, 0.0),) and found["elsewhere"].figures == ((0.0, 0.0, 1.0, 1.0),)
     assert found["here"].rows == ("one",) and found["here"].images == 12
     # On images it is the reverse: what it was "trained" on is that dark is 0, and the labels call bright 0.
     assert found["here"].settings["judge_accuracy"] == 0.0
@@ -35,7 +35,7 @@ def test_maps_are_brought_to_the_pixel_range(hand, pixels):
     wide = (2 * x - 1).astype("float32")
     judge = hand.one_pixel(slope=-4.0, least=0.0)  # gray is 0 in [-1, 1]
     table = gradient_map_test(judge, {"one": hand.one_pixel(least=0.0)}, (wide, y), bounds=(-1.0, 1.0))
-    assert table.figures == ((1.0, 1.0),)
+    assert table.figures == ((1.0, 1.0, 0.0, 0.0),)
 
 
 def test_coverage_of_one_pixel_and_of_known_weights(hand, pixels):

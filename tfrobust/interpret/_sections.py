@@ -96,14 +96,18 @@ class Subject:
         }
 
     def giving(self, *outputs: str) -> tuple[dict[str, Any], list[str]]:
-        """Returns the classifiers that give all outputs, and a sentence on each of the others."""
-        having, missing = {}, []
+        """Returns the classifiers that give all outputs, and a sentence on the others of each output."""
+        having: dict[str, Any] = {}
+        lacking: dict[str, list[str]] = {}
         for name, classifier in self.classifiers.items():
-            if lacking := [output for output in outputs if output not in classifier.output]:
-                missing.append(f"Left out for {name}: its classifier gives no {lacking[0]!r}. {REMEDIES[lacking[0]]}")
+            if first := next((output for output in outputs if output not in classifier.output), None):
+                lacking.setdefault(first, []).append(name)
             else:
                 having[name] = classifier
-        return having, missing
+        return having, [
+            f"Left out for {', '.join(names)}, without the output {output!r}. {REMEDIES[output]}"
+            for output, names in lacking.items()
+        ]
 
     def attacks_on(self, classifier: Any) -> dict[str, Any]:
         """Returns the attacks that are compared; the one on class activation maps where there are such."""
@@ -160,7 +164,8 @@ def gradient_test(of: Subject) -> Section:
     key, title = "gradient_map_test", "Gradient-map test"
     text = (
         "How often a judge that was trained on clean images alone gives the label to the gradient map of another "
-        "classifier. The papers read a high accuracy as good alignment of gradients and images."
+        "classifier. The papers read a high accuracy as good alignment of gradients and images. A gradient points away "
+        "from the label: of strokes on a dark ground it is a negative, and negated their picture."
     )
     if of.judge is None:
         missing = ["Left out: it needs a judge, a classifier of the same data trained by the objective `standard`."]
@@ -169,7 +174,7 @@ def gradient_test(of: Subject) -> Section:
     own = ", ".join(f"{table.settings['judge_accuracy']:.1%} of {split}" for split, table in tables.items())
     caption = f"With 95 % intervals. Of the images themselves the judge has right: {own}."
     figures = [Drawn(plots.gradient_map_test(tables), caption)]
-    return Section(key, title, text, figures, [_joined(tables)], {k: _numbers(t) for k, t in tables.items()})
+    return Section(key, title, text, figures, [_stacked(tables)], {k: _numbers(t) for k, t in tables.items()})
 
 
 def relevance(of: Subject) -> Section:
@@ -256,11 +261,11 @@ def coverage(of: Subject) -> Section:
         "attention as a number."
     )
     figures = [Drawn(plots.coverage(table), "Mean over the images.")]
-    return Section("coverage", "Coverage", text, figures, [_joined({"": table})], {"test": _numbers(table)})
+    return Section("coverage", "Coverage", text, figures, [_stacked({"": table})], {"test": _numbers(table)})
 
 
 def strength(of: Subject) -> Section:
-    figures, numbers, tables = [], {}, []
+    figures, numbers, by_steps = [], {}, {}
     for name, classifier in of.classifiers.items():
         compared = of.attacks_on(classifier)
         apart = perturbation_distances(classifier, of.data, compared, seed=of.seed)
@@ -269,11 +274,11 @@ def strength(of: Subject) -> Section:
         figures.append(Drawn(plots.perturbation_distances(apart, title), f"{name}, {SIDE_BY_SIDE} iterations each."))
         figures.append(Drawn(plots.attack_strength(left, f"Iterations on {name}"), f"{name}: accuracy that is left."))
         numbers[name] = {"distances": _numbers(apart), "strength": _numbers(left)}
-        tables.append(_joined({f"{name}, iterations": left}))
+        by_steps[name] = left
     dra = dra_success(of.classifiers, of.data, eps=of.eps / OF_DRA, seed=of.seed)
     figures.append(Drawn(plots.dra_success(dra), "Success among the images that were right."))
     numbers["dra"] = _numbers(dra)
-    tables.append(_joined({"DRA, p": dra}))
+    tables = [_stacked(by_steps, "accuracy by iterations"), _stacked({"": dra}, "success of DRA by p")]
     text = (
         f"How far apart the adversaries of attacks lie ({SIDE_BY_SIDE} iterations), what iterations of one size bring, "
         f"and DRA's success by the share of values that it changes (mean absolute change of {of.eps / OF_DRA:.4g})."
@@ -296,11 +301,15 @@ def _numbers(table: Table) -> dict[str, Any]:
     return {"measure": table.measure, "images": table.images, "settings": table.settings, "figures": figures}
 
 
-def _joined(tables: Mapping[str, Table]) -> tuple[list[str], list[list[str]]]:
-    """Returns head and rows of tables with the same rows, side by side."""
+def _stacked(tables: Mapping[str, Table], what: str = "") -> tuple[list[str], list[list[str]]]:
+    """Returns head and rows of tables with the same columns, one below the other; a row is called by its table too."""
     first = next(iter(tables.values()))
-    head = ["", *(f"{name} {column}".strip() for name, table in tables.items() for column in table.columns)]
-    return head, [[row, *(cell for table in tables.values() for cell in _cells(table, row))] for row in first.rows]
+    rows = [
+        [" · ".join(filter(None, (name, row))), *_cells(table, row)]
+        for name, table in tables.items()
+        for row in table.rows
+    ]
+    return [what, *first.columns], rows
 
 
 def _cells(table: Table, row: str) -> Iterator[str]:

@@ -46,8 +46,8 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
 
     >>> x = np.random.default_rng(0).random((4, 8, 8, 1))
     >>> figure = tfrobust.interpret.plots.grid({"image": x, "map": x[..., 0] - 0.5}, "maps")
-    >>> len(figure.axes)  # two rows and a scale
-    3
+    >>> [axes.get_ylabel() for axes in figure.axes[::2]]
+    ['image', 'map']
     """
     parts = {label: np.asarray(part) for label, part in rows.items()}
     if wrong := [part.shape for part in parts.values() if part.ndim not in (3, 4)]:
@@ -56,20 +56,20 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
     count, (height, width) = len(first), first.shape[1:3]
 
     def draw(axes: Any) -> None:
-        for place, (ax, (label, part)) in enumerate(zip(axes.ravel(), parts.items(), strict=True)):
-            _row(ax, part)
+        for place, ((ax, scale), (label, part)) in enumerate(zip(axes, parts.items(), strict=True)):
+            _row(ax, scale, part)
             ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
-            ax.set(xticks=(), yticks=())
+            ax.set(xticks=(), yticks=(), anchor="E")
             ax.spines[:].set_visible(False)
             if place == 0 and len(captions):
                 step = (part[0, :: _figures.thinning(part[0][..., None])].shape[0] * width / height) + GAP
                 ax.set_xticks(step * (np.arange(count) + 0.5) - 0.5, captions, fontsize="x-small")
                 ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        axes.ravel()[0].figure.suptitle(title)
+        axes[0, 0].figure.suptitle(title)
 
     cell = 0.8
     size = (1.9 + cell * count, 0.5 + cell * len(parts) * height / width)
-    return _figures.figure(draw, size, len(parts), squeeze=False)
+    return _figures.figure(draw, size, len(parts), 2, squeeze=False, width_ratios=(count, 0.12))
 
 
 def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
@@ -91,7 +91,7 @@ def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
             table = tables[split]
             shares = np.array([table[row, form] for row in table.rows], "float64")
             bounds = np.array([interval(share, table.images) for share in shares.tolist()]).T
-            y = np.arange(len(shares)) + 0.12 * (number - (len(series) - 1) / 2)
+            y = np.arange(len(shares)) + 0.8 / len(series) * (number - (len(series) - 1) / 2)
             marks = {**style(number), "linestyle": "none"}
             error = np.abs(bounds - shares)
             axes.errorbar(100 * shares, y, xerr=100 * error, capsize=2, label=f"{split}, {form}", **marks)
@@ -101,7 +101,7 @@ def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
         _figures.plain(axes)
         axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
 
-    return _figures.figure(draw, (5.6, 1.7 + 0.5 * len(first.rows)))
+    return _figures.figure(draw, (5.6, 1.4 + 0.2 * len(series) * (0.5 + len(first.rows))))
 
 
 def relevance(found: Mapping[str, Relevance], title: str = "Attention by robustness") -> Figure:
@@ -123,6 +123,7 @@ def relevance(found: Mapping[str, Relevance], title: str = "Attention by robustn
         axes.axhline(1 / positions, color=GREY, linestyle=":", linewidth=1, label="even attention")
         axes.set(title=title, xlabel="robustness rank of the position (0: moved least)", ylabel="mean attention weight")
         axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         _figures.plain(axes)
         axes.figure.legend(
             frameon=False, fontsize="small", loc="outside lower center", title="rank correlation, 95 % interval"
@@ -189,9 +190,9 @@ def weight_norms(norms: Mapping[str, Any], names: Sequence[str] | None = None) -
         for number, (label, values) in enumerate(norms.items()):
             axes.plot(values, label=label, **{**style(number), "linestyle": "none"})
         if classes <= 2 * NUMBERED:
-            axes.set_xticks(range(classes), range(classes) if names is None else names, rotation=0 if not names else 45)
+            _class_ticks(axes, range(classes) if names is None else names)
         axes.set(title="Weight norms of the classes", xlabel="class", ylabel="L2 norm of the weights")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(np.max(values) for values in norms.values()))
         _figures.plain(axes)
         axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
 
@@ -286,21 +287,26 @@ def perturbation_distances(table: Table, title: str = "Distances between adversa
     )
 
 
-def _row(axes: Any, part: np.ndarray) -> None:
-    """Draws one row of a grid as one picture: axes for each image would take seconds."""
+def _row(axes: Any, scale: Any, part: np.ndarray) -> None:
+    """Draws one row of a grid as one picture (axes for each image would take seconds), and its scale on the second."""
     stride = _figures.thinning(part[0] if part.ndim == 4 else part[0][..., None])
     part = part[:, ::stride, ::stride].astype("float64")
     gaps = [(0, 0), (0, 0), (0, GAP)]
     if part.ndim == 4:
         part = np.clip(part if part.shape[-1] == 3 else part.mean(axis=-1, keepdims=True).repeat(3, axis=-1), 0.0, 1.0)
         axes.imshow(np.concatenate(np.pad(part, [*gaps, (0, 0)], constant_values=1.0), axis=1), interpolation="nearest")
+        scale.set_axis_off()
         return
     most = float(np.nanmax(np.abs(part), initial=0.0)) or 1.0
     signed = bool((part < 0).any())
-    scale = {"vmin": -most if signed else 0.0, "vmax": most, "cmap": "PuOr" if signed else "cividis"}
+    colours = {"vmin": -most if signed else 0.0, "vmax": most, "cmap": "PuOr" if signed else "cividis"}
     joined = np.concatenate(np.pad(part, gaps, constant_values=np.nan), axis=1)
-    shown = axes.imshow(joined, interpolation="nearest", **scale)
-    axes.figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.01).ax.tick_params(labelsize="x-small")
+    shown = axes.imshow(joined, interpolation="nearest", **colours)
+    axes.figure.colorbar(shown, cax=scale).ax.tick_params(labelsize="x-small")
+
+
+def _class_ticks(axes: Any, names: Sequence[Any]) -> None:
+    axes.set_xticks(range(len(names)), names, rotation=45 if max(len(str(name)) for name in names) > 3 else 0)
 
 
 def _lines(table: Table, title: str, x_label: str, y_label: str, *, doubling: bool = False) -> Figure:
@@ -337,7 +343,7 @@ def _colours(
         shown = axes.imshow(values, cmap="cividis", vmin=0)
         axes.figure.colorbar(shown, ax=axes, label=unit)
         if roomy:
-            axes.set_xticks(range(len(columns)), columns, rotation=45 if max(len(str(c)) for c in columns) > 3 else 0)
+            _class_ticks(axes, columns)
             axes.set_yticks(range(len(rows)), rows)
             middle = np.nanmax(values, initial=0.0) / 2
             for (i, j), value in np.ndenumerate(values):
@@ -346,5 +352,5 @@ def _colours(
                     axes.text(j, i, number.format(value), ha="center", va="center", fontsize="small", color=ink)
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
 
-    side = 2.2 + (0.35 * max(len(rows), 5) if roomy else 3.2)
-    return _figures.figure(draw, (side + 1.0, side))
+    side = 1.4 + (0.3 * max(len(rows), 6) if roomy else 3.2)
+    return _figures.figure(draw, (side + 0.8, side))
