@@ -28,6 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the first run's evaluation's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the first run's evaluation's, else linf.")
     flags.DEFINE_integer("images", IMAGES, "How many of each split's first images.", lower_bound=2)
+    flags.DEFINE_list("sections", None, "Which, with commas, as tfrobust.interpret.study has them; default: all.")
     flags.DEFINE_string("output", None, "FILE.html; default: interpretation.html in the first run's folder.")
     flags.DEFINE_integer("seed", 0, "Of random starts, bootstrap, permutations and t-SNE.")
 
@@ -110,7 +111,7 @@ def main(_: list[str]) -> None:
     judge = Workdir(given.judge) if given.judge else None
     for workdir in [*workdirs, *([judge] if judge else [])]:
         _cli.check_classifier_file(workdir.classifier)
-    options = {name: given[name].value for name in ("eps", "norm", "seed")}
+    options = {name: given[name].value for name in ("eps", "norm", "sections", "seed")}
     output = Path(given.output) if given.output else workdirs[0].path / "interpretation.html"
     interpret_workdirs(workdirs, judge, given.images, **options).save(output)
     print(output)

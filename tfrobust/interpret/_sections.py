@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,6 @@ class Drawn(NamedTuple):
 class Section(NamedTuple):
     """A part of the page: text, figures, tables of (head, rows), numbers for JSON, and sentences on what is missing."""
 
-    key: str
     title: str
     text: str
     figures: Sequence[Drawn] = ()
@@ -121,7 +120,7 @@ def attention(of: Subject) -> Section:
         rows = {"image": of.x, **attention_maps(classifier, of.x)}
         figures.append(Drawn(plots.grid(rows, f"Attention of {name}", of.captions), f"{name}, by block.", True))
     text = "Attention weights of each block, enlarged to the image; those of a block sum to 1 over its positions."
-    return Section("attention_maps", "Attention maps", text, figures, missing=missing)
+    return Section("Attention maps", text, figures, missing=missing)
 
 
 def activation(of: Subject) -> Section:
@@ -135,7 +134,7 @@ def activation(of: Subject) -> Section:
         "What each place adds to the true class. Clipped: only what speaks for it. Signed: also what speaks against "
         "it; the mean over the places is the logit without its bias."
     )
-    return Section("class_activation_maps", "Class activation maps", text, figures, missing=missing)
+    return Section("Class activation maps", text, figures, missing=missing)
 
 
 def gradients(of: Subject) -> Section:
@@ -157,11 +156,11 @@ def gradients(of: Subject) -> Section:
         "+- 3 standard deviations before. Signs: green is +, red is -, where |G| exceeds "
         f"{SIGNS:g} of the image's greatest."
     )
-    return Section("gradients", "Input gradients", text, figures)
+    return Section("Input gradients", text, figures)
 
 
 def gradient_test(of: Subject) -> Section:
-    key, title = "gradient_map_test", "Gradient-map test"
+    title = "Gradient-map test"
     text = (
         "How often a judge that was trained on clean images alone gives the label to the gradient map of another "
         "classifier. The papers read a high accuracy as good alignment of gradients and images. A gradient points away "
@@ -169,12 +168,12 @@ def gradient_test(of: Subject) -> Section:
     )
     if of.judge is None:
         missing = ["Left out: it needs a judge, a classifier of the same data trained by the objective `standard`."]
-        return Section(key, title, text, missing=missing)
+        return Section(title, text, missing=missing)
     tables = {split: gradient_map_test(of.judge, of.classifiers, data) for split, data in of.splits.items()}
     own = ", ".join(f"{table.settings['judge_accuracy']:.1%} of {split}" for split, table in tables.items())
     caption = f"With 95 % intervals. Of the images themselves the judge has right: {own}."
     figures = [Drawn(plots.gradient_map_test(tables), caption)]
-    return Section(key, title, text, figures, [_stacked(tables)], {k: _numbers(t) for k, t in tables.items()})
+    return Section(title, text, figures, [_stacked(tables)], {k: _numbers(t) for k, t in tables.items()})
 
 
 def relevance(of: Subject) -> Section:
@@ -200,7 +199,7 @@ def relevance(of: Subject) -> Section:
     )
     head = ["classifier", "block", "split", "rank correlation", "95 % interval", "images"]
     tables = [(head, rows)] if rows else []
-    return Section("relevance", "Attention against robustness", text, figures, tables, numbers, missing)
+    return Section("Attention against robustness", text, figures, tables, numbers, missing)
 
 
 def hard_classes(of: Subject) -> Section:
@@ -240,7 +239,7 @@ def hard_classes(of: Subject) -> Section:
         "correlation with cosines",
         "hardest pairs",
     ]
-    return Section("hard_classes", "Hard classes", text, figures, [(head, rows)], numbers, missing)
+    return Section("Hard classes", text, figures, [(head, rows)], numbers, missing)
 
 
 def embedding(of: Subject) -> Section:
@@ -251,7 +250,7 @@ def embedding(of: Subject) -> Section:
         caption = f"{name}: the first {len(found.labels) // 2} images; hollow marks are predicted wrong."
         figures.append(Drawn(plots.embedding(found, of.names, f"Features of {name} (t-SNE)"), caption, True))
     text = f"Features of clean images and of the same after PGD-{STEPS}, in one map of two dimensions by t-SNE."
-    return Section("embedding", "Features in two dimensions", text, figures, missing=missing)
+    return Section("Features in two dimensions", text, figures, missing=missing)
 
 
 def coverage(of: Subject) -> Section:
@@ -261,7 +260,7 @@ def coverage(of: Subject) -> Section:
         "attention as a number."
     )
     figures = [Drawn(plots.coverage(table), "Mean over the images.")]
-    return Section("coverage", "Coverage", text, figures, [_stacked({"": table})], {"test": _numbers(table)})
+    return Section("Coverage", text, figures, [_stacked({"": table})], {"test": _numbers(table)})
 
 
 def strength(of: Subject) -> Section:
@@ -285,10 +284,21 @@ def strength(of: Subject) -> Section:
     )
     _, missing = of.giving("cam")
     missing = [sentence.replace("Left out", "InfoFeature's attack is left out") for sentence in missing]
-    return Section("attacks", "Attacks side by side", text, figures, tables, numbers, missing)
+    return Section("Attacks side by side", text, figures, tables, numbers, missing)
 
 
-ALL = (attention, activation, gradients, gradient_test, relevance, hard_classes, embedding, coverage, strength)
+# By the names under which their numbers stand.
+ALL: Mapping[str, Callable[[Subject], Section]] = {
+    "attention_maps": attention,
+    "class_activation_maps": activation,
+    "gradients": gradients,
+    "gradient_map_test": gradient_test,
+    "relevance": relevance,
+    "hard_classes": hard_classes,
+    "embedding": embedding,
+    "coverage": coverage,
+    "attacks": strength,
+}
 
 
 def _called(of: Subject, label: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfrobust import _figures, _pages
 from tfrobust._files import replacing
+from tfrobust._registry import unknown
 from tfrobust._versions import versions
 from tfrobust.interpret import _sections
 from tfrobust.interpret._sections import Section, Subject
@@ -24,12 +25,12 @@ class Study:
     """What `study` found: sections of figures, tables and numbers.
 
     Args:
-        sections: in the order of the page.
+        sections: name -> section, in the order of the page.
         settings: what it was measured with.
     """
 
-    def __init__(self, sections: Sequence[Section], settings: Mapping[str, Any]) -> None:
-        self.sections = tuple(sections)
+    def __init__(self, sections: Mapping[str, Section], settings: Mapping[str, Any]) -> None:
+        self.sections = dict(sections)
         self.settings = dict(settings)
 
     @property
@@ -38,8 +39,8 @@ class Study:
         return _plain(
             {
                 "settings": self.settings,
-                **{section.key: section.numbers for section in self.sections if section.numbers},
-                "left_out": {section.key: section.missing for section in self.sections if section.missing},
+                **{key: section.numbers for key, section in self.sections.items() if section.numbers},
+                "left_out": {key: section.missing for key, section in self.sections.items() if section.missing},
             }
         )
 
@@ -48,12 +49,13 @@ class Study:
         shown = [
             {
                 **section._asdict(),
+                "key": key,
                 "pictures": [
                     {"uri": _figures.svg(drawn.figure), "wide": drawn.wide, "caption": drawn.caption}
                     for drawn in section.figures
                 ],
             }
-            for section in self.sections
+            for key, section in self.sections.items()
         ]
         facts = [(name, _text(value)) for name, value in self.settings.items()]
         return _pages.render("interpretation.html", names=self.settings["classifiers"], sections=shown, facts=facts)
@@ -75,6 +77,7 @@ def study(
     train: Any = None,
     judge: Any = None,
     class_names: Sequence[str] | None = None,
+    sections: Sequence[str] = tuple(_sections.ALL),
     shown: int = 6,
     seed: int = 0,
     verbose: bool = True,
@@ -91,6 +94,8 @@ def study(
         train: images that the classifiers were trained on, for the tests that compare both; None: left out.
         judge: a classifier trained on clean images, for the gradient-map test; None: it is left out.
         class_names: one for each class; None: their numbers.
+        sections: which to measure: "attention_maps", "class_activation_maps", "gradients", "gradient_map_test",
+            "relevance", "hard_classes", "embedding", "coverage", "attacks".
         shown: how many of the first images are drawn.
         seed: of random starts, bootstrap, permutations and t-SNE.
         verbose: print a line for each section.
@@ -99,24 +104,27 @@ def study(
         A `Study`.
 
     Raises:
-        ValueError: for no classifiers, a wrong number of names, and what is no classifier or no data.
+        ValueError: for no classifiers, unknown sections, a wrong number of names, and what is no classifier or no data.
 
     Example:
 
     >>> data = np.random.default_rng(0).random((6, 8, 8, 1), "float32"), np.arange(6)
     >>> small = {"digits": tfrobust.models.get("digits", features=8)}
-    >>> found = tfrobust.interpret.study(small, data, eps=0.1, verbose=False)
+    >>> found = tfrobust.interpret.study(small, data, eps=0.1, sections=["coverage"], verbose=False)
     >>> found.numbers["coverage"]["test"]["figures"]["digits"]["0.5"] > 0
     True
     """
     check_named(classifiers)
+    if others := set(sections) - set(_sections.ALL):
+        raise unknown("section", sorted(others)[0], _sections.ALL)
     splits = {"test": data} if train is None else {"train": train, "test": data}
     subject = Subject(dict(classifiers), splits, eps, norm, judge, class_names, shown, seed)
-    began, sections = time.perf_counter(), []
-    for section in _sections.ALL:
-        sections.append(section(subject))
+    began = time.perf_counter()
+    measured: dict[str, Section] = {}
+    for key in (key for key in _sections.ALL if key in sections):
+        measured[key] = _sections.ALL[key](subject)
         if verbose:
-            print(f"{sections[-1].title}: done after {time.perf_counter() - began:.0f} s", flush=True)
+            print(f"{measured[key].title}: done after {time.perf_counter() - began:.0f} s", flush=True)
     settings = {
         "classifiers": list(classifiers),
         "images": subject.images,
@@ -126,7 +134,7 @@ def study(
         "seconds": time.perf_counter() - began,
         "versions": versions(),
     }
-    return Study(sections, settings)
+    return Study(measured, settings)
 
 
 def _plain(value: Any) -> Any:
