@@ -72,7 +72,7 @@ def interpret_workdirs(
         first_images(tfrobust.data.load(data["name"], split, shuffle=False, **_options(data)), images)
         for split in ("train", "test")
     )
-    return tfrobust.interpret.study(
+    found = tfrobust.interpret.study(
         classifiers,
         test,
         train=train,
@@ -80,6 +80,12 @@ def interpret_workdirs(
         class_names=info.class_names,
         **options,
     )
+    found.settings |= {
+        "data": data["name"],
+        "runs": [str(workdir.path) for workdir in workdirs],
+        "judge": None if judge is None else str(judge.path),
+    }
+    return found
 
 
 def _data(config: dict[str, Any]) -> dict[str, Any]:

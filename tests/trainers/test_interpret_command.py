@@ -44,6 +44,7 @@ def test_two_runs_make_one_page(tmp_path):
     assert (
         numbers["gradient_map_test"]["test"]["figures"]["one"] == numbers["gradient_map_test"]["test"]["figures"]["two"]
     )
+    assert numbers["settings"]["judge"] == str(runs[0]) and numbers["settings"]["data"] == "digits"
     assert "attention" in " ".join(numbers["left_out"]["attention_maps"])
 
 

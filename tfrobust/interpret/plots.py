@@ -65,10 +65,10 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
                 step = (part[0, :: _figures.thinning(part[0][..., None])].shape[0] * width / height) + GAP
                 ax.set_xticks(step * (np.arange(count) + 0.5) - 0.5, captions, fontsize="x-small")
                 ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        axes[0, 0].figure.suptitle(title)
+        axes[0, 0].figure.suptitle(title, x=0.01, ha="left")  # a narrow screen shows the left side first
 
     cell = 0.8
-    size = (1.9 + cell * count, 0.5 + cell * len(parts) * height / width)
+    size = (1.7 + cell * count, 0.7 + 1.1 * cell * len(parts) * height / width)
     return _figures.figure(draw, size, len(parts), 2, squeeze=False, width_ratios=(count, 0.12))
 
 
@@ -224,7 +224,7 @@ def embedding(found: Embedding, names: Sequence[str] | None = None, title: str =
                     ax.scatter(*found.points[rows].T, 14, marker=marks["marker"], label=name, facecolors=face,
                                edgecolors=marks["color"], linewidths=0.8)  # fmt: skip
             ax.set(title=side, xticks=(), yticks=(), xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-        axes.ravel()[0].figure.suptitle(title)
+        axes.ravel()[0].figure.suptitle(title, x=0.01, ha="left")
         if len(present) <= 2 * NUMBERED:
             axes.ravel()[0].figure.legend(
                 frameon=False, fontsize="small", loc="outside right center", title="true class"
