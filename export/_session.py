@@ -40,24 +40,29 @@ def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
             raise ValueError(
                 f"{version} cannot be run in a session: {(done.stderr.splitlines() or ['no message'])[-1]}"
             )
-        with np.load(made) as answers:
-            return dict(answers)
+        with np.load(made) as found:
+            return dict(found)
 
 
-def main(version: str, requests: str, answers: str) -> None:
+def answers(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns what a session of this process answers; see `ask`."""
+    from export._servable import Servable
+
+    servable = Servable(version, max_batch=sys.maxsize)
+    found: dict[str, Any] = {}
+    for name, values in requests.items():
+        signature = servable.signature(name.partition("/")[0])
+        (argument,) = signature.inputs
+        found |= {f"{name}/{output}": value for output, value in signature({argument: values}).items()}
+    return found
+
+
+def main(version: str, requests: str, made: str) -> None:
     """Answers the requests of a file."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.modules["keras"] = sys.modules["tfrobust"] = None  # type: ignore[assignment]  # not even by tensorflow
-    from export._servable import Servable
-
-    servable = Servable(Path(version), max_batch=sys.maxsize)
-    found: dict[str, Any] = {}
     with np.load(requests) as given:
-        for name, values in given.items():
-            signature = servable.signature(name.partition("/")[0])
-            (argument,) = signature.inputs
-            found |= {f"{name}/{output}": value for output, value in signature({argument: values}).items()}
-    np.savez(answers, **found)
+        np.savez(made, **dict[str, Any](answers(Path(version), dict(given))))
 
 
 if __name__ == "__main__":

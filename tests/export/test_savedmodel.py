@@ -14,7 +14,7 @@ from absl import flags
 from tensorflow_serving.apis import prediction_log_pb2
 
 import tfrobust
-from export import _card, _extra, _session
+from export import _card, _extra, _session, savedmodel
 from export._servable import Servable
 from export.savedmodel import export_classifier, export_model, export_workdir
 from export.verify import TOLERANCES
@@ -357,12 +357,11 @@ def foreign(folder):
     return folder / "foreign.keras"
 
 
-def test_a_foreign_archive_is_a_mistake_without_traceback(tmp_path):
-    flags = [f"--model={foreign(tmp_path)}", f"--out={tmp_path / 'out'}", "--unevaluated"]
-    done = command("-m", "export.savedmodel", *flags)
-    assert done.returncode == 1
-    assert "expected a classifier saved as FILE.keras" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+def test_a_foreign_archive_is_a_mistake_without_traceback(run_command, tmp_path):
+    given = [f"--model={foreign(tmp_path)}", f"--out={tmp_path / 'out'}", "--unevaluated"]
+    code, _, error = run_command(savedmodel, *given)
+    assert code == 1 and "expected a classifier saved as FILE.keras" in error
+    assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
 
 

@@ -1,8 +1,5 @@
 """Verification passes what is the classifier, and finds what is not: other weights, changed files, other labels."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -13,22 +10,20 @@ from export.savedmodel import export_classifier, export_model
 from export.verify import Check, verify_export
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Another process is asked in test_savedmodel.py."""
+    monkeypatch.setattr(_session, "ask", _session.answers)
+
+
 @pytest.fixture
 def exported(tmp_path, make_classifier):
     classifier = make_classifier(batch_norm=True)
     return classifier, export_classifier(classifier, tmp_path / "out")
 
 
-def test_an_export_is_the_classifier_and_is_not_another(exported, batch, monkeypatch):
+def test_an_export_is_the_classifier_and_is_not_another(exported, batch):
     classifier, version = exported
-    answers = {}
-
-    def asked_once(version, requests):
-        answers.update(answers or ask(version, requests))
-        return answers
-
-    ask = _session.ask
-    monkeypatch.setattr(_session, "ask", asked_once)
     options = {"eps": 0.1, "norm": "linf", "precision": "float32"}
     checks = verify_export(version, classifier, *batch, **options)
     assert all(check.holds for check in checks), "\n".join(map(str, checks))
@@ -58,21 +53,15 @@ def test_nothing_holds_of_a_nan():
     assert not Check("logits", float("nan"), 1.0).holds
 
 
-def test_the_command(tmp_path):
+def test_the_command(run_command, tmp_path):
     classifier = tfrobust.models.get("digits")
     classifier.save(tmp_path / "classifier.keras")
     version = export_model(tmp_path / "classifier.keras", tmp_path / "saved_model", data="digits", unevaluated=True)
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "export.verify", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-    done = run(version.parent, "--eps=0.1", "--images=20")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{version}: 7 files as they were written")
-    assert "FAILED" not in done.stdout and "robust accuracy, PGD-10" in done.stdout
-    done = run()
-    assert (done.returncode, done.stderr) == (2, "Expected DIR. Received: no argument\n")
+    code, out, _ = run_command(verify, version.parent, "--eps=0.1", "--images=20", takes="DIR")
+    assert code == 0 and out.startswith(f"{version}: 7 files as they were written")
+    assert "FAILED" not in out and "robust accuracy, PGD-10" in out
+    assert run_command(verify, takes="DIR")[::2] == (2, "Expected DIR. Received: no argument\n")
 
 
 @pytest.fixture
