@@ -7,7 +7,7 @@ TESTS ?= tests
 JOBS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup quickstart test test-jax test-slow test-peers lint format bench clean
+.PHONY: help setup quickstart test test-jax test-slow test-peers test-serving lint format bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -49,6 +49,10 @@ $(PEERS): $(READY)
 
 test-peers: $(PEERS)  ## our attacks against Foolbox, ART and torchattacks on the same weights; takes a while
 	$(BIN)/python -m pytest tests/peers
+
+# Where `tensorflow_model_server` is on PATH it is started; tests/export/conftest.py says how to name one that runs.
+test-serving: $(READY)  ## the tests of the serving protocols, against a real TensorFlow Serving where one is at hand
+	$(BIN)/python -m pytest tests/export/test_serve_grpc.py tests/export/test_serve_rest.py
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -9,53 +9,161 @@ An existing version stays: the next number is written.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from trainers import _cli
 
+if TYPE_CHECKING:
+    from export._card import Facts
+    from trainers.workdir import Workdir
 
-def export_classifier(classifier: Any, out: str | os.PathLike[str]) -> Path:
+PRECISIONS = ("float32", "float16", "bfloat16")
+CLASS_NAMES = "class_names.txt"
+
+
+def export_classifier(
+    classifier: Any, out: str | os.PathLike[str], facts: Facts | None = None, precision: str = "float32"
+) -> Path:
     """Writes `out/N`, N the next free version number: a SavedModel of the classifier, whole or not at all.
 
-    Its signature `serving_default` takes `pixels` `(batch, H, W, C)` float32, fractions of the range [0, 1], and gives
-    `logits` and `probabilities` = softmax(logits), `(batch, classes)` float32, and `label` = argmax(logits), `(batch,)`
-    int64. TensorFlow Serving sees the version only when it is complete.
+    Its signatures take a batch of any size, but not an empty one:
+
+    | signature | input | outputs |
+    |---|---|---|
+    | `serving_default` | `pixels` `(batch, H, W, C)` float32 in [0, 1] | `logits`, `probabilities`, `label` |
+    | `uint8` | `pixels` `(batch, H, W, C)` uint8 in 0..255 | the same |
+    | `predict_bytes` | `image_bytes` `(batch,)` string, PNG or JPEG | the same |
+    | `logits` | `pixels` float32 | `logits` |
+    | `explain` | `pixels` float32 | the same as the first, and maps `(batch, H, W)` in the size of the image |
+
+    `logits` and `probabilities` = softmax(logits) are `(batch, classes)` float32, `label` = argmax(logits) is
+    `(batch,)` int64. `explain` is there where the network has something to show: `attention_BLOCK` for every block
+    that is attended, and `cam`, the class activation map of the label; `predict_bytes` is there for images with 1 or 3
+    channels. Pixels that are NaN or outside [0, 1] are
+    refused, and so are pictures that are cut short, of another format, or of more than 16 megapixels.
+
+    Beside the graph lie the class names (`assets/class_names.txt`) and in `assets.extra` requests to warm up with, the
+    model card and the hashes of all files.
 
     Args:
-        classifier: a Keras model with named outputs, `logits` among them.
-        out: folder of the versions; made where it is missing.
+        classifier: a Keras model with named outputs, `logits` among them, on images of one size.
+        out: folder of the versions; made where it is missing. Its name is the model's for TensorFlow Serving.
+        facts: what the card says beyond the classifier itself; None: nothing is known, not how robust it is either.
+        precision: of the kernels in the file, "float32", "float16" or "bfloat16"; what is computed stays float32.
 
     Returns:
         The path of the new version.
 
     Raises:
-        ValueError: for a model without named outputs.
+        ValueError: for what is no such classifier, an unknown precision, and facts of another classifier.
         OSError: where nothing can be written.
     """
     import tensorflow as tf
 
+    from export import _card, _extra
+    from export._module import Signatures
     from tfrobust._files import replacing
+    from tfrobust._registry import unknown
     from tfrobust.classifiers import check_classifier
 
     check_classifier(classifier, reader="export")
-    pixels = tf.TensorSpec(classifier.input_shape, tf.float32, name="pixels")
-
-    @tf.function(input_signature=[pixels], autograph=False)
-    def serve(pixels: Any) -> dict[str, Any]:
-        logits = tf.cast(classifier(pixels, training=False)["logits"], tf.float32)
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits), "label": tf.argmax(logits, axis=-1)}
-
-    # A plain module of the weights: of Keras' own objects a SavedModel would keep what only Keras can read.
-    module = tf.Module()
-    module.weights = [variable.value for variable in classifier.variables]
-    module.serve = serve
+    shape = classifier.input_shape[1:]
+    if None in shape:
+        raise ValueError(
+            f"Invalid classifier for the export: expected images of one size. Received: (H, W, C) = {shape}"
+        )
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    facts = facts or _card.Facts()
+    card = _card.card(classifier, facts, precision)
+    signatures = Signatures(classifier, precision)
+    functions = signatures.functions()
     version = _next_version(Path(out))
-    with replacing(version) as beside:
-        tf.saved_model.save(module, str(beside), signatures={"serving_default": serve})
+    with replacing(version) as beside, tempfile.TemporaryDirectory() as folder:
+        names = Path(folder, CLASS_NAMES)
+        names.write_text("".join(f"{name}\n" for name in card["classes"]), encoding="utf-8")
+        signatures.module.class_names = tf.saved_model.Asset(str(names))
+        tf.saved_model.save(signatures.module, str(beside), signatures=functions)
+        (beside / _extra.EXTRA).mkdir()
+        _card.write(beside, card)
+        _extra.write_warm_up(beside, Path(out).resolve().name, functions)
+        _extra.write_sums(beside)
     return version
+
+
+def export_workdir(
+    workdir: Workdir,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    precision: str = "float32",
+    unevaluated: bool = False,
+) -> Path:
+    """Exports a run's classifier, and what the run knows of it.
+
+    Args:
+        workdir: of the run.
+        out: see `export_classifier`; None: the run's own `saved_model`.
+        precision: see `export_classifier`.
+        unevaluated: export it though the run has no evaluation.
+
+    Raises:
+        ValueError: for a run without an evaluation, and what `export_classifier` refuses.
+    """
+    config = workdir.read_config()
+    _check_evaluated(workdir.evaluation, unevaluated)
+    classifier = _cli.load_classifier(workdir.classifier)
+    from export import _card
+
+    return export_classifier(classifier, out or workdir.saved_model, _card.of_run(workdir, config), precision)
+
+
+def export_model(
+    model: str | Path,
+    out: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    evaluation: str | Path | None = None,
+    precision: str = "float32",
+    unevaluated: bool = False,
+) -> Path:
+    """Exports the classifier of a file.
+
+    Args:
+        model: a .keras file.
+        out: see `export_classifier`.
+        data: name of its data set, which has the names of the classes; None: numbers.
+        evaluation: its report, a file that `Report.save` wrote.
+        precision: see `export_classifier`.
+        unevaluated: export it though there is no report.
+
+    Raises:
+        ValueError: where there is no report, and what `export_classifier` refuses.
+    """
+    _cli.check_classifier_file(model)
+    _check_evaluated(Path(evaluation) if evaluation else None, unevaluated)
+    classifier = _cli.load_classifier(model)
+    import tfrobust
+    from export import _card
+
+    facts = _card.Facts(
+        class_names=tfrobust.data.info(data).class_names if data else (),
+        data={"name": data} if data else None,
+        report=tfrobust.Report.load(evaluation) if evaluation else None,
+    )
+    return export_classifier(classifier, out, facts, precision)
+
+
+def _check_evaluated(report: Path | None, unevaluated: bool) -> None:
+    if not unevaluated and (report is None or not report.is_file()):
+        raise ValueError(
+            "Expected an evaluation of the classifier (python -m trainers.evaluate writes one; beside --model it is "
+            f"given as --evaluation=FILE.json), or --unevaluated. Received: {report or 'no evaluation'}"
+            + ("" if report is None else ", where no file is")
+        )
 
 
 def _next_version(out: Path) -> Path:
@@ -66,20 +174,30 @@ def _next_version(out: Path) -> Path:
 def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_string("workdir", None, "Folder of a training run; its classifier.keras is exported.")
-    flags.DEFINE_string("model", None, "A classifier saved as FILE.keras.")
+    flags.DEFINE_string("model", None, "A classifier saved as FILE.keras, in place of --workdir.")
     flags.DEFINE_string("out", None, "Folder of the versions. Default with --workdir: WORKDIR/saved_model.")
+    flags.DEFINE_string("data", None, "Data set of --model, which has the names of the classes; default: numbers.")
+    flags.DEFINE_string("evaluation", None, "Report of --model, FILE.json; a run has its own.")
+    flags.DEFINE_bool("unevaluated", False, "Export it though nobody knows how robust it is; its card says so.")
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the kernels in the file; computing stays float32.")
 
 
 def main(_: list[str]) -> None:
     """Exports what the flags name and prints the path of the version."""
-    workdir, model, out = (flags.FLAGS[name].value or "" for name in ("workdir", "model", "out"))
-    if bool(workdir) == bool(model):
-        received = "both" if model else "neither"
-        raise _cli.Misuse(f"Nothing to export: expected one of --workdir=DIR and --model=FILE. Received: {received}")
-    if model and not out:
+    given = flags.FLAGS
+    _cli.check_one_of(workdir=given.workdir, model=given.model)
+    if given.model and not given.out:
         raise _cli.Misuse("Nowhere to export to: expected --out=DIR beside --model=FILE. Received: no --out")
-    path = Path(model or Path(workdir, "classifier.keras"))
-    print(export_classifier(_cli.load_classifier(path), out or Path(workdir, "saved_model")))
+    if given.workdir and (given.data or given.evaluation):
+        received = f"--data={given.data}, --evaluation={given.evaluation}"
+        raise _cli.Misuse(f"A run knows its data and its evaluation: expected neither beside --workdir. {received}")
+    options = {"precision": given.precision, "unevaluated": given.unevaluated}
+    if given.workdir:
+        from trainers.workdir import Workdir
+
+        print(export_workdir(Workdir(given.workdir), given.out, **options))
+    else:
+        print(export_model(given.model, given.out, data=given.data, evaluation=given.evaluation, **options))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,17 @@ import gc
 import os
 import signal
 import subprocess
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 import pytest
+from absl import flags
 
 from tfrobust.models import heads
+from trainers import _cli
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,27 @@ def start_process():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def run_command(monkeypatch, capsys):
+    """Runs a command in this process, as `python -m` would: `run(module, *arguments)` -> exit code, stdout, stderr."""
+    monkeypatch.delenv("TFROBUST_TRACEBACK", raising=False)
+    monkeypatch.setattr(_cli.app, "define_help_flags", lambda: None)
+
+    def run(module, *arguments, takes=""):
+        before = set(flags.FLAGS)
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as ended:
+                _cli.run(module.main, module.define_flags, takes)
+        finally:
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err.split("\r")[-1]  # what stands before is a progress bar
+
+    return run
 
 
 @pytest.fixture

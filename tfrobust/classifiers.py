@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -63,6 +64,22 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
             "Invalid classifier: expected logits, received probabilities in its output 'logits'. Leave the softmax or "
             "sigmoid out, or let tfrobust.expose(model) split it off."
         )
+
+
+def digest(classifier: keras.Model) -> str:
+    """Returns the SHA-256 of a classifier's weights, in hexadecimal: the same in every process, for every machine.
+
+    Example:
+
+    >>> classifier = tfrobust.models.get("digits")
+    >>> digest(classifier) == digest(classifier), len(digest(classifier))
+    (True, 64)
+    """
+    found = hashlib.sha256()
+    for value in classifier.get_weights():
+        found.update(f"{value.dtype.name}{value.shape}".encode())
+        found.update(value.tobytes())
+    return found.hexdigest()
 
 
 def head_of(classifier: keras.Model) -> keras.layers.Layer:

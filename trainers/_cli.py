@@ -43,6 +43,9 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
         code = main(_parse(sys.argv, define_flags, arguments))
     except Misuse as error:
         _fail(error, MISUSE)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again, flushing
+        sys.exit(MISTAKE)
     except ConnectionError as error:
         _fail(error, LOST)
     except (ValueError, OSError, FloatingPointError) as error:

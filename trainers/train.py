@@ -67,7 +67,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     import keras
 
     from tfrobust._distribution import is_chief, wait_for_all
-    from trainers import strategies
+    from trainers import provenance, strategies
     from trainers.forecast import forecast_of
     from trainers.setup import build_classifier, build_trainer, check_evaluation, phases_of
     from trainers.workdir import Workdir
@@ -82,6 +82,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     workdir = Workdir(path)
     if is_chief(strategy):
         workdir.claim(config)
+        provenance.record(workdir.provenance)
     wait_for_all(strategy)
     workdir.check(config)  # on every machine the same command, and a folder that all of them see
     forecast = forecast_of(config, zip(trainers, [phase["epochs"] for phase in phases], strict=True))
@@ -98,14 +99,15 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
 
 
 def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
-    """Exports and evaluates what was trained."""
-    from export.savedmodel import export_classifier
+    """Evaluates and exports what was trained."""
+    from export.savedmodel import export_workdir
     from trainers.evaluate import evaluate_workdir
     from trainers.setup import given
 
+    report = evaluate_workdir(workdir, **given(config["evaluation"])) if config["evaluation"]["attacks"] else None
     if not (workdir.saved_model / "1").exists():
-        export_classifier(_cli.load_classifier(workdir.classifier), workdir.saved_model)
-    return evaluate_workdir(workdir, **given(config["evaluation"])) if config["evaluation"]["attacks"] else None
+        export_workdir(workdir, unevaluated=report is None)
+    return report
 
 
 def _fit(

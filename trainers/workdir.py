@@ -25,6 +25,7 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.evaluation = self.path / "evaluation.json"
         self.saved_model = self.path / "saved_model"
+        self.provenance = self.path / "provenance.json"
 
     def of_phase(self, number: int) -> Workdir:
         """Returns the folder of a phase before the last one, made if it is missing."""

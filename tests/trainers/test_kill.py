@@ -144,8 +144,8 @@ MOMENTS = {
     "a classifier is kept": "phases/1/.*-classifier.keras",
     "between phases": "checkpoints",
     "a later save": "checkpoints/ckpt-2_temp*",
+    "evaluation": "evaluation.state",
     "export": "saved_model/.*",
-    "evaluation": "saved_model/1",
 }
 
 

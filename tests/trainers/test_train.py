@@ -94,6 +94,7 @@ def test_a_run_writes_the_files_of_a_workdir(finished):
     names = {entry.name for entry in path.iterdir()}
     expected = {
         "config.json",
+        "provenance.json",
         "classifier.keras",
         "checkpoints",
         "history.csv",

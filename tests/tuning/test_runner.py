@@ -68,7 +68,7 @@ def test_a_promoted_trial_goes_on_from_its_parents_checkpoint(tiny, tmp_path):
     assert promoted.keys() == at_once.keys()
     for name, values in at_once.items():
         np.testing.assert_array_equal(promoted[name], values, err_msg=name)
-    assert store.history(long) == straight.history(long)
+    assert store.workdir(long).read_history() == straight.workdir(long).read_history()
     assert store.workdir(short).history.read_text().count("\n") == 2  # the parent's is left as it was
 
 
@@ -147,7 +147,7 @@ def test_who_has_all_its_epochs_did_not_end_early(hopeless_training, planted, tm
 
 def test_a_result_is_read_as_it_was_written(tmp_path):
     store, trial = Store(tmp_path), Trial({"objective.beta": 0.1, "mixed_precision": True}, 3)
-    assert store.read(trial) is None and store.all() == [] and store.history(trial) == []
+    assert store.read(trial) is None and store.all() == [] and store.workdir(trial).read_history() == []
     result = Result(0.9, 0.123456789012345, 3, 4.5, 6.7, "text")
     store.write(trial, result)
     assert store.read(trial) == result and store.all() == [(trial, result)]

@@ -74,6 +74,7 @@ class Report:
         curves: "eps" and "steps" -> [eps or steps, accuracy] pairs, as probes measured them.
         probe_images: on how many images.
         seconds: of the whole evaluation.
+        classifier: SHA-256 of the weights of the Keras model that was evaluated; empty for a callable.
         adversaries: the worst of each image; saved beside the report.
 
     Example:
@@ -103,6 +104,7 @@ class Report:
     curves: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
     probe_images: int = 0
     seconds: float = 0.0
+    classifier: str = ""
     adversaries: Adversaries | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 from tfrobust._versions import versions
 from tfrobust.attacks import Ball, Cascade
 from tfrobust.attacks.balls import ball as ball_of
+from tfrobust.classifiers import digest
 from tfrobust.evaluation._images import Images, read
 from tfrobust.evaluation._judge import Judge
 from tfrobust.evaluation._line_up import LineUp, line_up
@@ -136,6 +137,7 @@ def evaluate(
         curves=_curves(probed),
         probe_images=probed.images if probed else 0,
         seconds=round(time.perf_counter() - began, 3),
+        classifier=digest(classifier) if isinstance(classifier, keras.Model) else "",
         adversaries=found,
     )
 

@@ -1,0 +1,269 @@
+"""Asks a server for the classes of images: TensorFlow Serving, or `export.serve`, by gRPC or REST.
+
+    python -m export.client --name=NAME FILE ...                    PNG and JPEG files, and folders of such
+    python -m export.client --name=NAME --compare=C.keras FILE ...  beside the classifier that was exported
+    python -m export.client --name=NAME --load=1000 FILE ...        how fast, with 8 requests at once
+
+Exits with 3 where --compare finds a difference, or a request of --load fails.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from export._connections import Connection, Model, ServingError, check_server, connect, pixel_shape
+from trainers import _cli
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+OUTPUTS = ("logits", "probabilities", "label")
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_string("server", "grpc://127.0.0.1:8500", "Address; http://127.0.0.1:8501 for REST.")
+    flags.DEFINE_string("name", None, "The model's name on the server.")
+    flags.DEFINE_string("version", "", "Number of a version, or its label; default: the latest.")
+    flags.DEFINE_enum("signature", "predict_bytes", list(INPUTS), "What is sent: files as they are, or their pixels.")
+    flags.DEFINE_float("timeout", 10.0, "Seconds until a request is given up.", lower_bound=0.001)
+    flags.DEFINE_integer("batch_size", None, "Images in a request; default: 32, with --load 1.", lower_bound=1)
+    flags.DEFINE_string("class_names", None, "File of the classes' names, one a line; default: their numbers.")
+    flags.DEFINE_bool("json", False, "One JSON object a line, with all probabilities, in place of the table.")
+    flags.DEFINE_string("compare", None, "A .keras file to run beside the server.")
+    flags.DEFINE_float("tolerance", 1e-5, "Of --compare: difference of logits / largest |logit|.", lower_bound=0.0)
+    flags.DEFINE_integer("load", None, "Load test: how many requests.", lower_bound=1)
+    flags.DEFINE_integer("concurrency", 8, "Of --load: how many requests at once.", lower_bound=1)
+    flags.DEFINE_float("seconds", 60.0, "Of --load: when to stop at the latest.", lower_bound=0.1)
+
+
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """Returns the files as they are given, and those of the folders, sorted, that end as PNG and JPEG do.
+
+    Raises:
+        FileNotFoundError: where nothing is.
+        ValueError: for a folder without any.
+    """
+    files = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f"Expected files of images, or folders of such. Received: {path}, where nothing is")
+        found = [path]
+        if path.is_dir():
+            found = sorted(inner for inner in path.rglob("*") if inner.suffix.lower() in ENDINGS and inner.is_file())
+        if not found:
+            raise ValueError(f"Expected a folder with files that end in {', '.join(ENDINGS)}. Received: {path}")
+        files += found
+    return files
+
+
+def _decode(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
+    """Returns the uint8 pixels (batch, H, W, C), by the very graph that `predict_bytes` decodes with."""
+    import tensorflow as tf
+
+    from export import _pictures
+
+    try:
+        return _pictures.decode(tf.constant(encoded, tf.string), shape).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"Expected PNG or JPEG images of at most 16 megapixels. Received: {error.message}") from error
+
+
+def _pixels(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
+    return _decode(encoded, shape) / np.float32(255.0)
+
+
+# What each signature reads: its input's name, and that of encoded images for a network of images (H, W, C).
+INPUTS: Mapping[str, tuple[str, Callable[[Sequence[bytes], Any], np.ndarray]]] = {
+    "predict_bytes": ("image_bytes", lambda encoded, _: np.array(encoded, dtype=object)),
+    "serving_default": ("pixels", _pixels),
+    "uint8": ("pixels", _decode),
+}
+
+
+class Sender:
+    """Sends files of images over a connection.
+
+    Args:
+        connection: of a server's model.
+        signature: a name of `INPUTS`.
+    """
+
+    def __init__(self, connection: Connection, signature: str):
+        self.connection, self.signature = connection, signature
+        self._input, self._encode = INPUTS[signature]
+        self._shape = pixel_shape(connection, signature) if self._input == "pixels" else None
+
+    def prepare(self, files: Sequence[Path]) -> Any:
+        """Returns the request of the images of some files."""
+        encoded = [file.read_bytes() for file in files]
+        try:
+            inputs = {self._input: self._encode(encoded, self._shape)}
+        except ValueError as error:
+            raise ValueError(f"{_named(files)}: {error}") from error
+        return self.connection.prepare(self.signature, inputs)
+
+    def classify(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
+        """Returns `logits` and `probabilities` (batch, classes) and `label` (batch,) of some files.
+
+        Raises:
+            ServingError: without such an answer; it names the files where they are the reason.
+        """
+        try:
+            outputs = self.connection.send(self.prepare(files))
+        except ServingError as error:
+            if error.code != "INVALID_ARGUMENT":
+                raise
+            raise ServingError(f"{_named(files)}: {error}", error.code) from error
+        if any(len(outputs.get(name, ())) != len(files) for name in OUTPUTS):
+            raise ServingError(f"Expected {', '.join(OUTPUTS)} of {len(files)} images. Received: {sorted(outputs)}")
+        return outputs
+
+
+def _named(files: Sequence[Path]) -> str:
+    if len(files) == 1:
+        return str(files[0])
+    return f"{files[0]} ... {files[-1]} ({len(files)} files in a request; --batch_size=1 finds which)"
+
+
+class Difference(NamedTuple):
+    """How far a server is from the classifier: largest differences, and labels that differ.
+
+    A label that differs is a tie where the classifier's own logits of both are within the tolerance.
+    """
+
+    images: int
+    logits: float
+    probabilities: float
+    largest: float  # |logit| of the classifier
+    labels: int
+    ties: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images: largest difference of logits {self.logits:.2g} (of {self.largest:.4g}), "
+            f"of probabilities {self.probabilities:.2g}; {self.labels} labels differ, {self.ties} of them ties"
+        )
+
+
+def compare(logits: np.ndarray, served: Mapping[str, np.ndarray], tolerance: float) -> Difference:
+    """Returns the difference of what is served from a classifier's logits.
+
+    Args:
+        logits: (images, classes) of the classifier.
+        served: `logits` and `probabilities` (images, classes), `label` (images,).
+        tolerance: of a tie, as a fraction of the largest |logit|.
+
+    Raises:
+        ValueError: for another number of classes.
+    """
+    if logits.shape != served["logits"].shape:
+        received = f"{logits.shape} of the classifier, {served['logits'].shape} of the server"
+        raise ValueError(f"Expected logits (images, classes) of the same classes. Received: {received}")
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    largest = float(np.abs(logits).max())
+    labels = np.asarray(served["label"], int)
+    behind = logits.max(axis=-1) - np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    differ = labels != logits.argmax(axis=-1)
+    return Difference(
+        len(logits),
+        float(np.abs(served["logits"] - logits).max()),
+        float(np.abs(served["probabilities"] - probabilities).max()),
+        largest,
+        int(differ.sum()),
+        int((differ & (behind <= tolerance * largest)).sum()),
+    )
+
+
+def _table(files: Sequence[Path], names: Sequence[str] | None) -> Callable[[Path, Any, Any], str]:
+    width = max(len(str(file)) for file in files)
+    title = max(map(len, names)) if names else 5
+    print(f"{'file':{width}}  {'class':{title}}  probability")
+    return lambda file, name, of_all: f"{file!s:{width}}  {name!s:{title}}  {max(of_all):.4f}"
+
+
+def _line(file: Path, name: Any, of_all: Any) -> str:
+    return json.dumps({"file": str(file), "class": name, "probabilities": of_all})
+
+
+def _batches(files: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    return (files[start : start + size] for start in range(0, len(files), size))
+
+
+def _classify(sender: Sender, files: Sequence[Path], given: Any) -> int:
+    names = Path(given.class_names).read_text().splitlines() if given.class_names else None
+    show = _line if given.json else _table(files, names)
+    for batch in _batches(files, given.batch_size or 32):
+        outputs = sender.classify(batch)
+        for file, label, of_all in zip(batch, outputs["label"], outputs["probabilities"].tolist(), strict=True):
+            if names and len(names) != len(of_all):
+                raise ValueError(f"Expected {len(of_all)} lines in {given.class_names}. Received: {len(names)}")
+            print(show(file, names[label] if names else int(label), of_all))
+    return 0
+
+
+def _compare(sender: Sender, files: Sequence[Path], given: Any) -> int:
+    classifier = _cli.load_classifier(given.compare)
+    logits, answers = [], []
+    for batch in _batches(files, given.batch_size or 32):
+        answers.append(sender.classify(batch))
+        pixels = _pixels([file.read_bytes() for file in batch], classifier.input_shape[1:])
+        logits.append(np.asarray(classifier(pixels, training=False)["logits"], np.float32))
+    served = {name: np.concatenate([outputs[name] for outputs in answers]) for name in OUTPUTS}
+    difference = compare(np.concatenate(logits), served, given.tolerance)
+    print(difference)
+    if difference.labels > difference.ties or not difference.logits <= given.tolerance * difference.largest:  # NaN too
+        print(f"The server is no copy of {given.compare} within --tolerance={given.tolerance:g}", file=sys.stderr)
+        return _cli.GATE_FAILED
+    return 0
+
+
+def _load(open_connection: Callable[[], Connection], sender: Sender, files: Sequence[Path], given: Any) -> int:
+    from export._load import load
+
+    size = given.batch_size or 1
+    prepared = [sender.prepare(batch) for batch in _batches(files[: given.load * size], size)]
+
+    def start() -> Callable[[int], object]:
+        send = open_connection().send
+        return lambda number: send(prepared[number % len(prepared)])
+
+    seen = load(start, given.load, given.concurrency, given.seconds)
+    print(seen)
+    if seen.failures:
+        print(seen.failures[0], file=sys.stderr)
+    return _cli.GATE_FAILED if seen.failures else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Does what the flags ask for and returns the exit code."""
+    given = flags.FLAGS
+    if not given.name:
+        raise _cli.Misuse("Expected --name=NAME, the model's on the server. Received: no --name")
+    if given.compare and given.load:
+        raise _cli.Misuse("Expected one of --compare and --load. Received: both")
+    try:
+        check_server(given.server)
+    except ValueError as error:
+        raise _cli.Misuse(str(error)) from error
+    files = find_images(arguments[1:])
+    if given.compare:
+        _cli.check_classifier_file(given.compare)
+
+    def open_connection() -> Connection:
+        return connect(given.server, Model(given.name, given.version), given.timeout)
+
+    sender = Sender(open_connection(), given.signature)
+    if given.load:
+        return _load(open_connection, sender, files, given)
+    return _compare(sender, files, given) if given.compare else _classify(sender, files, given)
+
+
+if __name__ == "__main__":
+    _cli.run(main, define_flags, arguments="FILE ...")

@@ -1,0 +1,184 @@
+"""Checks an exported classifier against the one it was made of: `python -m export.verify DIR`.
+
+DIR is a model's folder, whose latest version is checked, or the folder of one version. All files have to be as they
+were written. On images of the test split each signature, run in a session of a fresh process as TensorFlow Serving runs
+it, has to say what the classifier says; a short attack on the exported graph has to leave the same robust accuracy.
+Exits with 3 where something differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from trainers import _cli
+
+# What may lie between an export and its classifier, by the precision of its kernels: logits as a share of the largest
+# |logit|, probabilities as they are. In a session, or another batch, operations are fused otherwise.
+TOLERANCES = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 5e-3}
+STEPS = 10  # of the attack
+
+
+class Check(NamedTuple):
+    """A comparison: it holds where `found` is at most `allowed`."""
+
+    name: str
+    found: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is so; never of a NaN."""
+        return bool(self.found <= self.allowed)
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.holds else 'FAILED':7}{self.name:60}{self.found:.3g} (at most {self.allowed:.3g})"
+
+
+def verify_export(
+    version: Path, classifier: Any, x: np.ndarray, y: np.ndarray, *, eps: float, norm: str, precision: str
+) -> list[Check]:
+    """Compares an exported version with its classifier.
+
+    Args:
+        version: its folder.
+        classifier: the Keras model that was exported.
+        x: images, `(N, H, W, C)` float32 in [0, 1].
+        y: labels, `(N,)`.
+        eps: radius of the attack's ball, a fraction of the pixel range.
+        norm: of the ball.
+        precision: of the version's kernels.
+
+    Returns:
+        Logits, probabilities and labels of each signature, and the accuracies, clean and under attack.
+    """
+    import tensorflow as tf
+
+    from export import _session
+
+    loaded = tf.saved_model.load(str(version))  # the signatures alone would not keep the weights
+    exported = loaded.signatures
+    in_graph = tf.function(lambda pixels: classifier(pixels, training=False)["logits"])
+    networks = (classifier, lambda pixels: exported["logits"](pixels=pixels))
+    ours, theirs = (_attacked(network, x, y, eps, norm) for network in networks)
+    whole = np.rint(x * 255).astype("uint8")
+    images = {"clean": x, "adversarial": theirs.adversaries.z, "8-bit": whole.astype("float32") / 255}
+    logits = {name: in_graph(pixels).numpy() for name, pixels in images.items()}
+    requests = {
+        "serving_default/clean": x,
+        "serving_default/adversarial": images["adversarial"],
+        "logits/clean": x,
+        "uint8/8-bit": whole,
+    }
+    if "predict_bytes" in exported:
+        requests["predict_bytes/8-bit"] = np.array([tf.io.encode_png(image).numpy() for image in whole])
+    answers = _session.ask(version, requests)
+    same_batch = exported["logits"](pixels=tf.constant(x))["logits"].numpy()
+    tolerance = TOLERANCES[precision]
+    exact = precision == "float32"
+    clean, adversarial = (answers[f"serving_default/{name}/label"] == y for name in ("clean", "adversarial"))
+    return [
+        Check("logits of the same batch", _distance(same_batch, logits["clean"]), 0.0 if exact else tolerance),
+        *(c for name in requests for c in _compared(name, answers, logits[name.partition("/")[2]], tolerance)),
+        _accuracies("clean accuracy", ours.clean_accuracy, clean.mean(), exact),
+        _accuracies(f"robust accuracy, PGD-{STEPS}", ours.robust_accuracy, (clean & adversarial).mean(), exact),
+    ]
+
+
+def _attacked(network: Any, x: np.ndarray, y: np.ndarray, eps: float, norm: str) -> Any:
+    import tfrobust
+
+    attack = tfrobust.attacks.pgd(eps=eps, steps=STEPS, norm=norm)
+    return tfrobust.evaluate(network, (x, y), eps=eps, norm=norm, attacks=[attack], probes=0, verbose=False)
+
+
+def _distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the largest difference of logits as a share of the largest |logit|."""
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _compared(request: str, answers: Mapping[str, np.ndarray], logits: np.ndarray, tolerance: float) -> list[Check]:
+    """Compares the answers to a request with the logits of the classifier."""
+    import tensorflow as tf
+
+    found = answers[f"{request}/logits"]
+    checks = [Check(f"{request}: logits", _distance(found, logits), tolerance)]
+    if f"{request}/probabilities" in answers:
+        apart = np.abs(answers[f"{request}/probabilities"] - tf.nn.softmax(logits).numpy()).max()
+        # A label may differ where the two best are as near to each other as logits may be to those of the classifier.
+        chosen = np.take_along_axis(logits, answers[f"{request}/label"][:, None], axis=1)[:, 0]
+        missed = logits.max(axis=1) - chosen > 2 * tolerance * np.abs(logits).max()
+        checks.append(Check(f"{request}: probabilities", float(apart), tolerance))
+        checks.append(Check(f"{request}: other labels, ties apart", float(missed.sum()), 0.0))
+    return checks
+
+
+def _accuracies(name: str, ours: float, theirs: float, exact: bool) -> Check:
+    shown = f"{name} {100 * ours:.2f} % and {100 * theirs:.2f} %: difference"
+    return Check(shown, abs(ours - float(theirs)), 1e-9 if exact else 0.02)
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_string("model", None, "The classifier, FILE.keras; default: classifier.keras beside DIR, in a run.")
+    flags.DEFINE_string("data", None, "Data set whose test split is compared; default: the card's.")
+    flags.DEFINE_integer("images", 200, "How many of its first images.", lower_bound=1)
+    flags.DEFINE_float("eps", None, "Radius of the attack, a fraction of the pixel range; default: the evaluation's.")
+    flags.DEFINE_string("norm", None, "Of the attack's ball, linf or l2; default: the evaluation's, else linf.")
+
+
+def _version(folder: Path) -> Path:
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    numbers = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    if not numbers:
+        raise FileNotFoundError(f"Expected the folder of an exported model, with versions 1, 2, ... Received: {folder}")
+    return folder / str(max(numbers))
+
+
+def _classifier(version: Path, model: str | None, weights: str) -> Any:
+    """Returns the classifier that a version was made of."""
+    path = Path(model) if model else version.resolve().parent.parent / "classifier.keras"
+    if not model and not path.is_file():
+        raise _cli.Misuse(f"Expected --model=FILE.keras, the classifier. Received: none, and there is no {path}")
+    classifier = _cli.load_classifier(path)
+    from tfrobust.classifiers import digest
+
+    if digest(classifier) != weights:
+        raise ValueError(f"{version} was made of another classifier than {path}: their weights differ")
+    return classifier
+
+
+def main(arguments: list[str]) -> int:
+    """Verifies what the argument names, prints the comparisons and returns the exit code."""
+    given = flags.FLAGS
+    version = _version(Path(arguments[1]))
+    from export import _card, _extra
+
+    files = _extra.check_sums(version)
+    print(f"{version}: {files} files as they were written")
+    card = _card.read(version)
+    evaluation = card["evaluation"] if isinstance(card["evaluation"], dict) else {}
+    ball = {"eps": given.eps or evaluation.get("eps"), "norm": given.norm or evaluation.get("norm", "linf")}
+    data = {"name": given.data} if given.data else card["data"]
+    if ball["eps"] is None or data is None:
+        raise _cli.Misuse(
+            f"Expected --data=NAME and --eps: the card names none. Received: --data={given.data}, --eps={given.eps}"
+        )
+    classifier = _classifier(version, given.model, card["classifier"]["weights"])
+    import tfrobust
+    from trainers.setup import first_images
+
+    images = first_images(tfrobust.data.load(data.pop("name"), "test", **data), given.images)
+    x, y = (np.concatenate(parts) for parts in zip(*images.as_numpy_iterator(), strict=True))
+    checks = verify_export(version, classifier, x, y, precision=card["classifier"]["precision"], **ball)
+    print(*checks, f"{len(x)} images, {ball['norm']}, eps={ball['eps']:.4g}", sep="\n")
+    return 0 if all(check.holds for check in checks) else _cli.GATE_FAILED
+
+
+if __name__ == "__main__":
+    _cli.run(main, define_flags, "DIR")

@@ -1,0 +1,46 @@
+"""Small runs whose attention and gradients are compared (results/interpretation.md), minutes to an hour on 2 cores.
+
+Rows: DATA_METHOD, DATA one of digits, cifar10; METHOD one of plain, madry, attention_plain, attention_madry,
+feature_regularization. The network is that of FPR-v2, table 2, the last three with attention; FPR's schedule of 205
+epochs is not theirs.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from trainers.configs import _base, _fpr
+
+DATA: dict[str, dict[str, Any]] = {
+    "digits": {
+        "data": {"name": "digits", "batch_size": 64, "augment": _base.NO_AUGMENT},
+        "attack": {"name": "pgd", "eps": 0.15, "steps": 10},
+        "epochs": 30,
+    },
+    # choice: 16x16 pixels and 3 steps, for the time; the evaluation makes as many as everywhere.
+    "cifar10": {
+        "data": {"name": "cifar10", "batch_size": 64, "image_size": (16, 16), "augment": {"pad": 2, "flip": True}},
+        "attack": {"name": "pgd", "eps": 8 / 255, "steps": 3, "step_size": 4 / 255},
+        "epochs": 12,
+    },
+}
+PLAIN = {"name": "madry_resnet", "width": 1, "attention": ()}
+ATTENDED = {**PLAIN, "attention": (4,)}
+METHODS: dict[str, dict[str, Any]] = {
+    "plain": {"model": PLAIN, "objective": {"name": "standard"}},
+    "madry": {"model": PLAIN, "objective": _fpr.MADRY},
+    "attention_plain": {"model": ATTENDED, "objective": {"name": "standard"}},
+    "attention_madry": {"model": ATTENDED, "objective": _fpr.MADRY},
+    "feature_regularization": {"model": ATTENDED, "objective": _fpr.regularization(0.01)},
+}
+ROWS = {f"{data}_{method}": {**DATA[data], **METHODS[method]} for data in DATA for method in METHODS}
+
+
+def get_config(row: str = "digits_feature_regularization") -> ConfigDict:
+    """Returns the configuration of a row."""
+    setting = _base.pick(__file__, ROWS, row)
+    epochs = setting["epochs"]
+    rate = {"name": "CosineDecay", "initial_learning_rate": 0.05, "decay_steps": epochs}
+    eps = setting["attack"]["eps"]
+    evaluation = {"evaluation": {"attacks": {"PGD-20": _base.pgd_column(20, eps / 4)}, "eps": eps}}
+    return _base.build({"learning_rate": rate, "weight_decay": 2e-4}, setting, evaluation)
