@@ -26,11 +26,16 @@ test: $(READY)  ## the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 # Losses, layers, networks, balls and step rules are written in keras.ops: they have to pass under another backend too.
+# Of the networks each once, at work on its images; what a network is made of does not depend on the backend.
 PURE := tests/core/test_losses.py tests/attacks/test_balls.py tests/attacks/test_steps.py \
-	tests/attacks/test_auto_step.py tests/objectives/test_objectives.py tests/layers tests/models
+	tests/attacks/test_auto_step.py tests/objectives/test_objectives.py tests/layers \
+	tests/models/test_models.py::test_cosine_head tests/models/test_resnets.py::test_against_plain_arithmetic \
+	tests/models/test_madry_resnet.py::test_outputs_with_attention tests/models/test_expose.py::test_pooling_and_dense
+# Programs that run once need no optimizing.
+UNOPTIMIZED := XLA_FLAGS=--xla_backend_optimization_level=0
 
 test-jax: $(READY)  ## the tests of what is written in keras.ops, under JAX
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PURE)
+	KERAS_BACKEND=jax $(UNOPTIMIZED) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PURE)
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(TESTS)

@@ -1,4 +1,4 @@
-"""Gradient clipping is Keras' own, and means the same on two replicas, which need a process of their own."""
+"""Gradient clipping is Keras' own, and means the same on two replicas: see also tests/distribution/replicas.py."""
 
 import os
 import subprocess
@@ -77,42 +77,6 @@ REPLICAS = """
             trainer.compile(keras.optimizers.SGD(0.5, momentum=0.9, **clipping))
         return trainer
 """
-
-
-def test_two_replicas_clip_as_one():
-    run(
-        """
-        from tfrobust._clipping import clipped
-
-        parts = np.array([[3.0, -4.0], [0.5, 0.1]], "float32")  # their sum is (3.5, -3.9)
-
-        def step(strategy, gradients, kind, wrap):
-            with strategy.scope():
-                weight = keras.Variable([0.0, 0.0])
-                optimizer = wrap(keras.optimizers.SGD(1.0, **{kind: 2.0}))
-                optimizer.build([weight])
-
-            @tf.function
-            def update():
-                def replica():
-                    index = tf.distribute.get_replica_context().replica_id_in_sync_group
-                    scaled = optimizer.scale_loss(tf.gather(tf.constant(gradients), index))
-                    optimizer.apply_gradients(zip(clipped([scaled], optimizer), [weight]))
-
-                strategy.run(replica)
-
-            update()
-            return weight.numpy()
-
-        for kind in sys.argv[1:]:
-            for wrap in (lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer):
-                one = step(ONE, parts.sum(axis=0, keepdims=True), kind, wrap)
-                two = step(TWO, parts, kind, wrap)
-                assert np.abs(one).max() > 1, (kind, one)
-                np.testing.assert_allclose(two, one, rtol=1e-5, err_msg=kind)
-        """,
-        *KINDS,
-    )
 
 
 @pytest.mark.slow

@@ -1,10 +1,6 @@
 import doctest
 import gc
 import importlib
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +10,6 @@ import tensorflow as tf
 import tfrobust
 from tfrobust.data import load
 
-ROOT = Path(__file__).parents[2]
 SPLITS = ("train", "validation", "test")
 
 
@@ -159,33 +154,6 @@ def test_fit_sees_one_epoch_after_the_other(npz):
     model.fit(load(npz, batch_size=300), epochs=3, verbose=0, shuffle=False)
     expected = [y for epoch in range(3) for _, y in read(load(npz, batch_size=300, first_epoch=epoch))]
     assert len(seen) == 9 and all((a == b).all() for a, b in zip(seen, expected, strict=True))
-
-
-def test_two_replicas_share_every_batch_and_see_the_same_epochs():
-    script = """
-        import numpy as np
-        import tensorflow as tf
-        from tfrobust.data import load
-
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        options = dict(batch_size=99, augment={"pad": 1})
-        with strategy.scope():
-            distributed = strategy.experimental_distribute_dataset(load("digits", **options))
-        for epoch in range(2):
-            next(iter(distributed))  # the look that Keras takes
-            alone = load("digits", first_epoch=epoch, **options)
-            for (x, y), (expected_x, expected_y) in zip(distributed, alone, strict=True):
-                xs, ys = map(strategy.experimental_local_results, (x, y))
-                assert len(ys[0]) == (len(expected_y) + 1) // 2
-                assert (tf.concat(xs, 0).numpy() == expected_x.numpy()).all()
-                assert (tf.concat(ys, 0).numpy() == expected_y.numpy()).all()
-    """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
 
 
 @pytest.mark.parametrize("steps", [2, 5])  # shorter than a pass of 3 batches, and longer

@@ -20,6 +20,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 import tfrobust  # noqa: E402
+from tfrobust._clipping import clipped  # noqa: E402
 from tfrobust.models import heads  # noqa: E402
 
 ONE = tf.distribute.get_strategy()
@@ -188,6 +189,51 @@ def order():
             trainer.fit(data.map(lambda x, y: (x[:, 1:7, 1:7], y % 4)), epochs=3, verbose=0)
             weights.append(np.concatenate([w.ravel() for w in trainer.classifier.get_weights()]))
         np.testing.assert_allclose(*weights, atol=1e-5)
+
+
+def clipped_step(strategy, gradients, kind, wrap):
+    with strategy.scope():
+        weight = keras.Variable([0.0, 0.0])
+        optimizer = wrap(keras.optimizers.SGD(1.0, **{kind: 2.0}))
+        optimizer.build([weight])
+
+    @tf.function
+    def update():
+        def replica():
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            scaled = optimizer.scale_loss(tf.gather(tf.constant(gradients), index))
+            optimizer.apply_gradients(zip(clipped([scaled], optimizer), [weight], strict=True))
+
+        strategy.run(replica)
+
+    update()
+    return weight.numpy()
+
+
+def clipping():
+    """What is clipped is the sum over the replicas, scaled or not."""
+    parts = np.array([[3.0, -4.0], [0.5, 0.1]], "float32")  # their sum is (3.5, -3.9)
+    for kind in ("clipnorm", "global_clipnorm", "clipvalue"):
+        for wrap in (lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer):
+            one = clipped_step(ONE, parts.sum(axis=0, keepdims=True), kind, wrap)
+            two = clipped_step(TWO, parts, kind, wrap)
+            assert np.abs(one).max() > 1, (kind, one)
+            np.testing.assert_allclose(two, one, rtol=1e-5, err_msg=kind)
+
+
+def shared_batches():
+    """Two replicas share every batch of our data and see the same epochs."""
+    options = {"batch_size": 99, "augment": {"pad": 1}}
+    with TWO.scope():
+        distributed = TWO.experimental_distribute_dataset(tfrobust.data.load("digits", **options))
+    for epoch in range(2):
+        next(iter(distributed))  # the look that Keras takes
+        alone = tfrobust.data.load("digits", first_epoch=epoch, **options)
+        for (x, y), (expected_x, expected_y) in zip(distributed, alone, strict=True):
+            xs, ys = map(TWO.experimental_local_results, (x, y))
+            assert len(ys[0]) == (len(expected_y) + 1) // 2
+            np.testing.assert_array_equal(tf.concat(xs, 0), expected_x)
+            np.testing.assert_array_equal(tf.concat(ys, 0), expected_y)
 
 
 def command():

@@ -50,8 +50,8 @@ def run(*parts):
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
 
 
-def test_two_replicas_take_the_step_of_one_and_refuse_what_cannot_be():
-    run(*FEW, "refusals")
+def test_two_replicas_take_the_step_of_one_share_batches_and_refuse_what_cannot_be():
+    run(*FEW, "refusals", "clipping", "shared_batches")
 
 
 @pytest.mark.slow

@@ -102,8 +102,9 @@ def pixels(images=23):
     return x.reshape(images, *SHAPE), np.zeros(images, int)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize(("norm", "eps", "dual"), [("linf", EPS, 1), ("l2", 0.1, 2)])
+@pytest.mark.parametrize(
+    ("classes", "norm", "eps", "dual"), [(2, "linf", EPS, 1), (3, "linf", EPS, 1), (3, "l2", 0.1, 2)]
+)
 def test_robust_accuracy_of_a_linear_classifier_is_exact(classes, norm, eps, dual):
     classifier, weights, logits, x, y = problem(classes)
     robust = exact(weights, logits, y, eps, dual)

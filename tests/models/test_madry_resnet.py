@@ -10,7 +10,6 @@ from tfrobust import models
 from tfrobust.layers import LinearAttention, NonlinearAttention, Standardize
 
 X = np.random.default_rng(0).uniform(0, 1, (2, 16, 16, 3)).astype("float32")
-BLOCKS = [(3,), (4,), (3, 4)]
 FORMS = ["nonlinear", "sum", "dot"]
 
 
@@ -113,7 +112,7 @@ def test_outputs_of_the_plain_network():
     }
 
 
-@pytest.mark.parametrize(("blocks", "form"), [*itertools.product(BLOCKS, FORMS)])
+@pytest.mark.parametrize(("blocks", "form"), [((3,), "sum"), ((4,), "dot"), *(((3, 4), form) for form in FORMS)])
 def test_outputs_with_attention(blocks, form):
     classifier = make(attention=blocks, form=form, width=2)
     outputs = arrays(classifier(X))
@@ -252,10 +251,8 @@ def test_sizes_that_do_not_halve():
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"attention": (4,)},
-        {"attention": (3, 4), "form": "sum"},
-        {"attention": (3, 4), "form": "dot", "head": "cosine"},
+        {"attention": (4,), "form": "sum"},
+        {"attention": (3,), "form": "dot", "head": "cosine"},
         {"attention": (3, 4), "width": 2, "head": {"name": "cosine", "scale": None}},
     ],
 )
@@ -282,7 +279,7 @@ def test_mixed_precision():
 
 
 def test_blocks_in_any_order_and_as_a_list():
-    for blocks in ([3, 4], (4, 3), [4, 3]):
+    for blocks in ([3, 4], (4, 3)):
         assert list(make(attention=blocks).output["attention"]) == ["block3", "block4"]
 
 

@@ -318,8 +318,9 @@ def test_file_round_trip(name, options, tmp_path):
     assert models.expose(loaded) is loaded
 
 
-@pytest.mark.parametrize("head", ["dense", "cosine"])
-@pytest.mark.parametrize("name", ["resnet18", "preact_resnet18", "wide_resnet"])
+@pytest.mark.parametrize(
+    ("name", "head"), [("resnet18", "dense"), ("preact_resnet18", "cosine"), ("wide_resnet", "dense")]
+)
 def test_mixed_precision_gives_float32_logits(name, head):
     keras.config.set_dtype_policy("mixed_bfloat16")
     classifier = models.get(name, input_shape=(8, 8, 3), head=head, **(NARROW if name == "wide_resnet" else {}))

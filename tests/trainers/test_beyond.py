@@ -41,7 +41,7 @@ def folder(tmp_path):
     workdir.claim(config)
     for seed, path in enumerate((workdir.classifier, tmp_path / "twin.keras")):
         keras.utils.set_random_seed(seed)
-        tfrobust.models.get("digits").save(path)
+        tfrobust.models.get("digits", features=16).save(path)
     return tmp_path
 
 
@@ -137,7 +137,7 @@ def test_groups_of_distances_are_one_table():
         for steps in (1, 2)
     }
     x, y = np.random.default_rng(0).random((6, 8, 8, 1), "float32"), np.arange(6)
-    subject = beyond.Subject("digits", tfrobust.models.get("digits"), (x, y), None, {"eps": 0.1})
+    subject = beyond.Subject("digits", tfrobust.models.get("digits", features=16), (x, y), None, {"eps": 0.1})
     table = beyond.measure("distances", subject, {"groups": groups})
     assert list(table.rows) == beyond.labels({"distances": {"groups": groups}})
     assert beyond.figures(table, "digits").keys() == set(table.rows)

@@ -94,6 +94,7 @@ def test_durations(seconds, text):
 def test_a_run_says_what_it_will_cost(tmp_path, capsys):
     config = digits.get_config("fast").to_dict()
     config |= {"epochs": 2, "evaluation": {"attacks": "", "eps": 0.15, "norm": "linf"}}
+    config["model"]["features"] = 16
     run(config, tmp_path / "w")
     lines = [line for line in capsys.readouterr().out.splitlines() if "takes" in line]
     assert lines[0].startswith("A step takes 2 forwards and 2 backwards of its batch; 21 steps an epoch, 2 epochs.")

@@ -24,6 +24,7 @@ OPTIONS = {
 def config_of(row="fast", **fields):
     config = digits.get_config(row).to_dict()
     config["data"]["batch_size"] = 128
+    config["model"]["features"] = 16
     return {**config, **OPTIONS, **fields}
 
 
