@@ -213,6 +213,9 @@ class AdversarialTrainer(Distributed, keras.Model):
             warnings.warn(
                 "`trainable` was changed after `compile`: expected `compile` again, or it has no effect.", stacklevel=2
             )
+        if self.compiled:  # else Keras says so
+            with self.distribute_strategy.scope():  # by the first step: it would be traced twice
+                self.optimizer.build(self.trainable_variables)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [Clock(self), *keras.tree.flatten(callbacks or [])]
         else:
