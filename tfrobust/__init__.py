@@ -1,6 +1,6 @@
 """Image classifiers that stay right under attack: adversarial training under Keras 3, honest evaluation, export."""
 
-from tfrobust import attacks, callbacks, data, layers, losses, models, objectives, schedules
+from tfrobust import attacks, callbacks, data, interpret, layers, losses, models, objectives, schedules
 from tfrobust.evaluation import Report, evaluate
 from tfrobust.models import expose
 from tfrobust.objectives import Objective, Term
@@ -21,6 +21,7 @@ __all__ = [
     "data",
     "evaluate",
     "expose",
+    "interpret",
     "layers",
     "losses",
     "models",

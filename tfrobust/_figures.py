@@ -1,4 +1,4 @@
-"""Pictures of a page as data URIs: curves by matplotlib's own objects (no pyplot, no state), images pixel by pixel."""
+"""Figures by matplotlib's own objects (no pyplot, no state), and pictures of a page as data URIs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
+PALETTE = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black")
+MARKERS, DASHES = "osD^vPX*<>", ("-", "--", "-.", ":")
 
 # A tick's text on a paler ground: lines run through it.
 TICK = {"fontsize": "small", "va": "center", "bbox": {"color": "white", "alpha": 0.7, "pad": 0.5}, "zorder": 4}
 
+TEXT = {"svg.hashsalt": "tfrobust", "svg.fonttype": "path", "text.parse_math": False}
 LARGEST = 256  # pixels a side of an embedded image; more are thinned out
 
 
@@ -63,8 +66,7 @@ def curve(
             axes.set_xticks(x, [f"{value:g}" for value in x])
             axes.minorticks_off()
         axes.set(title=title, xlabel=x_label, ylabel="accuracy (%)", ylim=(-3, 103))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
         if mark is not None:
             axes.legend(frameon=False, fontsize="small")
 
@@ -106,8 +108,7 @@ def trade_off(
         axes.margins(0.12)
         axes.set(xlabel="clean accuracy (%)", ylabel="robust accuracy (%)")
         axes.ticklabel_format(useOffset=False)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
         axes.figure.legend(frameon=False, fontsize="small", loc="outside upper center", ncols=4)  # beside all points
 
     return _svg(draw, (5.6, 4.2))
@@ -175,17 +176,49 @@ def thinning(pixels: np.ndarray) -> int:
     return -(-max(pixels.shape[:2]) // LARGEST)
 
 
-def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
-    """Returns what is drawn on axes of a size in inches; equal drawings give equal text, `$` is a dollar."""
+def style(number: int) -> dict[str, Any]:
+    """Returns colour, marker and dashes of the n-th line of a chart; they differ in more than colour."""
+    marks = {"marker": MARKERS[number % len(MARKERS)], "linestyle": DASHES[number % len(DASHES)]}
+    return {"color": PALETTE[number % len(PALETTE)], **marks}
+
+
+def plain(axes: Any) -> None:
+    """Gives axes a pale grid and takes their frame away above and to the right."""
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def figure(draw: Callable[[Any], None], size: tuple[float, float], rows: int = 1, columns: int = 1, **more: Any) -> Any:
+    """Returns the matplotlib figure of what is drawn on axes; a `$` in a text is a dollar.
+
+    Args:
+        draw: is given the axes, an array of them where there are several.
+        size: in inches.
+        rows: of axes.
+        columns: of axes.
+        **more: of matplotlib's `Figure.subplots`.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"svg.hashsalt": "tfrobust", "svg.fonttype": "path", "text.parse_math": False}):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
+    with rc_context(TEXT):
+        made = Figure(figsize=size, layout="constrained")
+        draw(made.subplots(rows, columns, **more))
+    return made
+
+
+def svg(figure: Any) -> str:
+    """Returns a figure as an SVG data URI; equal drawings give equal text."""
+    from matplotlib import rc_context
+
+    with rc_context(TEXT):
         written = io.BytesIO()
         figure.savefig(written, format="svg", metadata={"Date": None})
     return _uri("image/svg+xml", written.getvalue())
+
+
+def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    return svg(figure(draw, size))
 
 
 def _uri(kind: str, written: bytes) -> str:

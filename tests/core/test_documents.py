@@ -69,11 +69,23 @@ MEMBERS = [(family, name) for family in FAMILIES for name in getattr(tfrobust, f
 @pytest.mark.parametrize(("family", "name"), MEMBERS)
 def test_every_member_is_documented_in_full(family, name):
     member = getattr(importlib.import_module(f"tfrobust.{family}"), name, None) or _factory(family, name)
+    _check_documented(member)
+    assert (ROOT / "README.md").read_text().count(f"`{name}`") >= 1, f"README does not name {name}"
+
+
+MEASURES = [name for name in tfrobust.interpret.__all__ if inspect.isfunction(getattr(tfrobust.interpret, name))]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_function_of_interpret_is_documented_in_full(name):
+    _check_documented(getattr(tfrobust.interpret, name))
+
+
+def _check_documented(member):
     text = inspect.getdoc(member)
     for argument in inspect.signature(member).parameters:
-        assert re.search(rf"^ +{argument}: ", text, re.MULTILINE), f"{name} does not explain {argument}"
+        assert re.search(rf"^ +{argument}: ", text, re.MULTILINE), f"{member.__name__} does not explain {argument}"
     assert "Returns:" in text and ">>>" in text
-    assert (ROOT / "README.md").read_text().count(f"`{name}`") >= 1, f"README does not name {name}"
 
 
 def _factory(family, name):

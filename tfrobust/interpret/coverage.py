@@ -1,0 +1,88 @@
+"""How much of an image a network's gradient covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfrobust.evaluation import tables
+from tfrobust.interpret._batches import Bounds, batches, graph
+from tfrobust.interpret.gradient_test import check_named
+from tfrobust.interpret.gradients import gradient
+from tfrobust.interpret.gradients import normalized as by_maximum
+from tfrobust.schedules import is_number
+
+Tensor = Any
+
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)
+
+
+def coverage(
+    classifiers: Mapping[str, Any],
+    data: Any,
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    normalized: bool = True,
+    bounds: Bounds = (0.0, 1.0),
+    batch_size: int = 256,
+) -> tables.Table:
+    """Measures the share of an image's pixels whose gradient exceeds a threshold, in the mean over the images.
+
+    A pixel counts where max_c |G[h, w, c]| > threshold, G = d CE(x, y) / d x. Normalized by max |G| of each image: how
+    broad the gradient is, whatever its size. Raw, as in the paper's figure of signs, a sharper loss covers more.
+
+    Args:
+        classifiers: name -> classifier.
+        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read once, batch by batch.
+        thresholds: each at least 0; fractions of the image's greatest, or loss per pixel range if not normalized.
+        normalized: divide each image's gradient by its greatest value.
+        bounds: least and greatest pixel value.
+        batch_size: of arrays.
+
+    Returns:
+        A `Table` of shares in [0, 1]: a row for each classifier, a column for each threshold.
+
+    Raises:
+        ValueError: for no thresholds or classifiers, negative thresholds, and what is no classifier or no data.
+
+    Example:
+
+    >>> x, y = np.random.default_rng(0).random((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
+    >>> tfrobust.interpret.coverage({"digits": tfrobust.models.get("digits")}, (x, y), [0.1, 0.5]).columns
+    ('0.1', '0.5')
+
+    Reference: AELF, section 2.2 and figure 4, where broader attention is seen in pictures alone.
+    """
+    check_named(classifiers)
+    if not len(thresholds) or not all(is_number(t) and t >= 0 for t in thresholds):
+        raise ValueError(f"Invalid value for `thresholds`: expected numbers of at least 0. Received: {thresholds!r}")
+
+    def covered(classifier: Any) -> Any:
+        def shares(x: Tensor, y: Tensor) -> Tensor:
+            g = gradient(classifier, x, y)
+            size = ops.max(ops.abs(by_maximum(g) if normalized else g), axis=-1)
+            return ops.stack(
+                [ops.sum(ops.mean(ops.cast(size > t, "float32"), axis=(1, 2))) for t in map(float, thresholds)]
+            )
+
+        return graph(shares)
+
+    runs = {name: covered(classifier) for name, classifier in classifiers.items()}
+    totals = {name: np.zeros(len(thresholds)) for name in classifiers}
+    images = 0
+    for x, y, _ in batches(classifiers.values(), data, "coverage", (), batch_size, bounds):
+        images += len(y)
+        for name, run in runs.items():
+            totals[name] += np.asarray(run(x, y))
+    columns = [f"{threshold:g}" for threshold in thresholds]
+    return tables.made(
+        "share of pixels by the least gradient",
+        {name: dict(zip(columns, (total / images).tolist(), strict=True)) for name, total in totals.items()},
+        images,
+        0,
+        measure="share of pixels",
+        settings={"thresholds": list(map(float, thresholds)), "normalized": normalized, "bounds": list(bounds)},
+    )

@@ -1,0 +1,102 @@
+"""Features in two dimensions, of clean and of attacked images."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from tfrobust.interpret._batches import Batch, Bounds, Search, batches, graph
+from tfrobust.schedules import is_number
+
+Tensor = Any
+
+
+class Embedding(NamedTuple):
+    """Features in two dimensions, of N images clean and, behind them, attacked: M = 2 N rows, or N without attack.
+
+    Args:
+        points: `(M, 2)` float32; distances have no unit, and only near neighbours mean something.
+        labels: true classes, `(M,)` int32.
+        predicted: by the classifier, `(M,)` int32.
+        attacked: which rows are of attacked images, `(M,)` bool.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    attacked: np.ndarray
+
+
+def embed(
+    classifier: Any,
+    data: Any,
+    attack: Any = None,
+    *,
+    images: int = 500,
+    perplexity: float = 30.0,
+    bounds: Bounds = (0.0, 1.0),
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Embedding:
+    """Lays the features of clean and attacked images out in two dimensions by t-SNE, both in one map.
+
+    Args:
+        classifier: with the output `features`.
+        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; no more of it is read than the first images.
+        attack: an attack of `tfrobust.attacks`, its name or config, or a callable; None: clean images alone.
+        images: how many of the data's first; t-SNE compares them all with one another.
+        perplexity: about how many neighbours a point has; of few images less, a third of the rows.
+        bounds: least and greatest pixel value.
+        batch_size: of arrays.
+        seed: of the attack's random starts and of t-SNE, whose start is the first two principal components.
+
+    Returns:
+        An `Embedding`.
+
+    Raises:
+        ValueError: for fewer than 2 images, what is no attack or no data, and a classifier without features.
+
+    Example:
+
+    >>> data = np.random.default_rng(0).random((6, 8, 8, 1), "float32"), np.arange(6)
+    >>> tfrobust.interpret.embed(tfrobust.models.get("digits"), data, tfrobust.attacks.fgsm(eps=0.1)).points.shape
+    (12, 2)
+
+    Reference: thesis, figure 3.2 (1000 clean images).
+    """
+    if not is_number(images, int) or images < 2:
+        raise ValueError(f"Invalid value for `images`: expected an integer of at least 2. Received: {images!r}")
+    search = None if attack is None else Search(classifier, attack, seed)
+
+    def seen(x: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = classifier(x)
+        return ops.cast(outputs["features"], "float32"), ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
+
+    run, left = graph(seen), images
+    sides: tuple[list[Any], list[Any]] = ([], [])
+    labels = []
+    for batch in batches([classifier], data, "map of features", ["features"], batch_size, bounds):
+        part = Batch(*(tensor[:left] for tensor in batch))
+        for side, z in zip(sides, (part.x,) if search is None else (part.x, search(part)), strict=False):
+            side.append(run(z))
+        labels.append(np.asarray(part.y))
+        left -= len(part.y)
+        if not left:
+            break
+    rows = [row for side in sides for row in side]
+    features, predicted = (np.concatenate([np.asarray(row[part]) for row in rows]) for part in (0, 1))
+    if (count := sum(map(len, labels))) < 2:
+        raise ValueError(f"Invalid data: expected at least 2 images. Received: {count}")
+    y = np.concatenate(labels * (len(rows) // len(labels)))
+    return Embedding(_t_sne(features, perplexity, seed), y, predicted, np.arange(len(y)) >= count)
+
+
+def _t_sne(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    flat = features.reshape(len(features), -1)
+    neighbours = min(perplexity, max(len(flat) / 3, 1.0))
+    start = "pca" if flat.shape[1] > 1 else "random"
+    return TSNE(2, perplexity=neighbours, init=start, random_state=seed).fit_transform(flat).astype("float32")

@@ -1,0 +1,266 @@
+"""Which classes untargeted attacks lead to, and whether the class prototypes say so beforehand."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from scipy import stats
+
+from tfrobust.classifiers import check_classifier, head_of
+from tfrobust.interpret._batches import Bounds, Search, batches, graph, logits_of
+
+Tensor = Any
+
+
+class HardClasses(NamedTuple):
+    """Where an untargeted attack sends each class.
+
+    Args:
+        counts: `(C, C)` integers: images of class i (row) that were right and are taken for j (column) after the
+            attack; on the diagonal those that stayed right.
+        statistic: chi-square of the fooled images against an even spread over the C - 1 other classes, summed over the
+            classes that have fooled images.
+        degrees: of freedom, C - 2 for each of these classes.
+        p_value: of as great a deviation, if all wrong classes were as likely; None where nothing can be tested (2
+            classes, or nothing fooled).
+        least_expected: images that an even spread expects in a cell, in the class with the fewest; below 5 the p-value
+            is rough.
+    """
+
+    counts: np.ndarray
+    statistic: float
+    degrees: int
+    p_value: float | None
+    least_expected: float
+
+    @property
+    def fooled(self) -> np.ndarray:
+        """Fooled images of each class, `(C,)`."""
+        return self.counts.sum(axis=1) - self.counts.diagonal()
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Of the fooled images of class i the share that is taken for j, `(C, C)`; NaN where none was fooled."""
+        wrong = self.counts * (1 - np.eye(len(self.counts), dtype=int))
+        fooled = self.fooled[:, None]
+        return np.divide(wrong, fooled, out=np.full(wrong.shape, np.nan), where=fooled > 0)
+
+    def pairs(self, most: int = 5) -> list[tuple[int, int, float]]:
+        """Returns the hardest pairs, (class, taken for, share of its fooled images), of the greatest counts."""
+        wrong = self.counts * (1 - np.eye(len(self.counts), dtype=int))
+        first = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        places = np.transpose(np.unravel_index(first, wrong.shape)).tolist()
+        return [(i, j, float(self.shares[i, j])) for i, j in places if wrong[i, j]]
+
+
+class Agreement(NamedTuple):
+    """Spearman's rank correlation of two `(C, C)` arrays off their diagonals, and the p-value of as great a one.
+
+    The p-value is one-sided, by permutations of the classes of one array: its cells are not independent.
+    """
+
+    correlation: float
+    p_value: float
+
+
+def hard_classes(
+    classifier: Any,
+    data: Any,
+    attack: Any,
+    *,
+    bounds: Bounds = (0.0, 1.0),
+    batch_size: int = 256,
+    seed: int = 0,
+) -> HardClasses:
+    """Counts what an untargeted attack makes of each class, and tests whether all wrong classes are as likely.
+
+    Images that were wrong before are left out: no attack sent them anywhere.
+
+    Args:
+        classifier: with named outputs.
+        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read batch by batch.
+        attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
+        bounds: least and greatest pixel value.
+        batch_size: of arrays; changes no figure.
+        seed: of the random starts.
+
+    Returns:
+        A `HardClasses`.
+
+    Raises:
+        ValueError: for what is no classifier, no attack or no data.
+
+    Example:
+
+    >>> data = np.random.default_rng(0).random((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
+    >>> found = tfrobust.interpret.hard_classes(tfrobust.models.get("digits"), data, tfrobust.attacks.fgsm(eps=0.1))
+    >>> found.counts.shape
+    (10, 10)
+
+    Reference: thesis, figure 3.1 (PGD-20).
+    """
+    search = Search(classifier, attack, seed)
+    counts: Any = 0
+
+    def sent(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        before, after = (ops.cast(ops.argmax(logits_of(classifier, part), axis=-1), "int32") for part in (x, z))
+        classes = classifier.output["logits"].shape[-1]
+        return tf.math.confusion_matrix(y, after, classes, weights=ops.cast(before == y, "int32"))
+
+    run = graph(sent)
+    for batch in batches([classifier], data, "count of hard classes", (), batch_size, bounds):
+        counts = counts + np.asarray(run(batch.x, batch.y, search(batch)), "int64")
+    return hard_classes_of(counts)
+
+
+def hard_classes_of(counts: Any) -> HardClasses:
+    """Returns the `HardClasses` of a table of counts, with the test against an even spread.
+
+    Args:
+        counts: `(C, C)`, images of class i (row) that are taken for j (column) after an attack.
+
+    Returns:
+        A `HardClasses`.
+
+    Example:
+
+    >>> found = tfrobust.interpret.hard_classes_of([[5, 30, 0], [15, 5, 15], [0, 0, 9]])
+    >>> found.statistic, found.degrees, found.p_value < 1e-6
+    (30.0, 2, True)
+    """
+    counts = np.asarray(counts, "int64")
+    classes = len(counts)
+    others = counts[~np.eye(classes, dtype=bool)].reshape(classes, classes - 1)
+    others = others[others.sum(axis=1) > 0]
+    degrees = len(others) * (classes - 2)
+    if not degrees:
+        return HardClasses(counts, 0.0, 0, None, 0.0)
+    statistic = float(stats.chisquare(others, axis=1).statistic.sum())
+    least = float(others.sum(axis=1).min() / (classes - 1))
+    return HardClasses(counts, statistic, degrees, float(stats.chi2.sf(statistic, degrees)), least)
+
+
+def class_prototypes(classifier: Any) -> np.ndarray:
+    """Returns the head's weight vector of each class; of a sigmoid's two logits the first has zeros.
+
+    Args:
+        classifier: one whose last layer is dense or a normalized cosine softmax.
+
+    Returns:
+        `(C, D)` float32.
+
+    Raises:
+        ValueError: for a classifier whose logits come from no kernel.
+
+    Example:
+
+    >>> tfrobust.interpret.class_prototypes(tfrobust.models.get("digits")).shape
+    (10, 256)
+    """
+    check_classifier(classifier)
+    head = head_of(classifier)
+    kernel = getattr(getattr(head, "dense", head), "kernel", None)
+    if kernel is None or len(kernel.shape) != 2:
+        raise ValueError(
+            "Class prototypes are the columns of the last dense layer: expected a classifier of tfrobust.models or "
+            f"tfrobust.expose(model). Received: logits of the layer {head.name!r} ({type(head).__name__})"
+        )
+    rows = np.asarray(ops.convert_to_numpy(kernel), "float32").T
+    return np.concatenate([np.zeros_like(rows), rows]) if len(rows) == 1 else rows
+
+
+def weight_norms(classifier: Any) -> np.ndarray:
+    """Returns v_j = ||w_j||_2 of each class's prototype.
+
+    Args:
+        classifier: one whose last layer is dense or a normalized cosine softmax.
+
+    Returns:
+        `(C,)` float32.
+
+    Raises:
+        ValueError: for a classifier whose logits come from no kernel.
+
+    Example:
+
+    >>> tfrobust.interpret.weight_norms(tfrobust.models.get("digits")).shape
+    (10,)
+
+    Reference: thesis, table 3.1.
+    """
+    return np.linalg.norm(class_prototypes(classifier), axis=1)
+
+
+def prototype_cosines(classifier: Any) -> np.ndarray:
+    """Returns cos(w_i, w_j) of all classes' prototypes; a prototype of zeros has cosine 0 with all others.
+
+    By the thesis' lemma 1 the input gradient of the cross entropy of class i is a sum over the other classes' w_j, each
+    weighted by its probability: the classes whose prototype lies near that of i weigh most.
+
+    Args:
+        classifier: one whose last layer is dense or a normalized cosine softmax.
+
+    Returns:
+        `(C, C)` float32.
+
+    Raises:
+        ValueError: for a classifier whose logits come from no kernel.
+
+    Example:
+
+    >>> cosines = tfrobust.interpret.prototype_cosines(tfrobust.models.get("digits"))
+    >>> bool(np.allclose(cosines, cosines.T)), round(float(cosines[3, 3]), 3)
+    (True, 1.0)
+
+    Reference: thesis, lemma 1 and equation 3.8.
+    """
+    rows = class_prototypes(classifier)
+    units = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return units @ units.T
+
+
+def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int = 0) -> Agreement:
+    """Returns how well one `(C, C)` array agrees with another off the diagonal, by ranks.
+
+    Args:
+        shares: such as `HardClasses.shares`; rows of NaN are left out.
+        cosines: such as `prototype_cosines`.
+        permutations: of the classes of `cosines` (rows and columns together), for the p-value (a Mantel test).
+        seed: of the permutations.
+
+    Returns:
+        An `Agreement`; NaN for a correlation of what does not vary.
+
+    Raises:
+        ValueError: for shapes that are not the same `(C, C)`.
+
+    Example:
+
+    >>> cosines = np.random.default_rng(0).random((6, 6))
+    >>> tfrobust.interpret.agreement(np.exp(cosines), cosines).correlation
+    1.0
+    """
+    shares, cosines = (np.asarray(part, "float64") for part in (shares, cosines))
+    if shares.shape != cosines.shape or shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
+        raise ValueError(f"Expected two arrays (C, C) of one shape. Received: {shares.shape}, {cosines.shape}")
+    cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
+    ours = _centred_ranks(shares[cells])
+
+    def correlation(theirs: np.ndarray) -> float:
+        ranks = _centred_ranks(theirs[cells])
+        size = np.sqrt(np.square(ours).sum() * np.square(ranks).sum())
+        return round(float(ours @ ranks / size), 12) if size else float("nan")  # equal ones stay equal
+
+    found = correlation(cosines)
+    rng = np.random.default_rng(seed)
+    orders = (rng.permutation(len(shares)) for _ in range(permutations))
+    as_great = sum(correlation(cosines[np.ix_(order, order)]) >= found for order in orders)
+    return Agreement(found, (1 + as_great) / (1 + permutations) if np.isfinite(found) else float("nan"))
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    ranks = stats.rankdata(values)
+    return ranks - ranks.mean() if len(ranks) else ranks

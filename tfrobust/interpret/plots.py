@@ -1,0 +1,350 @@
+"""One drawing for each result, as a matplotlib figure: `figure.savefig("map.png")` writes it, a notebook shows it.
+
+Colours are those of Okabe and Ito, cividis and PuOr, which colour-blind readers tell apart; lines differ in their marks
+too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfrobust import _figures
+from tfrobust._figures import GREY, style
+
+if TYPE_CHECKING:
+    from tfrobust.evaluation import Table
+    from tfrobust.interpret.embedding import Embedding
+    from tfrobust.interpret.hard_classes import HardClasses
+    from tfrobust.interpret.relevance import Relevance
+
+Figure = Any
+
+GAP = 1  # pixels between images of a row
+NUMBERED = 12  # rows of a table of colours whose cells still have room for a number
+
+
+def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ()) -> Figure:
+    """Draws rows of N pictures or maps, one column for each image.
+
+    Args:
+        rows: label -> pictures `(N, H, W, C)` in [0, 1], drawn as they are (3 channels are colours; of any other number
+            it is their mean), or maps `(N, H, W)`, drawn in one scale for the row, which is shown beside it: from 0 if
+            they are never negative, else around 0.
+        title: above all.
+        captions: of the columns.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: for arrays of another number of dimensions.
+
+    Example:
+
+    >>> x = np.random.default_rng(0).random((4, 8, 8, 1))
+    >>> figure = tfrobust.interpret.plots.grid({"image": x, "map": x[..., 0] - 0.5}, "maps")
+    >>> len(figure.axes)  # two rows and a scale
+    3
+    """
+    parts = {label: np.asarray(part) for label, part in rows.items()}
+    if wrong := [part.shape for part in parts.values() if part.ndim not in (3, 4)]:
+        raise ValueError(f"Expected pictures (N, H, W, C) or maps (N, H, W). Received: shape {wrong[0]}")
+    first = next(iter(parts.values()))
+    count, (height, width) = len(first), first.shape[1:3]
+
+    def draw(axes: Any) -> None:
+        for place, (ax, (label, part)) in enumerate(zip(axes.ravel(), parts.items(), strict=True)):
+            _row(ax, part)
+            ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+            ax.set(xticks=(), yticks=())
+            ax.spines[:].set_visible(False)
+            if place == 0 and len(captions):
+                step = (part[0, :: _figures.thinning(part[0][..., None])].shape[0] * width / height) + GAP
+                ax.set_xticks(step * (np.arange(count) + 0.5) - 0.5, captions, fontsize="x-small")
+                ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.ravel()[0].figure.suptitle(title)
+
+    cell = 0.8
+    size = (1.9 + cell * count, 0.5 + cell * len(parts) * height / width)
+    return _figures.figure(draw, size, len(parts), squeeze=False)
+
+
+def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
+    """Draws the accuracies of gradient-map tests with their 95 % intervals (Clopper and Pearson).
+
+    Args:
+        tables: split -> table of `gradient_map_test`.
+
+    Returns:
+        A matplotlib figure.
+    """
+    from tfrobust._pages import interval
+
+    first = next(iter(tables.values()))
+    series = [(split, form) for split in tables for form in first.columns]
+
+    def draw(axes: Any) -> None:
+        for number, (split, form) in enumerate(series):
+            table = tables[split]
+            shares = np.array([table[row, form] for row in table.rows], "float64")
+            bounds = np.array([interval(share, table.images) for share in shares.tolist()]).T
+            y = np.arange(len(shares)) + 0.12 * (number - (len(series) - 1) / 2)
+            marks = {**style(number), "linestyle": "none"}
+            error = np.abs(bounds - shares)
+            axes.errorbar(100 * shares, y, xerr=100 * error, capsize=2, label=f"{split}, {form}", **marks)
+        axes.set_yticks(range(len(first.rows)), first.rows)
+        axes.set(title="Gradient-map test", xlabel="accuracy of the judge on gradient maps (%)")
+        axes.invert_yaxis()
+        _figures.plain(axes)
+        axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
+
+    return _figures.figure(draw, (5.6, 1.7 + 0.5 * len(first.rows)))
+
+
+def relevance(found: Mapping[str, Relevance], title: str = "Attention by robustness") -> Figure:
+    """Draws mean attention weights by robustness rank, with the rank correlation of each line.
+
+    Args:
+        found: label -> `Relevance`, of one number of positions.
+        title: above the chart.
+
+    Returns:
+        A matplotlib figure.
+    """
+    positions = len(next(iter(found.values())).attention)
+
+    def draw(axes: Any) -> None:
+        for number, (label, of) in enumerate(found.items()):
+            text = f"{label}: {of.correlation:.2f} [{of.low:.2f}, {of.high:.2f}]"
+            axes.plot(of.attention, label=text, markersize=3, **style(number))
+        axes.axhline(1 / positions, color=GREY, linestyle=":", linewidth=1, label="even attention")
+        axes.set(title=title, xlabel="robustness rank of the position (0: moved least)", ylabel="mean attention weight")
+        axes.set_ylim(bottom=0)
+        _figures.plain(axes)
+        axes.figure.legend(
+            frameon=False, fontsize="small", loc="outside lower center", title="rank correlation, 95 % interval"
+        )
+
+    return _figures.figure(draw, (5.6, 3.9 + 0.2 * len(found)))
+
+
+def hard_classes(found: HardClasses, names: Sequence[str] | None = None, title: str = "After an attack") -> Figure:
+    """Draws where each class is sent, in percent of its fooled images.
+
+    Args:
+        found: of `hard_classes`.
+        names: of the classes; None: their numbers.
+        title: above the chart.
+
+    Returns:
+        A matplotlib figure.
+    """
+    shares = 100 * found.shares
+    np.fill_diagonal(shares, np.nan)
+    named = list(range(len(shares))) if names is None else names
+    return _colours(shares, named, named, title, ("taken for", "true class"), "share of fooled images (%)", "{:.0f}")
+
+
+def agreement(shares: Any, cosines: Any, title: str = "Hard classes and prototypes") -> Figure:
+    """Draws the share of fooled images that class i loses to j against the cosine of their prototypes.
+
+    Args:
+        shares: `HardClasses.shares`, `(C, C)`.
+        cosines: `prototype_cosines`, `(C, C)`.
+        title: above the chart.
+
+    Returns:
+        A matplotlib figure.
+    """
+    shares, cosines = np.asarray(shares), np.asarray(cosines)
+    cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
+
+    def draw(axes: Any) -> None:
+        axes.plot(cosines[cells], 100 * shares[cells], "o", color=_figures.BLUE, markersize=4, alpha=0.7)
+        even = 100 / max(len(shares) - 1, 1)
+        axes.axhline(even, color=GREY, linestyle=":", linewidth=1, label=f"even spread, {even:.1f} %")
+        axes.set(title=title, xlabel="cosine of the two prototypes", ylabel="share of fooled images (%)")
+        _figures.plain(axes)
+        axes.legend(frameon=False, fontsize="small")
+
+    return _figures.figure(draw, (4.8, 3.3))
+
+
+def weight_norms(norms: Mapping[str, Any], names: Sequence[str] | None = None) -> Figure:
+    """Draws the norm of each class's weight vector, a line of marks for each classifier.
+
+    Args:
+        norms: classifier -> `weight_norms`, `(C,)`.
+        names: of the classes; None: their numbers.
+
+    Returns:
+        A matplotlib figure.
+    """
+    classes = len(next(iter(norms.values())))
+
+    def draw(axes: Any) -> None:
+        for number, (label, values) in enumerate(norms.items()):
+            axes.plot(values, label=label, **{**style(number), "linestyle": "none"})
+        if classes <= 2 * NUMBERED:
+            axes.set_xticks(range(classes), range(classes) if names is None else names, rotation=0 if not names else 45)
+        axes.set(title="Weight norms of the classes", xlabel="class", ylabel="L2 norm of the weights")
+        axes.set_ylim(bottom=0)
+        _figures.plain(axes)
+        axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
+
+    return _figures.figure(draw, (5.6, 3.6))
+
+
+def embedding(found: Embedding, names: Sequence[str] | None = None, title: str = "Features (t-SNE)") -> Figure:
+    """Draws the map of features, clean and attacked images side by side; hollow marks are wrong predictions.
+
+    Args:
+        found: of `embed`.
+        names: of the classes; None: their numbers.
+        title: above the chart.
+
+    Returns:
+        A matplotlib figure.
+    """
+    sides = [("clean", ~found.attacked), ("after attack", found.attacked)][: 1 + bool(found.attacked.any())]
+    present = np.unique(found.labels).tolist()
+
+    def draw(axes: Any) -> None:
+        for ax, (side, chosen) in zip(axes.ravel(), sides, strict=True):
+            for label in present:
+                marks = style(label)
+                for right, face in ((True, marks["color"]), (False, "none")):
+                    rows = chosen & (found.labels == label) & ((found.predicted == found.labels) == right)
+                    name = (label if names is None else names[label]) if right and ax is axes.ravel()[0] else None
+                    # One scatter for each kind: its legend entry stands even where there is no point of it.
+                    ax.scatter(*found.points[rows].T, 14, marker=marks["marker"], label=name, facecolors=face,
+                               edgecolors=marks["color"], linewidths=0.8)  # fmt: skip
+            ax.set(title=side, xticks=(), yticks=(), xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
+        axes.ravel()[0].figure.suptitle(title)
+        if len(present) <= 2 * NUMBERED:
+            axes.ravel()[0].figure.legend(
+                frameon=False, fontsize="small", loc="outside right center", title="true class"
+            )
+
+    return _figures.figure(draw, (0.9 + 3.6 * len(sides), 3.8), 1, len(sides), squeeze=False, sharex=True, sharey=True)
+
+
+def coverage(table: Table) -> Figure:
+    """Draws the share of pixels whose gradient exceeds a threshold, a line for each classifier.
+
+    Args:
+        table: of `coverage`.
+
+    Returns:
+        A matplotlib figure.
+    """
+    unit = "share of the image's greatest gradient" if table.settings["normalized"] else "loss per pixel range"
+    return _lines(table, "Coverage of the gradient", f"threshold ({unit})", "pixels above it (%)")
+
+
+def attack_strength(table: Table, title: str = "Attack strength and iterations") -> Figure:
+    """Draws the accuracy that attacks leave by their iterations.
+
+    Args:
+        table: of `attack_strength`.
+        title: above the chart.
+
+    Returns:
+        A matplotlib figure.
+    """
+    return _lines(table, title, "iterations (number)", "accuracy (%)", doubling=True)
+
+
+def dra_success(table: Table) -> Figure:
+    """Draws DRA's success by p.
+
+    Args:
+        table: of `dra_success`.
+
+    Returns:
+        A matplotlib figure.
+    """
+    title = f"DRA at eps = {table.settings['eps']:.4g} (mean absolute change)"
+    return _lines(table, title, "p (share of the values that change)", "success (% of the images that were right)")
+
+
+def perturbation_distances(table: Table, title: str = "Distances between adversaries") -> Figure:
+    """Draws the distances between the adversaries of attacks.
+
+    Args:
+        table: of `perturbation_distances`.
+        title: above the chart.
+
+    Returns:
+        A matplotlib figure.
+    """
+    return _colours(
+        np.array(table.figures), table.columns, table.rows, title, ("", ""), "mean L2 distance (pixel range)", "{:.3g}"
+    )
+
+
+def _row(axes: Any, part: np.ndarray) -> None:
+    """Draws one row of a grid as one picture: axes for each image would take seconds."""
+    stride = _figures.thinning(part[0] if part.ndim == 4 else part[0][..., None])
+    part = part[:, ::stride, ::stride].astype("float64")
+    gaps = [(0, 0), (0, 0), (0, GAP)]
+    if part.ndim == 4:
+        part = np.clip(part if part.shape[-1] == 3 else part.mean(axis=-1, keepdims=True).repeat(3, axis=-1), 0.0, 1.0)
+        axes.imshow(np.concatenate(np.pad(part, [*gaps, (0, 0)], constant_values=1.0), axis=1), interpolation="nearest")
+        return
+    most = float(np.nanmax(np.abs(part), initial=0.0)) or 1.0
+    signed = bool((part < 0).any())
+    scale = {"vmin": -most if signed else 0.0, "vmax": most, "cmap": "PuOr" if signed else "cividis"}
+    joined = np.concatenate(np.pad(part, gaps, constant_values=np.nan), axis=1)
+    shown = axes.imshow(joined, interpolation="nearest", **scale)
+    axes.figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.01).ax.tick_params(labelsize="x-small")
+
+
+def _lines(table: Table, title: str, x_label: str, y_label: str, *, doubling: bool = False) -> Figure:
+    """Draws a table's rows, in percent, against its columns, which are numbers."""
+    x = list(map(float, table.columns))
+
+    def draw(axes: Any) -> None:
+        for number, (row, figures) in enumerate(zip(table.rows, table.figures, strict=True)):
+            axes.plot(x, [np.nan if f is None else 100 * f for f in figures], label=row, markersize=4, **style(number))
+        if doubling:
+            axes.set_xscale("symlog", base=2, linthresh=1)
+            axes.set_xticks(x, [f"{value:g}" for value in x])
+            axes.minorticks_off()
+        axes.set(title=title, xlabel=x_label, ylabel=y_label, ylim=(-3, 103))
+        _figures.plain(axes)
+        axes.legend(frameon=False, fontsize="small")
+
+    return _figures.figure(draw, (4.8, 3.5))
+
+
+def _colours(
+    values: np.ndarray,
+    columns: Sequence[Any],
+    rows: Sequence[Any],
+    title: str,
+    labels: tuple[str, str],
+    unit: str,
+    number: str,
+) -> Figure:
+    """Draws a table of colours, with its numbers where there is room for them."""
+    roomy = len(rows) <= NUMBERED
+
+    def draw(axes: Any) -> None:
+        shown = axes.imshow(values, cmap="cividis", vmin=0)
+        axes.figure.colorbar(shown, ax=axes, label=unit)
+        if roomy:
+            axes.set_xticks(range(len(columns)), columns, rotation=45 if max(len(str(c)) for c in columns) > 3 else 0)
+            axes.set_yticks(range(len(rows)), rows)
+            middle = np.nanmax(values, initial=0.0) / 2
+            for (i, j), value in np.ndenumerate(values):
+                if not np.isnan(value):
+                    ink = "black" if value > middle else "white"
+                    axes.text(j, i, number.format(value), ha="center", va="center", fontsize="small", color=ink)
+        axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+
+    side = 2.2 + (0.35 * max(len(rows), 5) if roomy else 3.2)
+    return _figures.figure(draw, (side + 1.0, side))

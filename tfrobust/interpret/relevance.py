@@ -1,0 +1,151 @@
+"""Whether attention goes to what an attack moves least."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+from scipy import stats
+
+from tfrobust.interpret._batches import Bounds, Search, batches, graph
+
+Tensor = Any
+
+RESAMPLES = 999  # of the bootstrap
+AT_ONCE = 10**7  # numbers that it draws at a time
+
+
+class Relevance(NamedTuple):
+    """Attention by robustness rank of one block with P positions.
+
+    Args:
+        attention: mean attention weight of the position of each rank, `(P,)`; rank 0 moved least, P - 1 most.
+        distance: mean L2 distance of the local features of each rank, `(P,)`.
+        correlation: mean over the images of Spearman's rank correlation between a position's distance and its
+            attention weight, in [-1, 1]. Negative: the more robust, the more attention.
+        low: of its interval; see `attention_against_robustness`.
+        high: of its interval.
+        images: their number.
+        undefined: images left out of the correlation, since all their distances or all their weights are equal.
+    """
+
+    attention: np.ndarray
+    distance: np.ndarray
+    correlation: float
+    low: float
+    high: float
+    images: int
+    undefined: int
+
+
+def attention_against_robustness(
+    classifier: Any,
+    data: Any,
+    attack: Any,
+    *,
+    confidence: float = 0.95,
+    bounds: Bounds = (0.0, 1.0),
+    batch_size: int = 256,
+    seed: int = 0,
+) -> dict[str, Relevance]:
+    """Ranks the positions of each attended block by how far an attack moves their features, and averages their weights.
+
+    The distance of a position n is ||l_n(x') - l_n(x)||_2; the weight is that of the clean image. Each image ranks its
+    own positions. The interval of the correlation is a percentile bootstrap over the images (`scipy.stats.bootstrap`,
+    999 resamples): positions of one image are not independent, images are.
+
+    Args:
+        classifier: with the outputs `attention` and `local_features`.
+        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read batch by batch.
+        attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
+        confidence: of the interval.
+        bounds: least and greatest pixel value.
+        batch_size: of arrays; changes no figure.
+        seed: of the random starts and of the bootstrap.
+
+    Returns:
+        block -> `Relevance`.
+
+    Raises:
+        ValueError: for a classifier without attention (it says which one to build), and what is no attack or no data.
+
+    Example:
+
+    >>> classifier = tfrobust.models.get("madry_resnet", input_shape=(8, 8, 3), attention=(3,))
+    >>> data = np.random.default_rng(0).random((4, 8, 8, 3), "float32"), np.array([0, 1, 2, 3])
+    >>> found = tfrobust.interpret.attention_against_robustness(classifier, data, tfrobust.attacks.fgsm(eps=0.1))
+    >>> found["block3"].attention.shape
+    (16,)
+
+    Reference: FPR-v2, figure 2.
+    """
+    needs = ["attention", "local_features"]
+    search = Search(classifier, attack, seed)
+
+    def moved(x: Tensor, z: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        clean, adv = classifier(x), classifier(z)
+        pairs = {}
+        for block, weights in clean["attention"].items():
+            before, after = (ops.cast(side["local_features"][block], "float32") for side in (clean, adv))
+            distance = ops.sqrt(ops.sum(ops.square(after - before), axis=-1))
+            pairs[block] = tuple(ops.reshape(part, (ops.shape(x)[0], -1)) for part in (distance, weights))
+        return pairs
+
+    run = graph(moved)
+    sums: dict[str, _Sums] = {}
+    for batch in batches([classifier], data, "comparison of attention and robustness", needs, batch_size, bounds):
+        for block, pair in run(batch.x, search(batch)).items():
+            sums.setdefault(block, _Sums()).add(*map(np.asarray, pair))
+    return {block: total.relevance(confidence, seed) for block, total in sums.items()}
+
+
+class _Sums:
+    """Of one block: sums over the images by rank, and each image's correlation."""
+
+    def __init__(self) -> None:
+        self.attention: Any = 0.0
+        self.distance: Any = 0.0
+        self.correlations: list[np.ndarray] = []
+
+    def add(self, distance: np.ndarray, weights: np.ndarray) -> None:
+        order = distance.argsort(axis=1, kind="stable")
+        self.attention = self.attention + np.take_along_axis(weights, order, 1).sum(axis=0, dtype="float64")
+        self.distance = self.distance + np.take_along_axis(distance, order, 1).sum(axis=0, dtype="float64")
+        self.correlations.append(spearman(distance, weights))
+
+    def relevance(self, confidence: float, seed: int) -> Relevance:
+        every = np.concatenate(self.correlations)
+        defined = every[~np.isnan(every)]
+        return Relevance(
+            self.attention / len(every),
+            self.distance / len(every),
+            *_mean_with_interval(defined, confidence, seed),
+            images=len(every),
+            undefined=len(every) - len(defined),
+        )
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns Spearman's rank correlation of each row of two arrays `(N, P)`, `(N,)`; NaN where a row is constant."""
+    a, b = (stats.rankdata(part, axis=1) for part in (a, b))  # equal ones share their mean rank
+    a, b = (part - part.mean(axis=1, keepdims=True) for part in (a, b))
+    sizes = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), sizes, out=np.full(len(a), np.nan), where=sizes > 0)
+
+
+def _mean_with_interval(values: np.ndarray, confidence: float, seed: int) -> tuple[float, float, float]:
+    if len(values) < 2:  # nothing to resample
+        mean = float(values.mean()) if len(values) else float("nan")
+        return mean, float("nan"), float("nan")
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, AT_ONCE // len(values)),
+        vectorized=True,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(values.mean()), float(interval.low), float(interval.high)

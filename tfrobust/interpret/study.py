@@ -1,0 +1,147 @@
+"""All measurements of this package on one or more classifiers, as one page and its numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfrobust import _figures, _pages
+from tfrobust._files import replacing
+from tfrobust._versions import versions
+from tfrobust.interpret import _sections
+from tfrobust.interpret._sections import Section, Subject
+from tfrobust.interpret.gradient_test import check_named
+
+
+class Study:
+    """What `study` found: sections of figures, tables and numbers.
+
+    Args:
+        sections: in the order of the page.
+        settings: what it was measured with.
+    """
+
+    def __init__(self, sections: Sequence[Section], settings: Mapping[str, Any]) -> None:
+        self.sections = tuple(sections)
+        self.settings = dict(settings)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Settings, each section's numbers and what was left out, ready for JSON; what is not a number is None."""
+        return _plain(
+            {
+                "settings": self.settings,
+                **{section.key: section.numbers for section in self.sections if section.numbers},
+                "left_out": {section.key: section.missing for section in self.sections if section.missing},
+            }
+        )
+
+    def html(self) -> str:
+        """Returns the page: one file that loads nothing from elsewhere."""
+        shown = [
+            {
+                **section._asdict(),
+                "pictures": [
+                    {"uri": _figures.svg(drawn.figure), "wide": drawn.wide, "caption": drawn.caption}
+                    for drawn in section.figures
+                ],
+            }
+            for section in self.sections
+        ]
+        facts = [(name, _text(value)) for name, value in self.settings.items()]
+        return _pages.render("interpretation.html", names=self.settings["classifiers"], sections=shown, facts=facts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the page as FILE.html and the numbers beside it as FILE.json, each whole or not at all."""
+        page, numbers = self.html(), json.dumps(self.numbers, indent=2, allow_nan=False)
+        for ending, text in ((".html", page), (".json", numbers + "\n")):
+            with replacing(Path(path).with_suffix(ending)) as beside:
+                beside.write_text(text, encoding="utf-8")
+
+
+def study(
+    classifiers: Mapping[str, Any],
+    data: Any,
+    *,
+    eps: float,
+    norm: str = "linf",
+    train: Any = None,
+    judge: Any = None,
+    class_names: Sequence[str] | None = None,
+    shown: int = 6,
+    seed: int = 0,
+    verbose: bool = True,
+) -> Study:
+    """Measures and draws all that this package knows of, for classifiers side by side.
+
+    What a classifier does not give, such as attention, is left out with a sentence that says why.
+
+    Args:
+        classifiers: name -> classifier, of the same classes.
+        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays, pixels in [0, 1]; read several times.
+        eps: radius of the attacks as a fraction of the pixel range; DRA's mean absolute change is a quarter of it.
+        norm: "linf" or "l2".
+        train: images that the classifiers were trained on, for the tests that compare both; None: left out.
+        judge: a classifier trained on clean images, for the gradient-map test; None: it is left out.
+        class_names: one for each class; None: their numbers.
+        shown: how many of the first images are drawn.
+        seed: of random starts, bootstrap, permutations and t-SNE.
+        verbose: print a line for each section.
+
+    Returns:
+        A `Study`.
+
+    Raises:
+        ValueError: for no classifiers, a wrong number of names, and what is no classifier or no data.
+
+    Example:
+
+    >>> data = np.random.default_rng(0).random((6, 8, 8, 1), "float32"), np.arange(6)
+    >>> small = {"digits": tfrobust.models.get("digits", features=8)}
+    >>> found = tfrobust.interpret.study(small, data, eps=0.1, verbose=False)
+    >>> found.numbers["coverage"]["test"]["figures"]["digits"]["0.5"] > 0
+    True
+    """
+    check_named(classifiers)
+    splits = {"test": data} if train is None else {"train": train, "test": data}
+    subject = Subject(dict(classifiers), splits, eps, norm, judge, class_names, shown, seed)
+    began, sections = time.perf_counter(), []
+    for section in _sections.ALL:
+        sections.append(section(subject))
+        if verbose:
+            print(f"{sections[-1].title}: done after {time.perf_counter() - began:.0f} s", flush=True)
+    settings = {
+        "classifiers": list(classifiers),
+        "images": subject.images,
+        "eps": float(eps),
+        "norm": norm,
+        "seed": seed,
+        "seconds": time.perf_counter() - began,
+        "versions": versions(),
+    }
+    return Study(sections, settings)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,120 @@
+"""See what networks rely on: `python -m trainers.interpret --workdir=DIR [--workdir=DIR ...]`, side by side.
+
+Writes one page, FILE.html, and its numbers, FILE.json. The runs have to be of the same data; the first one says which
+images, and what radius where none is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from trainers import _cli
+
+if TYPE_CHECKING:
+    from tfrobust.interpret import Study
+    from trainers.workdir import Workdir
+
+IMAGES = 1000  # of each split, where nothing is said
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_multi_string("workdir", None, "Folder of a run of trainers.train; as often as there are classifiers.")
+    flags.DEFINE_string("judge", None, "Run that judges gradient maps; default: the first of objective `standard`.")
+    flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the first run's evaluation's.")
+    flags.DEFINE_string("norm", None, "linf or l2; default: the first run's evaluation's, else linf.")
+    flags.DEFINE_integer("images", IMAGES, "How many of each split's first images.", lower_bound=2)
+    flags.DEFINE_string("output", None, "FILE.html; default: interpretation.html in the first run's folder.")
+    flags.DEFINE_integer("seed", 0, "Of random starts, bootstrap, permutations and t-SNE.")
+
+
+def interpret_workdirs(
+    workdirs: Sequence[Workdir], judge: Workdir | None = None, images: int = IMAGES, **options: Any
+) -> Study:
+    """Returns the study of the runs' classifiers on the first images of the first run's data.
+
+    Args:
+        workdirs: of the runs.
+        judge: a run whose classifier labels gradient maps; None: the first of `workdirs` with the objective `standard`.
+        images: of the splits train and test, at most.
+        **options: of `tfrobust.interpret.study`; `eps` and `norm` default to those of the first run's evaluation.
+
+    Raises:
+        ValueError: for runs of different data, and no radius.
+    """
+    configs = [workdir.read_config() for workdir in workdirs]
+    data = _data(configs[0])
+    if others := [(w.path, c["data"]["name"]) for w, c in zip(workdirs, configs, strict=True) if _data(c) != data]:
+        raise ValueError(
+            f"Expected runs of the same data as {workdirs[0].path}, {data['name']!r}, split and resized alike. "
+            f"Received: {others[0][0]}, of {others[0][1]!r}"
+        )
+    plain = (w for w, c in zip(workdirs, configs, strict=True) if c["objective"].get("name") == "standard")
+    judge = judge or next(plain, None)
+    classifiers = {
+        name: _cli.load_classifier(workdir.classifier) for name, workdir in zip(_names(workdirs), workdirs, strict=True)
+    }
+
+    import tfrobust
+    from trainers.setup import first_images, given
+
+    own = {key: value for key, value in given(configs[0]["evaluation"]).items() if key in ("eps", "norm")}
+    options = {**own, **given(options)}
+    if "eps" not in options:
+        raise _cli.Misuse(f"Expected --eps: the run {workdirs[0].path} has no radius of its own. Received: none")
+    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
+    train, test = (
+        first_images(tfrobust.data.load(data["name"], split, shuffle=False, **_options(data)), images)
+        for split in ("train", "test")
+    )
+    return tfrobust.interpret.study(
+        classifiers,
+        test,
+        train=train,
+        judge=None if judge is None else _cli.load_classifier(judge.classifier),
+        class_names=info.class_names,
+        **options,
+    )
+
+
+def _data(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config["data"].get(key) for key in ("name", "validation", "image_size")}
+
+
+def _options(data: dict[str, Any]) -> dict[str, Any]:
+    return {"validation": data["validation"], "image_size": data["image_size"]}
+
+
+def _names(workdirs: Sequence[Workdir]) -> list[str]:
+    """Returns the folders' names; their whole paths where two share one."""
+    names = [workdir.path.name for workdir in workdirs]
+    return names if len(set(names)) == len(names) else [str(workdir.path) for workdir in workdirs]
+
+
+def main(_: list[str]) -> None:
+    """Looks at the runs that the flags name, writes the page and prints where it stands."""
+    given = flags.FLAGS
+    if not given.workdir:
+        raise _cli.Misuse("Expected --workdir=DIR, as often as there are classifiers. Received: none")
+    if len(set(given.workdir)) < len(given.workdir):
+        raise _cli.Misuse(f"Expected different runs. Received: {', '.join(given.workdir)}")
+    if given.output and Path(given.output).suffix != ".html":
+        raise _cli.Misuse(f"Expected --output=FILE.html: the numbers stand beside it. Received: {given.output}")
+    from trainers.workdir import Workdir
+
+    workdirs = [Workdir(path) for path in given.workdir]
+    judge = Workdir(given.judge) if given.judge else None
+    for workdir in [*workdirs, *([judge] if judge else [])]:
+        _cli.check_classifier_file(workdir.classifier)
+    options = {name: given[name].value for name in ("eps", "norm", "seed")}
+    output = Path(given.output) if given.output else workdirs[0].path / "interpretation.html"
+    interpret_workdirs(workdirs, judge, given.images, **options).save(output)
+    print(output)
+
+
+if __name__ == "__main__":
+    _cli.run(main, define_flags)
