@@ -1,0 +1,122 @@
+"""Single-step training that has learned to fool its attack is found, once an epoch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfrobust import _tensorflow as backend
+from tfrobust import attacks, losses
+from tfrobust._adversaries import validation_adversary
+from tfrobust._batch import prepare
+from tfrobust._registry import unknown
+from tfrobust.attacks import Adversary
+from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.trainer import AdversarialTrainer
+
+Tensor = Any
+
+
+class _Action(NamedTuple):
+    """What is done about a training that has collapsed, and the sentence that says so."""
+
+    sentence: str
+    stops: bool
+    restores: bool
+
+
+class CatastrophicOverfitting(keras.callbacks.Callback):
+    """Finds a training that has learned to fool its attack: robust against one step, FGSM, and not against PGD.
+
+    Single-step training collapses within an epoch: accuracy under PGD falls to near zero while that under FGSM rises.
+    Once an epoch both are measured on the same images, in the ball of the trainer's attack; a gap between them is the
+    sign. They are logged as `fgsm_accuracy` and `pgd_accuracy`.
+
+    Wong et al. 2020 (Fast is Better than Free), section 5.4; Andriushchenko and Flammarion 2020 (Understanding and
+    Improving Fast Adversarial Training), section 2.
+
+    Args:
+        data: images that are not trained on, as `fit` takes them: a dataset of batches, or `(x, y)`.
+        action: "warn"; "stop" the training; or "restore" the weights of the last epoch before it, and stop.
+        gap: the greatest accuracy under FGSM less that under PGD that is still sound. Adversarial training that works
+            stays under 0.1.
+        batches: of `data`, how many are read.
+
+    Raises:
+        ValueError: for an unknown action; in `fit`, for a trainer without an attack.
+
+    Example:
+
+    >>> held_out = tfrobust.data.load("digits", "validation")
+    >>> tfrobust.callbacks.CatastrophicOverfitting(held_out, action="restore").action
+    'restore'
+    """
+
+    ACTIONS: Mapping[str, _Action] = {
+        "warn": _Action("", stops=False, restores=False),
+        "stop": _Action(" The training stops.", stops=True, restores=False),
+        "restore": _Action(" Its weights of the epoch before are put back.", stops=True, restores=True),
+    }
+
+    def __init__(self, data: Any, action: str = "warn", gap: float = 0.3, batches: int = 4) -> None:
+        super().__init__()
+        if action not in self.ACTIONS:
+            raise unknown("value for `action`", action, self.ACTIONS)
+        self.action = action
+        self.gap = gap
+        dataset = data if isinstance(data, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(data).batch(256)
+        self._batches = list(dataset.take(batches))
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        if not isinstance(model, AdversarialTrainer) or model.attack is None:
+            raise ValueError(f"Expected an AdversarialTrainer with an attack. Received: {model!r}")
+        ball = model.attack.ball
+        fgsm = attacks.Attack(ball, ball.steepest(attacks.OfEps(1.0)), 1, start="none")
+        pgd = validation_adversary(model.attack, None, model.objective)
+        assert pgd is not None
+        self._accuracies = {
+            "fgsm_accuracy": self._accuracy(fgsm.maximizing(adversarial_cross_entropy)),
+            "pgd_accuracy": self._accuracy(pgd),
+        }
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._sound = self.model.classifier.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        fgsm, pgd = (measure(epoch + 1.0) for measure in self._accuracies.values())
+        if logs is not None:
+            logs.update(zip(self._accuracies, (fgsm, pgd), strict=True))
+        if fgsm - pgd <= self.gap:
+            self._sound = self.model.classifier.get_weights()
+            return
+        action = self.ACTIONS[self.action]
+        warnings.warn(
+            f"Catastrophic overfitting in epoch {epoch + 1}: the classifier is right on {fgsm:.2f} under FGSM and on "
+            f"{pgd:.2f} under PGD.{action.sentence} Expected a gap of at most {self.gap:g}; train with smaller "
+            "steps, more of them, or a smaller eps.",
+            stacklevel=2,
+        )
+        if action.stops:
+            self.model.stop_training = True
+        if action.restores:
+            self.model.classifier.set_weights(self._sound)
+
+    def _accuracy(self, adversary: Adversary) -> Any:
+        trainer = self.model
+
+        @backend.compiled
+        def right(x: Tensor, y: Tensor, epoch: Tensor) -> Tensor:
+            batch = prepare((x, y), trainer._contract)
+            z, _ = adversary.at(epoch).observe(trainer._classify, batch.x, batch.y)
+            return losses.correct(trainer._classify(z)["logits"], batch.y)
+
+        def measure(epoch: float) -> float:
+            found = [right(x, y, tf.constant(epoch)) for x, y in self._batches]
+            return float(tf.reduce_mean(tf.concat(found, axis=0)))
+
+        return measure

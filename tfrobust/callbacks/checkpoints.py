@@ -1,0 +1,209 @@
+"""All of a run's state once an epoch, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrobust._distribution import is_chief, wait_for_all
+from tfrobust.trainer import AdversarialTrainer
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps all of a run's state once an epoch, so that a killed run goes on as if it had never stopped.
+
+    All state is every variable of the trainer (weights, BatchNorm's statistics, dropout's seeds) and of its optimizer.
+    Random starts and `tfrobust.data` pipelines need none: they are functions of the step and of the epoch. Give it as
+    the last callback, so that what the others wrote of an epoch is there when the epoch counts as done.
+
+    Args:
+        trainer: a compiled `AdversarialTrainer`, or any compiled Keras model.
+        directory: folder of the checkpoints; written by `tf.train.CheckpointManager`, each beside and then renamed.
+        max_to_keep: how many of the newest are kept; the newest serves, the others stand in for a damaged one.
+
+    Raises:
+        ValueError: for a model that is not compiled or has no weights yet; in `fit`, for an `initial_epoch` before the
+            newest checkpoint and for checkpoints of another model or objective. Nothing is overwritten.
+
+    Example:
+
+    >>> import tempfile
+    >>> trainer = tfrobust.AdversarialTrainer(tfrobust.models.get("digits"), "standard")
+    >>> trainer.compile("adam")
+    >>> checkpoints = tfrobust.callbacks.Checkpoints(trainer, tempfile.mkdtemp())
+    >>> first = checkpoints.restore()  # 0: nothing there yet
+    >>> data = tfrobust.data.load("digits", "validation", first_epoch=first)
+    >>> history = trainer.fit(data, initial_epoch=first, epochs=2, callbacks=[checkpoints], verbose=0)
+    >>> checkpoints.restore()
+    2
+    """
+
+    def __init__(self, trainer: keras.Model, directory: str | Path, max_to_keep: int = 2) -> None:
+        super().__init__()
+        if not (trainer.compiled and trainer.built):
+            missing = "compiled" if not trainer.compiled else "built: call it on an input first"
+            raise ValueError(f"Expected a compiled model that has its weights. Received: one that is not {missing}")
+        with trainer.distribute_strategy.scope():
+            trainer.optimizer.build(trainer.trainable_variables)
+        variables = [*trainer.variables, *trainer.optimizer.variables]
+        self._state = {f"{i:05d}": variable.value for i, variable in enumerate(variables)}
+        self._run = _Run(
+            {
+                **(_config(trainer) if isinstance(trainer, AdversarialTrainer) else {}),
+                "optimizer": type(trainer.optimizer).__name__,
+                # Without the numbers that Keras gives to layers: a second model of one process has others.
+                "variables": [f"{v.name} {v.dtype}{list(v.shape)}" for v in trainer.variables],
+                "optimizer_variables": [f"{v.dtype}{list(v.shape)}" for v in trainer.optimizer.variables],
+            }
+        )
+        self._checkpoint = tf.train.Checkpoint(run=self._run, **self._state)
+        self._strategy = trainer.distribute_strategy
+        self._directory = Path(directory)
+        self._max_to_keep = max_to_keep
+        self._manager: Any = None
+
+    def restore(self) -> int:
+        """Restores the newest checkpoint that is whole, if there is one; warns of newer ones that are damaged.
+
+        Returns:
+            How many epochs are done: the `initial_epoch` of `fit` and the `first_epoch` of `tfrobust.data.load`.
+
+        Raises:
+            ValueError: for a checkpoint of another model, objective, attack or optimizer, and where all are damaged.
+        """
+        newest, damaged = self._newest()
+        for number, reason in damaged.items():
+            instead = f"epoch {newest} is taken" if newest else "none is left"
+            warnings.warn(
+                f"The checkpoint of epoch {number} in {self._directory} is damaged, {instead}: {reason}", stacklevel=2
+            )
+        if newest:
+            self._checkpoint.restore(self._prefix(newest)).expect_partial()
+        return newest
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._manager = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._manager is not None:
+            return
+        newest, _ = self._newest()
+        if newest > epoch:
+            raise ValueError(
+                f"Expected `fit` with initial_epoch={newest}, as `restore()` returns it, or another folder than "
+                f"{self._directory}, which holds a checkpoint of epoch {newest}. Received: initial_epoch={epoch}"
+            )
+        if _listed(self._directory) is None and is_chief(self._strategy):  # the manager would read it
+            (self._directory / "checkpoint").unlink(missing_ok=True)
+        # All workers take part in a save, for some variables are one on each; what the others write is nobody's.
+        self._own = None if is_chief(self._strategy) else tempfile.TemporaryDirectory()
+        directory = self._own.name if self._own else str(self._directory)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, self._max_to_keep)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._run.epochs_done = epoch + 1
+        self._manager.save(checkpoint_number=epoch + 1)
+        self._sweep()
+        wait_for_all(self._strategy)
+
+    def _prefix(self, number: int) -> str:
+        return str(self._directory / f"ckpt-{number}")
+
+    def _newest(self) -> tuple[int, dict[int, str]]:
+        """Returns the number of the newest whole checkpoint, 0 for none, and what is wrong with newer ones."""
+        # By the files, not by the manager's list alone: that may be damaged as well.
+        listed = _listed(self._directory)
+        names = {path.name.split(".")[0] for path in self._directory.glob("ckpt-*.*")} | (listed or set())
+        numbers = (name.removeprefix("ckpt-") for name in names)
+        damaged: dict[int, str] = {}
+        for number in sorted((int(n) for n in numbers if n.isdecimal()), reverse=True):
+            try:
+                run = _read(self._prefix(number))
+            except Exception as error:  # the reader raises a class for each way in which a file can be damaged
+                damaged[number] = " ".join(str(error).split())[:200]
+                continue
+            self._run.check(run, self._prefix(number))
+            return number, damaged
+        if listed == set():  # nothing, or a first save that was cut short
+            return 0, {}
+        found = "; ".join(f"epoch {number} is damaged: {reason}" for number, reason in damaged.items())
+        raise ValueError(
+            f"Expected a whole checkpoint in {self._directory}; delete the folder to train from the start. "
+            f"Received: {found or 'none of those that are listed there'}"
+        )
+
+    def _sweep(self) -> None:
+        """Deletes what the manager does not know: of killed saves, and of a list that was damaged."""
+        kept = {Path(prefix).name for prefix in self._manager.checkpoints}
+        for path in Path(self._manager.directory).glob("ckpt-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.split(".")[0] not in kept:
+                path.unlink(missing_ok=True)
+
+
+class _Run(tf.train.experimental.PythonState):
+    """What a checkpoint is of, and how many epochs are done: stored in it, beside the variables."""
+
+    KEY = "run/.ATTRIBUTES/py_state"
+
+    def __init__(self, described: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.epochs_done = 0
+        self._described = json.loads(json.dumps(described, default=lambda value: type(value).__name__))
+
+    def serialize(self) -> str:
+        return json.dumps({"epochs_done": self.epochs_done, "described": self._described})
+
+    def deserialize(self, string_value: bytes) -> None:
+        self.epochs_done = json.loads(string_value)["epochs_done"]
+
+    def check(self, stored: bytes, path: str) -> None:
+        """Raises ValueError for a checkpoint of another run; it says what differs."""
+        theirs = json.loads(stored)["described"]
+        if theirs == self._described:
+            return
+        ours = self._described
+        key = next(key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key))
+        there, here = theirs.get(key), ours.get(key)
+        if isinstance(there, list) and isinstance(here, list):
+            differ = [(a, b) for a, b in zip(there, here, strict=False) if a != b]
+            there, here = differ[0] if differ else (len(there), len(here))
+        raise ValueError(
+            f"Expected a checkpoint of this model, objective and optimizer, or another folder. Received: {path}, with "
+            f"other {key}: {there!r} there, {here!r} here"
+        )
+
+
+def _config(trainer: AdversarialTrainer) -> dict[str, Any]:
+    try:
+        return trainer.get_config()
+    except ValueError:  # of an objective or attack that was put together by hand
+        return {"terms": list(trainer.objective.outer)}
+
+
+def _read(prefix: str) -> bytes:
+    """Reads all of a checkpoint, whose sums TensorFlow checks, and returns what it says of its run."""
+    reader = tf.train.load_checkpoint(prefix)
+    for key in reader.get_variable_to_shape_map():
+        reader.get_tensor(key)
+    return reader.get_tensor(_Run.KEY)
+
+
+def _listed(directory: Path) -> set[str] | None:
+    """Returns the names in the list that a manager keeps, none where there is no list, None for a damaged list."""
+    try:
+        state = tf.train.get_checkpoint_state(str(directory))
+    except ValueError:
+        return None
+    if state is None:
+        return None if (directory / "checkpoint").exists() else set()
+    return {Path(path).name for path in state.all_model_checkpoint_paths}
