@@ -207,18 +207,23 @@ def figure(draw: Callable[[Any], None], size: tuple[float, float], rows: int = 1
     return made
 
 
-def svg(figure: Any) -> str:
-    """Returns a figure as an SVG data URI; equal drawings give equal text."""
+def svg(figure: Any) -> bytes:
+    """Returns a figure as an SVG file; equal drawings give equal text."""
     from matplotlib import rc_context
 
     with rc_context(TEXT):
         written = io.BytesIO()
         figure.savefig(written, format="svg", metadata={"Date": None})
-    return _uri("image/svg+xml", written.getvalue())
+    return written.getvalue()
+
+
+def uri(figure: Any) -> str:
+    """Returns a figure as an SVG data URI."""
+    return _uri("image/svg+xml", svg(figure))
 
 
 def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
-    return svg(figure(draw, size))
+    return uri(figure(draw, size))
 
 
 def _uri(kind: str, written: bytes) -> str:

@@ -30,6 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("images", IMAGES, "How many of each split's first images.", lower_bound=2)
     flags.DEFINE_list("sections", None, "Which, with commas, as tfrobust.interpret.study has them; default: all.")
     flags.DEFINE_string("output", None, "FILE.html; default: interpretation.html in the first run's folder.")
+    flags.DEFINE_string("pictures", None, "Folder for each figure as SECTION-N.svg too.")
     flags.DEFINE_integer("seed", 0, "Of random starts, bootstrap, permutations and t-SNE.")
 
 
@@ -67,10 +68,9 @@ def interpret_workdirs(
     options = {**own, **given(options)}
     if "eps" not in options:
         raise _cli.Misuse(f"Expected --eps: the run {workdirs[0].path} has no radius of its own. Received: none")
-    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
+    info = tfrobust.data.info(**data)
     train, test = (
-        first_images(tfrobust.data.load(data["name"], split, shuffle=False, **_options(data)), images)
-        for split in ("train", "test")
+        first_images(tfrobust.data.load(split=split, shuffle=False, **data), images) for split in ("train", "test")
     )
     found = tfrobust.interpret.study(
         classifiers,
@@ -90,10 +90,6 @@ def interpret_workdirs(
 
 def _data(config: dict[str, Any]) -> dict[str, Any]:
     return {key: config["data"].get(key) for key in ("name", "validation", "image_size")}
-
-
-def _options(data: dict[str, Any]) -> dict[str, Any]:
-    return {"validation": data["validation"], "image_size": data["image_size"]}
 
 
 def _names(workdirs: Sequence[Workdir]) -> list[str]:
@@ -119,7 +115,10 @@ def main(_: list[str]) -> None:
         _cli.check_classifier_file(workdir.classifier)
     options = {name: given[name].value for name in ("eps", "norm", "sections", "seed")}
     output = Path(given.output) if given.output else workdirs[0].path / "interpretation.html"
-    interpret_workdirs(workdirs, judge, given.images, **options).save(output)
+    study = interpret_workdirs(workdirs, judge, given.images, **options)
+    study.save(output)
+    if given.pictures:
+        study.save_pictures(given.pictures)
     print(output)
 
 

@@ -18,7 +18,6 @@ from tfrobust.objectives.terms import clean_cross_entropy
 def adversarial(classifier, objective="madry", eps=0.1, optimizer="adam", **options):
     trainer = tfrobust.AdversarialTrainer(classifier, objective, tfrobust.attacks.pgd(eps=eps, steps=2))
     trainer.compile(optimizer, **options)
-    trainer.optimizer.build(trainer.trainable_variables)  # by the first step it would be traced twice
     return trainer
 
 

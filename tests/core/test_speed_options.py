@@ -20,7 +20,6 @@ pytestmark = [
 def make_trainer(classifier, objective="madry", optimizer=None, steps=1, **options):
     trainer = AdversarialTrainer(classifier, objective, attacks.pgd(eps=0.1, steps=steps))
     trainer.compile(optimizer or keras.optimizers.SGD(0.1), **options)
-    trainer.optimizer.build(trainer.trainable_variables)  # by the first step it would be traced twice
     return trainer
 
 

@@ -18,7 +18,6 @@ PGD = {"eps": 0.1, "steps": 3}
 def make_trainer(classifier, objective="madry", attack=None, optimizer=None, compile_options=None, **options):
     trainer = AdversarialTrainer(classifier, objective, attack or attacks.pgd(**PGD), **options)
     trainer.compile(optimizer=optimizer or keras.optimizers.SGD(0.1), **(compile_options or {}))
-    trainer.optimizer.build(trainer.trainable_variables)  # by the first step it would be traced twice
     return trainer
 
 

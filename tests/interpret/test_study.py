@@ -56,6 +56,9 @@ def test_the_page_holds_every_section_and_a_sentence_for_what_is_missing(look, n
     assert "<script" not in page and "&lt;script&gt;alert" in page
     assert set(re.findall(r'(?:src|href)="(.{5})', page)) == {"data:"}
     assert page.count("<img") == sum(len(section.figures) for section in sections)
+    found.save_pictures(tmp_path / "pictures")
+    drawn = {f"{key}-{n + 1}.svg" for key, section in found.sections.items() for n in range(len(section.figures))}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == drawn
     missing = {key: " ".join(section.missing) for key, section in found.sections.items()}
     assert f"Left out for {HOSTILE}, without the output 'attention'" in missing["attention_maps"]
     assert "Left out for attended, without the output 'cam'" in missing["class_activation_maps"]

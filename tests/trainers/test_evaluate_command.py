@@ -2,38 +2,22 @@
 
 import dataclasses
 import json
-import sys
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
-from absl import flags
 
 import tfrobust
 from tfrobust.evaluation import Report
 from tfrobust.evaluation._state import State
-from trainers import _cli, evaluate
+from trainers import evaluate
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs the command in this process, as `python -m trainers.evaluate` would: exit code, stdout, stderr."""
-    monkeypatch.delenv("TFROBUST_TRACEBACK", raising=False)
-
-    def run(*arguments):
-        before = set(flags.FLAGS)
-        monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
-        monkeypatch.setattr(_cli.app, "define_help_flags", lambda: None)
-        try:
-            with pytest.raises(SystemExit) as ended:
-                _cli.run(evaluate.main, evaluate.define_flags)
-        finally:
-            for name in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, name)
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err.split("\r")[-1]  # what stands before is a progress bar
-
-    return run
+def command(run_command):
+    """Runs `python -m trainers.evaluate` in this process: exit code, stdout, stderr."""
+    return partial(run_command, evaluate)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ class Study:
                 **section._asdict(),
                 "key": key,
                 "pictures": [
-                    {"uri": _figures.svg(drawn.figure), "wide": drawn.wide, "caption": drawn.caption}
+                    {"uri": _figures.uri(drawn.figure), "wide": drawn.wide, "caption": drawn.caption}
                     for drawn in section.figures
                 ],
             }
@@ -66,6 +66,13 @@ class Study:
         for ending, text in ((".html", page), (".json", numbers + "\n")):
             with replacing(Path(path).with_suffix(ending)) as beside:
                 beside.write_text(text, encoding="utf-8")
+
+    def save_pictures(self, folder: str | os.PathLike[str]) -> None:
+        """Writes each figure as `SECTION-N.svg`, N from 1; pictures of these names are replaced."""
+        for key, section in self.sections.items():
+            for number, drawn in enumerate(section.figures, 1):
+                with replacing(Path(folder) / f"{key}-{number}.svg") as beside:
+                    beside.write_bytes(_figures.svg(drawn.figure))
 
 
 def study(
