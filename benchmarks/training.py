@@ -16,7 +16,6 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import platform
 import re
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import tensorflow as tf
 from absl import flags
 
 import tfrobust
+from benchmarks import documents
 from benchmarks.floor import LEARNING_RATE, Floor, medians
 from benchmarks.steps import LIBRARIES, Bench, Ours, Settings, first_losses
 from tfrobust._files import replacing
@@ -42,7 +42,7 @@ METHODS = ("madry", "trades")
 # to them. The first tells of search and loss, the next ones of the update too.
 SAME = 0.005
 STEPS_OF_FIT = 3
-BEGIN, END = "<!-- figures: python -m benchmarks.training -->", "<!-- end of figures -->"
+BEGIN = "<!-- figures: python -m benchmarks.training -->"
 
 
 def define_flags() -> None:
@@ -190,7 +190,7 @@ def measured(settings: Settings) -> dict[str, Any]:
     """Returns all figures of a run, with what they were measured on."""
     results: dict[str, Any] = {
         "command": " ".join(["python -m benchmarks.training", *sys.argv[1:]]),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": documents.machine(),
         "versions": {
             **versions(),
             **{name: importlib.import_module(name).__version__ for name in _modules(settings.peers)},
@@ -211,12 +211,6 @@ def measured(settings: Settings) -> dict[str, Any]:
 
 def _modules(peers: Iterable[str]) -> list[str]:
     return sorted({LIBRARIES[peer].module for peer in peers})
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return found.group(1) if found else platform.processor() or platform.machine()
 
 
 # The tables
@@ -279,20 +273,6 @@ def tables(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write(document: Path, text: str) -> None:
-    """Puts the tables between the marks of a document.
-
-    Raises:
-        ValueError: for a document without the marks.
-    """
-    before, begin, rest = document.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{document} has no place for the tables: expected a line {BEGIN} and, below, a line {END}")
-    with replacing(document) as beside:
-        beside.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
-
-
 def settings_of(values: flags.FlagValues) -> Settings:
     """Returns what the flags ask for.
 
@@ -315,7 +295,7 @@ def settings_of(values: flags.FlagValues) -> Settings:
 def main(_: list[str]) -> None:
     out = Path(flags.FLAGS.out)
     if flags.FLAGS.write:
-        write(Path(flags.FLAGS.write), tables(json.loads(out.read_text())))
+        documents.write(Path(flags.FLAGS.write), BEGIN, tables(json.loads(out.read_text())))
         return
     results = measured(settings_of(flags.FLAGS))
     with replacing(out) as beside:

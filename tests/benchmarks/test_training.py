@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tfrobust
-from benchmarks import training
+from benchmarks import documents, training
 from benchmarks.floor import Floor, network, step_function
 from benchmarks.steps import Bench, Ours, Settings
 from trainers._cli import Misuse
@@ -77,24 +77,24 @@ def test_tables_hold_ratios_of_what_was_measured():
 
 def test_tables_take_their_place_in_a_document_and_nothing_else_changes(tmp_path):
     document = tmp_path / "page.md"
-    document.write_text(f"Before.\n{training.BEGIN}\nold\n{training.END}\nAfter.\n")
+    document.write_text(f"Before.\n{training.BEGIN}\nold\n{documents.END}\nAfter.\n")
     for text in ("one", "two"):
-        training.write(document, text)
-        assert document.read_text() == f"Before.\n{training.BEGIN}\n\n{text}\n\n{training.END}\nAfter.\n"
+        documents.write(document, training.BEGIN, text)
+        assert document.read_text() == f"Before.\n{training.BEGIN}\n\n{text}\n\n{documents.END}\nAfter.\n"
 
 
-@pytest.mark.parametrize("text", ["no marks", training.BEGIN, f"{training.END}{training.BEGIN}"])
+@pytest.mark.parametrize("text", ["no marks", training.BEGIN, f"{documents.END}{training.BEGIN}"])
 def test_a_document_without_a_place_is_left_alone(text, tmp_path):
     document = tmp_path / "page.md"
     document.write_text(text)
     with pytest.raises(ValueError, match="has no place for the tables: expected a line"):
-        training.write(document, "one")
+        documents.write(document, training.BEGIN, "one")
     assert document.read_text() == text
 
 
 def test_the_page_has_a_place_and_holds_the_figures_that_were_written():
     page, figures = ROOT / "docs" / "performance.md", ROOT / "benchmarks" / "results" / "training.json"
-    block = page.read_text().partition(training.BEGIN)[2].partition(training.END)[0].strip()
+    block = page.read_text().partition(training.BEGIN)[2].partition(documents.END)[0].strip()
     assert block == (training.tables(json.loads(figures.read_text())) if figures.exists() else "Not measured yet.")
 
 
@@ -147,7 +147,7 @@ def command(*arguments):
 @pytest.mark.slow
 def test_one_command_measures_everything_and_writes_it(tmp_path):
     figures, document = tmp_path / "figures.json", tmp_path / "page.md"
-    document.write_text(f"{training.BEGIN}\n{training.END}\n")
+    document.write_text(f"{training.BEGIN}\n{documents.END}\n")
     done = command("--peers=", "--batch_size=4", "--image_size=8", "--repeats=1", "--threads=1", f"--out={figures}")
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads(figures.read_text())
