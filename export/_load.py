@@ -18,16 +18,24 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def __str__(self) -> str:
+    def milliseconds(self, percent: float) -> float:
+        """Returns the time within which so many percent of the answers came."""
         import numpy as np
 
+        return 1000 * float(np.percentile(self.latencies, percent))
+
+    @property
+    def rate(self) -> float:
+        """Answers in a second."""
+        return len(self.latencies) / self.seconds
+
+    def __str__(self) -> str:
         answered, failed = len(self.latencies), len(self.failures)
         text = f"{answered + failed} requests in {self.seconds:.1f} s: {failed} failed"
         if not answered:
             return text
-        p50, p95, p99 = 1000 * np.percentile(self.latencies, (50, 95, 99))
-        rate = answered / self.seconds
-        return f"{text}, {rate:.0f} answered a second, p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms"
+        spread = ", ".join(f"p{percent} {self.milliseconds(percent):.1f} ms" for percent in (50, 95, 99))
+        return f"{text}, {self.rate:.0f} answered a second, {spread}"
 
 
 def load(connect: Callable[[], Callable[[int], object]], requests: int, concurrency: int, seconds: float) -> Load:
