@@ -52,7 +52,8 @@ test-peers: $(PEERS)  ## our attacks against Foolbox, ART and torchattacks on th
 
 # Where `tensorflow_model_server` is on PATH it is started; tests/export/conftest.py says how to name one that runs.
 test-serving: $(READY)  ## the tests of the serving protocols, against a real TensorFlow Serving where one is at hand
-	$(BIN)/python -m pytest tests/export/test_serve_grpc.py tests/export/test_serve_rest.py
+	$(BIN)/python -m pytest tests/export/test_serve_grpc.py tests/export/test_serve_rest.py \
+		tests/export/test_client.py::test_a_server_that_is_no_fake
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
