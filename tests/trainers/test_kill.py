@@ -128,13 +128,14 @@ def undisturbed(tmp_path_factory):
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(seed, undisturbed, tmp_path):
     expected, begins, ends = undisturbed
     draw = random.Random(seed)
-    run = Run(tmp_path)
+    run, kills = Run(tmp_path), 0
     for _ in range(KILLS):
         moment = time.monotonic() + draw.uniform(begins, begins + 0.4 * (ends - begins))
         run.start()
-        assert run.kill_when(lambda moment=moment: time.monotonic() > moment)
+        kills += run.kill_when(lambda moment=moment: time.monotonic() > moment)  # what is left may take less time
     run.start()
     run.finish()
+    assert kills > KILLS // 2
     assert_equal(run, expected)
 
 
