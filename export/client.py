@@ -9,6 +9,7 @@ Exits with 3 where --compare finds a difference, or a request of --load fails.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,12 +67,20 @@ def _decode(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray
     """Returns the uint8 pixels (batch, H, W, C), by the very graph that `predict_bytes` decodes with."""
     import tensorflow as tf
 
-    from export import _pictures
-
     try:
-        return _pictures.decode(tf.constant(encoded, tf.string), shape).numpy()
+        return _decoder(shape)(tf.constant(encoded, tf.string)).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"Expected PNG or JPEG images of at most 16 megapixels. Received: {error.message}") from error
+
+
+@functools.cache
+def _decoder(shape: tuple[int, int, int]) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    from export import _pictures
+
+    spec = tf.TensorSpec((None,), tf.string)
+    return tf.function(functools.partial(_pictures.decode, shape=shape), input_signature=[spec], autograph=False)
 
 
 def _pixels(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
