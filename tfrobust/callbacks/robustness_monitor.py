@@ -16,6 +16,7 @@ from tfrobust._distribution import is_chief
 from tfrobust.attacks import Adversary
 from tfrobust.interpret._batches import Batch, Search, batches, graph, logits_of, made
 from tfrobust.interpret.gradients import check_deviations, gradient, normalized, rescaled
+from tfrobust.interpret.maps import enlarged
 from tfrobust.models.outputs import check_whole
 from tfrobust.schedules import nonnegative_number
 from tfrobust.trainer import AdversarialTrainer
@@ -169,7 +170,7 @@ def _seeing(
             "images/adversarial": (x_adv - low) / (high - low),
             "images/perturbation": (1 + normalized(x_adv - x)) / 2,
             "maps/gradient": rescaled(g, deviations),
-            **{f"maps/{name}": rescaled(_over(x, values)) for name, values in _maps(outputs).items()},
+            **{f"maps/{name}": rescaled(enlarged(values, x)[..., None]) for name, values in _maps(outputs).items()},
         }
         scalars = {
             "clean_accuracy": ops.mean(losses.correct(outputs["logits"], y)),
@@ -188,10 +189,6 @@ def _maps(outputs: Any) -> dict[str, Tensor]:
         label = ops.argmax(outputs["logits"], axis=-1)[:, None, None, None]
         maps["class_activation"] = ops.take_along_axis(outputs["cam"], label, axis=-1)[..., 0]
     return maps
-
-
-def _over(x: Tensor, maps: Tensor) -> Tensor:
-    return ops.image.resize(ops.cast(maps, "float32")[..., None], x.shape[1:3], interpolation="bilinear")
 
 
 def _enlarged(pictures: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     """
     if isinstance(classifier, keras.Model) or not callable(classifier):
         check_classifier(classifier)
-    batches = _batches(data, batch_size)
+    batches = batches_of(data, batch_size)
     first = next(batches, None)
     if first is None or not len(first[0]):
         raise ValueError("Invalid data: expected at least one image. Received: none")
@@ -66,7 +66,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     return Images(np.concatenate(xs), np.concatenate(ys)), classes
 
 
-def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
+def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
     """Returns the batches of a dataset, or of a tuple of arrays.
 
     Raises:

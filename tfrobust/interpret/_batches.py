@@ -15,7 +15,7 @@ from tfrobust._errors import plain_errors
 from tfrobust.attacks.evasion import where_rows
 from tfrobust.classifiers import check_classifier
 from tfrobust.evaluation._graph import ImageNoise, stream, traced
-from tfrobust.evaluation._images import _batches
+from tfrobust.evaluation._images import batches_of
 from tfrobust.evaluation._verdict import returned
 
 Tensor = Any
@@ -63,7 +63,7 @@ def batches(
 
     check, count = graph(checked), 0
     with plain_errors():
-        for x, y in _batches(data, batch_size):
+        for x, y in batches_of(data, batch_size):
             x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
             for other in others:
                 other.check_shapes(x, y)

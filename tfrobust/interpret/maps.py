@@ -46,7 +46,7 @@ def attention_maps(classifier: Any, x: Any, *, upsample: bool = True, batch_size
 
     def weights(x: Tensor) -> dict[str, Tensor]:
         attended = classifier(x)["attention"]
-        return {block: _enlarged(weights, x) if upsample else weights for block, weights in attended.items()}
+        return {block: enlarged(weights, x) if upsample else weights for block, weights in attended.items()}
 
     run = graph(weights)
     found = [run(batch.x) for batch in images(classifier, x, None, "attention map", ["attention"], batch_size)]
@@ -99,11 +99,12 @@ def class_activation_maps(
         outputs = classifier(x)
         label = ops.argmax(outputs["logits"], axis=-1) if labels is None else y
         own = head(outputs["features"], feature_map=outputs["feature_map"], label=label)["cam"]
-        return _enlarged(own, x) if upsample else own
+        return enlarged(own, x) if upsample else own
 
     run = graph(maps)
     return np.concatenate([np.asarray(run(batch.x, batch.y)) for batch in (first, *parts)])
 
 
-def _enlarged(maps: Tensor, x: Tensor) -> Tensor:
+def enlarged(maps: Tensor, x: Tensor) -> Tensor:
+    """Returns maps `(B, h, w)` in the size of the images x, bilinearly, `(B, H, W)` float32; in graph code."""
     return ops.image.resize(ops.cast(maps, "float32")[..., None], x.shape[1:3], interpolation="bilinear")[..., 0]
