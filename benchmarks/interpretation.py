@@ -8,7 +8,6 @@ document, between its two marks.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from absl import flags
 from benchmarks import documents
 from tfrobust._files import replacing
 from tfrobust._pages import interval
-from tfrobust._versions import versions
 from trainers import _cli
 from trainers.configs.interpretation import DATA, METHODS
 from trainers.interpret import interpret_workdirs
@@ -46,9 +44,7 @@ def measured(runs: Path, names: list[str], images: int) -> dict[str, Any]:
         images: of each split.
     """
     return {
-        "command": " ".join(["python -m benchmarks.interpretation", *sys.argv[1:]]),
-        "machine": documents.machine(),
-        "versions": versions(),
+        **documents.origin("benchmarks.interpretation"),
         "data": {name: _of_data(runs, name, images) for name in names},
     }
 
@@ -68,10 +64,8 @@ def _of_data(runs: Path, data: str, images: int) -> dict[str, Any]:
 
 def tables(results: Mapping[str, Any]) -> str:
     """Returns the tables of all data sets."""
-    machine = results["machine"]
-    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts = ["\n".join(_table(data, found)) for data, found in results["data"].items()]
-    return "\n\n".join([*parts, f"`{results['command']}`: {machine['processor']}, {machine['cores']} cores; {named}."])
+    return "\n\n".join([*parts, documents.signature(results)])
 
 
 def _table(data: str, found: Mapping[str, Any]) -> Iterator[str]:

@@ -23,7 +23,6 @@ from benchmarks import documents
 from export._connections import Model, connect
 from export._load import load
 from tfrobust._files import replacing
-from tfrobust._versions import versions
 from trainers import _cli
 
 BEGIN = "<!-- figures: python -m benchmarks.serving -->"
@@ -88,14 +87,12 @@ def measured(network: str, clients: int, seconds: float) -> dict[str, Any]:
         for signature, given in inputs(shape).items():
             found[signature] = {}
             for protocol, address in addresses.items():
-                before = _megabytes(process)
+                before = round(documents.resident("VmRSS", process.pid))
                 found[signature][protocol] = _asked(address, signature, given, clients, seconds)
-                found[signature][protocol]["memory"] = [before, _megabytes(process)]
+                found[signature][protocol]["memory"] = [before, round(documents.resident("VmRSS", process.pid))]
                 print(signature, protocol, found[signature][protocol], flush=True)
     return {
-        "command": " ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
-        "machine": documents.machine(),
-        "versions": versions(),
+        **documents.origin("benchmarks.serving"),
         "network": network,
         "clients": clients,
         "seconds": seconds,
@@ -120,12 +117,6 @@ def _asked(
     }
 
 
-def _megabytes(process: subprocess.Popen[str]) -> int:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return round(int(found[1]) / 1024) if found else 0
-
-
 def table(results: Mapping[str, Any]) -> str:
     """Returns the table of all loads."""
     protocols = list(next(iter(results["loads"].values())))
@@ -137,7 +128,6 @@ def table(results: Mapping[str, Any]) -> str:
         lines.append(f"| `{signature}` | {' | '.join(cells)} |")
     requests, failed = (sum(load[key] for load in every) for key in ("requests", "failed"))
     memory = [load["memory"] for load in every]
-    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return "\n".join(
         [
             *lines,
@@ -146,8 +136,7 @@ def table(results: Mapping[str, Any]) -> str:
             f"{memory[-1][1]} MB after the last. {results['clients']} clients with one image a request, "
             f"{results['seconds']:.0f} s for each figure, the network `{results['network']}`.",
             "",
-            f"`{results['command']}`: {results['machine']['processor']}, {results['machine']['cores']} cores for the "
-            f"server and its clients; {named}.",
+            documents.signature(results, "cores for the server and its clients"),
         ]
     )
 

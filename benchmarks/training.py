@@ -16,8 +16,6 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import re
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -135,18 +133,11 @@ def scaling(settings: Settings) -> dict[str, float]:
 def memory(settings: Settings, library: str, method: str) -> float:
     """Returns by how many MB the process grew at most while it took its first three steps, tracing included."""
     side = LIBRARIES[library](bench_of(settings), method)
-    before = _resident("VmRSS")
+    before = documents.resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
     for _ in range(3):
         side.step()
-    return _resident("VmHWM") - before
-
-
-def _resident(field: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    found = re.search(rf"{field}:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found.group(1)) / 1024
+    return documents.resident("VmHWM") - before
 
 
 def pipeline(settings: Settings) -> float:
@@ -189,8 +180,7 @@ def profile(settings: Settings) -> dict[str, float]:
 def measured(settings: Settings) -> dict[str, Any]:
     """Returns all figures of a run, with what they were measured on."""
     results: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.training", *sys.argv[1:]]),
-        "machine": documents.machine(),
+        **documents.origin("benchmarks.training"),
         "versions": {
             **versions(),
             **{name: importlib.import_module(name).__version__ for name in _modules(settings.peers)},

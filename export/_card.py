@@ -15,7 +15,7 @@ from tfrobust.classifiers import digest
 from tfrobust.evaluation import Report
 from trainers import provenance
 from trainers.setup import PER_PHASE, given, phases_of
-from trainers.workdir import Workdir
+from trainers.workdir import Workdir, data_of
 
 FILE = "model_card.json"
 UNEVALUATED = "This classifier was exported without an evaluation: nothing is known of its accuracy under attack."
@@ -33,7 +33,6 @@ FIGURES = (
     "notes",
     "versions",
 )
-OF_DATA = ("name", "validation", "image_size")  # of the config's data: what says which images there are
 OF_A_FIT = (*PER_PHASE, "seed", "weight_decay", "model", "fine_tune", "mixed_precision", "data")
 
 
@@ -115,7 +114,7 @@ def of_run(workdir: Workdir, config: Mapping[str, Any]) -> Facts:
         workdir: of the run.
         config: of the run.
     """
-    data = {name: value for name, value in config["data"].items() if name in OF_DATA}
+    data = data_of(config)
     return Facts(
         class_names=tfrobust.data.info(**data).class_names,
         data=data,

@@ -217,11 +217,7 @@ class Versions:
 
     def listed(self) -> set[int]:
         """Returns the numbers of the versions in the folder."""
-        try:
-            names = [path.name for path in self._folder.iterdir() if path.is_dir()]
-        except OSError:  # while the folder is moved or mounted: what is served stays
-            return set()
-        return {int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name}
+        return versions_in(self._folder)
 
     def _add(self, number: int) -> None:
         version = Version(number, "LOADING")
@@ -249,6 +245,15 @@ class Versions:
         del servable
         gc.collect()  # a graph and its session refer to each other
         self._report(f"version {version.number} is unloaded")
+
+
+def versions_in(folder: Path) -> set[int]:
+    """Returns the numbers of the versions in a model's folder; none where it cannot be read."""
+    try:
+        names = [path.name for path in folder.iterdir() if path.is_dir()]
+    except OSError:  # while the folder is moved or mounted: what is served stays
+        return set()
+    return {int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name}
 
 
 def _asked(number: int | None) -> str:

@@ -134,7 +134,9 @@ def define_flags() -> None:
 def _version(folder: Path) -> Path:
     if (folder / "saved_model.pb").is_file():
         return folder
-    numbers = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    from export._servable import versions_in
+
+    numbers = versions_in(folder)
     if not numbers:
         raise FileNotFoundError(f"Expected the folder of an exported model, with versions 1, 2, ... Received: {folder}")
     return folder / str(max(numbers))
@@ -173,7 +175,7 @@ def main(arguments: list[str]) -> int:
     import tfrobust
     from trainers.setup import first_images
 
-    images = first_images(tfrobust.data.load(data.pop("name"), "test", **data), given.images)
+    images = first_images(tfrobust.data.load(split="test", **data), given.images)
     x, y = (np.concatenate(parts) for parts in zip(*images.as_numpy_iterator(), strict=True))
     checks = verify_export(version, classifier, x, y, precision=card["classifier"]["precision"], **ball)
     print(*checks, f"{len(x)} images, {ball['norm']}, eps={ball['eps']:.4g}", sep="\n")

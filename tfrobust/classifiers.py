@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 from keras import ops
 
+from tfrobust._digest import digest_of
 from tfrobust.models.graph import Step
 
 PROBABILITIES = ("softmax", "sigmoid")
@@ -75,11 +75,7 @@ def digest(classifier: keras.Model) -> str:
     >>> digest(classifier) == digest(classifier), len(digest(classifier))
     (True, 64)
     """
-    found = hashlib.sha256()
-    for value in classifier.get_weights():
-        found.update(f"{value.dtype.name}{value.shape}".encode())
-        found.update(value.tobytes())
-    return found.hexdigest()
+    return digest_of(*classifier.get_weights())
 
 
 def head_of(classifier: keras.Model) -> keras.layers.Layer:

@@ -69,6 +69,7 @@ def evaluate_workdir(
 
     import tfrobust
     from trainers.setup import given, load_data
+    from trainers.workdir import data_of
 
     own = {**DEFAULTS, **given(config["evaluation"])}
     own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # a run without an evaluation of its own
@@ -81,8 +82,7 @@ def evaluate_workdir(
             f"{workdir.evaluation} is the report of the run's own evaluation: expected --output=FILE for another. "
             f"Received: {options} where the run's is {own}" + (f", and {images} images" if images is not None else "")
         )
-    data = config["data"]
-    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
+    info = tfrobust.data.info(**data_of(config))
     output = output or workdir.evaluation
     return _evaluate(classifier, load_data(config, split), info, split, output, images, other, options)
 

@@ -48,9 +48,11 @@ def interpret_workdirs(
     Raises:
         ValueError: for runs of different data, and no radius.
     """
+    from trainers.workdir import data_of
+
     configs = [workdir.read_config() for workdir in workdirs]
-    data = _data(configs[0])
-    if others := [(w.path, c["data"]["name"]) for w, c in zip(workdirs, configs, strict=True) if _data(c) != data]:
+    data = data_of(configs[0])
+    if others := [(w.path, c["data"]["name"]) for w, c in zip(workdirs, configs, strict=True) if data_of(c) != data]:
         raise ValueError(
             f"Expected runs of the same data as {workdirs[0].path}, {data['name']!r}, split and resized alike. "
             f"Received: {others[0][0]}, of {others[0][1]!r}"
@@ -86,10 +88,6 @@ def interpret_workdirs(
         "judge": None if judge is None else str(judge.path),
     }
     return found
-
-
-def _data(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config["data"].get(key) for key in ("name", "validation", "image_size")}
 
 
 def _names(workdirs: Sequence[Workdir]) -> list[str]:

@@ -16,6 +16,7 @@ from tfrobust.classifiers import head_of
 from tfrobust.evaluation._line_up import line_up
 from tfrobust.schedules import is_number
 from trainers import _cli
+from trainers.workdir import data_of
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -122,7 +123,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     if config["mixed_precision"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
     data = config["data"]
-    info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
+    info = tfrobust.data.info(**data_of(config))
     if config["fine_tune"]:
         if config["mixed_precision"]:
             raise ValueError(

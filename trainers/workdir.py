@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
+def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what says which images a run has, as `tfrobust.data.info` and `load` take it."""
+    return {name: config["data"].get(name) for name in ("name", "validation", "image_size")}
+
+
 class Workdir:
     """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/ and what comes after.
 

@@ -15,6 +15,7 @@ from keras_tuner import errors
 import tfrobust
 from trainers import train
 from trainers.setup import phases_of
+from trainers.workdir import data_of
 from tuning.aims import Aim
 from tuning.spaces import Dimension, with_values
 from tuning.trials import Result, Store, Trial
@@ -142,8 +143,7 @@ class Hopeless(keras.callbacks.Callback):
     @classmethod
     def of(cls, config: Mapping[str, Any], rows: Iterable[Mapping[str, str]]) -> Hopeless:
         """Returns the one that a search's config asks for, for a training with some rows of history."""
-        data = config["data"]
-        info = tfrobust.data.info(data["name"], validation=data["validation"], image_size=data.get("image_size"))
+        info = tfrobust.data.info(**data_of(config))
         history = [float(row["val_robust_accuracy"]) for row in rows]
         return cls(config["search"]["hopeless_after"], CHANCE / info.classes, history)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sqlite3
@@ -14,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfrobust._digest import digest_of
 from tfrobust.attacks import Ball
 from tfrobust.evaluation._images import Images
 from tfrobust.evaluation._judge import Judge, Outcome
@@ -176,11 +176,7 @@ def _code(attack: Any) -> list[Any]:
 
 
 def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:32]
+    return digest_of(*arrays)[:32]
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
