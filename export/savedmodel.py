@@ -66,10 +66,12 @@ def export_classifier(
 
     from export import _card, _extra
     from export._module import Signatures
+    from tfrobust import _tensorflow as backend
     from tfrobust._files import replacing
     from tfrobust._registry import unknown
     from tfrobust.classifiers import check_classifier
 
+    backend.require("The export")
     check_classifier(classifier, reader="export")
     shape = classifier.input_shape[1:]
     if None in shape:

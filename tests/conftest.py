@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 
 from tfrobust.models import heads
@@ -103,3 +105,69 @@ def batch():
         row, column = 3 * (label // 2), 3 * (label % 2)
         image[row : row + 3, column : column + 3] += 0.3
     return x, y.astype("int32")
+
+
+class Batches(keras.utils.PyDataset):
+    """Arrays, or dicts of them, in batches."""
+
+    def __init__(self, *arrays, size=10):
+        super().__init__()
+        self.arrays, self.size = arrays, size
+
+    def __len__(self):
+        return -(-len(keras.tree.flatten(self.arrays)[0]) // self.size)
+
+    def __getitem__(self, index):
+        rows = slice(self.size * index, self.size * (index + 1))
+        return keras.tree.map_structure(lambda part: part[rows], self.arrays)
+
+
+def generated(batches):
+    yield from (batches[index] for index in range(len(batches)))
+
+
+class Tensor(np.ndarray):
+    """As much of a torch tensor as Keras asks for."""
+
+    def cpu(self):
+        return self
+
+
+class DataLoader:
+    """As much of `torch.utils.data.DataLoader` as Keras asks for."""
+
+    def __init__(self, *arrays, size=10):
+        self.dataset, self.batch_size = arrays[0], size
+        self._batches = Batches(*arrays, size=size)
+
+    def __len__(self):
+        return len(self._batches)
+
+    def __iter__(self):
+        return ([part.view(Tensor) for part in self._batches[index]] for index in range(len(self)))
+
+
+@pytest.fixture
+def loader(monkeypatch):
+    """Makes a torch `DataLoader` of arrays: a real one where torch is there, else one that Keras takes for real."""
+    try:
+        from torch import from_numpy
+        from torch.utils import data
+    except ImportError:
+        torch = types.SimpleNamespace(utils=types.SimpleNamespace(data=types.SimpleNamespace(DataLoader=DataLoader)))
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        monkeypatch.setattr(DataLoader, "__module__", "torch.utils.data.dataloader")
+        return DataLoader
+    return lambda *arrays, size=10: data.DataLoader(data.TensorDataset(*map(from_numpy, arrays)), size)
+
+
+@pytest.fixture
+def containers(loader):
+    """name -> function of arrays (x, y) that returns the first arguments of `fit`: all containers that Keras takes."""
+    return {
+        "arrays": lambda *arrays: arrays,
+        "tf.data": lambda *arrays: (tf.data.Dataset.from_tensor_slices(arrays).batch(10),),
+        "PyDataset": lambda *arrays: (Batches(*arrays),),
+        "generator": lambda *arrays: (generated(Batches(*arrays)),),
+        "torch": lambda *arrays: (loader(*arrays),),
+    }

@@ -78,7 +78,7 @@ def validation_adversary(
     return adversary
 
 
-def check_radii(attack: Attack | Adversary | None, validation: Adversary | None, last_epoch: int) -> None:
+def check_radii(attack: Attack | Adversary | None, validation: Adversary | None, last_epoch: float) -> None:
     """Refuses a schedule of eps that is negative, and a validation that would attack nothing.
 
     Args:
@@ -92,6 +92,6 @@ def check_radii(attack: Attack | Adversary | None, validation: Adversary | None,
                 raise ValueError(f"Invalid schedule of eps: expected at least 0. Received: {eps:g} at epoch {epoch}")
     if validation is not None and float(validation.at(last_epoch).ball.radius) <= 0:
         raise ValueError(
-            f"The schedule of eps ends at 0 in epoch {last_epoch}, so validation would attack nothing: expected "
+            f"The schedule of eps ends at 0 in epoch {last_epoch:g}, so validation would attack nothing: expected "
             "`validation_attack=`, such as tfrobust.attacks.pgd(eps=8/255, steps=20). Received: none"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -9,10 +10,13 @@ import tensorflow as tf
 
 from tfrobust import _tensorflow as backend
 from tfrobust._errors import demand
+from tfrobust._reading import described, sole
+from tfrobust.classifiers import divides_pixels
 
 Tensor = Any
 
 KERAS_BATCH_SIZE = 32  # of arrays, where none is given
+LABELS = "labels: expected integers or one-hot rows"
 SLACK = 1e-4  # a resized or bfloat16 image may leave [0, 1] by rounding
 
 
@@ -41,80 +45,137 @@ class Contract(NamedTuple):
     input_shape: tuple[int | None, ...]
     classes: int
     bounds: tuple[float, float]
+    divides: str = ""  # the layer by which a classifier shows that it wants pixels of 0..255
 
-    def check(self, x: Tensor, y: Tensor = None, weight: Tensor = None) -> Any:
+    @classmethod
+    def of(cls, classifier: keras.Model, bounds: tuple[float, float]) -> Contract:
+        """Returns what a Keras model with named outputs expects."""
+        classes = int(classifier.output["logits"].shape[-1])
+        return cls(classifier.input_shape, classes, bounds, divides_pixels(classifier))
+
+    def check(self, x: Any, y: Any = None, weight: Any = None) -> Any:
         """Returns `(x, y)` or `(x, y, sample_weight)`, once the values are found to be what they should be.
 
+        A dict of one entry is that entry, and what comes without a static shape has the one that it must have.
+
         Raises:
+            ValueError: for what is no data and for static shapes that cannot be, at once.
             tf.errors.InvalidArgumentError: when the batch arrives; `plain_errors` makes a plain sentence of it.
         """
+        if y is None:
+            raise ValueError(f"Invalid data: expected (x, y) with labels. Received: {_alone(x)}")
+        x, y = _numbers(sole(x, "x"), "pixels: expected numbers"), _numbers(sole(y, "y"), LABELS)
         self.check_shapes(x, y)
-        y = _numbers(y)
-        with tf.control_dependencies([_pixels_in(tf.cast(x, tf.float32), self.bounds), _labels_in(y, self.classes)]):
+        x, y = self._shaped(x, y)
+        within = [_pixels_in(tf.cast(x, tf.float32), self.bounds, self.divides), _labels_in(y, self.classes)]
+        with tf.control_dependencies(within):
             return keras.utils.pack_x_y_sample_weight(tf.identity(x), tf.identity(y), weight)
 
     def check_shapes(self, x: Tensor, y: Tensor) -> None:
-        """Raises ValueError, while a step is traced, for data without labels and shapes that cannot be."""
-        if y is None:
-            raise ValueError("Invalid data: expected (x, y) with labels. Received: x alone")
-        _check_shapes(x, y, self.input_shape, self.classes)
+        """Raises ValueError for static shapes that cannot be; what is unknown yet is looked at when it arrives."""
+        if x.shape.rank is not None:
+            expected, received = tuple(self.input_shape[1:]), tuple(x.shape[1:])
+            if not tf.TensorShape(expected).is_compatible_with(received):
+                turned = len(received) == 3 and (received[1], received[2], received[0]) == expected
+                hint = " The images are channels first: transpose them to channels last." if turned else ""
+                raise ValueError(f"{self._wanted_x()} Received: {x.shape}.{hint}")
+        fits = y.shape.rank in (None, 1) or (y.shape.rank == 2 and y.shape[-1] in (None, 1, self.classes))
+        if not fits:
+            raise ValueError(
+                "Invalid shape of y: expected integer labels (batch,) or (batch, 1), or one-hot labels "
+                f"(batch, {self.classes}). Received: {y.shape}"
+            )
+
+    def _shaped(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns both with static shapes; what has none, as after `tf.numpy_function`, is looked at as it arrives."""
+        sizes, expected = tf.shape(x), self.input_shape[1:]
+        if x.shape.rank is None or not x.shape[1:].is_fully_defined():
+            wanted = tf.constant([-1 if size is None else size for size in expected])
+            given = tf.concat([sizes[1:], -tf.ones_like(wanted)], axis=0)[: len(expected)]
+            fits = tf.reduce_all((given == wanted) | (wanted < 0)) & (tf.size(sizes) == 1 + len(expected))
+            sentence = tf.strings.format(f"{self._wanted_x()} Received: {{}}", sizes)
+            x = _provided(fits, sentence, x, [1 if size is None else size for size in (None, *expected)])
+            x.set_shape((None, *expected))
+        if y.shape.rank is None or (y.shape.rank == 2 and y.shape[-1] is None):
+            text = (
+                "Invalid shape of y: expected integer labels (batch,) or (batch, 1) where no static shape is known; "
+                f"give one-hot labels theirs: `y = tf.ensure_shape(y, (None, {self.classes}))`. Received: {{}}"
+            )
+            y = tf.reshape(_provided(tf.size(y) == sizes[0], tf.strings.format(text, tf.shape(y)), y, [1]), [-1])
+        return x, y
+
+    def _wanted_x(self) -> str:
+        return f"Invalid shape of x: expected (batch, {', '.join(map(str, self.input_shape[1:]))})."
 
 
 def prepare(data: Any, contract: Contract) -> Batch:
-    """Returns what Keras hands to a step, `(x, y)` or `(x, y, sample_weight)`, in the one form that objectives read.
-
-    Raises:
-        ValueError: for data without labels and shapes that cannot be; while the step is traced.
-    """
+    """Returns what `Contract.check` returned in the one form that objectives read."""
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    contract.check_shapes(x, y)
-    x, y = tf.cast(x, tf.float32), _numbers(y)
     labels = tf.argmax(y, axis=-1) if _one_hot(y, contract.classes) else tf.reshape(y, [-1])
     if weight is not None:
         weight = tf.reshape(tf.cast(weight, tf.float32), [-1])
-    batch = Batch(x, tf.cast(labels, tf.int32), weight, tf.ones_like(tf.cast(labels, tf.float32)), y)
+    present = tf.ones_like(tf.cast(labels, tf.float32))
+    batch = Batch(tf.cast(x, tf.float32), tf.cast(labels, tf.int32), weight, present, y)
     return _never_empty(batch) if backend.replicas() > 1 else batch
 
 
-def _numbers(y: Tensor) -> Tensor:
-    y = tf.convert_to_tensor(y)
-    if y.dtype == tf.bool:
-        return tf.cast(y, tf.int32)
-    if not (y.dtype.is_integer or y.dtype.is_floating):
-        raise ValueError(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype.name}")
-    return y
+def _alone(x: Any) -> str:
+    return described(x) if isinstance(x, Mapping) else "x alone"
+
+
+def _provided(condition: Tensor, sentence: Tensor, tensor: Tensor, shape: list[int]) -> Tensor:
+    """Returns the tensor, or raises a sentence before anything is computed from it.
+
+    A graph is optimized as if shapes were right: an operation that waits for a check only by a control dependency may
+    run before it, and then fails in words of its own. What comes out of `tf.cond` nobody has before the check.
+    """
+
+    def refuse() -> Tensor:
+        with tf.control_dependencies([demand(condition, sentence)]):
+            return tf.zeros(shape, tensor.dtype)
+
+    return tf.cond(condition, lambda: tensor, refuse)
+
+
+def _numbers(part: Any, wanted: str) -> Tensor:
+    try:
+        tensor = tf.convert_to_tensor(part)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Invalid {wanted} in a dense tensor. Received: {type(part).__name__}") from error
+    if tensor.dtype == tf.bool:
+        return tf.cast(tensor, tf.int32)
+    if not (tensor.dtype.is_integer or tensor.dtype.is_floating):
+        raise ValueError(f"Invalid {wanted}. Received: dtype {tensor.dtype.name}")
+    return tensor
 
 
 def _one_hot(y: Tensor, classes: int) -> bool:
     return len(y.shape) == 2 and y.shape[-1] == classes and classes > 1
 
 
-def _check_shapes(x: Tensor, y: Tensor, input_shape: tuple[int | None, ...], classes: int) -> None:
-    expected, received = tuple(input_shape[1:]), tuple(x.shape[1:])
-    fits = len(expected) == len(received) and all(
-        e is None or r is None or e == r for e, r in zip(expected, received, strict=True)
-    )
-    if not fits:
-        turned = len(received) == 3 and (received[1], received[2], received[0]) == expected
-        hint = " The images are channels first: transpose them to channels last." if turned else ""
-        raise ValueError(f"Invalid shape of x: expected (batch, {_text(expected)}). Received: {x.shape}.{hint}")
-    if not (len(y.shape) == 1 or (len(y.shape) == 2 and y.shape[-1] in (1, classes))):
-        raise ValueError(
-            "Invalid shape of y: expected integer labels (batch,) or (batch, 1), or one-hot labels "
-            f"(batch, {classes}). Received: {y.shape}"
-        )
-
-
-def _text(shape: tuple[int | None, ...]) -> str:
-    return ", ".join(map(str, shape))
-
-
-def _pixels_in(x: Tensor, bounds: tuple[float, float]) -> tf.Operation:
+def _pixels_in(x: Tensor, bounds: tuple[float, float], divides: str) -> tf.Operation:
     least, most = tf.reduce_min(x), tf.reduce_max(x)
     slack = SLACK * (bounds[1] - bounds[0])
     inside = (least >= bounds[0] - slack) & (most <= bounds[1] + slack)  # False for NaN
-    text = f"Invalid pixels: expected values in [{bounds[0]:g}, {bounds[1]:g}] (images of 0..255 divided by 255; "
-    return _demand(inside | tf.equal(tf.size(x), 0), text + "mean and deviation inside the classifier).", least, most)
+    text = f"Invalid pixels: expected values in [{bounds[0]:g}, {bounds[1]:g}].{_advice(bounds, divides)}"
+    return _demand(inside | tf.equal(tf.size(x), 0), text, least, most)
+
+
+def _advice(bounds: tuple[float, float], divides: str) -> str:
+    """Returns what to do about pixels of 0..255, and about those with a mean of 0."""
+    if tuple(bounds) != (0.0, 1.0):
+        return ""
+    wrapped = "tfrobust.expose(model, preprocess=keras.layers.Rescaling(255.0))"
+    if divides:
+        return (
+            f" The classifier's layer {divides!r} shows that it takes pixels of 0..255 itself: give attacks and "
+            f"evaluations bounds=(0, 255), with eps in the same units; or divide the images by 255 and take {wrapped}, "
+            "or they are divided twice."
+        )
+    return (
+        f" Divide images of 0..255 by 255. Where the model itself wants 0..255, take {wrapped} as well, or do not "
+        "divide and give attacks and evaluations bounds=(0, 255). Mean and deviation go into `preprocess=` too."
+    )
 
 
 def _labels_in(y: Tensor, classes: int) -> tf.Operation:

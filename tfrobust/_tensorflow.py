@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 Tensor = Any
@@ -14,6 +15,22 @@ Tensor = Any
 # Gradients are taken of a multiple of the loss and divided again: under mixed_float16 most of them would round to zero,
 # and an attack that is blind looks like a robust network. A power of two changes nothing in float32 and bfloat16.
 GRADIENT_SCALE = 2.0**12
+
+
+def require(door: str) -> None:
+    """Refuses what needs TensorFlow where Keras runs on another backend.
+
+    Args:
+        door: what was asked for, the beginning of the sentence.
+
+    Raises:
+        ValueError: in a sentence that says which parts work there.
+    """
+    if (running := keras.backend.backend()) != "tensorflow":
+        raise ValueError(
+            f"{door} needs Keras on TensorFlow: expected KERAS_BACKEND=tensorflow. Received: the backend {running!r}, "
+            "under which losses, layers, networks, balls and step rules work, and no training, attack or evaluation"
+        )
 
 
 def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -155,6 +172,11 @@ def assign(variables: Iterable[Any], values: Iterable[Tensor]) -> None:
 def unscaled(optimizer: Any) -> Any:
     """Returns the optimizer that holds the settings: the one inside where a loss scale is around it."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def accumulated(optimizer: Any) -> int:
+    """Returns how many batches make one update: an optimizer may accumulate their gradients."""
+    return int(getattr(unscaled(optimizer), "gradient_accumulation_steps", None) or 1)
 
 
 def replicas() -> int:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfrobust._digest import digest_of
 from tfrobust.models.graph import Step
 
+DIVIDES = 1 / 64  # a `Rescaling` by less wants pixels of 0..255: 1/255, 1/128, 1/127.5
 PROBABILITIES = ("softmax", "sigmoid")
 
 AVERAGED = (
@@ -57,7 +59,13 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
     shape = outputs["logits"].shape
     if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
         raise ValueError(f"Invalid classifier: expected logits (batch, at least 2 classes). Received: {shape}")
-    if len(classifier.input_shape) != 4:
+    if len(classifier.inputs) != 1:
+        inputs = [f"{tensor.name} {tensor.shape}" for tensor in classifier.inputs]
+        raise ValueError(
+            "Invalid classifier: expected one input, the image, for an attack changes that alone; make constants or "
+            f"channels of the image of the others. Received: {inputs}"
+        )
+    if len(classifier.inputs[0].shape) != 4:
         raise ValueError(f"Invalid classifier: expected images (batch, H, W, C). Received: {classifier.input_shape}")
     if _squashed(outputs["logits"]) or _sums_to_one(classifier):
         raise ValueError(
@@ -90,6 +98,31 @@ def head_of(classifier: keras.Model) -> keras.layers.Layer:
     while step.inner is not None:  # the whole network may lie behind a preprocessing layer
         step = Step.of(step.inner)
     return step.operation
+
+
+def divides_pixels(classifier: keras.Model) -> str:
+    """Returns the name of a layer that shows that a classifier takes pixels of 0..255; "" where none does.
+
+    It is a `Rescaling` that divides by so much that pixels of [0, 1] would all look black, or a `Normalization` whose
+    mean lies outside [0, 1]. A `Rescaling` that multiplies by as much, as `preprocess=` of `tfrobust.expose`, makes up
+    for either.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255, name="bytes")])
+    >>> divides_pixels(model)
+    'bytes'
+    """
+    scale, found = 1.0, ""
+    for layer in classifier._flatten_layers():
+        if isinstance(layer, keras.layers.Rescaling):
+            factor = float(np.max(np.abs(layer.scale)))
+            scale, found = scale * factor, layer.name if factor < DIVIDES else found
+    if scale < DIVIDES:
+        return found
+    normalizing = (v for v in classifier._flatten_layers() if isinstance(v, keras.layers.Normalization) and v.built)
+    far = (v.name for v in normalizing if np.max(np.abs(ops.convert_to_numpy(v.mean))) > 2)
+    return next(far, "") if scale < 1 / DIVIDES else ""
 
 
 def _described(classifier: Any, outputs: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfrobust import _cost, attacks, losses, objectives
@@ -33,6 +34,8 @@ from tfrobust.views import Observed, Views
 
 Tensor = Any
 
+BATCHES = "batches"  # key of their number in a file of weights
+
 
 class AdversarialTrainer(Distributed, keras.Model):
     """Trains a classifier by an objective against an attack: a Keras model whose `fit` is adversarial training.
@@ -51,7 +54,8 @@ class AdversarialTrainer(Distributed, keras.Model):
             attack's ball at the end of its schedule, whatever the objective.
         search_in_training_mode: attack the training graph (BatchNorm by batch, dropout on). Its statistics and seeds
             are put back afterwards.
-        seed: of random starts, which are functions of (seed, number of the update, index in the global batch).
+        seed: of random starts, which are functions of (seed, number of the batch, index in the global batch). Batches
+            are counted over all calls of `fit`.
 
     Raises:
         ValueError: for a classifier without named outputs or without one that the objective reads, an objective that
@@ -69,6 +73,7 @@ class AdversarialTrainer(Distributed, keras.Model):
     """
 
     optimizer: Any
+    jit_compile: Any
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         seed: int = 0,
         name: str | None = None,
     ) -> None:
+        backend.require("AdversarialTrainer")
         # The trainer's own dtype stays float32 under a mixed policy, or pixels would be rounded on their way in.
         super().__init__(name=name, dtype="float32")
         self.objective: Objective = objectives.get(objective)
@@ -95,11 +101,11 @@ class AdversarialTrainer(Distributed, keras.Model):
                 f"The objective {self.objective.name!r} attacks: expected an `attack`, such as "
                 "tfrobust.attacks.pgd(eps=8/255, step_size=2/255, steps=10). Received: attack=None"
             )
-        bounds = (0.0, 1.0) if self.attack is None else self.attack.ball.bounds
-        self._contract = Contract(classifier.input_shape, int(classifier.output["logits"].shape[-1]), bounds)
         self._adversary = training_adversary(self.attack, self.objective)
         self.validation_attack = None if validation_attack is None else attacks.get(validation_attack)
         self._validation_adversary = validation_adversary(self.attack, self.validation_attack, self.objective)
+        validated = self._validation_adversary
+        self._contract = Contract.of(classifier, (0.0, 1.0) if validated is None else validated.ball.bounds)
         self.search_in_training_mode = search_in_training_mode
         self.seed = seed
         self._averages = {
@@ -110,6 +116,9 @@ class AdversarialTrainer(Distributed, keras.Model):
         self._epochs_per_step = tf.Variable(0.0, name="epochs_per_step", **counter)
         # Where the schedule of eps ends, which validation attacks by; before any `fit`, after every schedule.
         self._last_epoch = tf.Variable(1e9, name="last_epoch", **counter)
+        # The number of the next batch, which random starts depend on. An optimizer counts otherwise: several batches
+        # as one update where it accumulates gradients, and none where a loss scale leaves an update out.
+        self._batches = tf.Variable(0, dtype=tf.int64, name="batches", **counter)
         # Weights that learn are variables of the trainer, so that its checkpoints hold them.
         self._multipliers = {
             key: keras.Variable(term.weight.initial, dtype="float32", trainable=False, aggregation="only_first_replica")
@@ -151,8 +160,9 @@ class AdversarialTrainer(Distributed, keras.Model):
                 f"`compile` takes no loss: expected the objective alone, here {self.objective!r}; weigh its terms with "
                 f"its own arguments. Received: loss={loss!r}"
             )
-        if jit_compile == "auto":
-            jit_compile = bool(tf.config.list_physical_devices("GPU"))
+        if jit_compile == "auto":  # XLA cannot compile the sums of several replicas
+            alone = self.distribute_strategy.num_replicas_in_sync == 1
+            jit_compile = alone and bool(tf.config.list_physical_devices("GPU"))
         super().compile(
             optimizer=optimizer,
             metrics=metrics,
@@ -184,7 +194,9 @@ class AdversarialTrainer(Distributed, keras.Model):
         `EarlyStopping`.
 
         Args:
-            x: `tf.data.Dataset` of (x, y) or (x, y, sample_weight), `PyDataset`, or pixels `(N, H, W, C)` in [0, 1].
+            x: pixels `(N, H, W, C)` within the attack's bounds, [0, 1] if it has no others; or a `tf.data.Dataset`, a
+                `PyDataset`, a generator or a torch `DataLoader` of (x, y) or (x, y, sample_weight). Whatever the
+                container, every batch is checked. x may be a dict of one entry.
             y: labels `(N,)`, `(N, 1)` or one-hot `(N, C)`, beside an array x.
             batch_size: of arrays.
             epochs: as in Keras.
@@ -199,9 +211,10 @@ class AdversarialTrainer(Distributed, keras.Model):
             ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, and no data.
         """
         x = self._arriving(x, y, batch_size)
+        validates = options.get("validation_data") is not None or bool(options.get("validation_split"))
         if options.get("validation_data") is not None:
             options["validation_data"] = self._arriving_validation(options["validation_data"])
-            check_radii(self.attack, self._validation_adversary, epochs)
+        check_radii(self.attack, self._validation_adversary if validates else None, epochs)
         self._last_epoch.assign(epochs)
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # Keras warns of its own default
@@ -216,6 +229,8 @@ class AdversarialTrainer(Distributed, keras.Model):
         if self.compiled:  # else Keras says so
             with self.distribute_strategy.scope():  # by the first step: it would be traced twice
                 self.optimizer.build(self.trainable_variables)
+            if not int(self._batches):  # of what was saved by an older version the optimizer knows it
+                self._batches.assign(int(self.optimizer.iterations) * backend.accumulated(self.optimizer))
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [Clock(self), *keras.tree.flatten(callbacks or [])]
         else:
@@ -230,6 +245,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         """
         if not options.get("_use_cached_eval_dataset"):  # Keras' own call at the end of an epoch: `fit` has looked
             x = self._arriving(x, y)
+            check_radii(None, self._validation_adversary, float(self._last_epoch))
         with plain_errors():
             return super().evaluate(x, y, **options)
 
@@ -240,6 +256,7 @@ class AdversarialTrainer(Distributed, keras.Model):
 
     def test_on_batch(self, *args: Any, **options: Any) -> Any:
         """Tests on one batch, as `keras.Model.test_on_batch`."""
+        check_radii(None, self._validation_adversary, float(self._last_epoch))
         with plain_errors():
             return super().test_on_batch(*args, **options)
 
@@ -268,6 +285,17 @@ class AdversarialTrainer(Distributed, keras.Model):
         self._refuse_to_overwrite(filepath, overwrite)
         with replacing(filepath) as beside:
             super().save_weights(beside, **options)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Puts the number of batches beside the weights; for Keras."""
+        super().save_own_variables(store)
+        store[BATCHES] = self._batches.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what `save_own_variables` wrote; a file of an older version has no number of batches."""
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118, for a store is no mapping
+        self._batches.assign(int(np.asarray(own.pop(BATCHES, 0))))
+        super().load_own_variables(own)
 
     def export(self, filepath: Any, **options: Any) -> None:
         """Exports the classifier."""
@@ -322,7 +350,7 @@ class AdversarialTrainer(Distributed, keras.Model):
             raise FileExistsError(f"Expected a new file, or overwrite=True. Received: {filepath}, which exists")
 
     def _arriving(self, x: Any, y: Any = None, batch_size: int | None = None) -> Any:
-        """Returns the data, refused where it is known to be empty, and checked here or on its way where XLA cannot."""
+        """Returns the data, refused where it is known to be empty or where Keras would refuse it without a reason."""
         is_dataset = isinstance(x, tf.data.Dataset)
         size = int(x.cardinality()) if is_dataset else len(x) if hasattr(x, "__len__") else None
         if size == 0:
@@ -330,16 +358,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         if getattr(getattr(y, "dtype", None), "kind", "") in tuple("OSU"):  # Keras would refuse it without saying why
             raise ValueError(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype}")
         replicas = self.distribute_strategy.num_replicas_in_sync
-        if replicas > 1:
-            x = enough_for(replicas, x, batch_size)
-        if not (self.compiled and self.jit_compile):
-            return x
-        if is_dataset:
-            return x.map(self._contract.check)
-        if y is not None:
-            with plain_errors():
-                self._contract.check(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
-        return x
+        return enough_for(replicas, x, batch_size) if replicas > 1 else x
 
     def _arriving_validation(self, data: Any) -> Any:
         if isinstance(data, (tuple, list)):
@@ -349,8 +368,43 @@ class AdversarialTrainer(Distributed, keras.Model):
     # The step
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """One search and one update, on a batch of pixels and labels; returns the logs."""
-        batch = self._prepare(data)
+        """Checks a batch of pixels and labels, makes one search and one update, and returns the logs."""
+        return self._checked(self._update, data)
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        """Checks a batch; returns clean accuracy, loss, terms and robust accuracy by the validation attack."""
+        return self._checked(self._test, data)
+
+    def _checked(self, step: Callable[[Batch], dict[str, Tensor]], data: Any) -> dict[str, Tensor]:
+        """Takes a step on a batch that has been found to be what it should be.
+
+        Whatever the container of the data and however the step is compiled, every batch comes through here. The checks
+        stay outside XLA, which cannot raise them.
+        """
+        with plain_errors():  # for who calls a step by hand; `fit` and the others have their own
+            data = self._contract.check(*keras.utils.unpack_x_y_sample_weight(data))
+
+        def prepared(data: Any) -> dict[str, Tensor]:
+            return step(prepare(data, self._contract))
+
+        if self.jit_compile and not tf.executing_eagerly():
+            return tf.function(prepared, autograph=False, jit_compile=True)(data)
+        return prepared(data)
+
+    def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
+        """Returns the function that `fit` and `evaluate` call; what XLA compiles of it `_checked` says, not Keras."""
+        if self.jit_compile and self.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "XLA cannot compile the sums that several replicas form together in a step: expected "
+                "compile(jit_compile=False). Received: jit_compile=True"
+            )
+        asked, self.jit_compile = self.jit_compile, False
+        try:
+            return super()._make_function(step_function)
+        finally:
+            self.jit_compile = asked
+
+    def _update(self, batch: Batch) -> dict[str, Tensor]:
         make_views, attacked = self._training_views(batch)
         variables = self.trainable_variables
         with self._perturbed(make_views, batch, attacked):
@@ -369,13 +423,13 @@ class AdversarialTrainer(Distributed, keras.Model):
         for name, term in self.objective.outer.items():
             if isinstance(term.weight, Multiplier):
                 mu = self._multipliers[name]
-                mu.assign(term.weight.next(mu, backend.global_sum(terms[name].global_mean)))
+                mean, share = backend.global_sum(terms[name].global_mean), 1 / backend.accumulated(self.optimizer)
+                mu.assign(term.weight.next(mu, mean, share))
         self._epoch.assign_add(self._epochs_per_step)
+        self._batches.assign_add(1)
         return self._logs(views, batch, attacked, terms, penalty)
 
-    def test_step(self, data: Any) -> dict[str, Tensor]:
-        """Clean accuracy, loss, terms and robust accuracy by the validation attack; returns the logs."""
-        batch = self._prepare(data)
+    def _test(self, batch: Batch) -> dict[str, Tensor]:
         x_adv, observed = None, None
         if self._validation_adversary is not None:
             noise = batch.noise(self.seed).fold(-1)  # the same starts at every validation
@@ -405,11 +459,6 @@ class AdversarialTrainer(Distributed, keras.Model):
     def _penalty(self) -> Tensor:
         return sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
 
-    def _prepare(self, data: Any) -> Batch:
-        if not self.jit_compile:  # XLA has no words: there `_arriving` checks in the input pipeline
-            data = self._contract.check(*keras.utils.unpack_x_y_sample_weight(data))
-        return prepare(data, self._contract)
-
     def _classify(self, x: Tensor, training: bool = False) -> Mapping[str, Any]:
         return self.classifier(x, training=training)
 
@@ -434,7 +483,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         make = functools.partial(self._views, batch, training=True)
         if self._adversary is None:
             return functools.partial(make, batch.x, None, None), None
-        noise = batch.noise(self.seed).fold(self.optimizer.iterations)
+        noise = batch.noise(self.seed).fold(self._batches)
         if self.objective.share == 1:
             x_adv, observed = self._search(batch.x, batch.y, noise)
             return functools.partial(make, batch.x, x_adv, observed), None

@@ -119,6 +119,7 @@ class Attack(Member):
         Returns:
             `(x_adv, observed)`: shaped as x, and an `Observed` or None.
         """
+        backend.require("An attack")
         x = ops.convert_to_tensor(x)
         noise = backend.Noise.of(seed)
         if self.restarts == 1:

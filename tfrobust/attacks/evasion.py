@@ -101,6 +101,7 @@ class Evasion(Member):
         Returns:
             x_adv, shaped as x.
         """
+        backend.require("An attack")
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
         if self._compiled is None or self._compiled[0] is not classify:
             self._compiled = (classify, backend.compiled(self._judged(classify)))

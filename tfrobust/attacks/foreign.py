@@ -71,6 +71,7 @@ class Foreign:
             x: clean pixels, `(B, H, W, C)` within the bounds.
             y: true labels, `(B,)`.
         """
+        backend.require("An attack")
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
         if self._adapted is None or self._adapted[0] is not classify:
             self._adapted = (classify, backend.compiled(lambda z: classify(ops.cast(z, "float32"))["logits"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses
 from tfrobust._adversaries import validation_adversary
 from tfrobust._batch import prepare
+from tfrobust._errors import plain_errors
+from tfrobust._reading import batches_of
 from tfrobust._registry import unknown
 from tfrobust.attacks import Adversary
 from tfrobust.objectives.terms import adversarial_cross_entropy
@@ -40,14 +43,16 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
     Improving Fast Adversarial Training), section 2.
 
     Args:
-        data: images that are not trained on, as `fit` takes them: a dataset of batches, or `(x, y)`.
+        data: images that are not trained on, in any container that `fit` takes: a dataset, a `PyDataset`, a generator
+            or a loader of batches, or `(x, y)`.
         action: "warn"; "stop" the training; or "restore" the weights of the last epoch before it, and stop.
         gap: the greatest accuracy under FGSM less that under PGD that is still sound. Adversarial training that works
             stays under 0.1.
         batches: of `data`, how many are read.
 
     Raises:
-        ValueError: for an unknown action; in `fit`, for a trainer without an attack.
+        ValueError: for an unknown action and what holds no data; in `fit`, before the first step, for a trainer without
+            an attack, and images and labels that it would refuse.
 
     Example:
 
@@ -68,13 +73,16 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
             raise unknown("value for `action`", action, self.ACTIONS)
         self.action = action
         self.gap = gap
-        dataset = data if isinstance(data, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(data).batch(256)
-        self._batches = list(dataset.take(batches))
+        self._batches = list(itertools.islice(batches_of(data, 256, endless=True), batches))
+        if not self._batches:
+            raise ValueError("Invalid data: expected at least one image. Received: none")
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         if not isinstance(model, AdversarialTrainer) or model.attack is None:
             raise ValueError(f"Expected an AdversarialTrainer with an attack. Received: {model!r}")
+        with plain_errors():
+            self._checked = [prepare(model._contract.check(x, y), model._contract)[:2] for x, y in self._batches]
         ball = model.attack.ball
         fgsm = attacks.Attack(ball, ball.steepest(attacks.OfEps(1.0)), 1, start="none")
         pgd = validation_adversary(model.attack, None, model.objective)
@@ -111,12 +119,11 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
 
         @backend.compiled
         def right(x: Tensor, y: Tensor, epoch: Tensor) -> Tensor:
-            batch = prepare((x, y), trainer._contract)
-            z, _ = adversary.at(epoch).observe(trainer._classify, batch.x, batch.y)
-            return losses.correct(trainer._classify(z)["logits"], batch.y)
+            z, _ = adversary.at(epoch).observe(trainer._classify, x, y)
+            return losses.correct(trainer._classify(z)["logits"], y)
 
         def measure(epoch: float) -> float:
-            found = [right(x, y, tf.constant(epoch)) for x, y in self._batches]
+            found = [right(x, y, tf.constant(epoch)) for x, y in self._checked]
             return float(tf.reduce_mean(tf.concat(found, axis=0)))
 
         return measure

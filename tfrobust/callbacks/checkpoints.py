@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfrobust import _tensorflow as backend
 from tfrobust._distribution import is_chief, wait_for_all
 from tfrobust.trainer import AdversarialTrainer
 
@@ -20,9 +21,10 @@ from tfrobust.trainer import AdversarialTrainer
 class Checkpoints(keras.callbacks.Callback):
     """Keeps all of a run's state once an epoch, so that a killed run goes on as if it had never stopped.
 
-    All state is every variable of the trainer (weights, BatchNorm's statistics, dropout's seeds) and of its optimizer.
-    Random starts and `tfrobust.data` pipelines need none: they are functions of the step and of the epoch. Give it as
-    the last callback, so that what the others wrote of an epoch is there when the epoch counts as done.
+    All state is every variable of the trainer (weights, BatchNorm's statistics, dropout's seeds, the number of batches)
+    and of its optimizer. Random starts and `tfrobust.data` pipelines need no other: they are functions of that number
+    and of the epoch. Give it as the last callback, so that what the others wrote of an epoch is there when the epoch
+    counts as done.
 
     Args:
         trainer: a compiled `AdversarialTrainer`, or any compiled Keras model.
@@ -48,6 +50,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, trainer: keras.Model, directory: str | Path, max_to_keep: int = 2) -> None:
         super().__init__()
+        backend.require("Checkpoints")
         if not (trainer.compiled and trainer.built):
             missing = "compiled" if not trainer.compiled else "built: call it on an input first"
             raise ValueError(f"Expected a compiled model that has its weights. Received: one that is not {missing}")
@@ -64,7 +67,10 @@ class Checkpoints(keras.callbacks.Callback):
                 "optimizer_variables": [f"{v.dtype}{list(v.shape)}" for v in trainer.optimizer.variables],
             }
         )
-        self._checkpoint = tf.train.Checkpoint(run=self._run, **self._state)
+        # Restarted at 0 where a checkpoint of an older version has no number of batches; `fit` then works it out.
+        self._batches = trainer._batches if isinstance(trainer, AdversarialTrainer) else None
+        counted = {} if self._batches is None else {"batches": self._batches}
+        self._checkpoint = tf.train.Checkpoint(run=self._run, **counted, **self._state)
         self._strategy = trainer.distribute_strategy
         self._directory = Path(directory)
         self._max_to_keep = max_to_keep
@@ -86,6 +92,8 @@ class Checkpoints(keras.callbacks.Callback):
                 f"The checkpoint of epoch {number} in {self._directory} is damaged, {instead}: {reason}", stacklevel=2
             )
         if newest:
+            if self._batches is not None:
+                self._batches.assign(0)
             self._checkpoint.restore(self._prefix(newest)).expect_partial()
         return newest
 

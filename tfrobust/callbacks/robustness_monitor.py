@@ -43,8 +43,8 @@ class RobustnessMonitor(keras.callbacks.Callback):
     0, and go on after a resume.
 
     Args:
-        images: the first `count` are shown: a batched `tf.data.Dataset` of (x, y), in the same order at each reading,
-            or a tuple of arrays, pixels `(N, H, W, C)` of one or three channels and labels as `fit` takes them.
+        images: the first `count` are shown, of any container that `fit` takes: a dataset, a `PyDataset`, a generator or
+            a loader of batches (x, y), or a tuple of arrays, pixels `(N, H, W, C)` of one or three channels and labels.
         log_dir: that of `keras.callbacks.TensorBoard`; written to is its subfolder `robustness`.
         every: of how many epochs one is looked at, the last of them; the others cost nothing.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`. None:
@@ -143,9 +143,8 @@ class RobustnessMonitor(keras.callbacks.Callback):
 
 def _first(images: Any, count: int, classifier: keras.Model, bounds: tuple[float, float]) -> Batch:
     """Returns the first images as one batch, checked as a step of training checks them."""
-    data = images.take(count) if isinstance(images, tf.data.Dataset) else images  # batches: one that repeats ends
     found: list[Batch] = []
-    for batch in batches([classifier], data, "robustness monitor", (), count, bounds):
+    for batch in batches([classifier], images, "robustness monitor", (), count, bounds, endless=True):
         found.append(batch)
         if sum(len(part.y) for part in found) >= count:
             break

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfrobust import _tensorflow as backend
 from tfrobust._batch import Contract, prepare
 from tfrobust._errors import plain_errors
+from tfrobust._reading import batches_of
 from tfrobust.classifiers import check_classifier
 
 
@@ -36,7 +37,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
 
     Args:
         classifier: a Keras model, or a callable, which can only be asked what it gives.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read once.
+        data: what `fit` takes, see `batches_of`; read once.
         batch_size: of arrays.
         bounds: least and greatest pixel value.
 
@@ -44,6 +45,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
         ValueError: for what is no classifier or no data, wrong shapes, pixels outside the bounds or not finite, labels
             that are none, and no images.
     """
+    backend.require("An evaluation")
     if isinstance(classifier, keras.Model) or not callable(classifier):
         check_classifier(classifier)
     batches = batches_of(data, batch_size)
@@ -51,10 +53,9 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     if first is None or not len(first[0]):
         raise ValueError("Invalid data: expected at least one image. Received: none")
     if isinstance(classifier, keras.Model):
-        shape, classes = classifier.input_shape, int(classifier.output["logits"].shape[-1])
+        contract = Contract.of(classifier, bounds)
     else:
-        shape, classes = _asked(classifier, first[0])
-    contract = Contract(shape, classes, bounds)
+        contract = Contract(*_asked(classifier, first[0]), bounds)
     check = backend.compiled(lambda x, y: prepare(contract.check(x, y), contract)[:2])
     xs, ys = [], []
     with plain_errors():
@@ -63,31 +64,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
             # The checks let rounding pass; an attack needs the clean image inside the bounds.
             xs.append(np.clip(pixels.numpy(), *bounds))
             ys.append(labels.numpy())
-    return Images(np.concatenate(xs), np.concatenate(ys)), classes
-
-
-def batches_of(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
-    """Returns the batches of a dataset, or of a tuple of arrays.
-
-    Raises:
-        ValueError: for what is neither, has no labels, is not batched, has no end, or whose lengths differ.
-    """
-    wanted = "Invalid data: expected a tf.data.Dataset of (x, y) batches or a tuple of arrays (x, y)."
-    if isinstance(data, tf.data.Dataset):
-        spec = data.element_spec
-        if not (isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, tf.TensorSpec) for part in spec)):
-            raise ValueError(f"{wanted} Received: a dataset of {spec}")
-        if spec[1].shape.rank == 0:
-            raise ValueError(f"{wanted} Received: single examples, {spec}; call `data.batch(256)`")
-        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ValueError("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
-        return iter(data)
-    if not (isinstance(data, tuple) and len(data) == 2):
-        raise ValueError(f"{wanted} Received: {_described(data)}")
-    x, y = (np.asarray(part) for part in data)
-    if not x.shape or not y.shape or len(x) != len(y):
-        raise ValueError(f"{wanted} Received: shapes {x.shape} and {y.shape}, which are not of equal length")
-    return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
+    return Images(np.concatenate(xs), np.concatenate(ys)), contract.classes
 
 
 def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
@@ -104,8 +81,3 @@ def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ..
             f"Received: {what}" + (f", logits {shape}" if shape is not None else "")
         )
     return (None, *x.shape[1:]), shape[-1]
-
-
-def _described(data: Any) -> str:
-    many = f" of {len(data)}" if isinstance(data, (tuple, list)) else ""
-    return f"{type(data).__name__}{many}"

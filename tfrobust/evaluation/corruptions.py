@@ -45,7 +45,7 @@ def corruptions(
 
     Args:
         classifier: as `evaluate` takes it.
-        data: name of a data set, whose test split is read, a `tf.data.Dataset` of (x, y) batches, or a tuple of arrays.
+        data: name of a data set, whose test split is read, or data as `evaluate` takes them.
         kinds: names; None: all (of CIFAR-10-C its 15, without the 4 extra ones: gaussian_blur, saturate, spatter,
             speckle_noise).
         severities: from 1 to 5.

@@ -54,8 +54,9 @@ def evaluate(
     Args:
         classifier: a Keras model with named outputs, `logits` among them, or a callable pixels -> dict with "logits"
             `(B, C)`, in TensorFlow or `keras.ops`: it is traced into the attacks' graphs.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays (x, y): pixels `(N, H, W, C)` within the bounds,
-            labels `(N,)`, `(N, 1)` or one-hot `(N, C)`. Read once and kept in host memory.
+        data: a tuple of arrays (x, y), pixels `(N, H, W, C)` within the bounds and labels `(N,)`, `(N, 1)` or one-hot
+            `(N, C)`; or batches of such, in any container that `fit` takes: `tf.data.Dataset`, `PyDataset`, generator,
+            torch `DataLoader`. Sample weights are left out: every image counts once. Read once and kept in host memory.
         eps: radius of the ball in units of the pixels: with the usual bounds a fraction of their range (8/255).
         norm: "linf", "l2", or "l1" (its radius is the mean absolute change).
         attacks: name of a suite; a list (or a `Cascade`), of which each item goes on with the images that all before it

@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses
 from tfrobust._batch import Contract, prepare
 from tfrobust._errors import plain_errors
+from tfrobust._reading import batches_of
 from tfrobust.attacks.evasion import where_rows
 from tfrobust.classifiers import check_classifier
 from tfrobust.evaluation._graph import ImageNoise, stream, traced
-from tfrobust.evaluation._images import batches_of
 from tfrobust.evaluation._verdict import returned
 
 Tensor = Any
@@ -37,21 +38,24 @@ def batches(
     needs: Iterable[str] = (),
     batch_size: int = 256,
     bounds: Bounds = (0.0, 1.0),
+    endless: bool = False,
 ) -> Iterator[Batch]:
     """Yields the batches of the data, which may be larger than memory; each is checked as a step of training checks it.
 
     Args:
         classifiers: all that will see them.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays.
+        data: what `fit` takes, see `batches_of`.
         reader: who reads the outputs, for the message.
         needs: names of outputs beside `logits`.
         batch_size: of arrays.
         bounds: least and greatest pixel value.
+        endless: whether data without an end are taken, by a reader that stops by itself.
 
     Raises:
         ValueError: for what is no classifier or lacks an output, classifiers of different numbers of classes, what is
             no data, wrong shapes, pixels and labels, and no images.
     """
+    backend.require(f"The {reader}")
     contracts = [_contract(classifier, needs, reader, bounds) for classifier in classifiers]
     first, *others = contracts
     if differ := [c.classes for c in others if c.classes != first.classes]:
@@ -63,7 +67,7 @@ def batches(
 
     check, count = graph(checked), 0
     with plain_errors():
-        for x, y in batches_of(data, batch_size):
+        for x, y in batches_of(data, batch_size, endless=endless):
             x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
             for other in others:
                 other.check_shapes(x, y)
@@ -77,10 +81,17 @@ def batches(
 
 
 def images(
-    classifier: Any, x: Any, y: Any, reader: str, needs: Iterable[str] = (), batch_size: int = 256
+    classifier: Any,
+    x: Any,
+    y: Any,
+    reader: str,
+    needs: Iterable[str] = (),
+    batch_size: int = 256,
+    bounds: Bounds = (0.0, 1.0),
 ) -> Iterator[Batch]:
-    """Yields the batches of an array of images `(N, H, W, C)` in [0, 1]; without labels (None) these are zeros."""
-    return batches([classifier], (x, np.zeros(len(x), "int32") if y is None else y), reader, needs, batch_size)
+    """Yields the batches of an array of images `(N, H, W, C)`; without labels (None) these are zeros."""
+    labels = np.zeros(len(x), "int32") if y is None else y
+    return batches([classifier], (x, labels), reader, needs, batch_size, bounds)
 
 
 def graph(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,4 +173,4 @@ def made(attack: Any) -> Any:
 
 def _contract(classifier: Any, needs: Iterable[str], reader: str, bounds: Bounds) -> Contract:
     check_classifier(classifier, needs, reader)
-    return Contract(classifier.input_shape, int(classifier.output["logits"].shape[-1]), bounds)
+    return Contract.of(classifier, bounds)

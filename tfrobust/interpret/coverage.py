@@ -36,7 +36,7 @@ def coverage(
 
     Args:
         classifiers: name -> classifier.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read once, batch by batch.
+        data: as `evaluate` takes them; read once, batch by batch.
         thresholds: each at least 0; fractions of the image's greatest, or loss per pixel range if not normalized.
         normalized: divide each image's gradient by its greatest value.
         bounds: least and greatest pixel value.

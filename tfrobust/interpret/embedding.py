@@ -44,7 +44,7 @@ def embed(
 
     Args:
         classifier: with the output `features`.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; no more of it is read than the first images.
+        data: as `evaluate` takes them; no more of it is read than the first images.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable; None: clean images alone.
         images: how many of the data's first; t-SNE compares them all with one another.
         perplexity: about how many neighbours a point has; of few images less, a third of the rows.
@@ -77,7 +77,7 @@ def embed(
     run, left = graph(seen), images
     sides: tuple[list[Any], list[Any]] = ([], [])
     labels = []
-    for batch in batches([classifier], data, "map of features", ["features"], batch_size, bounds):
+    for batch in batches([classifier], data, "map of features", ["features"], batch_size, bounds, endless=True):
         part = Batch(*(tensor[:left] for tensor in batch))
         for side, z in zip(sides, (part.x,) if search is None else (part.x, search(part)), strict=False):
             side.append(run(z))

@@ -38,7 +38,7 @@ def gradient_map_test(
     Args:
         judge: a classifier that was trained on clean images alone.
         classifiers: name -> classifier whose gradients are shown to it.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read once, batch by batch.
+        data: as `evaluate` takes them; read once, batch by batch.
         deviations: of the clipped maps.
         bounds: least and greatest pixel value.
         batch_size: of arrays.

@@ -12,7 +12,7 @@ from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._figures import GREEN, VERMILION
 from tfrobust._registry import unknown
-from tfrobust.interpret._batches import graph, images, logits_of
+from tfrobust.interpret._batches import Bounds, graph, images, logits_of
 from tfrobust.schedules import is_number
 
 Tensor = Any
@@ -20,16 +20,19 @@ Tensor = Any
 BACKGROUNDS = {"black": 0.0, "white": 1.0}
 
 
-def input_gradients(classifier: Any, x: Any, y: Any, *, batch_size: int = 256) -> np.ndarray:
+def input_gradients(
+    classifier: Any, x: Any, y: Any, *, batch_size: int = 256, bounds: Bounds = (0.0, 1.0)
+) -> np.ndarray:
     """Returns the gradient of the cross entropy by the pixels, raw.
 
     G = d CE(x, y) / d x, of each image by itself.
 
     Args:
         classifier: with named outputs.
-        x: images `(N, H, W, C)`, pixel fractions in [0, 1].
+        x: images `(N, H, W, C)`, pixels within the bounds.
         y: labels, `(N,)` integers or one-hot rows.
         batch_size: images in a batch.
+        bounds: least and greatest pixel value.
 
     Returns:
         `(N, H, W, C)` float32.
@@ -46,9 +49,8 @@ def input_gradients(classifier: Any, x: Any, y: Any, *, batch_size: int = 256) -
     Reference: FPR-v1, section 4.2.3; AELF, figure 2.
     """
     run = graph(lambda x, y: gradient(classifier, x, y))
-    return np.concatenate(
-        [np.asarray(run(batch.x, batch.y)) for batch in images(classifier, x, y, "gradient map", (), batch_size)]
-    )
+    read = images(classifier, x, y, "gradient map", (), batch_size, bounds)
+    return np.concatenate([np.asarray(run(batch.x, batch.y)) for batch in read])
 
 
 def rescale(g: Any) -> np.ndarray:

@@ -81,7 +81,7 @@ def hard_classes(
 
     Args:
         classifier: with named outputs.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read batch by batch.
+        data: as `evaluate` takes them; read batch by batch.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
         bounds: least and greatest pixel value.
         batch_size: of arrays; changes no figure.

@@ -9,14 +9,16 @@ from keras import ops
 
 from tfrobust._registry import unknown
 from tfrobust.classifiers import head_of
-from tfrobust.interpret._batches import graph, images
+from tfrobust.interpret._batches import Bounds, graph, images
 from tfrobust.layers import ClassActivationMap
 from tfrobust.layers.class_activation_map import FORMS
 
 Tensor = Any
 
 
-def attention_maps(classifier: Any, x: Any, *, upsample: bool = True, batch_size: int = 256) -> dict[str, np.ndarray]:
+def attention_maps(
+    classifier: Any, x: Any, *, upsample: bool = True, batch_size: int = 256, bounds: Bounds = (0.0, 1.0)
+) -> dict[str, np.ndarray]:
     """Returns the attention weights of each block over the images.
 
     The weights of a block sum to 1 over its positions; enlarged (bilinearly) each pixel has the weight of the position
@@ -24,9 +26,10 @@ def attention_maps(classifier: Any, x: Any, *, upsample: bool = True, batch_size
 
     Args:
         classifier: with the output `attention`.
-        x: images `(N, H, W, C)`, pixel fractions in [0, 1].
+        x: images `(N, H, W, C)`, pixels within the bounds.
         upsample: enlarge them to the images; False: as the block has them.
         batch_size: images in a batch.
+        bounds: least and greatest pixel value.
 
     Returns:
         block -> `(N, H, W)` float32; the blocks' own sizes without `upsample`.
@@ -49,7 +52,8 @@ def attention_maps(classifier: Any, x: Any, *, upsample: bool = True, batch_size
         return {block: enlarged(weights, x) if upsample else weights for block, weights in attended.items()}
 
     run = graph(weights)
-    found = [run(batch.x) for batch in images(classifier, x, None, "attention map", ["attention"], batch_size)]
+    read = images(classifier, x, None, "attention map", ["attention"], batch_size, bounds)
+    found = [run(batch.x) for batch in read]
     return {block: np.concatenate([np.asarray(part[block]) for part in found]) for block in found[0]}
 
 
@@ -61,6 +65,7 @@ def class_activation_maps(
     *,
     upsample: bool = True,
     batch_size: int = 256,
+    bounds: Bounds = (0.0, 1.0),
 ) -> np.ndarray:
     """Returns the class activation map of one class for each image.
 
@@ -69,11 +74,12 @@ def class_activation_maps(
 
     Args:
         classifier: with the outputs `feature_map` and `cam`.
-        x: images `(N, H, W, C)`, pixel fractions in [0, 1].
+        x: images `(N, H, W, C)`, pixels within the bounds.
         labels: the class c of each image, `(N,)` integers; None: the predicted one.
         form: "clipped" or "signed", whatever the classifier's own head has.
         upsample: enlarge them bilinearly to the images; False: as the feature map is.
         batch_size: images in a batch.
+        bounds: least and greatest pixel value.
 
     Returns:
         `(N, H, W)` float32; the feature map's size without `upsample`.
@@ -91,7 +97,7 @@ def class_activation_maps(
     """
     if form not in FORMS:
         raise unknown("form of a class activation map", form, FORMS)
-    parts = images(classifier, x, labels, "class activation map", ["cam", "feature_map"], batch_size)
+    parts = images(classifier, x, labels, "class activation map", ["cam", "feature_map"], batch_size, bounds)
     first = next(parts)
     head = ClassActivationMap(head_of(classifier).dense, form)
 

@@ -39,7 +39,7 @@ def perturbation_distances(
 
     Args:
         classifier: under attack.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read batch by batch.
+        data: as `evaluate` takes them; read batch by batch.
         attacks: label -> attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
         bounds: least and greatest pixel value.
         batch_size: of arrays; changes no figure.
@@ -100,7 +100,7 @@ def attack_strength(
 
     Args:
         classifier: under attack.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read batch by batch.
+        data: as `evaluate` takes them; read batch by batch.
         attacks: label -> an attack of `tfrobust.attacks` that ascends a loss, such as pgd, or its name or config.
         steps: counts of iterations, each at least 1.
         bounds: least and greatest pixel value.
@@ -170,7 +170,7 @@ def dra_success(
 
     Args:
         classifiers: name -> classifier under attack.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read batch by batch.
+        data: as `evaluate` takes them; read batch by batch.
         shares: values of p, each in (0, 1].
         eps: greatest mean absolute change as a fraction of the pixel range.
         steps: iterations of 2.5 * eps / steps.

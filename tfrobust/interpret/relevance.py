@@ -57,7 +57,7 @@ def attention_against_robustness(
 
     Args:
         classifier: with the outputs `attention` and `local_features`.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays; read batch by batch.
+        data: as `evaluate` takes them; read batch by batch.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
         confidence: of the interval.
         bounds: least and greatest pixel value.

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfrobust import _figures, _pages
 from tfrobust._files import replacing
+from tfrobust._reading import repeatable
 from tfrobust._registry import unknown
 from tfrobust._versions import versions
 from tfrobust.interpret import _sections
@@ -95,7 +96,7 @@ def study(
 
     Args:
         classifiers: name -> classifier, of the same classes.
-        data: `tf.data.Dataset` of (x, y) batches, or a tuple of arrays, pixels in [0, 1]; read several times.
+        data: as `evaluate` takes it, pixels in [0, 1]; read several times, and a generator kept in memory.
         eps: radius of the attacks as a fraction of the pixel range; DRA's mean absolute change is a quarter of it.
         norm: "linf" or "l2".
         train: images that the classifiers were trained on, for the tests that compare both; None: left out.
@@ -124,7 +125,8 @@ def study(
     check_named(classifiers)
     if others := set(sections) - set(_sections.ALL):
         raise unknown("section", sorted(others)[0], _sections.ALL)
-    splits = {"test": data} if train is None else {"train": train, "test": data}
+    given = {"test": data} if train is None else {"train": train, "test": data}
+    splits = {split: repeatable(images) for split, images in given.items()}
     subject = Subject(dict(classifiers), splits, eps, norm, judge, class_names, shown, seed)
     began = time.perf_counter()
     measured: dict[str, Section] = {}

@@ -40,6 +40,12 @@ class Multiplier:
         """Returns the first value, whatever the epoch: what the weight is outside a trainer."""
         return self.initial
 
-    def next(self, mu: Tensor, mean: Tensor) -> Tensor:
-        """Returns mu after one step of the ascent, on the mean of the term's loss over the global batch."""
-        return ops.maximum(mu + self.rate * (mean - self.bound), 0.0)
+    def next(self, mu: Tensor, mean: Tensor, share: float = 1.0) -> Tensor:
+        """Returns mu after one step of the ascent, on the mean of the term's loss over the global batch.
+
+        Args:
+            mu: before it.
+            mean: of the term's loss.
+            share: of an update that the batch makes: 1/k where an optimizer accumulates the gradients of k batches.
+        """
+        return ops.maximum(mu + share * self.rate * (mean - self.bound), 0.0)

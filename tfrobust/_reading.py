@@ -1,0 +1,130 @@
+"""Data of a user, batch by batch: the containers that `fit` takes, read in one way all over the library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Tensor = Any
+
+WANTED = (
+    "Invalid data: expected (x, y) in batches, as a tf.data.Dataset, a PyDataset, a generator or a torch DataLoader, "
+    "or a tuple of arrays (x, y)."
+)
+
+
+def batches_of(data: Any, batch_size: int, *, endless: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Returns the batches (x, y) of any container that `fit` takes; sample weights are left out.
+
+    Args:
+        data: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator, a torch `DataLoader` or another iterable of
+            batches (x, y) or (x, y, sample_weight); or arrays in a tuple or a list, (x, y) or (x, y, sample_weight).
+            x may be a dict of one entry.
+        batch_size: of arrays.
+        endless: whether data without an end are taken, by a reader that stops by itself.
+
+    Raises:
+        ValueError: for what is no data, has no labels, is not batched, has no end, or whose lengths differ.
+    """
+    if isinstance(data, tf.data.Dataset):
+        _check_spec(data.element_spec)
+        forever = data.cardinality() == tf.data.INFINITE_CARDINALITY
+    elif isinstance(data, keras.utils.PyDataset):
+        forever, data = data.num_batches is None, _indexed(data)
+    elif isinstance(data, (tuple, list)):
+        forever, data = False, _sliced(data, batch_size)
+    elif isinstance(data, Iterable) and not (isinstance(data, (str, Mapping)) or hasattr(data, "shape")):
+        forever = False  # nobody can know
+    else:
+        raise ValueError(f"{WANTED} Received: {described(data)}")
+    if forever and not endless:
+        raise ValueError("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
+    return (_labelled(batch) for batch in data)
+
+
+def repeatable(data: Any) -> Any:
+    """Returns data that can be read again: themselves, or of an iterator, such as a generator, all that it yields."""
+    if not isinstance(data, Iterator):
+        return data
+    found = list(batches_of(data, 0))
+    return tuple(np.concatenate(part) for part in zip(*found, strict=True)) if found else data
+
+
+def described(data: Any) -> str:
+    """Returns what some data are, for a message."""
+    if isinstance(data, Mapping):
+        hint = ""
+        if {"image", "label"} <= set(data):
+            hint = "; take (x, y) out of it: `data.map(lambda d: (d['image'], d['label']))`"
+        return f"a dict of {sorted(map(str, data))}{hint}"
+    many = f" of {len(data)}" if isinstance(data, (tuple, list)) else ""
+    return f"{type(data).__name__}{many}"
+
+
+def sole(part: Any, name: str) -> Any:
+    """Returns the one tensor of a dict, a list or a tuple of one entry; anything else as it is.
+
+    Args:
+        part: x or y of a batch.
+        name: "x" or "y", for the message.
+
+    Raises:
+        ValueError: for several entries, in a sentence that says what to do.
+    """
+    if not isinstance(part, (Mapping, list, tuple)):
+        return part
+    entries = list(part.values()) if isinstance(part, Mapping) else list(part)
+    if len(entries) != 1:
+        raise ValueError(
+            f"Invalid data: expected one tensor {name}, or a dict of one. Received: {described(part)}. A classifier "
+            "here has one image as its input and one label: build the others into the model, and map the data to (x, y)"
+        )
+    return sole(entries[0], name)
+
+
+def _labelled(batch: Any) -> tuple[Any, Any]:
+    if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
+        raise ValueError(f"{WANTED} Received: batches that are {described(batch)}")
+    x, y = (sole(part, name) for part, name in zip(batch, ("x", "y"), strict=False))
+    return _local(x), _local(y)
+
+
+def _local(part: Any) -> Any:
+    """Returns a tensor of TensorFlow, or an array: a torch tensor may need a gradient, or be on a device."""
+    if isinstance(part, tf.Tensor):
+        return part
+    return np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)
+
+
+def _indexed(data: keras.utils.PyDataset) -> Iterator[Any]:
+    data.on_epoch_begin()
+    place = 0
+    while data.num_batches is None or place < data.num_batches:
+        yield data[place]
+        place += 1
+    data.on_epoch_end()
+
+
+def _sliced(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
+    if len(data) not in (2, 3):
+        raise ValueError(f"{WANTED} Received: {described(data)}")
+    try:
+        x, y = (np.asarray(_local(sole(part, "x") if isinstance(part, Mapping) else part)) for part in data[:2])
+    except ValueError as error:  # such as a list of batches
+        raise ValueError(f"{WANTED} Received: {described(data)}, which are no arrays") from error
+    if not x.shape or not y.shape or len(x) != len(y):
+        raise ValueError(f"{WANTED} Received: shapes {x.shape} and {y.shape}, which are not of equal length")
+    return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
+
+
+def _check_spec(spec: Any) -> None:
+    """Refuses, before it is read, a dataset that has no labels or is not batched."""
+    tensors = all(isinstance(part, tf.TensorSpec) for part in keras.tree.flatten(spec))
+    if not (isinstance(spec, tuple) and len(spec) in (2, 3) and tensors):
+        raise ValueError(f"{WANTED} Received: a dataset of {described(spec) if isinstance(spec, Mapping) else spec}")
+    if any(part.shape.rank == 0 for part in keras.tree.flatten(spec[1])):
+        raise ValueError(f"{WANTED} Received: single examples, {spec}; call `data.batch(256)`")
