@@ -51,7 +51,7 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
             f"tfrobust.models.get and tfrobust.expose(model) return it. Received: {_described(classifier, outputs)}"
         )
     if missing := sorted(set(needs) - set(outputs)):
-        remedies = "".join(f" {REMEDIES[name]}" for name in missing if name in REMEDIES)
+        remedies = "".join(f" {_remedy(name, classifier)}" for name in missing if name in REMEDIES)
         raise ValueError(
             f"The {reader} reads {missing}, which this classifier does not give: expected a classifier with outputs "
             f"{sorted(set(needs) | {'logits'})}. Received: {sorted(outputs)}.{remedies}"
@@ -87,7 +87,7 @@ def digest(classifier: keras.Model) -> str:
 
 
 def head_of(classifier: keras.Model) -> keras.layers.Layer:
-    """Returns the layer that makes the logits: the one to freeze where the head is to stay as it is.
+    """Returns the last layer with weights, which makes the logits: the one to freeze where the head is to stay.
 
     Example:
 
@@ -95,9 +95,23 @@ def head_of(classifier: keras.Model) -> keras.layers.Layer:
     10
     """
     step = Step.of(classifier.output["logits"])
-    while step.inner is not None:  # the whole network may lie behind a preprocessing layer
-        step = Step.of(step.inner)
-    return step.operation
+    while True:
+        if step.inner is not None:  # the whole network may lie behind a preprocessing layer
+            step = Step.of(step.inner)
+        elif not getattr(step.operation, "weights", ()) and step.source is not None:
+            step = Step.of(step.source)  # scores that are averaged over positions, behind their convolution
+        else:
+            return step.operation
+
+
+def _remedy(name: str, classifier: keras.Model) -> str:
+    layer = getattr(head_of(classifier), "dense", None)
+    if name == "cam" and "feature_map" in classifier.output and layer is not None:
+        return (
+            f"A class activation map is made of the weights of a linear layer, and this network's last layer, "
+            f"{layer.name!r} ({type(layer).__name__}), is not linear: end it in a plain keras.layers.Dense."
+        )
+    return REMEDIES[name]
 
 
 def divides_pixels(classifier: keras.Model) -> str:

@@ -133,7 +133,7 @@ def test_regularizer_of_the_dense_layer_is_a_loss_of_the_head():
     [
         ({}, "expected either `dense`"),
         ({"dense": keras.layers.Dense(2), "units": 2}, "expected either `dense`"),
-        ({"dense": keras.layers.Conv2D(2, 1)}, "expected a keras.layers.Dense"),
+        ({"dense": keras.layers.Flatten()}, "expected a keras.layers.Dense, EinsumDense or Conv2D"),
         ({"units": 3, "form": "clip"}, "expected one of clipped, signed.*Did you mean 'clipped'"),
     ],
 )

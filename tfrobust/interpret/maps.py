@@ -10,7 +10,6 @@ from keras import ops
 from tfrobust._registry import unknown
 from tfrobust.classifiers import head_of
 from tfrobust.interpret._batches import Bounds, graph, images
-from tfrobust.layers import ClassActivationMap
 from tfrobust.layers.class_activation_map import FORMS
 
 Tensor = Any
@@ -99,7 +98,7 @@ def class_activation_maps(
         raise unknown("form of a class activation map", form, FORMS)
     parts = images(classifier, x, labels, "class activation map", ["cam", "feature_map"], batch_size, bounds)
     first = next(parts)
-    head = ClassActivationMap(head_of(classifier).dense, form)
+    head = head_of(classifier).in_form(form)
 
     def maps(x: Tensor, y: Tensor) -> Tensor:
         outputs = classifier(x)

@@ -1,13 +1,15 @@
-"""The head of a classifier: the last dense layer, which gives logits and class activation maps."""
+"""The head of a classifier: its last layer, which gives logits and class activation maps."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
 from tfrobust._registry import unknown
+from tfrobust.layers._last import LAST, before_activation, is_linear, kernel_of, shape_for
 
 Tensor = Any
 
@@ -23,20 +25,24 @@ FORMS = {"clipped": _clipped, "signed": ops.matmul}
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class ClassActivationMap(keras.layers.Layer):
-    """The last dense layer as a head: logits z = f W + b and, from the map that was pooled to f, a map for every class.
+    """The last layer as a head: logits z = f W + b and, from the map that was pooled to f, a map for every class.
 
     The clipped form (the default) is M[h, w, c] = sum_k max(W[k, c] * A[h, w, k], 0), the signed one
     M[h, w, c] = sum_k W[k, c] * A[h, w, k]. Averaged over positions, plus the bias, the signed form equals the logits
     after global average pooling.
 
-    The head owns the dense layer, reads its kernel and bias, and ignores its activation. A dense layer with one unit
-    (a sigmoid classifier) gives two logits [0, z], since softmax([0, z])[1] = sigmoid(z). The head computes in the
-    dtype of the kernel: float32 under mixed precision.
+    The head owns the layer and calls it for the logits, up to its activation: an own `call` of a subclass, a quantized
+    kernel and LoRA count as in any other model. W is the layer's kernel or, where that is not what it multiplies by,
+    what the layer makes of unit vectors: a map has a meaning where the layer is linear before its activation, and
+    `tfrobust.expose` gives none where it is not. A layer with one unit (a sigmoid classifier) gives two logits [0, z], since
+    softmax([0, z])[1] = sigmoid(z). The head computes in the dtype of the layer's weights: float32 under mixed
+    precision.
 
     Args:
-        dense: a `keras.layers.Dense`, shared: training the head trains it.
+        dense: a `keras.layers.Dense`, `EinsumDense` or `Conv2D`, shared: training the head trains it.
         form: `"clipped"` or `"signed"`.
         units: number of classes, to make a dense layer instead of giving one.
+        shape: the shape of one image's features as the layer reads them. None: `(D,)`, or `(1, 1, D)` for a `Conv2D`.
         **kwargs: `name` and `dtype`, as for every Keras layer.
 
     Call arguments:
@@ -49,8 +55,8 @@ class ClassActivationMap(keras.layers.Layer):
         `{"logits": (B, C)}`, and where a feature map is given `"cam": (B, H, W, C)`, or `(B, H, W)` with a label.
 
     Raises:
-        ValueError: for an unknown form, a `dense` that is no dense layer, features and map whose shapes do not fit, or
-            labels that are not integers `(B,)` beside a map.
+        ValueError: for an unknown form, a `dense` that is no such layer, features and map whose shapes do not fit,
+            or labels that are not integers `(B,)` beside a map.
 
     Example:
 
@@ -66,10 +72,11 @@ class ClassActivationMap(keras.layers.Layer):
 
     def __init__(
         self,
-        dense: keras.layers.Dense | None = None,
+        dense: keras.layers.Layer | None = None,
         form: str = "clipped",
         *,
         units: int | None = None,
+        shape: tuple[int, ...] | None = None,
         **kwargs: Any,
     ) -> None:
         if (dense is None) == (units is None):
@@ -78,36 +85,50 @@ class ClassActivationMap(keras.layers.Layer):
                 f"number of classes. Received: dense={dense!r}, units={units!r}"
             )
         dense = keras.layers.Dense(units) if dense is None else dense
-        if not isinstance(dense, keras.layers.Dense):
-            raise ValueError(f"Invalid value for `dense`: expected a keras.layers.Dense. Received: dense={dense!r}")
+        if not isinstance(dense, LAST):
+            raise ValueError(
+                "Invalid value for `dense`: expected a keras.layers.Dense, EinsumDense or Conv2D. "
+                f"Received: dense={dense!r}"
+            )
         if form not in FORMS:
             raise unknown("form of `ClassActivationMap`", form, FORMS)
         # The variables are float32 under mixed precision: losses subtract and exponentiate what leaves here.
         super().__init__(**{"dtype": dense.variable_dtype, **kwargs})
         self.dense = dense
         self.form = form
+        self.shape = None if shape is None else tuple(shape)
 
     def build(self, features_shape: tuple[int | None, ...]) -> None:
         self._check_features(features_shape)
         if not self.dense.built:
-            self.dense.build(features_shape)
+            self.dense.build((None, *self._shape(features_shape)))
 
     def call(
         self, features: Tensor, feature_map: Tensor | None = None, label: Tensor | None = None
     ) -> dict[str, Tensor]:
         self._check_features(features.shape)
-        kernel, bias = self._two_logits(self.dense.kernel, self.dense.bias)
-        logits = ops.matmul(features, kernel)
-        outputs = {"logits": logits if bias is None else ops.add(logits, bias)}
+        shape = self._shape(features.shape)
+        scores = before_activation(self.dense, ops.reshape(features, (-1, *shape)) if len(shape) > 1 else features)
+        outputs = {"logits": self._two(ops.cast(_flat(scores), self.compute_dtype))}
         if feature_map is not None:
             self._check_map(features.shape, feature_map.shape)
-            outputs["cam"] = self._map(feature_map, kernel, label)
+            outputs["cam"] = self._map(feature_map, self._two(kernel_of(self.dense, shape)), label)
         elif label is not None:
             raise ValueError(
                 "Invalid `label` of `ClassActivationMap`: expected a `feature_map` beside it, since a label picks one "
                 "class's map. Received: feature_map=None"
             )
         return outputs
+
+    @property
+    def kernel(self) -> Tensor | None:
+        """W, `(D, C)`, that the layer multiplies by, with one column where it has one unit; None if it is not linear."""
+        shape = self._shape((None, self._width()))
+        return kernel_of(self.dense, shape) if is_linear(self.dense, shape) else None
+
+    def in_form(self, form: str) -> ClassActivationMap:
+        """Returns another head around the same layer, whose maps have the form that is given."""
+        return ClassActivationMap(self.dense, form, shape=self.shape)
 
     def _map(self, feature_map: Tensor, kernel: Tensor, label: Tensor | None) -> Tensor:
         if label is None:
@@ -123,19 +144,28 @@ class ClassActivationMap(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         dense = keras.saving.serialize_keras_object(self.dense)
-        return {**super().get_config(), "dense": dense, "form": self.form}
+        return {**super().get_config(), "dense": dense, "form": self.form, "shape": self.shape}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ClassActivationMap:
         return cls(**{**config, "dense": keras.saving.deserialize_keras_object(config["dense"])})
 
-    def _two_logits(self, kernel: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if self.dense.units > 1:
-            return kernel, bias
-        return ops.pad(kernel, [[0, 0], [1, 0]]), None if bias is None else ops.pad(bias, [[1, 0]])
+    def _shape(self, features: tuple[int | None, ...]) -> tuple[int, ...]:
+        width = features[-1]
+        assert width is not None  # looked at by `_check_features`
+        return self.shape or shape_for(self.dense, width)
+
+    def _width(self) -> int | None:
+        if self.shape is not None:
+            return math.prod(self.shape)
+        return (getattr(self.dense.input_spec, "axes", None) or {}).get(-1)
+
+    @staticmethod
+    def _two(scores: Tensor) -> Tensor:
+        return scores if scores.shape[-1] > 1 else ops.pad(scores, [[0, 0], [1, 0]])
 
     def _check_features(self, shape: tuple[int | None, ...]) -> None:
-        width = self.dense.kernel.shape[0] if self.dense.built else None
+        width = self._width()
         if len(shape) != 2 or shape[-1] is None or shape[-1] != (width or shape[-1]):
             raise ValueError(
                 f"Invalid `features` of `ClassActivationMap`: expected shape (batch, {width or 'features'}). "
@@ -148,3 +178,7 @@ class ClassActivationMap(keras.layers.Layer):
                 "Invalid `feature_map` of `ClassActivationMap`: expected shape (batch, height, width, "
                 f"{features[-1]}), the map whose average is the features. Received: shape={tuple(shape)}"
             )
+
+
+def _flat(scores: Tensor) -> Tensor:
+    return scores if len(scores.shape) == 2 else ops.reshape(scores, (-1, math.prod(scores.shape[1:])))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import keras
+from keras import ops
 
 from tfrobust._registry import unknown
+from tfrobust.layers._last import LAST, before_activation, is_linear, shape_for
 from tfrobust.layers.class_activation_map import FORMS, ClassActivationMap
-from tfrobust.models.graph import Step, is_graph, tail, which_activation
+from tfrobust.models._same import check_same, unmoved
+from tfrobust.models.graph import Step, alike, is_graph, tail, which_activation
 from tfrobust.models.outputs import named_outputs
 
 Tensor = Any
@@ -29,21 +33,25 @@ def expose(
 
     Args:
         model: a functional or built Sequential model on images `(B, H, W, C)`, channels last, that ends in a Dense
-            layer, perhaps inside a nested model. Training the result trains it.
+            layer, or in a convolution whose output is flattened or averaged, perhaps inside a nested model. That layer
+            itself, called as the model calls it, gives the logits. Training the result trains the model.
         preprocess: a layer or model between pixels in [0, 1] and `model`: `keras.layers.Rescaling(255.0)`,
             `keras.layers.Normalization(mean=..., variance=...)`. Without it the model gets the pixels as they are.
         form: of the class activation map, "clipped" or "signed", as in `ClassActivationMap`.
         name: name of the result; the model's own by default.
 
     Returns:
-        A functional model with a dict of outputs: `logits` `(B, C)`, `features` `(B, D)`, the input of the last Dense
-        layer, and where the features are the average of a map, `feature_map` `(B, h, w, D)` and its class activation
-        map `cam` `(B, h, w, C)`. A classifier that has named outputs already is returned as it is.
+        A functional model with a dict of outputs: `logits` `(B, C)`, `features` `(B, D)`, the input of the last layer,
+        and where the features are the average of a map, `feature_map` `(B, h, w, D)` and, of a layer that is linear,
+        its class activation map `cam` `(B, h, w, C)`. A convolution whose scores are averaged behind an activation
+        gives `logits` alone. A classifier that has named outputs already is returned as it is.
 
     Raises:
         ValueError: for a model that is not functional, has several inputs or outputs, does not read images with
-            channels last, or does not end in a Dense layer with softmax, a single sigmoid or no activation; for an
-            unknown form, and for "signed" where the model has named outputs with a map of another form.
+            channels last, or does not end in such a layer with softmax, a single sigmoid or no activation; for an
+            unknown form, for "signed" where the model has named outputs with a map of another form, and where the
+            result and the model do not agree on two random images in [0, 1], with which `expose` ends. (A model for
+            images of any size is asked with 32, 96 or 224 pixels, and not at all where it takes none of these.)
 
     Example:
 
@@ -58,37 +66,42 @@ def expose(
     _check_functional(model)
     if form not in FORMS:
         raise unknown("form of `expose`", form, FORMS)
-    named = getattr(model, "output", None)  # a Sequential model has none
-    if isinstance(named, dict) and "logits" in named:
-        _check_form(model, form)
-        classifier = model
-    else:
-        _check_images(model)
-        outputs = _outputs(model, form)
-        classifier = keras.Model(model.inputs[0], outputs, name=name or model.name)
-    if preprocess is None and classifier.input_shape[0] is None:
-        return classifier
-    return _from_pixels(classifier, preprocess, name or model.name)
+    with unmoved(model):
+        named = getattr(model, "output", None)  # a Sequential model has none
+        if isinstance(named, dict) and "logits" in named:
+            _check_form(model, form)
+            activation, classifier = "linear", model
+        else:
+            _check_images(model)
+            activation, outputs = _outputs(model, form)
+            classifier = keras.Model(model.inputs[0], outputs, name=name or model.name)
+        if preprocess is not None or classifier.input_shape[0] is not None:
+            classifier = _from_pixels(classifier, preprocess, name or model.name)
+        if classifier is not model:
+            check_same(model, classifier, preprocess, activation)
+    return classifier
 
 
 class _Split(NamedTuple):
-    dense: keras.layers.Dense
-    activation: str | None  # what the model applies to the dense layer's output; None: something unknown
-    features: Tensor
-    feature_map: Tensor | None
+    layer: keras.layers.Layer | None  # the last layer; None: `inputs` are the logits already
+    activation: str | None  # what the model applies to the layer's output; None: something unknown
+    inputs: Tensor  # the layer's, in the shape that it reads
+    feature_map: Tensor | None  # whose average the inputs are
 
 
-def _outputs(model: keras.Model, form: str) -> dict[str, Tensor]:
-    split = _split(model.outputs[0])
-    if split is None or len(split.features.shape) != 2:
+def _outputs(model: keras.Model, form: str) -> tuple[str, dict[str, Tensor]]:
+    """Returns the activation that the model ends in, and the named outputs without it."""
+    scores = model.outputs[0]
+    split = _split(scores)
+    if split is None or len(scores.shape) != 2 or None in split.inputs.shape[1:]:
         _refuse(
             model,
-            "a model that ends in a Dense layer on features (batch, D), with a softmax or a single sigmoid behind it "
-            "or nothing",
-            f"it ends in {tail(model.outputs[0])}",
+            "a model that ends in a Dense layer on features (batch, D), or in a convolution whose output is flattened "
+            "or averaged to (batch, classes), with a softmax or a single sigmoid behind it or nothing",
+            f"it ends in {tail(scores)}",
             "Put a Dense layer at its end, or build a keras.Model with named outputs, 'logits' among them.",
         )
-    units = split.dense.units
+    units = scores.shape[-1]
     if split.activation == "sigmoid" and units > 1:
         _refuse(
             model,
@@ -99,28 +112,62 @@ def _outputs(model: keras.Model, form: str) -> dict[str, Tensor]:
     if split.activation not in ("linear", "softmax" if units > 1 else "sigmoid"):
         _refuse(
             model,
-            f"a softmax, a single sigmoid or nothing behind the last Dense layer, which has {units} unit(s)",
-            f"it ends in {tail(model.outputs[0])}",
-            "Dropping another function would change the model: end it in a Dense layer without activation.",
+            f"a softmax, a single sigmoid or nothing behind the last layer with weights, which has {units} unit(s)",
+            f"it ends in {tail(scores)}",
+            "Dropping another function, or one with an activity regularizer, would change the model: end it in a Dense "
+            "layer without activation.",
         )
-    return named_outputs(ClassActivationMap(split.dense, form), split.features, split.feature_map)
+    return split.activation, _named(split, form)
+
+
+def _named(split: _Split, form: str) -> dict[str, Tensor]:
+    shape = split.inputs.shape[1:]
+    features = split.inputs if len(shape) == 1 else keras.layers.Reshape((math.prod(shape),))(split.inputs)
+    if split.layer is None:
+        return {"logits": features}
+    shape = shape_for(split.layer, *shape) if len(shape) == 1 else shape
+    head = ClassActivationMap(split.layer, form, shape=None if len(shape) == 1 else shape)
+    if split.feature_map is None or is_linear(split.layer, shape):
+        return named_outputs(head, features, split.feature_map)
+    return {**named_outputs(head, features), "feature_map": split.feature_map}  # a map of classes has no meaning
 
 
 def _split(tensor: Tensor) -> _Split | None:
-    """Finds the last dense layer behind `tensor`, and what is applied to its output."""
+    """Finds the last layer with weights behind `tensor`, and what is applied to its output."""
     step = Step.of(tensor)
-    if isinstance(step.operation, keras.layers.Dense):
-        activation = which_activation(step.operation.activation, (step.operation.units,))
+    if isinstance(step.operation, LAST) and step.source is not None:
+        activation = which_activation(step.operation.activation, (tensor.shape[-1],))
         return _Split(step.operation, activation, *_pooled(step.source))
     if step.inner is not None:
         split = _split(step.inner)
-        return split and split._replace(**_call_inner(step, split.features, split.feature_map))
+        return split and split._replace(**_call_inner(step, inputs=split.inputs, feature_map=split.feature_map))
     split = _split(step.source) if step.source is not None else None
     if split is None:
         return None
+    second = step.activation()
+    if second is None and split.layer is not None and step.averages():
+        return _averaged(split, step)
     # One of the two functions has to be the identity; of two that are not, no known one is the composition.
-    first, second = split.activation, step.activation()
+    first = split.activation
     return split._replace(activation=second if first == "linear" else first if second == "linear" else None)
+
+
+def _averaged(split: _Split, step: Step) -> _Split:
+    """Returns the split of a network whose last layer gives a map of scores, which `step` averages."""
+    layer, shape = split.layer, split.inputs.shape[1:]
+    assert layer is not None
+
+    def of_the_average(x: Tensor) -> Tensor:
+        return before_activation(layer, ops.reshape(step.replay(x), (-1, *shape_for(layer, shape[-1]))))
+
+    def averaged(x: Tensor) -> Tensor:
+        return step.replay(before_activation(layer, x))
+
+    pointwise = split.activation == "linear" and getattr(layer, "kernel_size", (1, 1)) == (1, 1)
+    if pointwise and alike(of_the_average, averaged, shape, flat=True):
+        return _Split(layer, "linear", step.replay(split.inputs), split.inputs)
+    known = split.activation in ("softmax", "sigmoid")  # an average of probabilities
+    return _Split(None, None if known else "linear", step.tensor, None)
 
 
 def _pooled(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -130,7 +177,7 @@ def _pooled(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
         features, feature_map = _pooled(step.inner)
         if feature_map is None:
             return tensor, None
-        outer = _call_inner(step, features, feature_map)
+        outer = _call_inner(step, features=features, feature_map=feature_map)
         return outer["features"], outer["feature_map"]
     if step.passes():
         features, feature_map = _pooled(step.source)
@@ -141,14 +188,14 @@ def _pooled(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
     return tensor, step.source if step.averages() else None
 
 
-def _call_inner(step: Step, features: Tensor, feature_map: Tensor | None) -> dict[str, Tensor | None]:
+def _call_inner(step: Step, **tensors: Tensor | None) -> dict[str, Tensor | None]:
     """Calls a nested model as `step` does, for tensors inside it: its layers stay its own, `training=False` stays."""
-    inside = {"features": features, **({} if feature_map is None else {"feature_map": feature_map})}
+    inside = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     nested = step.operation
     # `input` keeps the structure that the call was made with; a Sequential model has one tensor and no `input`.
     inputs = nested.inputs[0] if isinstance(nested, keras.Sequential) else nested.input
     model = keras.Model(inputs, inside, name=nested.name)
-    return {"feature_map": None, **model(*step.arguments.args, **step.arguments.kwargs)}
+    return {**tensors, **model(*step.arguments.args, **step.arguments.kwargs)}
 
 
 def _from_pixels(classifier: keras.Model, preprocess: keras.layers.Layer | None, name: str) -> keras.Model:

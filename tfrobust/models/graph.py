@@ -30,8 +30,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Step(NamedTuple):
-    """The call that made a tensor: `operation(*arguments)`, whose output number `position` it is."""
+    """The call that made `tensor`: `operation(*arguments)`, whose output number `position` it is."""
 
+    tensor: Tensor
     operation: Any
     arguments: Any
     position: int
@@ -39,7 +40,7 @@ class Step(NamedTuple):
     @classmethod
     def of(cls, tensor: Tensor) -> Step:
         operation, node, position = tensor._keras_history
-        return cls(operation, operation._inbound_nodes[node].arguments, position)
+        return cls(tensor, operation, operation._inbound_nodes[node].arguments, position)
 
     @property
     def inner(self) -> Tensor | None:
@@ -62,15 +63,19 @@ class Step(NamedTuple):
         return self._does(lambda x: x)
 
     def averages(self) -> bool:
-        """Whether this averages a map `(B, H, W, K)` over its positions."""
-        return self.source is not None and len(self.source.shape) == 4 and self._does(_positions_mean)
+        """Whether this averages a map `(B, H, W, K)` over its positions; what leaves the shape as it is does not."""
+        if self.source is None or len(self.source.shape) != 4 or self.tensor.shape == self.source.shape:
+            return False
+        return self._does(_positions_mean)
 
     def activation(self) -> str | None:
-        """The name of the activation function that this operation is, if it is a known one without state."""
+        """The activation function that this operation is, if it is a known one without state; a Flatten is "linear"."""
         # Dropout and noise pass in inference, but they have a seed: dropping them would change the training.
         if self.source is None or self._owns("variables"):
             return None
-        return which_activation(self.replay, self.source.shape[1:])
+        name = "linear" if self.passes() else which_activation(self.replay, self.source.shape[1:])
+        # What adds a loss, as an activity regularizer does, has added it to the probe too.
+        return None if getattr(self.operation, "losses", ()) else name
 
     def _owns(self, state: str) -> bool:
         return is_graph(self.operation) or len(getattr(self.operation, state, ())) > 0
@@ -78,7 +83,7 @@ class Step(NamedTuple):
     def _does(self, function: Callable[[Tensor], Tensor]) -> bool:
         if self.source is None or self._owns("weights"):
             return False
-        return _alike(self.replay, function, self.source.shape[1:], flat=True)
+        return alike(self.replay, function, self.source.shape[1:], flat=True)
 
 
 def is_graph(operation: Any) -> bool:
@@ -88,7 +93,7 @@ def is_graph(operation: Any) -> bool:
 
 def which_activation(function: Callable[[Tensor], Tensor], shape: tuple[int | None, ...]) -> str | None:
     """The name in `ACTIVATIONS` of the function that `function` equals on `(B, *shape)`, or None."""
-    return next((name for name, known in ACTIVATIONS.items() if _alike(function, known, shape)), None)
+    return next((name for name, known in ACTIVATIONS.items() if alike(function, known, shape)), None)
 
 
 def tail(tensor: Tensor, length: int = 3) -> str:
@@ -108,12 +113,13 @@ def _positions_mean(x: Tensor) -> Tensor:
     return ops.mean(x, axis=(1, 2))
 
 
-def _alike(
+def alike(
     first: Callable[[Tensor], Tensor],
     second: Callable[[Tensor], Tensor],
     shape: tuple[int | None, ...],
     flat: bool = False,
 ) -> bool:
+    """Whether two functions of a tensor `(B, *shape)` agree on a probe; with `flat`, whatever shape they give it."""
     # An unknown size, as of a map of images of any size, may be any size here: 3.
     sizes = (4, *(3 if size is None else size for size in shape))
     probe = ops.convert_to_tensor(np.random.default_rng(0).uniform(-3.0, 3.0, sizes).astype("float32"))

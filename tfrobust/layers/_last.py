@@ -1,0 +1,87 @@
+"""A user's own layer as the last one of a classifier: it is called as it stands, up to its activation."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+LAST = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
+
+
+def before_activation(layer: keras.layers.Layer, inputs: Tensor) -> Tensor:
+    """Returns what the layer itself makes of `inputs` before its activation.
+
+    The layer is called, so that an own `call`, a quantized kernel, LoRA and a dtype policy act as in the user's model. An
+    `activity_regularizer` is applied to what Keras applies it to, the output behind the activation. Under mixed
+    precision the layer computes in the dtype of its weights, since losses subtract and exponentiate what it gives.
+    """
+    activation, regularizer = layer.activation, layer.activity_regularizer
+    penalty = None if regularizer is None else lambda z: regularizer(activation(z))
+    with _changed(layer, penalty):
+        return layer(inputs)
+
+
+def shape_for(layer: keras.layers.Layer, width: int) -> Shape:
+    """Returns the shape in which a layer reads features `(B, width)` of an image: a convolution as one position."""
+    return (1, 1, width) if isinstance(layer, keras.layers.Conv2D) else (width,)
+
+
+def kernel_of(layer: keras.layers.Layer, shape: Shape) -> Tensor:
+    """Returns W, `(D, C)`, of a linear layer `f W + b` whose input of shape `(B, *shape)` has D values an image."""
+    if layer.dtype_policy.quantization_mode is None and type(layer) is keras.layers.Dense:
+        return layer.kernel
+    if layer.dtype_policy.quantization_mode is None and _is_pointwise(layer) and shape[:-1] == (1, 1):
+        return ops.reshape(layer.kernel, (shape[-1], -1))
+    # Whatever the layer stores, W is what it makes of unit vectors.
+    width = math.prod(shape)
+    units = ops.concatenate([ops.eye(width), ops.zeros((1, width))])
+    with _changed(layer, None):
+        images = layer(ops.reshape(units, (width + 1, *shape)))
+    images = ops.reshape(images, (width + 1, -1))
+    return images[:-1] - images[-1]
+
+
+def is_linear(layer: keras.layers.Layer, shape: Shape) -> bool:
+    """Whether the layer, before its activation, is f W + b: asked of the layer itself, unless its class says so."""
+    if type(layer) in LAST:
+        return True
+    draw = np.random.default_rng(0).uniform(-3.0, 3.0, (2, 4, *shape)).astype("float32")
+    with _changed(layer, None):
+        a, b, both, thrice, none = (
+            np.asarray(ops.convert_to_numpy(ops.cast(layer(ops.convert_to_tensor(x)), "float32")))
+            for x in (draw[0], draw[1], draw[0] + draw[1], 3 * draw[0], 0 * draw[0])
+        )
+    tolerance = 1e-4 if layer.dtype_policy.quantization_mode is None else 5e-2
+    tolerance *= np.abs(thrice).max()
+    return bool(np.abs(a + b - none - both).max() <= tolerance and np.abs(3 * a - 2 * none - thrice).max() <= tolerance)
+
+
+def _is_pointwise(layer: keras.layers.Layer) -> bool:
+    return type(layer) is keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.groups == 1
+
+
+@contextlib.contextmanager
+def _changed(layer: keras.layers.Layer, penalty: Any) -> Iterator[None]:
+    """Takes the activation off a layer, and gives it another activity regularizer, while it is called."""
+    # Not by `setattr`: a built layer refuses an attribute that is a layer, and an activation may be one.
+    own, policy = vars(layer), layer.dtype_policy
+    changes = {"activation": keras.activations.linear, "activity_regularizer": penalty}
+    before = {name: own[name] for name in changes if name in own}
+    try:
+        own.update({name: changes[name] for name in before})
+        if policy.quantization_mode is None and policy.compute_dtype != policy.variable_dtype:
+            layer.dtype_policy = keras.DTypePolicy(policy.variable_dtype)
+        yield
+    finally:
+        own.update(before)
+        if layer.dtype_policy is not policy:
+            layer.dtype_policy = policy

@@ -1,0 +1,115 @@
+"""A finished classifier beside the model that it was made of: on the same images they say the same."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+
+IMAGES = 2
+SIZES = (32, 96, 224)  # of images where a model leaves it open: the first that the model takes
+LEAST = 1e-6  # a smaller probability is as good as none
+
+
+def check_same(
+    model: keras.Model, classifier: keras.Model, preprocess: keras.layers.Layer | None, activation: str
+) -> None:
+    """Compares a classifier's logits with the output of the model that it was made of, on random images in [0, 1].
+
+    Both are called in inference mode, from the same seeds. Two kinds of model are not compared:
+    one that takes none of a few sizes, where it leaves the size of its images open, and one that disagrees with itself,
+    since it draws random numbers in inference too.
+
+    Args:
+        model: what was given.
+        classifier: what was made of it.
+        preprocess: what stands between pixels and the model.
+        activation: what was split off: "linear", "softmax" or "sigmoid".
+
+    Raises:
+        ValueError: where they do not agree, and where the logits are probabilities.
+    """
+
+    def given(x: Tensor) -> Tensor:
+        output = model(x if preprocess is None else preprocess(x), training=False)
+        return output["logits"] if isinstance(output, dict) else output
+
+    x, expected = _probe(classifier, given)
+    if x is None:
+        return
+    logits = _values(classifier, lambda x: classifier(x, training=False)["logits"], x)
+    received = logits if activation == "linear" else _softmax(logits)
+    received = received[:, 1:] if expected.shape[-1] == 1 else received
+    tolerance = (1e-3 if _exact(classifier) else 5e-2) * max(1.0, float(np.abs(logits).max()))
+    if not _agree(received, expected, activation, tolerance):
+        if not _agree(_values(classifier, given, x), expected, activation, tolerance):
+            return  # random in inference
+        raise ValueError(
+            f"Cannot expose the model {model.name!r}: expected logits that give what the model gives, here by "
+            f"{activation!r}. Received: another output on random images, {received[0]} in place of {expected[0]}. A "
+            "subclass with an own `call`, or a last layer that is called with further arguments, cannot be taken "
+            "apart: build a keras.Model(inputs, outputs) with named outputs, 'logits' among them."
+        )
+    if activation == "linear" and _are_probabilities(received):
+        raise ValueError(
+            f"Cannot expose the model {model.name!r}: expected a softmax that can be split off. Received: a last layer "
+            "that gives probabilities by itself. Give it the softmax as its `activation`, or put a "
+            "keras.layers.Softmax behind it."
+        )
+
+
+def _probe(classifier: keras.Model, given: Callable[[Tensor], Tensor]) -> tuple[Tensor | None, np.ndarray]:
+    """Returns random images and what the model gives for them; None in place of images where no size fits."""
+    shape = classifier.input_shape[1:]
+    for size in SIZES:
+        sizes = (IMAGES, *(size if length is None else length for length in shape[:2]), shape[2] or 3)
+        x = ops.convert_to_tensor(np.random.default_rng(0).uniform(0.0, 1.0, sizes).astype("float32"))
+        try:
+            return x, _values(classifier, given, x)
+        except Exception:  # each backend has its own for an image that is too small
+            if None not in shape:
+                raise
+    return None, np.zeros(0)
+
+
+@contextlib.contextmanager
+def unmoved(model: keras.Model) -> Iterator[None]:
+    """Puts back statistics and seeds that calls of a model in the block move: some layers do so in inference too."""
+    before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in model.non_trainable_variables]
+    yield
+    for variable, value in before:
+        if not np.array_equal(value, ops.convert_to_numpy(variable)):
+            variable.assign(value)
+
+
+def _values(classifier: keras.Model, function: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
+    with unmoved(classifier):
+        return np.array(ops.convert_to_numpy(ops.cast(function(x), "float32")))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _exact(classifier: keras.Model) -> bool:
+    policies = (layer.dtype_policy for layer in classifier._flatten_layers())
+    return all(p.quantization_mode is None and p.compute_dtype not in ("float16", "bfloat16") for p in policies)
+
+
+def _agree(received: np.ndarray, expected: np.ndarray, activation: str, tolerance: float) -> bool:
+    if activation != "linear":  # a wrong temperature shows in small probabilities
+        received, expected = (np.log(np.maximum(values, LEAST)) for values in (received, expected))
+    same_shape = received.shape == expected.shape
+    return same_shape and np.allclose(received, expected, rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+def _are_probabilities(scores: np.ndarray) -> bool:
+    inside = (scores >= 0).all() and (scores <= 1).all() and scores.shape[-1] > 1
+    return bool(inside and np.abs(scores.sum(-1) - 1).max() < 1e-2)
