@@ -26,6 +26,7 @@ from tfrobust._guard import Guard
 from tfrobust._mean import Mean, side
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import check_classifier
+from tfrobust.models.augmentation import Augmentation
 from tfrobust.objectives import Objective
 from tfrobust.objectives.awp import perturbed
 from tfrobust.objectives.multiplier import Multiplier
@@ -106,6 +107,11 @@ class AdversarialTrainer(Distributed, keras.Model):
         self._validation_adversary = validation_adversary(self.attack, self.validation_attack, self.objective)
         validated = self._validation_adversary
         self._contract = Contract.of(classifier, (0.0, 1.0) if validated is None else validated.ball.bounds)
+        # A step that calls the classifier once, as Keras' own, may leave augmentation to it.
+        calls = self._adversary is not None or self.objective.weight_perturbation != 0
+        self._augmentation = Augmentation(classifier, self._contract.bounds) if calls else None
+        if self._augmentation is not None and (advice := self._augmentation.advice):
+            warnings.warn(advice, stacklevel=2)
         self.search_in_training_mode = search_in_training_mode
         self.seed = seed
         self._averages = {
@@ -369,7 +375,7 @@ class AdversarialTrainer(Distributed, keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Checks a batch of pixels and labels, makes one search and one update, and returns the logs."""
-        return self._checked(self._update, data)
+        return self._checked(self._train, data)
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """Checks a batch; returns clean accuracy, loss, terms and robust accuracy by the validation attack."""
@@ -403,6 +409,12 @@ class AdversarialTrainer(Distributed, keras.Model):
             return super()._make_function(step_function)
         finally:
             self.jit_compile = asked
+
+    def _train(self, batch: Batch) -> dict[str, Tensor]:
+        if self._augmentation is None:
+            return self._update(batch)
+        with self._augmentation.once(batch.x) as x:
+            return self._update(batch._replace(x=x))
 
     def _update(self, batch: Batch) -> dict[str, Tensor]:
         make_views, attacked = self._training_views(batch)

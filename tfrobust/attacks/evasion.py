@@ -13,6 +13,7 @@ from keras import ops
 
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
+from tfrobust._inference import in_inference
 from tfrobust._registry import Member
 from tfrobust.attacks.balls import Ball
 from tfrobust.attacks.gradients import Gradients
@@ -127,6 +128,8 @@ class Evasion(Member):
             )
 
     def _judged(self, classify: Classify) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        classify = in_inference(classify)
+
         def judged(x: Tensor, y: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             z = self.search(classify, x, y, ops.stack([seed, run]), run)
             logits = ops.cast(classify(z)["logits"], "float32")

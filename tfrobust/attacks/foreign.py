@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust import _tensorflow as backend
+from tfrobust._inference import in_inference
 from tfrobust._registry import unknown
 from tfrobust.attacks.balls import ball
 from tfrobust.attacks.evasion import Classify, where_rows
@@ -74,7 +75,8 @@ class Foreign:
         backend.require("An attack")
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
         if self._adapted is None or self._adapted[0] is not classify:
-            self._adapted = (classify, backend.compiled(lambda z: classify(ops.cast(z, "float32"))["logits"]))
+            asked = in_inference(classify)
+            self._adapted = (classify, backend.compiled(lambda z: asked(ops.cast(z, "float32"))["logits"]))
         logits = self._adapted[1]
         z = ops.cast(self._attacked(logits, logits(x[:1]).shape[-1], x, y), "float32")
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrobust._inference import in_inference
 from tfrobust.attacks.attack import Attack, adversarial_cross_entropy
 from tfrobust.attacks.balls import NORMS, Ball
 from tfrobust.attacks.evasion import Classify, Evasion
@@ -53,7 +54,7 @@ class Transfer(Evasion):
         count = len(self.sources)
 
         def attacked(source: Classify) -> Any:
-            return lambda: self.attack.search(source, x, y, seed, run // count)
+            return lambda: self.attack.search(in_inference(source), x, y, seed, run // count)
 
         if count == 1 or isinstance(run, int):
             return attacked(self.sources[run % count if isinstance(run, int) else 0])()

@@ -163,7 +163,7 @@ def _seeing(
     low, high = bounds
 
     def seen(x: Tensor, y: Tensor, x_adv: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        g, outputs = gradient(classifier, x, y), classifier(x)
+        g, outputs = gradient(classifier, x, y), classifier(x, training=False)
         pictures = {
             "images/clean": (x - low) / (high - low),
             "images/adversarial": (x_adv - low) / (high - low),

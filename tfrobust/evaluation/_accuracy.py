@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tfrobust._inference import in_inference
 from tfrobust.evaluation._graph import specs, traced
 from tfrobust.evaluation._images import Images, read
 from tfrobust.evaluation.alarms import right
@@ -74,4 +75,5 @@ def checked(
 
 def asked(classifier: Any, images: Images) -> Callable[[Any], Any]:
     """Returns pixels -> logits float32 as one graph."""
-    return traced(lambda z: ops.cast(classifier(z)["logits"], "float32"), specs(images.x)[0])
+    classify = in_inference(classifier)
+    return traced(lambda z: ops.cast(classify(z)["logits"], "float32"), specs(images.x)[0])

@@ -47,10 +47,10 @@ class Judge:
     """
 
     def __init__(self, classifier: Classify, ball: Ball, images: Images, batch_size: int) -> None:
-        self.classifier = classifier
         self.images = images
         self.batch_size = batch_size
         self.referee = Referee(classifier, ball, images.x.shape)
+        self.classifier = self.referee.classify
         self.not_numbers: dict[str, int] = {}
         self.outside: dict[str, int] = {}
         everything = np.arange(len(images.y))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import _batch, losses
+from tfrobust._inference import in_inference
 from tfrobust.attacks.balls import Ball
 from tfrobust.evaluation._graph import traced
 
@@ -67,7 +68,7 @@ class Referee:
     """
 
     def __init__(self, classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, shape: tuple[int, ...]) -> None:
-        self.classify = classify
+        self.classify = in_inference(classify)
         self.ball = ball
         pixels = tf.TensorSpec((None, *shape[1:]), tf.float32)
         self._graph = traced(self._judged, pixels, tf.TensorSpec((None,), tf.int32), pixels)

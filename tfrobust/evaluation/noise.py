@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
+from tfrobust._inference import in_inference
 from tfrobust._registry import unknown
 from tfrobust.attacks.balls import ball as ball_of
 from tfrobust.evaluation import tables
@@ -114,12 +115,13 @@ def times_right(
     classifier: Any, images: Images, draw: Callable[[Tensor, Any], Tensor], draws: int, seed: Tensor, batch_size: int
 ) -> np.ndarray:
     """Returns how many draws leave each image right, `(N,)`; all draws of a batch are one loop in a graph."""
+    classify = in_inference(classifier)
 
     def counted(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:
         noise = ImageNoise(seed, numbers)
 
         def once(place: Tensor, count: Tensor) -> Tensor:
-            logits = ops.cast(classifier(draw(x, noise.fold(place)))["logits"], "float32")
+            logits = ops.cast(classify(draw(x, noise.fold(place)))["logits"], "float32")
             return count + ops.cast(losses.correct(logits, y), "float32")
 
         return ops.fori_loop(0, draws, once, ops.zeros_like(ops.cast(y, "float32")))

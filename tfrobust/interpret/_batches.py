@@ -13,6 +13,7 @@ from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses
 from tfrobust._batch import Contract, prepare
 from tfrobust._errors import plain_errors
+from tfrobust._inference import in_inference
 from tfrobust._reading import batches_of
 from tfrobust.attacks.evasion import where_rows
 from tfrobust.classifiers import check_classifier
@@ -110,7 +111,7 @@ def graph(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def logits_of(classifier: Any, x: Tensor) -> Tensor:
     """Returns the logits `(B, C)` in float32, in graph code."""
-    return ops.cast(classifier(x)["logits"], "float32")
+    return ops.cast(classifier(x, training=False)["logits"], "float32")
 
 
 class Search:
@@ -150,7 +151,7 @@ class Search:
         return kept
 
     def _searched(self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.attack.search(self.classifier, x, y, ImageNoise(seed, numbers), run)
+        z = self.attack.search(in_inference(self.classifier), x, y, ImageNoise(seed, numbers), run)
         return z, losses.correct(logits_of(self.classifier, z), y) < 0.5
 
 

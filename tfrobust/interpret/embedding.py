@@ -71,7 +71,7 @@ def embed(
     search = None if attack is None else Search(classifier, attack, seed)
 
     def seen(x: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = classifier(x)
+        outputs = classifier(x, training=False)
         return ops.cast(outputs["features"], "float32"), ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
 
     run, left = graph(seen), images

@@ -47,7 +47,7 @@ def attention_maps(
     """
 
     def weights(x: Tensor) -> dict[str, Tensor]:
-        attended = classifier(x)["attention"]
+        attended = classifier(x, training=False)["attention"]
         return {block: enlarged(weights, x) if upsample else weights for block, weights in attended.items()}
 
     run = graph(weights)
@@ -101,7 +101,7 @@ def class_activation_maps(
     head = head_of(classifier).in_form(form)
 
     def maps(x: Tensor, y: Tensor) -> Tensor:
-        outputs = classifier(x)
+        outputs = classifier(x, training=False)
         label = ops.argmax(outputs["logits"], axis=-1) if labels is None else y
         own = head(outputs["features"], feature_map=outputs["feature_map"], label=label)["cam"]
         return enlarged(own, x) if upsample else own

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfrobust import attacks as members
 from tfrobust import losses
+from tfrobust._inference import in_inference
 from tfrobust.attacks.steps import whole
 from tfrobust.evaluation import tables
 from tfrobust.evaluation._graph import ImageNoise, stream
@@ -129,7 +130,7 @@ def attack_strength(
     def left(adversary: Any) -> Any:
         def right(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, count: Tensor) -> Tensor:
             again = adversary._around(adversary.attack.once()._with(steps=count))
-            return _right(classifier, again.search(classifier, x, y, ImageNoise(seed, numbers)), y)
+            return _right(classifier, again.search(in_inference(classifier), x, y, ImageNoise(seed, numbers)), y)
 
         return graph(right)
 

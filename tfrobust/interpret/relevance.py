@@ -84,7 +84,7 @@ def attention_against_robustness(
     search = Search(classifier, attack, seed)
 
     def moved(x: Tensor, z: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        clean, adv = classifier(x), classifier(z)
+        clean, adv = (classifier(pixels, training=False) for pixels in (x, z))
         pairs = {}
         for block, weights in clean["attention"].items():
             before, after = (ops.cast(side["local_features"][block], "float32") for side in (clean, adv))

@@ -70,18 +70,29 @@ def _is_pointwise(layer: keras.layers.Layer) -> bool:
 
 
 @contextlib.contextmanager
+def in_dtype_of_weights(layer: keras.layers.Layer) -> Iterator[None]:
+    """Lets a layer compute in the dtype of its weights, float32 under mixed precision; a quantized one as it does."""
+    policy = layer.dtype_policy
+    if policy.quantization_mode is not None or policy.compute_dtype == policy.variable_dtype:
+        yield
+        return
+    try:
+        layer.dtype_policy = keras.DTypePolicy(policy.variable_dtype)
+        yield
+    finally:
+        layer.dtype_policy = policy
+
+
+@contextlib.contextmanager
 def _changed(layer: keras.layers.Layer, penalty: Any) -> Iterator[None]:
     """Takes the activation off a layer, and gives it another activity regularizer, while it is called."""
     # Not by `setattr`: a built layer refuses an attribute that is a layer, and an activation may be one.
-    own, policy = vars(layer), layer.dtype_policy
+    own = vars(layer)
     changes = {"activation": keras.activations.linear, "activity_regularizer": penalty}
     before = {name: own[name] for name in changes if name in own}
     try:
         own.update({name: changes[name] for name in before})
-        if policy.quantization_mode is None and policy.compute_dtype != policy.variable_dtype:
-            layer.dtype_policy = keras.DTypePolicy(policy.variable_dtype)
-        yield
+        with in_dtype_of_weights(layer):
+            yield
     finally:
         own.update(before)
-        if layer.dtype_policy is not policy:
-            layer.dtype_policy = policy

@@ -81,16 +81,20 @@ def _probe(classifier: keras.Model, given: Callable[[Tensor], Tensor]) -> tuple[
 @contextlib.contextmanager
 def unmoved(model: keras.Model) -> Iterator[None]:
     """Puts back statistics and seeds that calls of a model in the block move: some layers do so in inference too."""
-    before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in model.non_trainable_variables]
+    before = [(variable, _array(variable)) for variable in model.non_trainable_variables]
     yield
     for variable, value in before:
-        if not np.array_equal(value, ops.convert_to_numpy(variable)):
+        if not np.array_equal(value, _array(variable)):
             variable.assign(value)
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.array(ops.convert_to_numpy(ops.convert_to_tensor(values)))
 
 
 def _values(classifier: keras.Model, function: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
     with unmoved(classifier):
-        return np.array(ops.convert_to_numpy(ops.cast(function(x), "float32")))
+        return _array(ops.cast(function(x), "float32"))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -53,20 +53,22 @@ class Step(NamedTuple):
         tensors = self.arguments.keras_tensors
         return tensors[0] if len(tensors) == 1 else None
 
-    def replay(self, source: Tensor) -> Tensor:
-        """Calls the operation again, on `source` in place of its one tensor."""
+    def replay(self, source: Tensor, **options: Any) -> Tensor:
+        """Calls the operation again, on `source` in place of its one tensor, with further options."""
         args, kwargs = self.arguments.fill_in({id(self.source): source})
-        return self.operation(*args, **kwargs)
+        return self.operation(*args, **{**kwargs, **options})
 
     def passes(self) -> bool:
         """Whether the values go through unchanged (in inference), perhaps in another shape: Flatten, Dropout, ..."""
         return self._does(lambda x: x)
 
     def averages(self) -> bool:
-        """Whether this averages a map `(B, H, W, K)` over its positions; what leaves the shape as it is does not."""
-        if self.source is None or len(self.source.shape) != 4 or self.tensor.shape == self.source.shape:
+        """Whether this averages a map `(B, H, W, K)` over its positions."""
+        if self.source is None or len(self.source.shape) != 4:
             return False
-        return self._does(_positions_mean)
+        # A map of one position is its own average: what leaves its shape as it is, as a Dropout does, is no pooling.
+        kept = self.tensor.shape == self.source.shape and not getattr(self.operation, "keepdims", False)
+        return not kept and self._does(_positions_mean)
 
     def activation(self) -> str | None:
         """The activation function that this operation is, if it is a known one without state; a Flatten is "linear"."""
@@ -89,6 +91,37 @@ class Step(NamedTuple):
 def is_graph(operation: Any) -> bool:
     """Whether this is a functional model, or a Sequential one whose input is known."""
     return isinstance(operation, keras.Model) and getattr(operation, "outputs", None) is not None
+
+
+def first_steps(model: keras.Model) -> list[Step]:
+    """The calls from a model's input on, each of which alone reads what the one before made; nested models are entered.
+
+    The list ends before the first tensor that several calls read, as at the foot of a shortcut.
+    """
+    readers: dict[int, list[Step]] = {}
+    tensors = list(model.outputs)
+    seen = {id(tensor) for tensor in tensors}
+    while tensors:
+        step = Step.of(tensors.pop())
+        for source in step.arguments.keras_tensors:
+            others = readers.setdefault(id(source), [])
+            if all(other.arguments is not step.arguments for other in others):  # one call may make several tensors
+                others.append(step)
+            if id(source) not in seen:
+                seen.add(id(source))
+                tensors.append(source)
+    steps: list[Step] = []
+    tensor = model.inputs[0]
+    while len(readers.get(id(tensor), ())) == 1:
+        step = readers[id(tensor)][0]
+        if step.source is None:
+            break
+        inside = first_steps(step.operation) if is_graph(step.operation) else [step]
+        steps += inside
+        if step.inner is not None and (not inside or inside[-1].tensor is not step.inner):
+            break  # the chain ends within
+        tensor = step.tensor
+    return steps
 
 
 def which_activation(function: Callable[[Tensor], Tensor], shape: tuple[int | None, ...]) -> str | None:
