@@ -60,7 +60,9 @@ def assert_one_image(model, classifier, x=X, given=None, atol=1e-5, **options):
     seeds = [v for v in model.variables if "seed" in v.path]
     before = [np.array(v) for v in seeds]
     kept = [layer for layer in model._flatten_layers() if hasattr(layer, "call")]
-    expected = np.mean(keras.losses.sparse_categorical_crossentropy(Y, model(x if given is None else given(x), training=True)))
+    expected = np.mean(
+        keras.losses.sparse_categorical_crossentropy(Y, model(x if given is None else given(x), training=True))
+    )
     after = [np.array(v) for v in seeds]
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
     for v, value in zip(seeds, before, strict=True):
@@ -81,7 +83,11 @@ PREFIXES = {
     "nested twice": lambda: [keras.Sequential([keras.Sequential([layers.Rescaling(2.0), layers.RandomRotation(0.2)])])],
     "behind rescaling": lambda: [layers.Rescaling(2.0, -1.0), layers.RandomTranslation(0.3, 0.3)],
     "before rescaling": lambda: [layers.RandomTranslation(0.3, 0.3), layers.Rescaling(2.0, -1.0)],
-    "between": lambda: [layers.Rescaling(2.0), layers.RandomRotation(0.3), layers.Normalization(mean=1.0, variance=0.2)],
+    "between": lambda: [
+        layers.Rescaling(2.0),
+        layers.RandomRotation(0.3),
+        layers.Normalization(mean=1.0, variance=0.2),
+    ],
     "behind a normalization by channels": lambda: [
         layers.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.1, 0.2, 0.3]),
         layers.RandomTranslation(0.3, 0.3, fill_mode="reflect"),
@@ -160,14 +166,14 @@ def test_share_and_weight_perturbation_see_the_augmented_batch():
         for v, value in zip(seeds, before, strict=True):
             v.assign(value)
         attack = None if objective.inner is None else TINY
-        np.testing.assert_allclose(
-            trained(tfrobust.expose(model), objective, attack)[name][0], expected, atol=1e-4
-        )
+        np.testing.assert_allclose(trained(tfrobust.expose(model), objective, attack)[name][0], expected, atol=1e-4)
 
 
 def test_standard_training_takes_the_weights_of_keras():
     keras.utils.set_random_seed(1)
-    model = network(layers.Rescaling(2.0), layers.RandomTranslation(0.3, 0.3, seed=4), inside=[layers.Dropout(0.3, seed=5)])
+    model = network(
+        layers.Rescaling(2.0), layers.RandomTranslation(0.3, 0.3, seed=4), inside=[layers.Dropout(0.3, seed=5)]
+    )
     twin = keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
     twin.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
@@ -183,7 +189,9 @@ def test_classifier_is_the_same_artefact(tmp_path):
     model = network(layers.Rescaling(2.0), layers.RandomTranslation(0.3, 0.3))
     classifier = tfrobust.expose(model)
     trained(classifier, rate=0.1)
-    np.testing.assert_allclose(ops.softmax(classifier(X, training=False)["logits"]), model(X, training=False), atol=1e-6)
+    np.testing.assert_allclose(
+        ops.softmax(classifier(X, training=False)["logits"]), model(X, training=False), atol=1e-6
+    )
     classifier.save(tmp_path / "classifier.keras")
     loaded = keras.models.load_model(tmp_path / "classifier.keras")
     np.testing.assert_array_equal(loaded(X, training=False)["logits"], classifier(X, training=False)["logits"])
@@ -218,7 +226,9 @@ LEFT = {
     "behind a resizing": lambda: network(layers.Resizing(10, 10), layers.RandomFlip(name="late")),
     "a padding and a crop": lambda: network(layers.ZeroPadding2D(2), layers.RandomCrop(8, 8, name="late")),
     "a crop to another size": lambda: network(layers.RandomCrop(6, 6, name="late")),
-    "behind what has no inverse": lambda: network(layers.Activation("relu6"), lambda x: x**2, layers.RandomFlip(name="late")),
+    "behind what has no inverse": lambda: network(
+        layers.Activation("relu6"), lambda x: x**2, layers.RandomFlip(name="late")
+    ),
     "behind batch statistics": lambda: network(layers.BatchNormalization(), layers.RandomFlip(name="late")),
 }
 
@@ -234,7 +244,9 @@ def test_what_cannot_act_once_is_warned_about(make):
 
 
 def test_layer_that_is_left_does_not_hinder_the_first():
-    classifier = tfrobust.expose(network(layers.RandomFlip(name="early"), inside=[layers.GaussianNoise(0.1, name="late")]))
+    classifier = tfrobust.expose(
+        network(layers.RandomFlip(name="early"), inside=[layers.GaussianNoise(0.1, name="late")])
+    )
     with pytest.warns(UserWarning, match=r"^The layers 'late' \(GaussianNoise\) draw"):
         trainer = tfrobust.AdversarialTrainer(classifier, "trades", TINY)
     with trainer._augmentation.once(ops.convert_to_tensor(X)) as x:
@@ -245,7 +257,9 @@ def test_layer_that_is_left_does_not_hinder_the_first():
 def test_dropout_is_not_warned_about():
     for prefix in ([], [layers.Dropout(0.1)]):
         tfrobust.AdversarialTrainer(
-            tfrobust.expose(network(*prefix, inside=[layers.Dropout(0.5), layers.SpatialDropout2D(0.5)])), "trades", TINY
+            tfrobust.expose(network(*prefix, inside=[layers.Dropout(0.5), layers.SpatialDropout2D(0.5)])),
+            "trades",
+            TINY,
         )
 
 

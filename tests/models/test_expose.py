@@ -171,6 +171,7 @@ def test_one_unit_without_a_sigmoid():
 
 
 APPLICATIONS = {
+    "MobileNet": {"alpha": 0.25},
     "MobileNetV2": {"alpha": 0.35},
     "EfficientNetB0": {},
     "DenseNet121": {},

@@ -160,7 +160,7 @@ def test_activity_regularizer_counts_once_and_on_what_keras_applies_it_to(activa
     expected = model.evaluate(X, Y, verbose=0)
     attack = None if objective == "standard" else tfrobust.attacks.pgd(eps=1e-7, steps=1)
     trainer = tfrobust.AdversarialTrainer(expose(model), objective, attack)
-    trainer.compile(keras.optimizers.SGD(0.0))
+    trainer.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     np.testing.assert_allclose(trainer.fit(X, Y, verbose=0).history["loss"], expected, rtol=1e-5)
     np.testing.assert_allclose(trainer.evaluate(X, Y, verbose=0, return_dict=True)["loss"], expected, rtol=1e-5)
 
@@ -272,7 +272,9 @@ def nested():
 ALL = ["logits", "features", "feature_map", "cam"]
 CONVOLUTIONAL = {
     "MobileNet": (
-        lambda: network(layers.Dropout(0.1), layers.Conv2D(5, 1), layers.Reshape((5,)), layers.Softmax(), keepdims=True),
+        lambda: network(
+            layers.Dropout(0.1), layers.Conv2D(5, 1), layers.Reshape((5,)), layers.Softmax(), keepdims=True
+        ),
         ALL,
     ),
     "MobileNetV3": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -12,7 +13,6 @@ from scipy import stats
 from tfrobust.classifiers import check_classifier, head_of
 from tfrobust.interpret._batches import Bounds, Search, batches, graph, logits_of
 from tfrobust.layers import ClassActivationMap
-from tfrobust.layers._last import LAST
 
 Tensor = Any
 
@@ -164,10 +164,10 @@ def class_prototypes(classifier: Any) -> np.ndarray:
     """
     check_classifier(classifier)
     head = head_of(classifier)
-    kernel = getattr(ClassActivationMap(head) if isinstance(head, LAST) else head, "kernel", None)
+    kernel = getattr(ClassActivationMap(head) if isinstance(head, keras.layers.Dense) else head, "kernel", None)
     if kernel is None or len(kernel.shape) != 2:
         raise ValueError(
-            "Class prototypes are the columns of the last dense layer's kernel: expected a classifier of tfrobust.models or "
+            "Class prototypes are the columns of the last dense layer: expected a classifier of tfrobust.models or "
             f"tfrobust.expose(model). Received: logits of the layer {head.name!r} ({type(head).__name__})"
         )
     rows = np.asarray(ops.convert_to_numpy(kernel), "float32").T

@@ -20,7 +20,7 @@ LAST = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
 def before_activation(layer: keras.layers.Layer, inputs: Tensor) -> Tensor:
     """Returns what the layer itself makes of `inputs` before its activation.
 
-    The layer is called, so that an own `call`, a quantized kernel, LoRA and a dtype policy act as in the user's model. An
+    The layer is called, so that an own `call`, a quantized kernel and LoRA act as in the user's model. An
     `activity_regularizer` is applied to what Keras applies it to, the output behind the activation. Under mixed
     precision the layer computes in the dtype of its weights, since losses subtract and exponentiate what it gives.
     """

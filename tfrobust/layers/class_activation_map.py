@@ -34,8 +34,8 @@ class ClassActivationMap(keras.layers.Layer):
     The head owns the layer and calls it for the logits, up to its activation: an own `call` of a subclass, a quantized
     kernel and LoRA count as in any other model. W is the layer's kernel or, where that is not what it multiplies by,
     what the layer makes of unit vectors: a map has a meaning where the layer is linear before its activation, and
-    `tfrobust.expose` gives none where it is not. A layer with one unit (a sigmoid classifier) gives two logits [0, z], since
-    softmax([0, z])[1] = sigmoid(z). The head computes in the dtype of the layer's weights: float32 under mixed
+    `tfrobust.expose` gives none where it is not. A layer with one unit (a sigmoid classifier) gives two logits [0, z],
+    since softmax([0, z])[1] = sigmoid(z). The head computes in the dtype of the layer's weights: float32 under mixed
     precision.
 
     Args:
@@ -122,7 +122,7 @@ class ClassActivationMap(keras.layers.Layer):
 
     @property
     def kernel(self) -> Tensor | None:
-        """W, `(D, C)`, that the layer multiplies by, with one column where it has one unit; None if it is not linear."""
+        """W, `(D, C)`, that the layer multiplies by, one column for one unit; None where the layer is not linear."""
         shape = self._shape((None, self._width()))
         return kernel_of(self.dense, shape) if is_linear(self.dense, shape) else None
 

@@ -50,7 +50,9 @@ class Augmentation:
         with unmoved(classifier):
             probe = ops.convert_to_tensor(draw)
             candidates = _up_to_a_random_layer(first_steps(classifier), probe)
-            self._steps = next((steps for steps in reversed(candidates) if _is_affine(steps, probe)), [])
+            self._steps: Sequence[Step] = next(
+                (steps for steps in reversed(candidates) if _is_affine(steps, probe)), []
+            )
         mine = {id(part) for step in self._steps for part in _parts(step.operation)}
         self._modal = [step.operation for step in self._steps if _takes_training(step.operation)]
         self._left = [part for part in _parts(classifier) if _augments(part) and id(part) not in mine]
@@ -97,8 +99,8 @@ def _up_to_a_random_layer(steps: Sequence[Step], x: Tensor) -> list[Sequence[Ste
     found: list[Sequence[Step]] = []
     for number, step in enumerate(steps, start=1):
         layer = step.operation
-        learns = isinstance(layer, keras.layers.BatchNormalization) or getattr(layer, "trainable_weights", ())
-        if learns or isinstance(layer, DROPOUTS) or len(x.shape) != 4:
+        learns = len(getattr(layer, "trainable_weights", ())) > 0
+        if learns or isinstance(layer, (keras.layers.BatchNormalization, *DROPOUTS)) or len(x.shape) != 4:
             break
         if _is_random(step, x):
             found.append(steps[:number])
