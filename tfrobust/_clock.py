@@ -1,8 +1,9 @@
-"""What the trainer has to know of `fit`: the epoch, the steps of an epoch, and whether there was any data."""
+"""The trainer's own callbacks: the epoch, the steps of an epoch, whether there was any data, columns of a CSV file."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -49,3 +50,54 @@ class Clock(keras.callbacks.Callback):
                     stacklevel=2,
                 )
                 return
+
+
+class Columns(keras.callbacks.Callback):
+    """Gives a `CSVLogger` all columns of a training whose first epoch is not validated.
+
+    Keras takes the columns of validation from those of training, which lack the sides that a step does not compute.
+    """
+
+    def __init__(self, logger: keras.callbacks.CSVLogger, names: Iterable[str]) -> None:
+        super().__init__()
+        self._logger = logger
+        self._names = list(names)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._logger.keys is None:
+            self._logger.keys = sorted({*self._names, *(logs or {})})
+
+
+def completed(callbacks: Any, trainer: Any, validated: bool) -> Any:
+    """Returns the callbacks of a `fit` and the trainer's own among them.
+
+    Args:
+        callbacks: as `fit` takes them.
+        trainer: an `AdversarialTrainer`.
+        validated: whether there is validation data.
+
+    Raises:
+        ValueError: for a callback that monitors what Keras cannot tell the direction of.
+    """
+    is_list = isinstance(callbacks, keras.callbacks.CallbackList)
+    given = callbacks.callbacks if is_list else keras.tree.flatten(callbacks or [])
+    names = [f"val_{name}" for name in trainer.metrics_names] if validated else []
+    complete: list[Any] = [Clock(trainer)]
+    for callback in given:
+        for part in _inside(callback):
+            trainer._compile_metrics.check_monitor(part)
+        if names and isinstance(callback, keras.callbacks.CSVLogger):
+            complete.append(Columns(callback, names))
+        if not isinstance(callback, (Clock, Columns)):  # of the `fit` before, with the same list
+            complete.append(callback)
+    if not is_list:
+        return complete
+    callbacks.callbacks[:] = complete
+    callbacks.set_params(callbacks.params)
+    return callbacks
+
+
+def _inside(callback: Any) -> Iterator[Any]:
+    yield callback
+    for part in getattr(callback, "callbacks", None) or ():
+        yield from _inside(part)

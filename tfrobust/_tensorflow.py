@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import keras
 import tensorflow as tf
 
 Tensor = Any
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Gradients are taken of a multiple of the loss and divided again: under mixed_float16 most of them would round to zero,
 # and an attack that is blind looks like a robust network. A power of two changes nothing in float32 and bfloat16.
@@ -94,6 +95,16 @@ def once_in_this_graph(compute: Callable[[], Any]) -> Callable[[], Any]:
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function as one graph, traced once for all batch sizes."""
     return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def as_written(function: Function) -> Function:
+    """Returns the function, which AutoGraph leaves as it is where a user's `tf.function` calls it."""
+    return cast(Function, tf.autograph.experimental.do_not_convert(function))
+
+
+def in_graph() -> bool:
+    """Returns whether a graph is being traced, such as that of a user's `tf.function` or `Dataset.map`."""
+    return not tf.executing_eagerly()
 
 
 class Noise:

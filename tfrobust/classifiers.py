@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust._digest import digest_of
+from tfrobust.models.given import Given
 from tfrobust.models.graph import Step
 
 DIVIDES = 1 / 64  # a `Rescaling` by less wants pixels of 0..255: 1/255, 1/128, 1/127.5
@@ -137,6 +138,26 @@ def divides_pixels(classifier: keras.Model) -> str:
     normalizing = (v for v in classifier._flatten_layers() if isinstance(v, keras.layers.Normalization) and v.built)
     far = (v.name for v in normalizing if np.max(np.abs(ops.convert_to_numpy(v.mean))) > 2)
     return next(far, "") if scale < 1 / DIVIDES else ""
+
+
+def as_given(classifier: keras.Model, logits: Any) -> Any:
+    """Returns what the model that was exposed gives where its classifier gives these logits `(B, C)`.
+
+    Probabilities `(B, C)` of a model that ends in a softmax, one column `(B, 1)` of one with a single unit, put through
+    its sigmoid if it has one; the logits themselves of every other classifier.
+
+    Example:
+
+    >>> inputs = keras.Input((8, 8, 1))
+    >>> outputs = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(inputs))
+    >>> classifier = tfrobust.expose(keras.Model(inputs, outputs))
+    >>> as_given(classifier, np.array([[0.0, 0.0]], "float32")).numpy().tolist()
+    [[0.5]]
+    """
+    step = Step.of(classifier.output["logits"])
+    while step.inner is not None:
+        step = Step.of(step.inner)
+    return step.operation.predictions(logits) if isinstance(step.operation, Given) else logits
 
 
 def _described(classifier: Any, outputs: Any) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfrobust import _cost, attacks, losses, objectives
@@ -18,14 +17,16 @@ from tfrobust import _tensorflow as backend
 from tfrobust._adversaries import check_radii, training_adversary, validation_adversary
 from tfrobust._batch import Batch, Contract, enough_for, prepare
 from tfrobust._clipping import clipped
-from tfrobust._clock import Clock
+from tfrobust._clock import completed
 from tfrobust._distribution import Distributed
 from tfrobust._errors import plain_errors
 from tfrobust._files import replacing
 from tfrobust._guard import Guard
 from tfrobust._mean import Mean, side
+from tfrobust._metrics import ACCURACIES, SidedMetrics
+from tfrobust._own_state import OwnState
 from tfrobust.attacks import Adversary, Attack
-from tfrobust.classifiers import check_classifier
+from tfrobust.classifiers import as_given, check_classifier
 from tfrobust.models.augmentation import Augmentation
 from tfrobust.objectives import Objective
 from tfrobust.objectives.awp import perturbed
@@ -35,7 +36,6 @@ from tfrobust.views import Observed, Views
 
 Tensor = Any
 
-BATCHES = "batches"  # key of their number in a file of weights
 
 
 class AdversarialTrainer(Distributed, keras.Model):
@@ -114,9 +114,10 @@ class AdversarialTrainer(Distributed, keras.Model):
             warnings.warn(advice, stacklevel=2)
         self.search_in_training_mode = search_in_training_mode
         self.seed = seed
-        self._averages = {
-            key: keras.metrics.Mean(name=key) for key in ("loss", *self.objective.outer, "accuracy", "robust_accuracy")
-        }
+        self._averages = {name: keras.metrics.Mean(name=name) for name in ("loss", *self.objective.outer, *ACCURACIES)}
+        for name, average in self._averages.items():
+            average._direction = "up" if name in ACCURACIES else "down"  # where Keras' callbacks look for it
+        self._compile_metrics = SidedMetrics(self._averages)
         counter = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
         self._epoch = tf.Variable(0.0, name="epoch", **counter)
         self._epochs_per_step = tf.Variable(0.0, name="epochs_per_step", **counter)
@@ -152,14 +153,16 @@ class AdversarialTrainer(Distributed, keras.Model):
         Args:
             optimizer: as in Keras.
             loss: refused: the objective is the loss.
-            metrics: as in Keras. They get the user's y and the clean logits where the step computes them, else the
-                adversarial ones. "accuracy" is always logged by the trainer itself, where it is computed.
-            weighted_metrics: as in Keras.
+            metrics: as in Keras. They get the user's y and predictions in the form of the user's model: probabilities
+                where `expose` split off a softmax or a sigmoid, logits else. A metric `m` of clean predictions is
+                logged as `m`, of attacked ones as `robust_m`; a side that a step does not compute is absent from its
+                log. `accuracy` and `robust_accuracy` are always logged by the trainer itself, where they are computed.
+            weighted_metrics: as in Keras; both sides as with `metrics`.
             jit_compile: "auto" is XLA on a GPU and none on a CPU, where its loops run several times slower.
             **options: `run_eagerly`, `steps_per_execution`, `auto_scale_loss`, as in Keras.
 
         Raises:
-            ValueError: for a loss.
+            ValueError: for a loss, and a metric that is named like a term of the objective.
         """
         if loss is not None or "loss_weights" in options:
             raise ValueError(
@@ -176,6 +179,7 @@ class AdversarialTrainer(Distributed, keras.Model):
             jit_compile=jit_compile,
             **options,
         )
+        self._compile_metrics = SidedMetrics(self._averages, metrics, weighted_metrics)
         # Keras wraps the optimizer by the model's own policy, and the trainer's is float32.
         halves = any(layer.dtype_policy.name == "mixed_float16" for layer in self.classifier.layers)
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -196,8 +200,8 @@ class AdversarialTrainer(Distributed, keras.Model):
         """Trains the classifier, as `keras.Model.fit`.
 
         Logs hold `loss`, each term by its name, and `accuracy` and `robust_accuracy` where the step computes them; with
-        `validation_data` also `val_...` of all. `val_robust_accuracy` needs `mode="max"` in `ModelCheckpoint` and
-        `EarlyStopping`.
+        `validation_data` also `val_...` of all. Keras' callbacks know that accuracies rise and that the loss and its
+        terms fall: `EarlyStopping("val_robust_accuracy")` needs no `mode`.
 
         Args:
             x: pixels `(N, H, W, C)` within the attack's bounds, [0, 1] if it has no others; or a `tf.data.Dataset`, a
@@ -207,14 +211,16 @@ class AdversarialTrainer(Distributed, keras.Model):
             batch_size: of arrays.
             epochs: as in Keras.
             verbose: as in Keras.
-            callbacks: as in Keras; `ModelCheckpoint("x.keras")` writes the classifier.
+            callbacks: as in Keras; `ModelCheckpoint("x.keras")` writes the classifier, with `save_weights_only=True` a
+                file that `load_weights` of the trainer and of the classifier read.
             **options: `validation_data`, `sample_weight`, `initial_epoch`, ... as in Keras.
 
         Returns:
             Keras' `History`.
 
         Raises:
-            ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, and no data.
+            ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, no data, and a
+                callback without `mode` that monitors what the trainer does not log.
         """
         x = self._arriving(x, y, batch_size)
         validates = options.get("validation_data") is not None or bool(options.get("validation_split"))
@@ -237,15 +243,15 @@ class AdversarialTrainer(Distributed, keras.Model):
                 self.optimizer.build(self.trainable_variables)
             if not int(self._batches):  # of what was saved by an older version the optimizer knows it
                 self._batches.assign(int(self.optimizer.iterations) * backend.accumulated(self.optimizer))
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [Clock(self), *keras.tree.flatten(callbacks or [])]
-        else:
-            callbacks.append(Clock(self))
+        callbacks = completed(callbacks, self, validates)
         with plain_errors():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
     def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Returns loss, terms, clean and robust accuracy by the validation attack, as `keras.Model.evaluate`.
+
+        Without `return_dict=True` it returns a list in the order of `metrics_names`: the loss first, then the compiled
+        metrics of clean predictions.
 
         It is what `val_...` shows while training. Figures to publish come from `tfrobust.evaluate`.
         """
@@ -281,27 +287,39 @@ class AdversarialTrainer(Distributed, keras.Model):
             self.classifier.save(beside, **options)
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
-        """Saves the trainer's weights, the optimizer's among them, whole or not at all; `load_weights` reads them.
+        """Saves the classifier's weights, the optimizer's state and learned multipliers, whole or not at all.
 
-        For the classifier's alone: `trainer.classifier.save_weights`.
+        `load_weights` of a trainer reads all of it, `load_weights` of a classifier the weights alone.
 
         Raises:
             FileExistsError: with `overwrite=False` where a file stands.
         """
         self._refuse_to_overwrite(filepath, overwrite)
-        with replacing(filepath) as beside:
-            super().save_weights(beside, **options)
+        with replacing(filepath) as beside, self._carried():
+            self.classifier.save_weights(beside, **options)
 
-    def save_own_variables(self, store: Any) -> None:
-        """Puts the number of batches beside the weights; for Keras."""
-        super().save_own_variables(store)
-        store[BATCHES] = self._batches.numpy()
+    def load_weights(self, filepath: str | Path, **options: Any) -> None:
+        """Loads what `save_weights` of a trainer or of a classifier has written, or the weights of a `.keras` file."""
+        if self.compiled:
+            with self.distribute_strategy.scope():  # without variables the optimizer could take nothing
+                self.optimizer.build(self.trainable_variables)
+        with self._carried():
+            self.classifier.load_weights(filepath, **options)
 
-    def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` wrote; a file of an older version has no number of batches."""
-        own = {key: store[key] for key in store.keys()}  # noqa: SIM118, for a store is no mapping
-        self._batches.assign(int(np.asarray(own.pop(BATCHES, 0))))
-        super().load_own_variables(own)
+    @contextlib.contextmanager
+    def _carried(self) -> Iterator[None]:
+        """Lets the classifier carry the trainer's own state, so that a file of its weights holds that as well."""
+        state = OwnState({"batches": self._batches, **self._multipliers})
+        carried = {"optimizer": getattr(self, "optimizer", None), "trainer": state}
+        attributes = vars(self.classifier)  # past Keras' tracking: nothing becomes a part of the classifier
+        before = {name: attributes[name] for name in carried if name in attributes}
+        attributes.update(carried)
+        try:
+            yield
+        finally:
+            for name in carried:
+                del attributes[name]
+            attributes.update(before)
 
     def export(self, filepath: Any, **options: Any) -> None:
         """Exports the classifier."""
@@ -557,30 +575,44 @@ class AdversarialTrainer(Distributed, keras.Model):
                 means[name] = Mean(losses.correct(logits[view], batch.y), batch.present * side(name, {view}, attacked))
         for name, mean in means.items():
             self._averages[name].update_state(mean.local_mean, sample_weight=mean.count)
-        compiled = self._compiled_metrics(batch, logits.get("clean", logits.get("adv")), attacked)
-        return {
-            **{name: value for name, value in compiled.items() if name not in self._averages},
-            **{name: self._averages[name].result() for name in self._averages if name in means},
-        }
+        computed = {*means}
+        for view, outputs in logits.items():
+            computed |= self._update_metrics(view, batch, outputs, attacked)
+        absent = set(self._compile_metrics.names()) - computed
+        return {name: value for name, value in self.get_metrics_result().items() if name not in absent}
 
-    def _compiled_metrics(self, batch: Batch, logits: Tensor, attacked: Tensor | None) -> dict[str, Tensor]:
-        data = [batch.x, batch.given_y, logits, batch.weight]
-        if attacked is not None or backend.replicas() > 1:  # only clean rows, and only real ones: they come first
-            real = batch.present if attacked is None else batch.present * tf.cast(~attacked, tf.float32)
-            rows = tf.cast(tf.reduce_sum(real), tf.int32)
-            data = [None if part is None else part[:rows] for part in data]
-        return self.compute_metrics(*data)
+    def _update_metrics(self, view: str, batch: Batch, logits: Tensor, attacked: Tensor | None) -> set[str]:
+        """Updates the compiled metrics of one side, "clean" or "adv", and returns their names."""
+        data = [batch.given_y, as_given(self.classifier, logits), batch.weight]
+        if attacked is not None or backend.replicas() > 1:  # real rows come first, clean ones before attacked ones
+            real = tf.cast(tf.reduce_sum(batch.present), tf.int32)
+            clean = real if attacked is None else tf.minimum(tf.reduce_sum(tf.cast(~attacked, tf.int32)), real)
+            rows = slice(clean, real) if attacked is not None and view == "adv" else slice(clean)
+            data = [None if part is None else part[rows] for part in data]
+        return self._compile_metrics.update(view, *data)
+
+    def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> dict[str, Tensor]:
+        """Updates the metrics of both sides by the same logits: under a strategy Keras builds their variables by it."""
+        for view in ("clean", "adv"):
+            self._compile_metrics.update(view, y, as_given(self.classifier, y_pred), sample_weight)
+        return self.get_metrics_result()
 
     @property
     def metrics(self) -> list[Any]:
-        """The trainer's own averages and the compiled metrics, without Keras' tracker of a second loss."""
-        own = getattr(self, "_averages", {})
-        return [metric for metric in super().metrics if metric.name != "loss" or metric is own.get("loss")]
+        """The loss, all other means and the compiled metrics in one, and metrics of the classifier's layers."""
+        loss, *means = self._averages.values()
+        own = {id(metric) for metric in (loss, *means, self._loss_tracker)}
+        layers = [m for m in super().metrics if id(m) not in own and not isinstance(m, SidedMetrics)]
+        return [loss, self._compile_metrics, *layers]
 
     @property
-    def log_names(self) -> list[str]:
-        """The names that training and validation may log, without `val_`."""
-        return list(self._averages)
+    def metrics_names(self) -> list[str]:
+        """The names of a validation's log, without `val_`, in the order of the list that `evaluate` returns."""
+        return self._compile_metrics.names(attacked=self._validation_adversary is not None)
+
+    def _flatten_metrics_in_order(self, logs: Mapping[str, Any]) -> list[Any]:
+        known = [name for name in self.metrics_names if name in logs]
+        return [logs[name] for name in [*known, *sorted(set(logs) - set(known))]]
 
     def _get_metrics_result_or_logs(self, logs: Mapping[str, Any]) -> dict[str, Any]:
         # Keras compares all metrics' names with the logs'; a metric that a step does not compute is absent from ours.

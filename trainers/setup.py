@@ -231,8 +231,8 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
             search_in_training_mode=config["search_in_training_mode"],
             seed=config["seed"] + 7919 * number,
         )
-        if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.log_names:
-            raise unknown("monitor", config["monitor"], [f"val_{name}" for name in trainer.log_names])
+        if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.metrics_names:
+            raise unknown("monitor", config["monitor"], [f"val_{name}" for name in trainer.metrics_names])
         steps_per_epoch = int(load_data(config, "train").cardinality())
         trainer.compile(
             build_optimizer(config, steps_per_epoch),

@@ -108,6 +108,7 @@ class Attack(Member):
         """Returns the adversary that ascends a loss `Views -> (B,)` with this attack."""
         return Adversary(self, loss)
 
+    @backend.as_written
     def __call__(self, loss: Callable[[Tensor], Any], x: Tensor, seed: Any = 0) -> tuple[Tensor, Observed | None]:
         """Returns adversarial pixels and what the loss observed of the iterates that were differentiated.
 
@@ -232,6 +233,7 @@ class Adversary(Evasion):
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         return self._around(self.attack.once()).observe(classify, x, y, seed, run)[0]
 
+    @backend.as_written
     def observe(
         self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0
     ) -> tuple[Tensor, Observed | None]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfrobust import _tensorflow as backend
@@ -90,30 +90,38 @@ class Evasion(Member):
             )
         return self._with(gradients=gradients)
 
-    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
+    @backend.as_written
+    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
         """Returns adversarial pixels of all runs: for each image of the first that succeeds, else of the first.
+
+        It can be called eagerly, in a `tf.function` and in `Dataset.map`. No gradient flows back through it.
 
         Args:
             classify: pixels -> dict of named outputs: a classifier, or a function.
             x: clean pixels, `(B, H, W, C)` within the ball's bounds.
             y: true labels, `(B,)`; of a targeted attack the classes to reach.
-            seed: of the random numbers.
+            seed: of the random numbers, an int or a scalar integer tensor.
 
         Returns:
             x_adv, shaped as x.
         """
         backend.require("An attack")
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
-        if self._compiled is None or self._compiled[0] is not classify:
-            self._compiled = (classify, backend.compiled(self._judged(classify)))
-        judged = self._compiled[1]
-        kept, done, logits = judged(x, y, *ops.convert_to_tensor([seed, 0], "int32"))
-        for run in range(1, self.runs(logits.shape[-1])):
-            if bool(ops.all(done)):
-                break
-            found, success, _ = judged(x, y, *ops.convert_to_tensor([seed, run], "int32"))
-            kept, done = where_rows(success & ~done, found, kept), success | done
-        return kept
+        seed, first = ops.cast(seed, "int32"), ops.convert_to_tensor(0, "int32")
+        judged = self._compiled_for(classify)
+        kept, done, logits = judged(x, y, seed, first)
+        runs = self.runs(logits.shape[-1])
+
+        def left(run: Tensor, kept: Tensor, done: Tensor) -> Tensor:
+            return (run < runs) & ~ops.all(done)
+
+        def again(run: Tensor, kept: Tensor, done: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            found, success, _ = judged(x, y, seed, run)
+            return run + 1, where_rows(success & ~done, found, kept), success | done
+
+        if runs > 1:
+            _, kept, _ = ops.while_loop(left, again, (first + 1, kept, done))
+        return ops.stop_gradient(kept)
 
     def check_classes(self, classes: int) -> None:
         """Refuses a classifier of too few classes.
@@ -126,6 +134,15 @@ class Evasion(Member):
                 f"The attack {self!r} is defined for at least {self.least_classes} classes: expected another loss or "
                 f"attack, such as apgd(loss='ce'). Received: a classifier of {classes} classes"
             )
+
+    def _compiled_for(self, classify: Classify) -> Callable[..., Any]:
+        """Returns one run as a compiled graph, the one of the call before where the classifier is the same."""
+        if self._compiled is not None and self._compiled[0] is classify:
+            return self._compiled[1]
+        compiled = backend.compiled(self._judged(classify))
+        if not backend.in_graph():  # a function that belongs to a graph can be of no use to another
+            self._compiled = (classify, compiled)
+        return compiled
 
     def _judged(self, classify: Classify) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
         classify = in_inference(classify)
@@ -178,21 +195,28 @@ class Cascade(Member):
         """The members' ball."""
         return self.members[0].ball
 
-    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
-        """Returns adversarial pixels, for each image of the first member that fools, else of the first member."""
+    @backend.as_written
+    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
+        """Returns adversarial pixels, for each image of the first member that fools, else of the first member.
+
+        As with `Evasion.__call__` it can be called in a graph.
+        """
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
-        kept = x
-        alive = np.arange(x.shape[0])
-        for place, member in enumerate(self.members):
-            if not len(alive):
-                break
+        kept, alive = x, ops.arange(ops.shape(x)[0], dtype="int32")
+
+        def attacked(place: int, kept: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
             left = ops.take(y, alive)
-            found = member(classify, ops.take(x, alive, axis=0), left, seed + place)
-            right = np.asarray(losses.correct(ops.cast(classify(found)["logits"], "float32"), left)) > 0
-            rows = slice(None) if place == 0 else ~right  # the first member's misses are as good as any
-            kept = ops.scatter_update(kept, alive[rows, None], found[rows])
-            alive = alive[right]
-        return kept
+            found = self.members[place](classify, ops.take(x, alive, axis=0), left, seed + place)
+            right = losses.correct(ops.cast(classify(found)["logits"], "float32"), left) > 0
+            # The first member's misses are as good as any.
+            (rows,) = ops.nonzero(ops.ones_like(right) if place == 0 else ~right)
+            kept = ops.scatter_update(kept, ops.take(alive, rows)[:, None], ops.take(found, rows, axis=0))
+            return kept, ops.take(alive, ops.nonzero(right)[0])
+
+        for place in range(len(self.members)):
+            some, none = functools.partial(attacked, place, kept, alive), functools.partial(tuple, (kept, alive))
+            kept, alive = ops.cond(ops.size(alive) > 0, some, none)
+        return ops.stop_gradient(kept)
 
 
 def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:

@@ -64,6 +64,7 @@ class Foreign:
         """Returns the settings, for a report: it cannot be made from them again."""
         return {"name": self.name, **self._settings}
 
+    @backend.as_written
     def __call__(self, classify: Classify, x: Tensor, y: Tensor) -> Tensor:
         """Returns adversarial pixels, shaped as x.
 
@@ -71,8 +72,16 @@ class Foreign:
             classify: pixels -> dict of named outputs.
             x: clean pixels, `(B, H, W, C)` within the bounds.
             y: true labels, `(B,)`.
+
+        Raises:
+            ValueError: inside a `tf.function` or `Dataset.map`.
         """
         backend.require("An attack")
+        if backend.in_graph():
+            raise ValueError(
+                f"The attack {self.name!r} of another library computes with values, which a graph does not have yet: "
+                "expected a call outside of tf.function and Dataset.map. Received: a call while a graph is traced"
+            )
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
         if self._adapted is None or self._adapted[0] is not classify:
             asked = in_inference(classify)

@@ -13,6 +13,7 @@ from tfrobust._registry import unknown
 from tfrobust.layers._last import LAST, before_activation, is_linear, shape_for
 from tfrobust.layers.class_activation_map import FORMS, ClassActivationMap
 from tfrobust.models._same import check_same, unmoved
+from tfrobust.models.given import remembering
 from tfrobust.models.graph import Step, alike, is_graph, tail, which_activation
 from tfrobust.models.outputs import named_outputs
 
@@ -117,7 +118,7 @@ def _outputs(model: keras.Model, form: str) -> tuple[str, dict[str, Tensor]]:
             "Dropping another function, or one with an activity regularizer, would change the model: end it in a Dense "
             "layer without activation.",
         )
-    return split.activation, _named(split, form)
+    return split.activation, remembering(_named(split, form), split.activation, units)
 
 
 def _named(split: _Split, form: str) -> dict[str, Tensor]:

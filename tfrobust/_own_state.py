@@ -1,0 +1,31 @@
+"""The trainer's own numbers in a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+
+class OwnState(keras.layers.Layer):
+    """Writes and reads variables by name beside the weights of a classifier and its optimizer.
+
+    Args:
+        variables: name -> a variable of any kind. One that a file lacks keeps its value.
+    """
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        super().__init__(name="trainer_state")
+        self._named = lambda: variables  # behind a function Keras does not track them as weights of this layer
+        self.built = True
+
+    def save_own_variables(self, store: Any) -> None:
+        for name, variable in self._named().items():
+            store[name] = keras.ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store: Any) -> None:
+        for name, variable in self._named().items():
+            if name in store.keys():  # noqa: SIM118, for a store is no mapping
+                variable.assign(np.asarray(store[name]))

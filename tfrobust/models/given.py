@@ -1,0 +1,44 @@
+"""The form in which a model that was exposed gives its predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class Given(keras.layers.Layer):
+    """Hands logits on as they are, and remembers what the model that was exposed makes of them.
+
+    Args:
+        activation: that the model ends in: "softmax", "sigmoid" or "linear".
+        units: of the model's last layer; one unit is two logits `[0, z]`.
+        **kwargs: `name` and `dtype`, as for every Keras layer.
+    """
+
+    def __init__(self, activation: str, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.form = activation
+        self.units = units
+
+    def call(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Returns what the model gives for logits `(B, C)`: probabilities or scores `(B, units)`."""
+        z = logits[:, 1:] - logits[:, :1] if self.units == 1 else logits
+        return keras.activations.get(self.form)(z)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "activation": self.form, "units": self.units}
+
+
+def remembering(outputs: dict[str, Tensor], activation: str, units: int) -> dict[str, Tensor]:
+    """Returns named outputs whose logits remember the model's last step, where there is one to remember."""
+    if activation == "linear" and units > 1:
+        return outputs
+    logits = outputs["logits"]
+    return {**outputs, "logits": Given(activation, units, dtype=logits.dtype)(logits)}
