@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import warnings
@@ -37,7 +38,7 @@ class SidedMetrics(CompileMetrics):
 
     def __init__(self, means: Mapping[str, keras.metrics.Mean], metrics: Any = None, weighted_metrics: Any = None):
         super().__init__(metrics, weighted_metrics)
-        given = [keras.tree.flatten(group or []) for group in (metrics, weighted_metrics)]
+        self.given = given = [keras.tree.flatten(group or []) for group in (metrics, weighted_metrics)]
         self._means = {name: mean for name, mean in means.items() if name != "loss"}
         self._ours = {name for name in means if name not in ACCURACIES or "accuracy" in given[0]}
         # Which accuracy Keras takes depends on the labels, its name and direction do not.
@@ -149,10 +150,40 @@ def _twin(metric: Any) -> Any:
     """Returns an equal metric with a state of its own; None, with a warning, where none can be made."""
     if not isinstance(metric, keras.metrics.Metric):
         return metric  # a name, a class or a function: Keras makes a metric of it, each time another
-    again = _of_function(metric) if _measures_a_function(metric) else _of_config(metric)
-    if again is not None and hasattr(metric, "_direction"):
+    try:
+        again = recipe(metric)()
+    except Exception as error:  # a class of the user's may fail in any way
+        kind = type(metric).__name__
+        warnings.warn(
+            f"The metric {metric.name!r} is logged of clean predictions alone, since no second {kind} can be made for "
+            f"attacked ones: expected a `get_config` with the arguments of its `__init__`. Received: {error}",
+            stacklevel=2,
+        )
+        return None
+    if hasattr(metric, "_direction"):
         again._direction = metric._direction
     return again
+
+
+def recipe(metric: Any) -> Any:
+    """Returns a function that makes an equal metric with a state of its own; a name or a function as it is.
+
+    Raises:
+        ValueError: for a metric whose config lacks arguments.
+    """
+    if not isinstance(metric, keras.metrics.Metric):
+        return metric
+    if _measures_a_function(metric):
+        # Its config would need the function to be registered, and some of Keras' own leave arguments out.
+        made = functools.partial(keras.metrics.MeanMetricWrapper, metric._fn, metric.name, metric.dtype)
+        return functools.partial(made, **metric._fn_kwargs)
+    kind, config = type(metric), metric.get_config()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = [p.name for p in inspect.signature(kind).parameters.values() if p.kind in named]
+    missing = [name for name in parameters if name not in config]
+    if missing and not kind.__module__.startswith("keras."):
+        raise ValueError(f"one without {', '.join(missing)}")
+    return functools.partial(kind.from_config, config)
 
 
 def _measures_a_function(metric: keras.metrics.Metric) -> bool:
@@ -160,30 +191,3 @@ def _measures_a_function(metric: keras.metrics.Metric) -> bool:
     return isinstance(metric, wrapper) and all(
         getattr(type(metric), method) is getattr(wrapper, method) for method in ("update_state", "result")
     )
-
-
-def _of_function(metric: Any) -> keras.metrics.Metric:
-    # Its config would need the function to be registered, and some of Keras' own leave arguments out.
-    wrapper = keras.metrics.MeanMetricWrapper
-    return wrapper(metric._fn, name=metric.name, dtype=metric.dtype, **metric._fn_kwargs)
-
-
-def _of_config(metric: keras.metrics.Metric) -> keras.metrics.Metric | None:
-    kind, config = type(metric), metric.get_config()
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = [p.name for p in inspect.signature(kind).parameters.values() if p.kind in named]
-    missing = [name for name in parameters if name not in config]
-    if kind.__module__.startswith("keras."):
-        missing = []
-    try:
-        if not missing:
-            return kind.from_config(config)
-        reason = f"one that leaves out {', '.join(missing)}"
-    except Exception as error:  # a class of the user's may fail in any way
-        reason = f"one of which `from_config` makes none ({type(error).__name__}: {error})"
-    warnings.warn(
-        f"The metric {metric.name!r} is logged of clean predictions alone, since no second {kind.__name__} can be made "
-        f"for attacked ones: expected a `get_config` with the arguments of its `__init__`. Received: {reason}",
-        stacklevel=2,
-    )
-    return None

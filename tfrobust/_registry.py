@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import inspect
@@ -24,9 +25,28 @@ def unknown(kind: str, received: object, known: Iterable[str]) -> ValueError:
 
 
 class Member:
-    """What a registered factory made: it knows the factory's name and arguments, and can be written down."""
+    """What a registered factory made: it knows the factory's name and arguments, and can be written down and copied."""
 
     _recipe: dict[str, Any] | None = None
+    _as_made: Mapping[str, Any] = {}  # the attributes that the factory gave it
+    _compiled: Any = None  # what its calls have traced, which a copy makes anew
+
+    def __copy__(self) -> Any:
+        return _with_attributes(type(self), vars(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        memo[id(self)] = copied = _with_attributes(type(self), {})
+        vars(copied).update(copy.deepcopy({**vars(self), "_compiled": None}, memo))
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles a member by its recipe and what was changed since, for losses are often functions without a name."""
+        attributes = {**vars(self), "_compiled": None}
+        if self._recipe is None:
+            return _with_attributes, (type(self), attributes)
+        own = {key: value for key, value in attributes.items() if key not in ("_recipe", "_as_made", "_compiled")}
+        changed = {key: value for key, value in own.items() if not _unchanged(value, self._as_made.get(key, self))}
+        return _remade, (type(self), self._recipe, changed)
 
     @property
     def name(self) -> str:
@@ -82,6 +102,7 @@ class Registry:
                 bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 made._recipe = {"name": factory.__name__, **bound.arguments}
+                made._as_made = {key: dict(v) if isinstance(v, dict) else v for key, v in vars(made).items()}
             return made
 
         self._factories[factory.__name__] = make
@@ -126,6 +147,24 @@ class Registry:
                 f"The {self.kind} {name!r} needs {', '.join(map(repr, missing))}. Received: {sorted(arguments)}"
             )
         return factory(**arguments)
+
+
+def _with_attributes(kind: type, attributes: Mapping[str, Any]) -> Any:
+    member: Any = object.__new__(kind)
+    vars(member).update(attributes)
+    return member
+
+
+def _remade(kind: Any, recipe: Mapping[str, Any], changed: Mapping[str, Any]) -> Any:
+    made = kind.from_config(recipe)
+    vars(made).update(changed)
+    return made
+
+
+def _unchanged(value: Any, before: Any) -> bool:
+    if isinstance(value, dict) and isinstance(before, dict):
+        return value.keys() == before.keys() and all(value[key] is before[key] for key in value)
+    return value is before
 
 
 def _serialize(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrobust import _cost, attacks, losses, objectives
+from tfrobust import _copies, _cost, attacks, losses, objectives
 from tfrobust import _tensorflow as backend
 from tfrobust._adversaries import check_radii, training_adversary, validation_adversary
 from tfrobust._batch import Batch, Contract, enough_for, prepare
@@ -334,6 +334,26 @@ class AdversarialTrainer(Distributed, keras.Model):
             "search_in_training_mode": self.search_in_training_mode,
             "seed": self.seed,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AdversarialTrainer:
+        """Returns the trainer of a config with the classifier added to it.
+
+        Raises:
+            ValueError: for a config without a classifier.
+        """
+        if "classifier" not in config:
+            raise ValueError(
+                "The config of a trainer leaves its classifier out. Expected AdversarialTrainer(classifier, "
+                "**trainer.get_config()) for another one, with keras.models.clone_model(trainer.classifier) perhaps; "
+                "copy.deepcopy(trainer) for a copy; and trainer.save(path), which saves the classifier, in place of "
+                f"keras.saving.save_model(trainer, path). Received: a config of {sorted(config)}"
+            )
+        return cls(**config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Returns what `copy.deepcopy` and `pickle` make a trainer with a classifier and an optimizer of its own of."""
+        return _copies.reduced(self)
 
     def set_epoch(self, epoch: float, steps_per_epoch: int | None = None) -> None:
         """Sets the fractional epoch that schedules of weights and eps read; `fit` does so by itself."""

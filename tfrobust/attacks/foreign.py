@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -91,6 +92,11 @@ class Foreign:
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
         inside = self.ball.distance(z, x) <= self.ball.radius * (1 + 1e-4) + 1e-6  # rounding, which project takes away
         return where_rows(inside, self.ball.project(z, x), x)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Foreign:
+        copied = copy.copy(self)  # its parts are not changed after they were made
+        copied._adapted = None
+        return copied
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self._settings.items())})"
