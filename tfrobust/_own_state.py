@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -29,3 +31,11 @@ class OwnState(keras.layers.Layer):
         for name, variable in self._named().items():
             if name in store.keys():  # noqa: SIM118, for a store is no mapping
                 variable.assign(np.asarray(store[name]))
+
+
+def from_an_older_version(path: str | Path) -> bool:
+    """Returns whether a file of weights is one in which the classifier is a part of the trainer."""
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path) as file:
+        return "classifier" in file

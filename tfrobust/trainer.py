@@ -24,7 +24,7 @@ from tfrobust._files import replacing
 from tfrobust._guard import Guard
 from tfrobust._mean import Mean, side
 from tfrobust._metrics import ACCURACIES, SidedMetrics
-from tfrobust._own_state import OwnState
+from tfrobust._own_state import OwnState, from_an_older_version
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import as_given, check_classifier
 from tfrobust.models.augmentation import Augmentation
@@ -35,7 +35,6 @@ from tfrobust.schedules import value_at
 from tfrobust.views import Observed, Views
 
 Tensor = Any
-
 
 
 class AdversarialTrainer(Distributed, keras.Model):
@@ -303,6 +302,10 @@ class AdversarialTrainer(Distributed, keras.Model):
         if self.compiled:
             with self.distribute_strategy.scope():  # without variables the optimizer could take nothing
                 self.optimizer.build(self.trainable_variables)
+        self._batches.assign(0)  # a file of an older version does not hold it; `fit` then works it out
+        if from_an_older_version(filepath):
+            super().load_weights(filepath, **options)
+            return
         with self._carried():
             self.classifier.load_weights(filepath, **options)
 
