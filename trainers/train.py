@@ -162,7 +162,6 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
     return keras.callbacks.ModelCheckpoint(
         workdir.classifier,
         monitor=monitor,
-        mode="min" if monitor.endswith("loss") else "max",
         save_best_only=True,
         initial_value_threshold=float(best[monitor]) if best else None,
     )
@@ -173,7 +172,7 @@ def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, st
     rows = [row for row in rows if not monitor or row.get(monitor)]
     if not monitor:
         return rows[-1] if rows else None
-    best = min if monitor.endswith("loss") else max
+    best = max if monitor.endswith("accuracy") else min  # the loss and its terms fall
     return best(rows, key=lambda row: float(row[monitor]), default=None)
 
 

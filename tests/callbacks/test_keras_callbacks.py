@@ -38,7 +38,7 @@ def train(make_classifier, batch):
 
 
 def test_directions_need_no_mode(train, make_classifier):
-    metrics = [M.SparseTopKCategoricalAccuracy(2, name="top2"), M.SparseCategoricalCrossentropy(True, name="ce")]
+    metrics = [M.SparseTopKCategoricalAccuracy(2, name="top2"), M.SparseCategoricalCrossentropy(name="ce")]
     up = ["val_accuracy", "val_robust_accuracy", "robust_accuracy", "val_top2", "val_robust_top2"]
     down = ["loss", "val_loss", "val_kl_divergence", "clean_cross_entropy", "val_ce", "robust_ce"]
     given = [callbacks.EarlyStopping(name, patience=5) for name in up + down]

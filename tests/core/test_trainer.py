@@ -505,12 +505,8 @@ def test_callbacks_keep_the_best_classifier(make_classifier, batch, tmp_path):
     x, y = batch
     classifier = make_classifier()
     trainer = make_trainer(classifier, optimizer=keras.optimizers.Adam(0.05))
-    keep = keras.callbacks.ModelCheckpoint(
-        tmp_path / "best.keras", monitor="val_robust_accuracy", mode="max", save_best_only=True
-    )
-    stop = keras.callbacks.EarlyStopping(
-        monitor="val_robust_accuracy", mode="max", patience=3, restore_best_weights=True
-    )
+    keep = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_robust_accuracy", save_best_only=True)
+    stop = keras.callbacks.EarlyStopping(monitor="val_robust_accuracy", patience=3, restore_best_weights=True)
     history = trainer.fit(
         x, y, epochs=60, batch_size=10, validation_data=(x, y), callbacks=[keep, stop], verbose=0
     ).history

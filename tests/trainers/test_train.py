@@ -154,9 +154,12 @@ def test_history_is_cut_at_the_epoch_that_is_run_again(tmp_path):
     assert workdir.cut_history(0) == [] and workdir.history.read_text() == ""
 
 
-@pytest.mark.parametrize(("monitor", "best"), [("val_loss", 0.5), ("val_accuracy", 0.9)])
+@pytest.mark.parametrize(("monitor", "best"), [("val_loss", 0.5), ("val_accuracy", 0.9), ("val_term", 0.2)])
 def test_a_run_that_goes_on_knows_the_best_so_far(monitor, best, tmp_path):
-    rows = [{"val_loss": "0.7", "val_accuracy": "0.9"}, {"val_loss": "0.5", "val_accuracy": "0.8"}]
+    rows = [
+        {"val_loss": "0.7", "val_accuracy": "0.9", "val_term": "0.2"},
+        {"val_loss": "0.5", "val_accuracy": "0.8", "val_term": "0.3"},
+    ]
     assert _keeper(monitor, Workdir(tmp_path), rows).best == best
     assert not _keeper("", Workdir(tmp_path), rows).save_best_only
 

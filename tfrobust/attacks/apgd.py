@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ def apgd(
         where,
         AutoStep(where.steepest(1.0), whole("steps", steps)),
         steps,
-        start=_surface(norm),
+        start=functools.partial(_on_the_surface, norm),
         restarts=restarts,
         keep="fooling",
         targeted=targeted,
@@ -131,12 +132,8 @@ def apgd(
     )
 
 
-def _surface(norm: str) -> Callable[[Ball, Tensor, backend.Noise], Tensor]:
-    """Returns the start at distance eps from x: uniform numbers (Linf) or normal ones (L2), scaled."""
-
-    def start(ball: Ball, x: Tensor, noise: backend.Noise) -> Tensor:
-        delta = ball.masked(DRAWS[norm](noise, x))
-        size = column(ball.distance(delta, ops.zeros_like(delta)), x)
-        return ball.project(x + ball.radius * delta / ops.maximum(size, 1e-12), x)
-
-    return start
+def _on_the_surface(norm: str, ball: Ball, x: Tensor, noise: backend.Noise) -> Tensor:
+    """Returns a start at distance eps from x: uniform numbers (Linf) or normal ones (L2), scaled."""
+    delta = ball.masked(DRAWS[norm](noise, x))
+    size = column(ball.distance(delta, ops.zeros_like(delta)), x)
+    return ball.project(x + ball.radius * delta / ops.maximum(size, 1e-12), x)
