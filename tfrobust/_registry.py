@@ -24,6 +24,10 @@ def unknown(kind: str, received: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"Unknown {kind}: expected one of {', '.join(known)}. Received: {received!r}.{hint}")
 
 
+class OfRange(float):
+    """A default that is a fraction of the pixel range: a registered factory gets that part of its own `bounds`."""
+
+
 class Member:
     """What a registered factory made: it knows the factory's name and arguments, and can be written down and copied."""
 
@@ -92,15 +96,24 @@ class Registry:
         return list(inspect.signature(self._factories[name]).parameters) if name in self._factories else []
 
     def register(self, factory: Factory) -> Factory:
-        """Registers `factory` under its own name; what it makes remembers the arguments it was made with."""
+        """Registers `factory` under its own name; what it makes remembers the arguments it was made with.
+
+        A default that is an `OfRange` reaches the factory in units of the pixels.
+        """
         signature = inspect.signature(factory)
 
         @functools.wraps(factory)
         def make(*args: Any, **kwargs: Any) -> Any:
-            made = factory(*args, **kwargs)
-            if isinstance(made, Member):
+            try:
                 bound = signature.bind(*args, **kwargs)
-                bound.apply_defaults()
+            except TypeError:
+                return factory(*args, **kwargs)  # which says by its name what is wrong
+            bound.apply_defaults()
+            for name, value in bound.arguments.items():
+                if isinstance(value, OfRange):
+                    bound.arguments[name] = value * _width(bound.arguments["bounds"])
+            made = factory(*bound.args, **bound.kwargs)
+            if isinstance(made, Member):
                 made._recipe = {"name": factory.__name__, **bound.arguments}
                 made._as_made = {key: dict(v) if isinstance(v, dict) else v for key, v in vars(made).items()}
             return made
@@ -165,6 +178,11 @@ def _unchanged(value: Any, before: Any) -> bool:
     if isinstance(value, dict) and isinstance(before, dict):
         return value.keys() == before.keys() and all(value[key] is before[key] for key in value)
     return value is before
+
+
+def _width(bounds: Any) -> float:
+    """Returns the pixel range; 1 of bounds that are none, which the factory refuses in its own words."""
+    return float(bounds[1] - bounds[0]) if np.shape(bounds) == (2,) and bounds[0] < bounds[1] else 1.0
 
 
 def _serialize(value: Any) -> Any:

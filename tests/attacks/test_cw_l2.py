@@ -49,7 +49,10 @@ def nearest_boundary(x, y, w, b):
 
 
 def by_hand(x, y, w, b, *, steps, searches, c, rate, confidence=0.0, bounds=(0.0, 1.0)):
-    """The authors' search for one image of a linear classifier in NumPy, untargeted: the nearest adversary."""
+    """The authors' search for one image of a linear classifier in NumPy, untargeted: the nearest adversary.
+
+    Distances are in pixel ranges.
+    """
     x, classes = x.ravel().astype("float64"), np.arange(w.shape[1])
     middle, half = (bounds[0] + bounds[1]) / 2, (bounds[1] - bounds[0]) / 2
     best, kept, low, high = np.inf, None, 0.0, np.inf
@@ -61,7 +64,7 @@ def by_hand(x, y, w, b, *, steps, searches, c, rate, confidence=0.0, bounds=(0.0
             logits = z @ w + b
             rival = np.argmax(np.where(classes == y, -np.inf, logits))
             margin = logits[rival] - logits[y]
-            distance, missing = ((z - x) ** 2).sum(), max(confidence - margin, 0.0)
+            distance, missing = (((z - x) / (2 * half)) ** 2).sum(), max(confidence - margin, 0.0)
             if margin > confidence:
                 succeeded = True
                 if distance < best:
@@ -71,7 +74,7 @@ def by_hand(x, y, w, b, *, steps, searches, c, rate, confidence=0.0, bounds=(0.0
                 if total > 0.9999 * last:
                     break
                 last = total
-            slope = 2 * (z - x) - (c * (w[:, rival] - w[:, y]) if missing > 0 else 0.0)
+            slope = 2 * (z - x) / (2 * half) ** 2 - (c * (w[:, rival] - w[:, y]) if missing > 0 else 0.0)
             slope = slope * half * (1 - np.tanh(v) ** 2)
             m, s = 0.9 * m + 0.1 * slope, 0.999 * s + 0.001 * slope**2
             correction = np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))

@@ -241,12 +241,13 @@ def test_local_search_goes_on_around_the_pixels_that_it_moved():
         ("random_noise", {"draws": 0}, "`draws`: expected an integer of at least 1. Received: 0"),
         ("random_noise", {"norm": "l7"}, "norm.*'l7'"),
         ("spsa", {"samples": 0}, "`samples`"),
-        ("spsa", {"radius": 0.0}, "`radius`: expected a positive fraction"),
+        ("spsa", {"radius": 0.0}, "`radius`: expected a positive number of pixel units"),
         ("spsa", {"loss": "dlrr"}, "loss of spsa.*'dlrr'"),
         ("spsa", {"steps": 0}, "`steps`"),
         ("local_search", {"rounds": 0}, "`rounds`"),
         ("local_search", {"candidates": 0.5}, "`candidates`"),
         ("local_search", {"norm": "l1"}, "norm of local_search.*'l1'"),
+        ("spsa", {"norm": "l1"}, "norm of spsa.*'l1'"),
     ],
 )
 def test_refusals(name, wrong, match):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import ops
 
 import tfrobust
 from tfrobust import attacks
@@ -73,3 +74,47 @@ def test_refusals():
 def test_refusals_of_what_is_made(make, text, networks, images):
     with pytest.raises(ValueError, match=text):
         make()(networks["standard"], images[0][:2], images[1][:2])
+
+
+def linear(bounds):
+    """A classifier that no small change fools, so that attacks spend their whole radius."""
+    weights = np.random.default_rng(0).normal(0, 1, (64, 2)).astype("float32")
+
+    def classify(z):
+        flat = ops.reshape((z - bounds[0]) / (bounds[1] - bounds[0]) - 0.5, (-1, 64))
+        return {"logits": ops.matmul(flat, weights) + np.array([1e3, 0.0], "float32")}
+
+    return classify
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("mask", [None, np.arange(64).reshape(8, 8, 1) < 32])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda eps, **ours: attacks.from_foolbox(foolbox.attacks.L1FastGradientAttack(), eps, **ours),
+        lambda eps, **ours: attacks.from_foolbox(foolbox.attacks.L1PGD(steps=5), eps, **ours),
+        lambda eps, **ours: attacks.from_art(art.FastGradientMethod, eps, **ours),
+    ],
+    ids=["Foolbox FGM", "Foolbox PGD", "ART FGM"],
+)
+def test_in_l1_our_mean_is_their_sum(make, mask, bounds):
+    width = bounds[1] - bounds[0]
+    x = np.full((3, 8, 8, 1), (bounds[0] + bounds[1]) / 2, "float32")
+    z = make(0.02 * width, norm="l1", bounds=bounds, mask=mask)(linear(bounds), x, np.zeros(3, "int32"))
+    means = np.abs(np.asarray(z) - x).mean((1, 2, 3)) / width
+    assert (means <= 0.02 * 1.001).all()
+    assert (means > (0.019 if mask is None else 0.003)).all()  # what it spends elsewhere is taken back
+
+
+def test_an_attack_that_measures_otherwise_keeps_its_radius():
+    x = np.full((3, 8, 8, 1), 0.5, "float32")
+    y = np.zeros(3, "int32")
+    moves = {
+        "Foolbox, Linf": attacks.from_foolbox(foolbox.attacks.LinfFastGradientAttack(), 0.02, norm="l1"),
+        "ART, made by a function": attacks.from_art(
+            lambda net: art.FastGradientMethod(net, norm=np.inf, eps=0.02), 0.02, norm="l1"
+        ),
+    }
+    for attack in moves.values():
+        np.testing.assert_allclose(np.abs(np.asarray(attack(linear((0.0, 1.0)), x, y)) - x), 0.02, atol=1e-5)

@@ -6,7 +6,7 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks.attack import Adversary, Attack
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
@@ -22,7 +22,7 @@ def nearness(views: Views) -> Any:
 
 @register
 def adv_interpolation(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     step_size: float | None = None,
     steps: int = 1,
     *,
@@ -38,10 +38,10 @@ def adv_interpolation(
     inner problem.
 
     Args:
-        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
-        step_size: as a fraction of the pixel range; None: eps.
+        eps: radius in units of the pixels, or a schedule over the fractional epoch.
+        step_size: in units of the pixels; None: eps.
         steps: iterations; 1 in the paper.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1" (radius and steps are then mean absolute changes).
         start: see `pgd`.
         bounds: least and greatest pixel value.
         mask: see `pgd`.

@@ -14,7 +14,7 @@ from tfrobust._registry import unknown
 from tfrobust.attacks._rows import column
 from tfrobust.attacks.attack import Adversary, Attack, Loss, adversarial_cross_entropy
 from tfrobust.attacks.auto_step import AutoStep
-from tfrobust.attacks.balls import Ball, ball
+from tfrobust.attacks.balls import EPS, Ball, ball
 from tfrobust.attacks.cw_linf import margin
 from tfrobust.attacks.evasion import ranked_target
 from tfrobust.attacks.registry import register
@@ -67,7 +67,7 @@ DRAWS: dict[str, Callable[[backend.Noise, Tensor], Tensor]] = {
 
 @register
 def apgd(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     steps: int = 100,
     *,
     loss: str = "ce",
@@ -85,7 +85,7 @@ def apgd(
     with an Ensemble of Diverse Parameter-free Attacks), algorithm 1.
 
     Args:
-        eps: radius as a fraction of the pixel range (8/255).
+        eps: radius in units of the pixels; by itself 8/255 of the pixel range.
         steps: iterations.
         loss: "ce", "dlr", "margin", or "dlr_targeted", which reaches for one wrong class after the other in runs of
             their own (any misclassification counts).

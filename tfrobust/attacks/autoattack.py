@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from tfrobust._registry import unknown
 from tfrobust.attacks import registry
 from tfrobust.attacks.apgd import LOSSES
+from tfrobust.attacks.balls import EPS
 from tfrobust.attacks.evasion import Cascade, Evasion
 from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.steps import whole
@@ -44,7 +45,7 @@ INSTEAD = {"dlr_targeted": APGD_DLR, "dlr": APGD_MARGIN}  # of a loss that is no
 
 @registry.register
 def autoattack(
-    eps: float = 8 / 255,
+    eps: float = EPS,
     *,
     norm: str = "linf",
     version: str = "standard",
@@ -58,7 +59,7 @@ def autoattack(
     implementation. With few classes other losses take the place of those that are not defined: see `substitutes`.
 
     Args:
-        eps: radius as a fraction of the pixel range (8/255).
+        eps: radius in units of the pixels; by itself 8/255 of the pixel range.
         norm: "linf" or "l2".
         version: "standard"; "plus": APGD on cross entropy and on DLR and untargeted FAB with 5 restarts each, Square,
             then the two targeted ones; "rand", for classifiers that are random: APGD on cross entropy and on DLR, their

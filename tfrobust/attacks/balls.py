@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ import numpy as np
 from keras import ops
 
 from tfrobust import schedules
-from tfrobust._registry import unknown
-from tfrobust.attacks._rows import pixels
-from tfrobust.attacks.steps import Normalized, Sign, Strongest, count_values, l2_norm
+from tfrobust._registry import OfRange, unknown
+from tfrobust.attacks._rows import pixels, zeros
+from tfrobust.attacks.steps import Greedy, Normalized, Sign, count_values, l2_norm
 from tfrobust.schedules import Schedule, value_at
 
 if TYPE_CHECKING:
@@ -22,12 +21,16 @@ if TYPE_CHECKING:
 
 Tensor = Any
 
+EPS = OfRange(8 / 255)  # the radius where none is given
+HALVINGS = 30  # of the interval in which a threshold is looked for
+
 
 class Ball:
     """All z with ||z - x|| <= eps and every pixel within the bounds; the base of the norm balls.
 
     Args:
-        eps: radius as a fraction of the pixel range (8/255), or a schedule over the fractional epoch.
+        eps: radius in units of the pixels, as the bounds give them (8/255 within (0, 1) is 8 within (0, 255)), or a
+            schedule over the fractional epoch.
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change, 0 where it may not: an array or nested lists, `(H, W, C)`, `(H, W, 1)` or, for
             a batch of its own, `(B, H, W, C)`. None: all may. The radius is the same with and without.
@@ -50,10 +53,10 @@ class Ball:
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.mask = None if mask is None else _checked(mask)
-        if not callable(eps) and eps > self.widest * (self.bounds[1] - self.bounds[0]):
+        if not callable(eps) and eps > self.widest * self.width:
+            advice = ", as a fraction (8/255, not 8)" if self.width == 1 else f" of the bounds {self.bounds}"
             raise ValueError(
-                f"Invalid value for `eps`: expected at most the pixel range {self.bounds[1] - self.bounds[0]:g}, "
-                f"as a fraction (8/255, not 8). Received: eps={eps}"
+                f"Invalid value for `eps`: expected at most the pixel range {self.width:g}{advice}. Received: eps={eps}"
             )
 
     def at(self, epoch: Any) -> Ball:
@@ -63,6 +66,16 @@ class Ball:
         ball = copy.copy(self)
         ball.eps = ops.cast(value_at(self.eps, epoch), "float32")
         return ball
+
+    @property
+    def endless(self) -> bool:
+        """Whether it has no radius: adversaries of any size count, and the nearest is the one looked for."""
+        return isinstance(self.eps, float) and math.isinf(self.eps)
+
+    @property
+    def width(self) -> float:
+        """The pixel range, greatest less least value: what constants that are lengths are multiplied by."""
+        return self.bounds[1] - self.bounds[0]
 
     @property
     def radius(self) -> Any:
@@ -103,6 +116,18 @@ class Ball:
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
         """Returns the norm of z - x for each example, `(B,)`."""
         raise NotImplementedError
+
+    def far(self, z: Tensor, x: Tensor, hit: Tensor) -> Tensor:
+        """Returns by how much an adversary can still be bettered, `(B,)`: what is nearer by it takes its place.
+
+        Infinity where z is no adversary; else 0, so that the first one stays, and without a radius the distance from x.
+
+        Args:
+            z: what a search found, `(B, H, W, C)`.
+            x: clean pixels.
+            hit: where z is an adversary, `(B,)`.
+        """
+        return ops.where(hit, self.distance(z, x) if self.endless else zeros(z), math.inf)
 
     def _project(self, delta: Tensor) -> Tensor:
         raise NotImplementedError
@@ -174,7 +199,7 @@ class L1(Ball):
     array([[0.7, 0.5]])
     """
 
-    steepest = staticmethod(functools.partial(Strongest, share=1 / 3))  # as DRA: the whole gradient is weaker
+    steepest = Greedy
     widest = 1.0
 
     def start(self, x: Tensor, noise: Noise) -> Tensor:
@@ -189,28 +214,43 @@ class L1(Ball):
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
         return ops.mean(_rows(ops.abs(z - x)), axis=-1)
 
-    def _project(self, delta: Tensor) -> Tensor:
-        """Soft threshold max(|d| - theta, 0), theta by Michelot's active sets: exact after finitely many, no sort."""
+    def project(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns the point nearest to z within both the ball around x and the bounds; both `(B, ...)`.
+
+        Its changes have the sizes min(max(|z - x| - theta, 0), room), room up to the bound and theta >= 0 the least
+        number for which they fit the radius: found by bisection, then exactly. Croce and Hein 2021 (Mind the Box),
+        proposition 2.1. Clipping after a projection would waste what the bounds cut off.
+        """
+        delta = self.masked(z - x)
+        least, most = (ops.cast(bound, delta.dtype) for bound in self.bounds)
         sizes = ops.abs(delta)
+        room = ops.minimum(ops.where(delta > 0, most - x, x - least), sizes)
         budget = ops.cast(self.radius, delta.dtype) * count_values(delta)
         axis = pixels(delta)
 
-        def threshold(active: Tensor) -> Tensor:
-            count = ops.maximum(ops.sum(active, axis=axis, keepdims=True), 1.0)
-            return ops.maximum((ops.sum(sizes * active, axis=axis, keepdims=True) - budget) / count, 0.0)
+        def total(values: Tensor) -> Tensor:
+            return ops.sum(values, axis=axis, keepdims=True)
 
-        def shrinks(theta: Tensor, last: Tensor) -> Tensor:
-            return ops.any(theta > last)
+        def shrunk(theta: Tensor) -> Tensor:
+            return ops.minimum(ops.maximum(sizes - theta, 0.0), room)
 
-        def shrink(theta: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-            # Rounding must not lower it, or the loop would not end.
-            return ops.maximum(threshold(ops.cast(sizes > theta, delta.dtype)), theta), theta
+        def halve(_: Any, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+            middle = (low + high) / 2
+            fits = total(shrunk(middle)) <= budget
+            return ops.where(fits, low, middle), ops.where(fits, middle, high)
 
-        first = threshold(ops.ones_like(sizes))
-        theta, _ = ops.while_loop(shrinks, shrink, (first, first - 1.0), maximum_iterations=64)
-        shrunk = ops.sign(delta) * ops.maximum(sizes - theta, 0.0)
-        total = ops.sum(ops.abs(shrunk), axis=axis, keepdims=True)
-        return shrunk * ops.minimum(1.0, budget / ops.maximum(total, 1e-30))  # what rounding left over
+        theta = ops.max(sizes, axis=axis, keepdims=True)
+        low, high = ops.fori_loop(0, HALVINGS, lambda k, ends: halve(k, *ends), (ops.zeros_like(theta), theta))
+        theta = (low + high) / 2
+        moving = (sizes > theta) & (sizes - theta < room)
+        whole = total(ops.where(sizes - theta >= room, room, 0.0))
+        exact = (total(ops.where(moving, sizes, 0.0)) + whole - budget) / ops.maximum(
+            total(ops.cast(moving, delta.dtype)), 1.0
+        )
+        theta = ops.where(total(room) <= budget, 0.0, ops.clip(exact, low, high))
+        kept = shrunk(theta)
+        kept = kept * ops.minimum(1.0, budget / ops.maximum(total(kept), 1e-30))  # what rounding left over
+        return ops.clip(x + ops.sign(delta) * kept, *self.bounds)
 
 
 NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}

@@ -12,7 +12,7 @@ from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._registry import unknown
 from tfrobust.attacks._rows import column, pixels
-from tfrobust.attacks.balls import L2, Ball, Linf, ball
+from tfrobust.attacks.balls import EPS, L2, Ball, Linf, ball
 from tfrobust.attacks.evasion import Classify, Evasion, where_rows
 from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.registry import register
@@ -29,7 +29,7 @@ TRIES = 3  # lengths of a step, each half of the one before
 
 @register
 def boundary(
-    eps: float = 8 / 255,
+    eps: float = EPS,
     steps: int = 30,
     *,
     norm: str = "linf",
@@ -48,7 +48,7 @@ def boundary(
     with the classifier's own gradient in place of an estimate; the starts and counts are this project's **choice**.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         steps: iterations.
         norm: "linf" or "l2".
         bisections: of the radius in an iteration.

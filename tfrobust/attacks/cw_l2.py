@@ -105,10 +105,12 @@ class CWL2(MinimumNorm):
             value, observed, gradient = self.gradients(loss, z, draws.fold(step))
             hit = (observed > 0.5) & ~descent.stopped
             found = self._nearer(found, z, hit, x)
-            total = self.ball.distance(z, x) ** 2 + c * value
+            total = (self.ball.distance(z, x) / self.ball.width) ** 2 + c * value
             checks = step % every == 0
             stopped = descent.stopped | self._done(found) | (checks & (total > STILL * descent.total))
-            slope = self.ball.masked((2 * (z - x) + column(c, x) * gradient) * half * (1 - bent**2))
+            slope = self.ball.masked(
+                (2 * (z - x) / self.ball.width**2 + column(c, x) * gradient) * half * (1 - bent**2)
+            )
             descent = descent._replace(
                 total=ops.where(checks, total, descent.total), stopped=stopped, succeeded=descent.succeeded | hit
             )
@@ -153,6 +155,8 @@ def cw_l2(
 ) -> CWL2:
     """Minimizes ||z - x||_2^2 + c * max(confidence - margin(z), 0) by Adam, and searches for the least c that fools.
 
+    The distance is in pixel ranges here, so that c and the steps mean the same within any bounds.
+
     The margin is max_{j != y} z_j - z_y, of a targeted attack z_y - max_{j != y} z_j. The bounds hold by
     z = middle + half * tanh(variable). c is multiplied by 10 until it succeeds, then bisected; the nearest adversary of
     all searches is kept. Carlini and Wagner 2017 (Towards Evaluating the Robustness of Neural Networks), section VI.A,
@@ -161,7 +165,7 @@ def cw_l2(
     first adversary inside ends the search of its image.
 
     Args:
-        eps: L2 radius as a fraction of the pixel range beyond which an adversary does not count; None: any size.
+        eps: L2 radius in units of the pixels beyond which an adversary does not count; None: any size.
         steps: most steps of Adam with one c.
         searches: values of c.
         initial_c: the first.

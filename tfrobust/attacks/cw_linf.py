@@ -4,6 +4,7 @@ from typing import Any
 
 from tfrobust import losses
 from tfrobust.attacks.attack import Adversary, Attack
+from tfrobust.attacks.balls import EPS
 from tfrobust.attacks.pgd import pgd
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
@@ -18,7 +19,7 @@ def margin(views: Views) -> Any:
 
 @register
 def cw_linf(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     step_size: float | None = None,
     steps: int = 20,
     *,
@@ -35,8 +36,8 @@ def cw_linf(
     its constant; the papers that this library follows run it inside PGD as "CW20".
 
     Args:
-        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
-        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps.
+        eps: radius in units of the pixels, or a schedule over the fractional epoch.
+        step_size: in units of the pixels; None: 2.5 * eps / steps.
         steps: iterations.
         start: see `pgd`.
         restarts: see `pgd`.

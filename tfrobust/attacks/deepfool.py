@@ -22,7 +22,7 @@ from tfrobust.attacks.steps import whole
 
 Tensor = Any
 
-BEYOND = 1e-4  # added to each way to a hyperplane, so that it is crossed
+BEYOND = 1e-4  # pixel ranges added to each way to a hyperplane, so that it is crossed
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -72,9 +72,9 @@ class DeepFool(MinimumNorm):
         return min(self.candidates, classes) - 1
 
     def _way(self, gap: Tensor, w: Tensor) -> Tensor:
-        """Returns the shortest way onto gap + w.d = 0, and 1e-4 beyond; none where w is zero."""
+        """Returns the shortest way onto gap + w.d = 0, and 1e-4 pixel ranges beyond; none where w is zero."""
         length = column(ops.maximum(dual_norm(w, self.ball), 1e-30), w)
-        distance = column(ops.abs(gap), w) / length + BEYOND
+        distance = column(ops.abs(gap), w) / length + BEYOND * self.ball.width
         return distance * (w / length if isinstance(self.ball, L2) else ops.sign(w))
 
 
@@ -96,11 +96,11 @@ def deepfool(
         L2: r <- r + (|gap| / ||w||_2 + 1e-4) * w / ||w||_2    Linf: r <- r + (|gap| / ||w||_1 + 1e-4) * sign(w)
 
     and the next point is clip(x + (1 + overshoot) * r). Moosavi-Dezfooli et al. 2016 (DeepFool), algorithm 2 and
-    equations 8 to 11; the 1e-4 and the choice among the likeliest classes are of the authors' code. The paper leaves
-    the predicted label: an image that is misclassified already is returned as it is.
+    equations 8 to 11; the 1e-4 (of the pixel range) and the choice among the likeliest classes are of the authors'
+    code. The paper leaves the predicted label: an image that is misclassified already is returned as it is.
 
     Args:
-        eps: radius as a fraction of the pixel range beyond which an adversary does not count; None: any size.
+        eps: radius in units of the pixels beyond which an adversary does not count; None: any size.
         steps: most iterations.
         norm: "l2" or "linf".
         overshoot: by which part the sum of the steps is extended.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tfrobust._registry import OfRange
 from tfrobust.attacks.attack import Adversary, Attack, Loss
 from tfrobust.attacks.balls import L1
 from tfrobust.attacks.registry import register
@@ -9,10 +10,12 @@ from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps, Strongest, whole
 from tfrobust.schedules import Schedule
 
+EPS = OfRange(1 / 255)  # the mean change where none is given
+
 
 @register
 def dra(
-    eps: Schedule = 1 / 255,
+    eps: Schedule = EPS,
     step_size: float | None = None,
     steps: int = 5,
     *,
@@ -34,7 +37,7 @@ def dra(
     the whole gradient is normalized before the mask, so that a small p is weaker, as in its figure 4.4.
 
     Args:
-        eps: greatest mean absolute change as a fraction of the pixel range, or a schedule over the fractional epoch.
+        eps: greatest mean absolute change in units of the pixels, or a schedule over the fractional epoch.
         step_size: mean absolute change of a step without mask; None: 2.5 * eps / steps.
         steps: iterations. 5 for CIFAR-10, 20 for MNIST.
         p: share of the values that change at a step, in (0, 1]. 1/3 for CIFAR-10, 2/3 for MNIST.

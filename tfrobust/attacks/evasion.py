@@ -15,6 +15,7 @@ from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._inference import in_inference
 from tfrobust._registry import Member
+from tfrobust.attacks._rows import zeros
 from tfrobust.attacks.balls import Ball
 from tfrobust.attacks.gradients import Gradients
 
@@ -92,7 +93,9 @@ class Evasion(Member):
 
     @backend.as_written
     def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
-        """Returns adversarial pixels of all runs: for each image of the first that succeeds, else of the first.
+        """Returns adversarial pixels of all runs: for each image of the first that succeeds, else of the first run.
+
+        Of an attack without a radius all runs are made, and an image gets the nearest of their adversaries.
 
         It can be called eagerly, in a `tf.function` and in `Dataset.map`. No gradient flows back through it.
 
@@ -109,18 +112,18 @@ class Evasion(Member):
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
         seed, first = ops.cast(seed, "int32"), ops.convert_to_tensor(0, "int32")
         judged = self._compiled_for(classify)
-        kept, done, logits = judged(x, y, seed, first)
+        kept, far, logits = judged(x, y, seed, first)
         runs = self.runs(logits.shape[-1])
 
-        def left(run: Tensor, kept: Tensor, done: Tensor) -> Tensor:
-            return (run < runs) & ~ops.all(done)
+        def left(run: Tensor, kept: Tensor, far: Tensor) -> Tensor:
+            return (run < runs) & ops.any(far > 0)
 
-        def again(run: Tensor, kept: Tensor, done: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            found, success, _ = judged(x, y, seed, run)
-            return run + 1, where_rows(success & ~done, found, kept), success | done
+        def again(run: Tensor, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            found, its_far, _ = judged(x, y, seed, run)
+            return run + 1, where_rows(its_far < far, found, kept), ops.minimum(its_far, far)
 
         if runs > 1:
-            _, kept, _ = ops.while_loop(left, again, (first + 1, kept, done))
+            _, kept, _ = ops.while_loop(left, again, (first + 1, kept, far))
         return ops.stop_gradient(kept)
 
     def check_classes(self, classes: int) -> None:
@@ -151,7 +154,7 @@ class Evasion(Member):
             z = self.search(classify, x, y, ops.stack([seed, run]), run)
             logits = ops.cast(classify(z)["logits"], "float32")
             hit = losses.correct(logits, y) > 0
-            return z, hit if self.targeted else ~hit, logits
+            return z, self.ball.far(z, x, hit if self.targeted else ~hit), logits
 
         return judged
 
@@ -165,6 +168,8 @@ class Evasion(Member):
 @keras.saving.register_keras_serializable(package="tfrobust")
 class Cascade(Member):
     """Attacks one after the other, each from the clean images and on those alone that all before it left right.
+
+    Without a radius every member attacks every image that is right, and the nearest adversary is kept.
 
     An evaluation reports every member by itself.
 
@@ -199,23 +204,25 @@ class Cascade(Member):
     def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
         """Returns adversarial pixels, for each image of the first member that fools, else of the first member.
 
-        As with `Evasion.__call__` it can be called in a graph.
+        Without a radius: of the member whose adversary is nearest. As `Evasion.__call__` it can be called in a graph.
         """
         x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
-        kept, alive = x, ops.arange(ops.shape(x)[0], dtype="int32")
+        kept, far = x, zeros(x) + math.inf
 
-        def attacked(place: int, kept: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
-            left = ops.take(y, alive)
-            found = self.members[place](classify, ops.take(x, alive, axis=0), left, seed + place)
+        def attacked(place: int, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+            member, (alive,) = self.members[place], ops.nonzero(far > 0)
+            clean, left, before = (ops.take(part, alive, axis=0) for part in (x, y, far))
+            found = member(classify, clean, left, seed + place)
             right = losses.correct(ops.cast(classify(found)["logits"], "float32"), left) > 0
+            its_far = member.ball.far(found, clean, ~right)
             # The first member's misses are as good as any.
-            (rows,) = ops.nonzero(ops.ones_like(right) if place == 0 else ~right)
+            (rows,) = ops.nonzero(ops.ones_like(right) if place == 0 else its_far < before)
             kept = ops.scatter_update(kept, ops.take(alive, rows)[:, None], ops.take(found, rows, axis=0))
-            return kept, ops.take(alive, ops.nonzero(right)[0])
+            return kept, ops.scatter_update(far, alive[:, None], ops.minimum(its_far, before))
 
         for place in range(len(self.members)):
-            some, none = functools.partial(attacked, place, kept, alive), functools.partial(tuple, (kept, alive))
-            kept, alive = ops.cond(ops.size(alive) > 0, some, none)
+            some, none = functools.partial(attacked, place, kept, far), functools.partial(tuple, (kept, far))
+            kept, far = ops.cond(ops.any(far > 0), some, none)
         return ops.stop_gradient(kept)
 
 

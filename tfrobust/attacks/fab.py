@@ -13,7 +13,7 @@ from tfrobust import losses
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks._rows import column, pixels
 from tfrobust.attacks.attack import OF_GRADIENTS
-from tfrobust.attacks.balls import L2, Ball
+from tfrobust.attacks.balls import EPS, L2, Ball
 from tfrobust.attacks.evasion import Classify, ranked_target, where_rows
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import nearest, onto
@@ -103,7 +103,9 @@ class FAB(MinimumNorm):
         rise = ops.concatenate([-gap, ops.sum(w * delta, axis=pixels(w)) - gap])
         ways = onto(ops.concatenate([z, x]), ops.concatenate([w, w]), rise, self.ball)
         from_z, from_x = ops.split(ways, 2)
-        far_z, far_x = (ops.maximum(self.ball.distance(way, 0.0 * way), 1e-8) for way in (from_z, from_x))
+        far_z, far_x = (
+            ops.maximum(self.ball.distance(way, 0.0 * way), 1e-8 * self.ball.width) for way in (from_z, from_x)
+        )
         alpha = column(ops.minimum(far_z / (far_z + far_x), self.alpha_max), w)
         # As changes of x: what the mask freezes stays exactly x.
         moved = (1 - alpha) * (delta + self.eta * from_z) + alpha * self.eta * from_x
@@ -112,7 +114,7 @@ class FAB(MinimumNorm):
 
 @register
 def fab(
-    eps: float | None = 8 / 255,
+    eps: float | None = EPS,
     steps: int = 100,
     *,
     norm: str = "linf",
@@ -132,11 +134,11 @@ def fab(
 
     and, whenever z is misclassified, z <- x + beta (z - x). Croce and Hein 2020 (Minimally distorted Adversarial
     Examples with a Fast Adaptive Boundary Attack), equations 4 to 10, without the final search, as in AutoAttack. An
-    adversary counts where it lies in the ball. In a ball the first one inside ends the search of its image; with
-    `eps=None` all steps are made for the nearest.
+    adversary counts where it lies in the ball. In a ball the first one inside, of the first run that has one, ends the
+    search of its image and is what a call returns; with `eps=None` all steps and all runs are made for the nearest.
 
     Args:
-        eps: radius as a fraction of the pixel range; None: any size.
+        eps: radius in units of the pixels; None: any size.
         steps: iterations.
         norm: "linf" or "l2".
         targets: 0: the nearest of the hyperplanes to all other classes; else FAB-T: so many runs, each of which reads

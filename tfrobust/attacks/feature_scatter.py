@@ -4,7 +4,7 @@ from typing import Any
 
 from tfrobust import losses
 from tfrobust.attacks.attack import Adversary, Attack
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
@@ -19,7 +19,7 @@ def scattering(views: Views) -> Any:
 
 @register
 def feature_scatter(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     step_size: float | None = None,
     steps: int = 1,
     *,
@@ -35,10 +35,10 @@ def feature_scatter(
     Adversarial Attacks Using Feature Scattering-based Adversarial Training), equation 6.
 
     Args:
-        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
-        step_size: as a fraction of the pixel range; None: eps.
+        eps: radius in units of the pixels, or a schedule over the fractional epoch.
+        step_size: in units of the pixels; None: eps.
         steps: iterations; 1 in the paper.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1" (radius and steps are then mean absolute changes).
         start: see `pgd`.
         bounds: least and greatest pixel value.
         mask: see `pgd`.

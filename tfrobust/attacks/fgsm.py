@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
@@ -12,7 +12,7 @@ from tfrobust.schedules import Schedule
 
 @register
 def fgsm(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     *,
     norm: str = "linf",
     start: str | Start = "auto",
@@ -23,12 +23,13 @@ def fgsm(
 ) -> Attack | Adversary:
     """The fast gradient sign method: x + eps * sign(grad loss(x)), one step to the edge of the ball.
 
-    In the L2 ball x + eps * g / ||g||_2. Goodfellow et al. 2015 (Explaining and Harnessing Adversarial Examples),
-    section 4.
+    In the L2 ball x + eps * g / ||g||_2; in the L1 ball the values with the greatest |g| move, each to its bound, until
+    the radius is spent. Each is the optimum of the linearized loss, in L1 within the bounds. Goodfellow et al. 2015
+    (Explaining and Harnessing Adversarial Examples), section 4.
 
     Args:
-        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
-        norm: "linf" or "l2".
+        eps: radius in units of the pixels, or a schedule over the fractional epoch.
+        norm: "linf", "l2" or "l1" (the radius is then the mean absolute change).
         start: "auto" (the objective's where it has one, else none, as in the paper); see `pgd`.
         targeted: descend towards labels that are targets.
         bounds: least and greatest pixel value.

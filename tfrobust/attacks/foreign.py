@@ -17,6 +17,7 @@ from tfrobust._inference import in_inference
 from tfrobust._registry import unknown
 from tfrobust.attacks.balls import ball
 from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.steps import count_values
 
 Tensor = Any
 
@@ -33,7 +34,7 @@ class Foreign:
         name: for reports.
         settings: for reports.
         attacked: `(logits, classes, x, y) -> x_adv`, logits a function of pixels.
-        eps: radius as a fraction of the pixel range, or None: adversaries of any size.
+        eps: radius in units of the pixels, or None: adversaries of any size.
         norm: of the ball.
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change; None: all may.
@@ -90,7 +91,8 @@ class Foreign:
         logits = self._adapted[1]
         z = ops.cast(self._attacked(logits, logits(x[:1]).shape[-1], x, y), "float32")
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
-        inside = self.ball.distance(z, x) <= self.ball.radius * (1 + 1e-4) + 1e-6  # rounding, which project takes away
+        rounding = 1e-4 * self.ball.radius + 1e-6 * self.ball.width  # project takes it away
+        inside = self.ball.distance(z, x) <= self.ball.radius + rounding
         return where_rows(inside, self.ball.project(z, x), x)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Foreign:
@@ -116,13 +118,18 @@ def from_foolbox(
     Rauber et al. 2020 (Foolbox Native). It gets a `TensorFlowModel` of the classifier's logits, the bounds, and the
     criterion that the true label is left. Needs `pip install tfrobust[peers]`.
 
+    Both libraries measure in units of the pixels, but in L1 our eps is the mean absolute change and Foolbox's the sum:
+    an attack that itself measures in L1 gets eps * H * W * C. The arguments with which `attack` was made stay as they
+    are, in Foolbox's own units: an absolute step of its L1 attacks is a sum.
+
     Args:
         attack: an object of `foolbox.attacks`, such as `foolbox.attacks.LinfPGD(steps=40)`.
-        eps: radius as a fraction of the pixel range, in the attack's own norm as well. None: adversaries of any size,
-            for those that minimise it.
+        eps: radius in units of the pixels, in the attack's own norm as well. None: adversaries of any size, for those
+            that minimise it.
         norm: of the ball that adversaries have to lie in: "linf", "l2" or "l1". What lies outside counts as not found.
         bounds: least and greatest pixel value.
-        mask: see `pgd`; Foolbox knows none, so that changes elsewhere are taken back once it is done.
+        mask: see `pgd`; Foolbox knows none, so that changes elsewhere are taken back once it is done. The radius is
+            the same with and without a mask, in L1 too: eps * H * W * C over all values.
         kind: "white box", or "black box" for one that asks for labels or logits alone: for a report's alarms.
 
     Returns:
@@ -142,7 +149,9 @@ def from_foolbox(
     def attacked(logits: Callable[[Tensor], Tensor], classes: int, x: Tensor, y: Tensor) -> Tensor:
         model = foolbox.TensorFlowModel(logits, bounds=bounds)
         labels = ops.cast(y, "int64")  # as its own argmax: EagerPy 0.30 cannot compare types under NumPy 2
-        return attack(model, x, foolbox.criteria.Misclassification(labels), epsilons=eps)[0]
+        of_sums = norm == "l1" and eps is not None and getattr(attack.distance, "p", None) == 1
+        radius = _sum(eps, x) if of_sums else eps
+        return attack(model, x, foolbox.criteria.Misclassification(labels), epsilons=radius)[0]
 
     settings = {key.strip("_"): value for key, value in vars(attack).items()}
     return Foreign(f"foolbox.{type(attack).__name__}", settings, attacked, eps, norm, bounds, mask, kind)
@@ -163,12 +172,17 @@ def from_art(
     Nicolae et al. 2018 (Adversarial Robustness Toolbox). Its attacks are made around an estimator: they get a
     `TensorFlowV2Classifier` of the classifier's logits, and true labels. Needs `pip install tfrobust[peers]`.
 
+    Both libraries measure in units of the pixels, but in L1 our eps is the mean absolute change and ART's the sum: a
+    class that takes `norm` gets eps * H * W * C with norm 1. Arguments of your own stay as they are, in ART's units,
+    and so do its defaults: its `eps_step=0.1` is meant for pixels in [0, 1], and in L1 it is a sum.
+
     Args:
-        make: a class of `art.attacks.evasion`, or a function `estimator -> attack`.
-        eps: radius as a fraction of the pixel range. None: adversaries of any size, for those that minimise it.
+        make: a class of `art.attacks.evasion`, or a function `estimator -> attack`, which chooses its own radius.
+        eps: radius in units of the pixels. None: adversaries of any size, for those that minimise it.
         norm: of the ball that adversaries have to lie in: "linf", "l2" or "l1". What lies outside counts as not found.
         bounds: least and greatest pixel value.
-        mask: see `pgd`; changes elsewhere are taken back once the attack is done.
+        mask: see `pgd`; changes elsewhere are taken back once the attack is done. The radius is the same with and
+            without a mask, in L1 too: eps * H * W * C over all values.
         kind: "white box", or "black box" for one that asks for labels or logits alone: for a report's alarms.
         **arguments: of a class, in ART's names. `eps`, `norm`, `batch_size` and `verbose=False` are added where it
             takes them.
@@ -190,11 +204,13 @@ def from_art(
         )
     if arguments and not inspect.isclass(make):
         raise ValueError(f"Invalid arguments: expected none beside a function. Received: {sorted(arguments)}")
-    added = {"eps": eps, "norm": {"linf": np.inf, "l2": 2, "l1": 1}.get(norm), "verbose": False}
+    takes = inspect.signature(make).parameters if inspect.isclass(make) else ()
+    added = {"norm": {"linf": np.inf, "l2": 2, "l1": 1}.get(norm), "verbose": False}
+    of_sums = norm == "l1" and "norm" in takes
 
-    def made(estimator: Any, rows: int) -> Any:
-        takes = inspect.signature(make).parameters if inspect.isclass(make) else ()
-        ours = {k: v for k, v in {**added, "batch_size": rows}.items() if k in takes and v is not None}
+    def made(estimator: Any, x: Tensor) -> Any:
+        ours = {**added, "eps": _sum(eps, x) if of_sums else eps, "batch_size": len(x)}
+        ours = {key: value for key, value in ours.items() if key in takes and value is not None}
         attack = make(estimator, **{**ours, **arguments})
         if not isinstance(attack, base):
             raise ValueError(f"Invalid value for `make`: expected it to make an evasion attack. Received: {attack!r}")
@@ -213,10 +229,15 @@ def from_art(
             clip_values=bounds,
         )
         labels = np.asarray(ops.one_hot(y, classes), "float32")
-        return made(estimator, len(x)).generate(x=np.asarray(x), y=labels)
+        return made(estimator, x).generate(x=np.asarray(x), y=labels)
 
     name = getattr(make, "__name__", type(make).__name__)
     return Foreign(f"art.{name}", arguments, attacked, eps, norm, bounds, mask, kind)
+
+
+def _sum(eps: float | None, x: Tensor) -> float | None:
+    """Returns the greatest sum of changes in an image for the greatest mean."""
+    return None if eps is None else eps * count_values(x)
 
 
 def _imported(module: str, asking: str) -> Any:

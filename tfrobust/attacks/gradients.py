@@ -135,7 +135,7 @@ class Estimated:
 
     Args:
         samples: pairs of points in a mean, at least 1.
-        radius: how far they lie from z in each value, as a fraction of the pixel range.
+        radius: how far they lie from z in each value, in units of the pixels.
 
     Raises:
         ValueError: for counts and radii that make no estimate.
@@ -146,7 +146,7 @@ class Estimated:
     def __init__(self, samples: int = 64, radius: float = 0.01) -> None:
         if not (is_number(radius) and 0 < radius < float("inf")):
             raise ValueError(
-                f"Invalid value for `radius`: expected a positive fraction of the pixel range. Received: {radius!r}"
+                f"Invalid value for `radius`: expected a positive number of pixel units. Received: {radius!r}"
             )
         self.samples = whole("samples", samples)
         self.radius = float(radius)

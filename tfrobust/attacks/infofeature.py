@@ -7,7 +7,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust._registry import unknown
 from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
@@ -58,7 +58,7 @@ def information(weight: float = 0.1, distance: str = "l2", classes: str = "all")
 
 @register
 def infofeature(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     step_size: float | None = None,
     steps: int = 7,
     *,
@@ -79,13 +79,13 @@ def infofeature(
     gradient, so the search needs its random start. As the `attack` of a trainer it serves any objective.
 
     Args:
-        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
-        step_size: as a fraction of the pixel range; None: eps / 4, which is the paper's 2/255 at its 8/255.
+        eps: radius in units of the pixels, or a schedule over the fractional epoch.
+        step_size: in units of the pixels; None: eps / 4, which is the paper's 2/255 at its 8/255.
         steps: iterations.
         weight: lambda of the paper, at least 0.
         distance: D, "l2" (the paper's), "l1", "cosine", "mse" or "huber".
         classes: maps of "all" classes, or of the "true" one.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1" (radius and steps are then mean absolute changes).
         start: see `pgd`.
         restarts: see `pgd`.
         keep: see `pgd`.

@@ -12,7 +12,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._registry import unknown
-from tfrobust.attacks.balls import Ball, ball
+from tfrobust.attacks.balls import EPS, Ball, ball
 from tfrobust.attacks.evasion import Classify, Evasion, where_rows
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.squares import flat, signs
@@ -26,7 +26,7 @@ REACHES = {"linf": 2.0, "l2": 0.5}  # how far a pixel is moved before it is proj
 
 @register
 def local_search(
-    eps: float = 8 / 255,
+    eps: float = EPS,
     rounds: int = 150,
     *,
     candidates: int = 128,
@@ -51,7 +51,7 @@ def local_search(
     - a pixel that does harm is not moved; an image for which no pixel was moved begins anew; a try that fools is kept.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         rounds: at most.
         candidates: most pixels that a round tries, one query each.
         pixels: how many of them a round moves.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import Momentum, OfEps, whole
@@ -12,7 +12,7 @@ from tfrobust.schedules import Schedule
 
 @register
 def mim(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     step_size: float | None = None,
     steps: int = 10,
     *,
@@ -28,15 +28,15 @@ def mim(
 ) -> Attack | Adversary:
     """The momentum iterative method: m <- decay * m + g / ||g||_1; z <- project(z + step_size * sign(m)).
 
-    In the L2 ball m / ||m||_2 takes the sign's place. Dong et al. 2018 (Boosting Adversarial Attacks with Momentum),
-    algorithm 1.
+    In the L2 ball m / ||m||_2 takes the sign's place, in the L1 ball the step of `pgd` there. Dong et al. 2018
+    (Boosting Adversarial Attacks with Momentum), algorithm 1.
 
     Args:
-        eps: radius as a fraction of the pixel range, or a schedule over the fractional epoch.
-        step_size: as a fraction of the pixel range; None: eps / steps, as in the paper.
+        eps: radius in units of the pixels, or a schedule over the fractional epoch.
+        step_size: in units of the pixels; None: eps / steps, as in the paper.
         steps: iterations.
         decay: weight of the past gradients.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1" (radius and steps are then mean absolute changes).
         start: "auto" (the objective's where it has one, else none, as in the paper); see `pgd`.
         restarts: see `pgd`.
         keep: see `pgd`.

@@ -27,8 +27,9 @@ class Found(NamedTuple):
 class MinimumNorm(Evasion):
     """The base of attacks that look for the nearest adversary; it counts where it lies in the ball.
 
-    In a ball of infinite radius they look for the nearest to the end. In a finite one the first adversary inside is
-    kept and the loop ends when every image has one: what is returned then depends on no other image of the batch.
+    In a ball of infinite radius they look for the nearest to the end, in all runs. In a finite one the first adversary
+    inside is kept, of the first run that has one, and the loop ends when every image has one: what is returned then
+    depends on no other image of the batch, and it is not the nearest.
     """
 
     gradients: Gradients
@@ -45,7 +46,7 @@ class MinimumNorm(Evasion):
 
     def _done(self, found: Found) -> Tensor:
         """Returns where nothing better is looked for, `(B,)`."""
-        return found.distance <= (self.ball.radius if self.ball.radius < math.inf else 0.0)
+        return found.distance <= (0.0 if self.ball.endless else self.ball.radius)
 
     def _within(self, found: Found, x: Tensor) -> Tensor:
         """Returns what counts: the adversaries in the ball, x where there is none."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps, whole
@@ -12,7 +12,7 @@ from tfrobust.schedules import Schedule
 
 @register
 def pgd(
-    eps: Schedule = 8 / 255,
+    eps: Schedule = EPS,
     step_size: float | None = None,
     steps: int = 10,
     *,
@@ -27,12 +27,15 @@ def pgd(
 ) -> Attack | Adversary:
     """Projected gradient descent: z <- project(z + step_size * direction(grad loss)), from a random start.
 
-    The direction is sign(g) in the Linf ball, g / ||g||_2 in the L2 ball and that of `dra` in the L1 ball. Madry et
-    al. 2018 (Towards Deep Learning Models Resistant to Adversarial Attacks), equation 2 and section 2.1.
+    The direction is sign(g) in the Linf ball and g / ||g||_2 in the L2 ball. In the L1 ball a step moves the values
+    with the greatest |g|, each as far as its bound lets it, until the step is spent, and steps fall from eps to
+    `step_size`: few values change much. Madry et al. 2018 (Towards Deep Learning Models Resistant to Adversarial
+    Attacks), equation 2 and section 2.1; Tramer and Boneh 2019 (Adversarial Training and Robustness for Multiple
+    Perturbations), section 3, for sparse steps in L1.
 
     Args:
-        eps: radius as a fraction of the pixel range (8/255), or a schedule over the fractional epoch.
-        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps, which follows a schedule of eps.
+        eps: radius in units of the pixels, or a schedule over the fractional epoch; by itself 8/255 of the pixel range.
+        step_size: in units of the pixels; None: 2.5 * eps / steps, which follows a schedule of eps.
         steps: iterations.
         norm: "linf", "l2", or "l1" (radius and steps are then mean absolute changes).
         start: "auto" (the objective's, else uniform), "uniform", "normal", "none", or a function.

@@ -10,7 +10,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust.attacks._rows import zeros
-from tfrobust.attacks.balls import Ball, ball
+from tfrobust.attacks.balls import EPS, Ball, ball
 from tfrobust.attacks.evasion import Classify, Evasion, where_rows
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.steps import whole
@@ -20,7 +20,7 @@ Tensor = Any
 
 @register
 def random_noise(
-    eps: float = 8 / 255,
+    eps: float = EPS,
     draws: int = 100,
     *,
     norm: str = "linf",
@@ -33,7 +33,7 @@ def random_noise(
     Any attack that follows gradients has to find more than this: where it does not, the gradients are of no use.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         draws: points for one image.
         norm: "linf", "l2", or "l1" (the radius is then the mean absolute change).
         targeted: the labels are classes to reach.

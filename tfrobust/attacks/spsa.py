@@ -7,26 +7,28 @@ from typing import Any
 
 import keras
 
-from tfrobust._registry import unknown
+from tfrobust._registry import OfRange, unknown
 from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.cw_linf import margin
 from tfrobust.attacks.gradients import Estimated, Gradients
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.steps import Momentum, OfEps, whole
 from tfrobust.objectives.terms import adversarial_cross_entropy
 
+RADIUS = OfRange(0.01)
+NORMS = ("linf", "l2")
 LOSSES: dict[str, Callable[..., Any]] = {"margin": margin, "ce": adversarial_cross_entropy}
 
 
 @register
 def spsa(
-    eps: float = 8 / 255,
+    eps: float = EPS,
     step_size: float | None = None,
     steps: int = 40,
     *,
     samples: int = 64,
-    radius: float = 0.01,
+    radius: float = RADIUS,
     decay: float = 0.9,
     loss: str = "margin",
     norm: str = "linf",
@@ -42,11 +44,11 @@ def spsa(
     ascent, projected) where the paper takes Adam; with few samples the mean over steps matters more than their length.
 
     Args:
-        eps: radius as a fraction of the pixel range.
-        step_size: as a fraction of the pixel range; None: 2.5 * eps / steps.
+        eps: radius in units of the pixels.
+        step_size: in units of the pixels; None: 2.5 * eps / steps.
         steps: iterations.
         samples: pairs of queries for one estimate; the paper's strongest setting is 4096.
-        radius: distance of these queries in each value, as a fraction of the pixel range.
+        radius: distance of these queries in each value, in units of the pixels; by itself 0.01 of their range.
         decay: weight of the past estimates, 0 for none.
         loss: "margin" (the paper's) or "ce", cross entropy.
         norm: "linf" or "l2".
@@ -68,6 +70,8 @@ def spsa(
     """
     if loss not in LOSSES:
         raise unknown("loss of spsa", loss, LOSSES)
+    if norm not in NORMS:
+        raise unknown("norm of spsa", norm, NORMS)
     where = ball(norm, eps, bounds, mask)
     step = where.steepest(OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size)
     search = Attack(

@@ -12,7 +12,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust._registry import unknown
-from tfrobust.attacks.balls import Ball, ball
+from tfrobust.attacks.balls import EPS, Ball, ball
 from tfrobust.attacks.evasion import Classify, Evasion
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.squares import PROPOSALS, flat
@@ -27,7 +27,7 @@ OCCUPIED = 0.9  # least share of the images under search that are not yet fooled
 
 @register
 def square(
-    eps: float = 8 / 255,
+    eps: float = EPS,
     queries: int = 5000,
     *,
     norm: str = "linf",
@@ -47,7 +47,7 @@ def square(
     Andriushchenko et al. 2020 (Square Attack), algorithms 1 to 3.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         queries: most forwards for one image, the start's included.
         norm: "linf" or "l2".
         p_init: share of the image that the first squares cover, in (0, 1].

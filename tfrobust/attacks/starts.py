@@ -21,8 +21,8 @@ def uniform(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
 
 
 def normal(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
-    """x + 0.001 * N(0, 1), projected: TRADES' start. At x itself the gradient of its divergence is zero."""
-    return ball.project(x + 0.001 * noise.normal(x), x)
+    """x + 0.001 * N(0, 1) pixel ranges, projected: TRADES' start. At x itself its divergence has no gradient."""
+    return ball.project(x + 0.001 * ball.width * noise.normal(x), x)
 
 
 def clean(ball: Ball, x: Tensor, noise: Noise) -> Tensor:

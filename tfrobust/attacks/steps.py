@@ -39,7 +39,7 @@ class Sign:
     Madry et al. 2018, equation 2.
 
     Args:
-        size: as a fraction of the pixel range, or `OfEps(fraction)`.
+        size: in units of the pixels, or `OfEps(fraction)`.
     """
 
     def __init__(self, size: Size) -> None:
@@ -139,8 +139,43 @@ class Strongest(Sign):
         return ops.cast(ops.logical_and(strong, sizes > 0), gradient.dtype)
 
 
+class Greedy(Sign):
+    """z + d, where d maximizes g.d among all changes within the bounds whose mean size is at most that of the step.
+
+    The values with the greatest |g| move first, each as far as its bound lets it, until the step is spent: the steepest
+    ascent in the L1 norm among the points that are images. Without the bounds it would move one value alone.
+
+    The first step is as long as the radius, which chooses the values; then they fall geometrically, to `size` after
+    2.5 * eps / size steps (all of `pgd`), and stay there. **choice**: steps of `size` alone leave 4 points more.
+
+    Args:
+        size: mean absolute change of the shortest step in units of the pixels, or `OfEps(fraction)`.
+    """
+
+    def init(self, x: Tensor) -> Any:
+        return (ops.zeros((), "float32"),)  # steps made
+
+    def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: Any) -> tuple[Tensor, Any]:
+        (made,) = state
+        low, high = ball.bounds
+        radius = ops.cast(ball.radius, z.dtype)
+        least = self.size.fraction if isinstance(self.size, OfEps) else self.size / ops.maximum(radius, 1e-30)
+        least = ops.minimum(ops.cast(least, z.dtype), 1.0)
+        budget = radius * ops.maximum(least ** (made * least / 2.5), least) * count_values(z)
+        rows = (ops.shape(z)[0], count_values(z))
+        slope = ops.reshape(gradient, rows)
+        room = ops.where(gradient > 0, high - z, z - low)
+        room = ops.where(slope == 0, 0.0, ops.maximum(ops.reshape(room, rows), 0.0))
+        order = ops.argsort(-ops.abs(slope), axis=-1)
+        sorted_room = ops.take_along_axis(room, order, axis=-1)
+        spent = ops.cumsum(sorted_room, axis=-1) - sorted_room  # on those before
+        moved = ops.clip(budget - spent, 0.0, sorted_room)
+        moved = ops.take_along_axis(moved, ops.argsort(order, axis=-1), axis=-1)
+        return z + ops.reshape(ops.sign(slope) * moved, ops.shape(z)), (made + 1.0,)
+
+
 def size_in(size: Size, ball: Any) -> Any:
-    """Returns a step size in pixel fractions: as given, or the fraction of the ball's eps."""
+    """Returns a step size in units of the pixels: as given, or the fraction of the ball's eps."""
     return size.fraction * ball.radius if isinstance(size, OfEps) else size
 
 

@@ -93,7 +93,7 @@ def transfer(
         sources: one classifier or several: a Keras model with named outputs, a callable pixels -> dict with "logits",
             or the path of a `.keras` file; only of paths can a config be written and read.
         attack: what searches on them: a name, a config, an `Attack` (on cross entropy) or another attack of ours.
-        eps: radius as a fraction of the pixel range; None: that of the attack.
+        eps: radius in units of the pixels; None: that of the attack.
         norm: "linf", "l2" or "l1", where the attack has them; None: the attack's.
         bounds: least and greatest pixel value; None: the attack's.
         mask: see `pgd`; None: the attack's.

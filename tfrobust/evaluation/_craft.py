@@ -23,6 +23,7 @@ def craft(
 ) -> np.ndarray:
     """Returns an adversary of each image, `(N, H, W, C)`: of the first run that fools the classifier, else the first's.
 
+    Of attacks without a radius every run is made, and an image gets the nearest of what fools and lies in the ball.
     Images that the classifier has wrong already are attacked as well: another classifier may have them right. Later
     runs go to those that are still right. What leaves the ball or the bounds is discarded, and the image stays as it
     was.
@@ -36,22 +37,19 @@ def craft(
         classes: of the classifier.
         place: of the entry's first attack.
     """
-    z = images.x.copy()
-    alive = np.arange(len(images.y))
+    z, far = images.x.copy(), np.full(len(images.y), np.inf)
     first = True
     for number, member in enumerate(entry.members, place):
-        if not len(alive):
+        if not (far > 0).any():
             break
         search = member.search(referee.classify, images.x)
         for run in range(member.runs(classes)):
-            right = [alive[:0]]
-            for x, y, packed in images.batches(alive, batch_size):
+            for x, y, packed in images.batches(np.flatnonzero(far > 0), batch_size):
                 found = returned(member.name, search(x, y, packed, seed(number, run), run), x)
                 verdict = referee(x, y, found)
-                fooled = verdict.allowed & ~verdict.right
-                kept = verdict.allowed if first else fooled
+                its_far = member.far(found, x, verdict.allowed & ~verdict.right)
+                kept = (its_far < far[packed]) | (verdict.allowed & first)
                 z[packed[kept]] = found[kept]
-                right.append(packed[~fooled])
-            alive = np.concatenate(right)
+                far[packed] = np.minimum(its_far, far[packed])
             first = False
     return z

@@ -51,6 +51,10 @@ class Contestant(NamedTuple):
         """How many runs make it, each on the images that are still right."""
         return self.attack.runs(classes) if self.in_graph else 1
 
+    def far(self, z: np.ndarray, x: np.ndarray, hit: np.ndarray) -> np.ndarray:
+        """By how much what fools can still be bettered, `(B,)`: see `Ball.far`; of a callable the first stays."""
+        return np.asarray(self.attack.ball.far(z, x, hit)) if self.in_graph else np.where(hit, 0.0, np.inf)
+
     def cost(self, classes: int) -> int:
         """Forwards and backwards of a run, for one image."""
         try:

@@ -34,7 +34,7 @@ def context(report: Report, class_names: Sequence[str] | None = None) -> dict[st
         _ = adversaries is None or adversaries.y  # read from the file beside a report that was loaded
     except FileNotFoundError:
         adversaries = None
-    ball = f"{report.norm} ball of eps = {_radius(report.eps)}"
+    ball = f"{report.norm} ball of eps = {_radius(report)}"
     classes = None if adversaries is None else _by_class(adversaries, named)
     return {
         "report": report,
@@ -103,14 +103,16 @@ def _settings(result: Result, report: Report) -> str:
 
 def _charts(report: Report) -> list[dict[str, Any]]:
     probed = f"by the gradient probe on {report.probe_images} images"
-    whole = _figures.Mark(report.eps, report.robust_accuracy, f"all attacks, {report.images} images")
+    width = report.bounds[1] - report.bounds[0]
+    whole = _figures.Mark(report.eps / width, report.robust_accuracy, f"all attacks, {report.images} images")
     kinds = {
         "eps": ("Accuracy and size of the ball", "eps (fraction of the pixel range)", whole),
-        "steps": (f"Accuracy and steps at eps = {_radius(report.eps)}", "steps of the attack (number)", None),
+        "steps": (f"Accuracy and steps at eps = {_radius(report)}", "steps of the attack (number)", None),
     }
     charts = []
     for name, (title, x_label, mark) in kinds.items():
-        points = sorted(map(tuple, report.curves.get(name) or ()))
+        unit = width if name == "eps" else 1
+        points = sorted((at / unit, accuracy) for at, accuracy in report.curves.get(name) or ())
         if not points:
             continue
         uri = _figures.curve(points, title, x_label, label=probed, mark=mark, logarithmic=name == "steps")
@@ -213,7 +215,7 @@ def _confusion(adversaries: Any, named: Sequence[str], classes: dict[str, Any]) 
 def _facts(report: Report) -> list[tuple[str, str]]:
     return [
         ("norm", report.norm),
-        ("eps", f"{_radius(report.eps)} of the pixel range"),
+        ("eps", f"{_radius(report)} of the pixel range"),
         ("bounds", f"pixels in [{report.bounds[0]:g}, {report.bounds[1]:g}]"),
         ("images", str(report.images)),
         ("classes", str(report.classes)),
@@ -253,7 +255,9 @@ def _round_down(value: float) -> float:
     return float(f"{np.floor(value / unit + 1e-6) * unit:.2g}")
 
 
-def _radius(eps: float) -> str:
+def _radius(report: Report) -> str:
+    """Returns eps as a fraction of the pixel range, in words of 8 bits where it is whole levels."""
+    eps = report.eps / (report.bounds[1] - report.bounds[0])
     level = eps * 255
     return f"{level:.0f}/255" if level >= 1 and abs(level - round(level)) < 1e-3 else f"{eps:.4g}"
 

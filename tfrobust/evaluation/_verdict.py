@@ -17,7 +17,7 @@ from tfrobust.evaluation._graph import traced
 Tensor = Any
 
 SLACK = 1e-4  # what rounding may add to a radius, relative
-ROUNDING = 1e-6  # and absolute
+ROUNDING = 1e-6  # and absolute, in pixel ranges
 LEVELS = 255  # steps between black and white in a picture of 8 bits
 
 
@@ -81,11 +81,12 @@ class Referee:
         known = ~ops.any(ops.isnan(logits), axis=-1)
         predicted = ops.where(known, ops.cast(ops.argmax(logits, axis=-1), "int32"), -1)
         pixels = (1, 2, 3)
-        inside = self.ball.distance(z, x) <= self.ball.radius * (1 + SLACK) + ROUNDING
+        rounding = ROUNDING * self.ball.width
+        inside = self.ball.distance(z, x) <= self.ball.radius * (1 + SLACK) + rounding
         kept = ops.where(self.ball.mask, 0.0, ops.abs(z - x)) if self.ball.mask is not None else ops.zeros_like(x)
-        inside = inside & (ops.max(kept, axis=pixels) <= ROUNDING)
+        inside = inside & (ops.max(kept, axis=pixels) <= rounding)
         low, high = self.ball.bounds
-        slack = _batch.SLACK * (high - low)  # as much as the images themselves may
+        slack = _batch.SLACK * self.ball.width  # as much as the images themselves may
         in_range = ops.all((z >= low - slack) & (z <= high + slack), axis=pixels)  # False for NaN
         margin = ops.where(known, losses.margin(logits, y), float("inf"))
         return logits, margin, predicted, predicted == y, inside, in_range

@@ -45,7 +45,7 @@ def corruptions(
 
     Args:
         classifier: as `evaluate` takes it.
-        data: name of a data set, whose test split is read, or data as `evaluate` takes them.
+        data: name of a data set, whose test split is read and brought to the bounds, or data as `evaluate` takes them.
         kinds: names; None: all (of CIFAR-10-C its 15, without the 4 extra ones: gaussian_blur, saturate, spatter,
             speckle_noise).
         severities: from 1 to 5.
@@ -72,14 +72,17 @@ def corruptions(
     stored = STORED.get(data) if isinstance(data, str) else None
     kinds = _known(kinds, CIFAR_10_C if stored else tuple(KINDS), (*CIFAR_10_C, *EXTRA) if stored else tuple(KINDS))
     severities = _severities(severities)
-    loaded = datasets.load(data, "test", batch_size=batch_size) if isinstance(data, str) else data
-    measured = Measured(classifier, loaded, batch_size, bounds)
+
+    def of(name: str) -> Measured:
+        return Measured(
+            classifier, _within(bounds, datasets.load(name, "test", batch_size=batch_size)), batch_size, bounds
+        )
+
+    measured = of(data) if isinstance(data, str) else Measured(classifier, data, batch_size, bounds)
 
     def accuracy(kind: str, severity: int) -> float:
         if stored:
-            name = stored.format(kind=kind, severity=severity)
-            copy = Measured(classifier, datasets.load(name, "test", batch_size=batch_size), batch_size, bounds)
-            return float(copy.right().mean())
+            return float(of(stored.format(kind=kind, severity=severity)).right().mean())
         return float(
             measured.right(
                 lambda x, numbers: corrupt(x, kind, severity, seed=seed, numbers=numbers, bounds=bounds)
@@ -104,6 +107,12 @@ def corruptions(
         settings={"data": data if isinstance(data, str) else "arrays", "kinds": kinds, "severities": severities},
         notes=(note,),
     )
+
+
+def _within(bounds: tuple[float, float], data: Any) -> Any:
+    """Returns a loaded data set, whose pixels are fractions, with pixels within the bounds."""
+    low, high = bounds
+    return data if (low, high) == (0.0, 1.0) else data.map(lambda x, y: (low + (high - low) * x, y))
 
 
 def _known(kinds: Sequence[str] | None, all_of_them: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -31,6 +31,8 @@ def distances(
 ) -> tables.Table:
     """Measures the mean L2 distance ||x' - x'_ref||_2 between the adversaries of attacks and those of a reference.
 
+    The unit is the pixel range, whatever the bounds.
+
     The random start of an image is the same for all attacks that draw one alike, so that no distance is due to it.
     Every image is attacked, those that are wrong already too.
 
@@ -38,7 +40,7 @@ def distances(
         classifiers: name -> classifier that is attacked.
         data: as `evaluate` takes it; read once.
         attacks: label -> attack, as `evaluate` takes them; the first one is the reference.
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         norm: of the ball.
         bounds: least and greatest pixel value.
         batch_size: images in a batch.
@@ -73,7 +75,7 @@ def distances(
         made = (craft(referee, images, e, batch_size, functools.partial(stream, seed), classes) for e in entries)
         reference = next(made)
         for entry, z in zip(entries[1:], made, strict=True):
-            apart = np.sqrt(np.square(z - reference).sum(axis=(1, 2, 3)))
+            apart = np.sqrt(np.square(z - reference).sum(axis=(1, 2, 3))) / ball.width
             figures[entry.name][name] = float(apart.mean())
             if verbose:
                 print(f"{entry.name} on {name}: {apart.mean():.4g} from {entries[0].name}", flush=True)

@@ -19,12 +19,13 @@ from tfrobust.evaluation._images import Images
 
 Tensor = Any
 KINDS = ("uniform", "gaussian")
+SIZES = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255)  # of the pixel range
 
 
 def noise(
     classifier: Any,
     data: Any,
-    eps: Sequence[float] = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255),
+    eps: Sequence[float] | None = None,
     kinds: Sequence[str] = KINDS,
     *,
     draws: int = 20,
@@ -43,7 +44,7 @@ def noise(
     Args:
         classifier: as `evaluate` takes it.
         data: as `evaluate` takes it.
-        eps: sizes, as fractions of the pixel range.
+        eps: sizes in units of the pixels; None: 2, 4, 8, 16 and 32 of 255 parts of their range.
         kinds: of "uniform" and "gaussian".
         draws: of every image.
         norm: of the ball.
@@ -67,7 +68,8 @@ def noise(
     """
     if not isinstance(draws, (int, np.integer)) or draws < 1:
         raise ValueError(f"Invalid value for `draws`: expected an integer of at least 1. Received: {draws!r}")
-    radii = [float(radius) for radius in np.atleast_1d(eps)]
+    sizes = np.array(SIZES) * (bounds[1] - bounds[0]) if eps is None else eps
+    radii = [float(radius) for radius in np.atleast_1d(sizes)]
     if not radii:
         raise ValueError("Invalid value for `eps`: expected at least one size. Received: none")
     for kind in kinds:
@@ -101,7 +103,7 @@ def drawn(kind: str, eps: float, norm: str, bounds: tuple[float, float]) -> Call
 
     Args:
         kind: "uniform" in the ball, or "gaussian" of standard deviation eps.
-        eps: as a fraction of the pixel range.
+        eps: in units of the pixels.
         norm: of the ball.
         bounds: least and greatest pixel value.
     """

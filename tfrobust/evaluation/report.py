@@ -61,7 +61,7 @@ class Report:
         attacks: a `Result` for each attack.
         alarms: sentences that say why the figures may mislead.
         checks: names of the checks that were made; no alarm means no more than that these found nothing.
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         norm: of the ball.
         bounds: least and greatest pixel value.
         images: number of images.

@@ -75,7 +75,7 @@ def shifts(
         data: as `evaluate` takes it.
         pixels: how far, less than a side of the images.
         attack: None: clean alone; or one attack, or the `attacks` of `evaluate`: a suite's name, a list, a mapping.
-        eps: radius of the attacks as a fraction of the pixel range.
+        eps: radius of the attacks in units of the pixels.
         norm: of their ball.
         bounds: least and greatest pixel value; the least one is the background.
         batch_size: images in a batch.
@@ -97,7 +97,9 @@ def shifts(
     (('clean',), 5)
     """
     if attack is not None and eps is None:
-        raise ValueError("`attack` needs `eps`, its radius: expected a fraction of the pixel range. Received: eps=None")
+        raise ValueError(
+            "`attack` needs `eps`, its radius: expected a number in units of the pixels. Received: eps=None"
+        )
     measured = Measured(classifier, data, batch_size, bounds)
     x, y = measured.images
     moved = {"unshifted": x}

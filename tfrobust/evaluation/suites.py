@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tfrobust import attacks
 from tfrobust._registry import Registry
 from tfrobust.attacks import Adversary, Cascade, cw_linf, pgd
+from tfrobust.attacks.balls import EPS
 from tfrobust.attacks.cw_linf import margin
 from tfrobust.objectives.terms import adversarial_cross_entropy
 
@@ -39,14 +40,14 @@ class Suite(NamedTuple):
 
 
 @register
-def quick(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> list[Adversary]:
+def quick(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> list[Adversary]:
     """PGD-50 on cross entropy from 3 random starts, and 50 steps on the margin (CW in the Linf ball).
 
-    What one looks at while developing. It overrates classifiers that hide their gradients. A search ends with the
-    first point that fools.
+    What one looks at while developing. It overrates classifiers that hide their gradients, and in L1 most others by a
+    few points: an alarm says so. A search ends with the first point that fools.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         norm: "linf", "l2" or "l1".
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change; None: all may.
@@ -65,7 +66,7 @@ def quick(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0),
 
 @register
 def standard(
-    eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
+    eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
 ) -> Cascade:
     """AutoAttack, standard version, and for images that have no gradient a walk along the decision boundary.
 
@@ -73,7 +74,7 @@ def standard(
     hides from all four attacks of `attacks.autoattack`; of an honest one it costs a gradient for each image left.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         norm: "linf" or "l2".
         bounds: least and greatest pixel value.
         classes: of the classifier; with few, other losses take the place of those that are not defined.
@@ -95,7 +96,7 @@ def standard(
 
 @register
 def paper(
-    eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
+    eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
 ) -> dict[str, Any]:
     """The columns of the papers: FGSM, PGD-7/20/100/200, MIM-20, CW-20/30/100, FAB and AutoAttack, each by itself.
 
@@ -103,7 +104,7 @@ def paper(
     image itself. CW is PGD on the margin.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         norm: "linf" or "l2".
         bounds: least and greatest pixel value.
         classes: of the classifier; see `standard`.
@@ -130,14 +131,14 @@ def paper(
 
 
 @register
-def black_box(eps: float = 8 / 255, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> Suite:
+def black_box(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> Suite:
     """What asks for outputs alone: random noise, Square, SPSA and, in the Linf ball, local search.
 
     It finds what hidden gradients hide; a classifier that does worse here than under gradient attacks hides its own.
     For adversaries of other classifiers put `attacks.transfer` in a list.
 
     Args:
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         norm: "linf" or "l2".
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change; None: all may.

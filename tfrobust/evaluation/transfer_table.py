@@ -51,7 +51,7 @@ def transfer_table(
         targets: name -> classifier that meets the adversaries; all as `evaluate` takes them, of the same classes.
         data: as `evaluate` takes it; read once.
         attacks: a mapping label -> attack, or what else `evaluate` takes.
-        eps: radius as a fraction of the pixel range.
+        eps: radius in units of the pixels.
         norm: "linf", "l2" or "l1".
         bounds: least and greatest pixel value.
         draws: of random noise for each image; 0: no such row.

@@ -118,7 +118,8 @@ class Search:
     """An attack on one classifier: `(batch) -> x_adv`, shaped as the batch's pixels.
 
     The random start is a function of the seed and the image's number, so that the batch size changes nothing, unless
-    the attack's loss couples the rows. Of several runs an image keeps the first that fools.
+    the attack's loss couples the rows. Of several runs an image keeps the first that fools, as the attack itself does;
+    without a radius the nearest.
 
     Args:
         classifier: under attack.
@@ -142,17 +143,17 @@ class Search:
             return tf.convert_to_tensor(returned(name, self.attack(self.classifier, batch.x, batch.y), batch.x))
         classes = int(self.classifier.output["logits"].shape[-1])
         self.attack.check_classes(classes)
-        kept, done = self._run(*batch, stream(self.seed, 0), tf.constant(0))
+        kept, far = self._run(*batch, stream(self.seed, 0), tf.constant(0))
         for run in range(1, self.attack.runs(classes)):
-            if bool(ops.all(done)):
+            if bool(ops.all(far <= 0)):
                 break
-            z, hit = self._run(*batch, stream(self.seed, run), tf.constant(run))
-            kept, done = where_rows(hit & ~done, z, kept), hit | done
+            z, its_far = self._run(*batch, stream(self.seed, run), tf.constant(run))
+            kept, far = where_rows(its_far < far, z, kept), ops.minimum(its_far, far)
         return kept
 
     def _searched(self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
         z = self.attack.search(in_inference(self.classifier), x, y, ImageNoise(seed, numbers), run)
-        return z, losses.correct(logits_of(self.classifier, z), y) < 0.5
+        return z, self.attack.ball.far(z, x, losses.correct(logits_of(self.classifier, z), y) < 0.5)
 
 
 def made(attack: Any) -> Any:

@@ -63,7 +63,7 @@ def coverage(
     def covered(classifier: Any) -> Any:
         def shares(x: Tensor, y: Tensor) -> Tensor:
             g = gradient(classifier, x, y)
-            size = ops.max(ops.abs(by_maximum(g) if normalized else g), axis=-1)
+            size = ops.max(ops.abs(by_maximum(g) if normalized else (bounds[1] - bounds[0]) * g), axis=-1)
             return ops.stack(
                 [ops.sum(ops.mean(ops.cast(size > t, "float32"), axis=(1, 2))) for t in map(float, thresholds)]
             )

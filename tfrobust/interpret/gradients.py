@@ -21,9 +21,9 @@ BACKGROUNDS = {"black": 0.0, "white": 1.0}
 
 
 def input_gradients(
-    classifier: Any, x: Any, y: Any, *, batch_size: int = 256, bounds: Bounds = (0.0, 1.0)
+    classifier: Any, x: Any, y: Any, *, bounds: Bounds = (0.0, 1.0), batch_size: int = 256
 ) -> np.ndarray:
-    """Returns the gradient of the cross entropy by the pixels, raw.
+    """Returns the gradient of the cross entropy by the pixels, raw: loss by unit of the pixels.
 
     G = d CE(x, y) / d x, of each image by itself.
 
@@ -31,8 +31,8 @@ def input_gradients(
         classifier: with named outputs.
         x: images `(N, H, W, C)`, pixels within the bounds.
         y: labels, `(N,)` integers or one-hot rows.
-        batch_size: images in a batch.
         bounds: least and greatest pixel value.
+        batch_size: images in a batch.
 
     Returns:
         `(N, H, W, C)` float32.
@@ -49,8 +49,8 @@ def input_gradients(
     Reference: FPR-v1, section 4.2.3; AELF, figure 2.
     """
     run = graph(lambda x, y: gradient(classifier, x, y))
-    read = images(classifier, x, y, "gradient map", (), batch_size, bounds)
-    return np.concatenate([np.asarray(run(batch.x, batch.y)) for batch in read])
+    parts = images(classifier, x, y, "gradient map", (), batch_size, bounds)
+    return np.concatenate([np.asarray(run(batch.x, batch.y)) for batch in parts])
 
 
 def rescale(g: Any) -> np.ndarray:

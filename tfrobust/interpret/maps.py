@@ -16,7 +16,7 @@ Tensor = Any
 
 
 def attention_maps(
-    classifier: Any, x: Any, *, upsample: bool = True, batch_size: int = 256, bounds: Bounds = (0.0, 1.0)
+    classifier: Any, x: Any, *, upsample: bool = True, bounds: Bounds = (0.0, 1.0), batch_size: int = 256
 ) -> dict[str, np.ndarray]:
     """Returns the attention weights of each block over the images.
 
@@ -27,8 +27,8 @@ def attention_maps(
         classifier: with the output `attention`.
         x: images `(N, H, W, C)`, pixels within the bounds.
         upsample: enlarge them to the images; False: as the block has them.
-        batch_size: images in a batch.
         bounds: least and greatest pixel value.
+        batch_size: images in a batch.
 
     Returns:
         block -> `(N, H, W)` float32; the blocks' own sizes without `upsample`.
@@ -51,8 +51,8 @@ def attention_maps(
         return {block: enlarged(weights, x) if upsample else weights for block, weights in attended.items()}
 
     run = graph(weights)
-    read = images(classifier, x, None, "attention map", ["attention"], batch_size, bounds)
-    found = [run(batch.x) for batch in read]
+    parts = images(classifier, x, None, "attention map", ["attention"], batch_size, bounds)
+    found = [run(batch.x) for batch in parts]
     return {block: np.concatenate([np.asarray(part[block]) for part in found]) for block in found[0]}
 
 
@@ -63,8 +63,8 @@ def class_activation_maps(
     form: str = "clipped",
     *,
     upsample: bool = True,
-    batch_size: int = 256,
     bounds: Bounds = (0.0, 1.0),
+    batch_size: int = 256,
 ) -> np.ndarray:
     """Returns the class activation map of one class for each image.
 
@@ -77,8 +77,8 @@ def class_activation_maps(
         labels: the class c of each image, `(N,)` integers; None: the predicted one.
         form: "clipped" or "signed", whatever the classifier's own head has.
         upsample: enlarge them bilinearly to the images; False: as the feature map is.
-        batch_size: images in a batch.
         bounds: least and greatest pixel value.
+        batch_size: images in a batch.
 
     Returns:
         `(N, H, W)` float32; the feature map's size without `upsample`.

@@ -33,7 +33,7 @@ def perturbation_distances(
     batch_size: int = 256,
     seed: int = 0,
 ) -> tables.Table:
-    """Measures the mean L2 distance ||x'_a - x'_b||_2 between the adversaries of each two attacks.
+    """Measures the mean L2 distance ||x'_a - x'_b||_2 between the adversaries of each two attacks, in pixel ranges.
 
     The random start of an image is the same for all attacks that draw one alike. `tfrobust.evaluation.distances`
     measures those from one reference, for several classifiers.
@@ -74,9 +74,10 @@ def perturbation_distances(
     for batch in batches([classifier], data, "comparison of attacks", (), batch_size, bounds):
         total += np.asarray(run(*(search(batch) for search in searches.values())))
         images += len(batch.y)
+    means = total / images / (bounds[1] - bounds[0])
     return tables.made(
         "distances between adversaries",
-        {a: dict(zip(searches, row, strict=True)) for a, row in zip(searches, (total / images).tolist(), strict=True)},
+        {a: dict(zip(searches, row, strict=True)) for a, row in zip(searches, means.tolist(), strict=True)},
         images,
         seed,
         measure="mean L2 distance",
@@ -161,7 +162,7 @@ def dra_success(
     data: Any,
     shares: Sequence[float] = SHARES,
     *,
-    eps: float = 1 / 255,
+    eps: float | None = None,
     steps: int = 5,
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
@@ -173,7 +174,7 @@ def dra_success(
         classifiers: name -> classifier under attack.
         data: as `evaluate` takes them; read batch by batch.
         shares: values of p, each in (0, 1].
-        eps: greatest mean absolute change as a fraction of the pixel range.
+        eps: greatest mean absolute change in units of the pixels; None: 1/255 of their range.
         steps: iterations of 2.5 * eps / steps.
         bounds: least and greatest pixel value.
         batch_size: of arrays; changes no figure.
@@ -196,6 +197,7 @@ def dra_success(
     Reference: thesis, figure 4.4 (CIFAR-10, eps 1/255 and 2/255).
     """
     check_named(classifiers)
+    eps = (bounds[1] - bounds[0]) / 255 if eps is None else eps
     made_with = [members.dra(eps, steps=steps, p=share, bounds=bounds) for share in shares]
 
     def tested(classifier: Any) -> tuple[list[Search], Any, Any]:

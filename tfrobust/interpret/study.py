@@ -97,7 +97,7 @@ def study(
     Args:
         classifiers: name -> classifier, of the same classes.
         data: as `evaluate` takes it, pixels in [0, 1]; read several times, and a generator kept in memory.
-        eps: radius of the attacks as a fraction of the pixel range; DRA's mean absolute change is a quarter of it.
+        eps: radius of the attacks in units of the pixels; DRA's mean absolute change is a quarter of it.
         norm: "linf" or "l2".
         train: images that the classifiers were trained on, for the tests that compare both; None: left out.
         judge: a classifier trained on clean images, for the gradient-map test; None: it is left out.
