@@ -17,11 +17,11 @@ torch = pytest.importorskip("torch")
 art = pytest.importorskip("art.attacks.evasion")
 
 from benchmarks import peers  # noqa: E402
-from tfrobust import attacks  # noqa: E402
-from tfrobust.attacks.balls import ball  # noqa: E402
+from tfrobust import attacks, evaluation  # noqa: E402
+from tfrobust.attacks.balls import NORMS, ball  # noqa: E402
 
 NETWORKS = ("standard", "madry", "trades")
-EPS = {"linf": 0.15, "l2": 1.0}
+EPS = {"linf": 0.15, "l2": 1.0, "l1": 1.5 / 64}  # in L1 the mean of 64 values: a sum of 1.5
 WITHIN = 0.015
 theirs = pytest.importorskip("torchattacks")
 
@@ -66,6 +66,12 @@ def of_torchattacks(make):
     return lambda: of_torch(make)
 
 
+def suite(name, norm):
+    """All attacks of a suite as one."""
+    members = evaluation.suites.get(name, eps=EPS[norm], norm=norm)
+    return attacks.Cascade(members)
+
+
 def hundred_steps(attack):
     """torchattacks' suite takes 10 steps, where the standard one has 100, and rescales Square's schedule."""
     for member in attack._autoattack.attacks:
@@ -94,7 +100,18 @@ def arts_suite(estimator):
     return art.AutoAttack(estimator, norm=np.inf, eps=EPS["linf"], attacks=members, batch_size=200)
 
 
-E, E2 = EPS["linf"], EPS["l2"]
+def fast_minimum_norm(norm):
+    """Foolbox' FMN, a strong attack of each norm."""
+    make = {"linf": foolbox.attacks.LInfFMNAttack, "l2": foolbox.attacks.L2FMNAttack, "l1": foolbox.attacks.L1FMNAttack}
+    return of_foolbox(make[norm](steps=100), norm)
+
+
+def sparse_descent(steps=50):
+    """Foolbox' sparse descent in L1, Tramer and Boneh 2019: in a step it moves the values of the greatest gradients."""
+    return of_foolbox(foolbox.attacks.SparseL1DescentAttack(quantile=0.95, rel_stepsize=0.1, steps=steps), "l1")
+
+
+E, E2, E1 = EPS["linf"], EPS["l2"], EPS["l1"]
 CE, DLR = "cross_entropy", "difference_logits_ratio"
 APGD = {"eps_step": 2 * E, "max_iter": 100, "nb_random_init": 1}
 ROWS = {
@@ -249,7 +266,141 @@ ROWS = {
         within=0.01,
         slow=("ART",),
     ),
+    "FGSM L2": Row(
+        lambda: attacks.fgsm(E2, norm="l2"),
+        {
+            "ART": of_art(art.FastGradientMethod, "l2"),
+            "Foolbox": of_foolbox(foolbox.attacks.L2FastGradientAttack(), "l2"),
+        },
+        norm="l2",
+    ),
+    "FGSM L1": Row(
+        lambda: attacks.fgsm(E1, norm="l1"),
+        {
+            "ART": of_art(art.FastGradientMethod, "l1"),
+            "Foolbox": of_foolbox(foolbox.attacks.L1FastGradientAttack(), "l1"),
+            "Foolbox, sparse": sparse_descent(1),
+        },
+        norm="l1",
+    ),
+    "PGD-50 L1": Row(
+        lambda: attacks.pgd(E1, steps=50, norm="l1", restarts=3),
+        {
+            "ART": of_art(art.ProjectedGradientDescent, "l1", eps_step=0.05 * 1.5, max_iter=50, num_random_init=1),
+            "Foolbox": sparse_descent(),
+            "Foolbox FMN": fast_minimum_norm("l1"),
+            "Foolbox EAD": of_foolbox(foolbox.attacks.EADAttack(binary_search_steps=6, steps=300), "l1"),
+        },
+        norm="l1",
+        within=0.03,
+    ),
+    "quick L1": Row(
+        lambda: suite("quick", "l1"),
+        {
+            "Foolbox": sparse_descent(),
+            "Foolbox FMN": fast_minimum_norm("l1"),
+            "Foolbox EAD": of_foolbox(foolbox.attacks.EADAttack(binary_search_steps=6, steps=300), "l1"),
+        },
+        norm="l1",
+        within=0.03,
+    ),
+    "DRA": Row(  # not a strong attack: its steps are those of the thesis
+        lambda: attacks.dra(E1, steps=20, p=2 / 3),
+        {"Foolbox": of_foolbox(foolbox.attacks.L1ProjectedGradientDescentAttack(steps=20, rel_stepsize=0.125), "l1")},
+        norm="l1",
+    ),
+    "MIM-10 L2": Row(
+        lambda: attacks.mim(E2, steps=10, norm="l2"),
+        {
+            "Foolbox": of_foolbox(
+                foolbox.attacks.mi_fgsm.L2MomentumIterativeFastGradientMethod(abs_stepsize=E2 / 10, steps=10), "l2"
+            )
+        },
+        norm="l2",
+    ),
+    "MIM-10 L1": Row(
+        lambda: attacks.mim(E1, steps=10, norm="l1"),
+        {
+            "Foolbox": of_foolbox(
+                foolbox.attacks.mi_fgsm.L1MomentumIterativeFastGradientMethod(rel_stepsize=0.1, steps=10), "l1"
+            )
+        },
+        norm="l1",
+    ),
+    "CW Linf": Row(
+        lambda: attacks.cw_linf(E, steps=50),
+        {"Foolbox": of_foolbox(foolbox.attacks.LinfPGD(rel_stepsize=0.05, steps=50))},
+    ),
+    "AutoAttack L2": Row(
+        lambda: attacks.autoattack(E2, norm="l2"),
+        {
+            "torchattacks": of_torchattacks(
+                lambda net, seed: hundred_steps(theirs.AutoAttack(net, norm="L2", eps=E2, seed=seed))
+            ),
+            "Foolbox FMN": fast_minimum_norm("l2"),
+        },
+        norm="l2",
+        within=0.01,
+        images=100,
+    ),
+    "SPSA": Row(
+        lambda: attacks.spsa(E, steps=40, samples=64),
+        {"torchattacks": of_torchattacks(lambda net, seed: theirs.SPSA(net, eps=E, nb_iter=10, nb_sample=64))},
+        images=50,
+    ),
+    "random noise": Row(
+        lambda: attacks.random_noise(E, 100),
+        {"Foolbox": of_foolbox(foolbox.attacks.LinfRepeatedAdditiveUniformNoiseAttack(repeats=100))},
+    ),
+    "random noise L2": Row(
+        lambda: attacks.random_noise(E2, 100, norm="l2"),
+        {"Foolbox": of_foolbox(foolbox.attacks.L2RepeatedAdditiveUniformNoiseAttack(repeats=100), "l2")},
+        norm="l2",
+        within=0.03,
+    ),
+    "boundary": Row(lambda: attacks.boundary(E), {"Foolbox FMN": fast_minimum_norm("linf")}, images=50, within=0.04),
+    "boundary L2": Row(
+        lambda: attacks.boundary(E2, norm="l2"), {"Foolbox FMN": fast_minimum_norm("l2")}, "l2", images=50, within=0.04
+    ),
+    **{
+        f"InfoFeature {norm}": Row(
+            lambda norm=norm: attacks.infofeature(EPS[norm], steps=20, norm=norm, keep="best"),
+            {"Foolbox": peer},
+            norm,
+            within=0.03,
+        )
+        for norm, peer in {
+            "linf": of_foolbox(foolbox.attacks.LinfPGD(rel_stepsize=0.125, steps=20)),
+            "l2": of_foolbox(foolbox.attacks.L2PGD(rel_stepsize=0.125, steps=20), "l2"),
+            "l1": sparse_descent(20),
+        }.items()
+    },
 }
+NO_PEER = {  # why an attack of the public surface has no row
+    "adv_interpolation": "it knows no labels: for training",
+    "feature_scatter": "it knows no labels: for training",
+    "local_search": "no other library has it; tests/attacks/test_queries.py compares it with its paper's algorithm",
+    "transfer": "it is the attack that it is given, which has a row",
+    ("random_noise", "l1"): "no other library draws from this ball; tests/attacks/test_balls.py says its draws uniform",
+    ("spsa", "l2"): "no other library has it",
+}
+
+
+def accepted(name, norm):
+    """Whether a factory makes an attack in this norm."""
+    takes = "norm" in attacks.registry.ATTACKS.parameters(name)
+    try:
+        made = attacks.get(name, **({"norm": norm} if takes else {}))
+    except ValueError:
+        return False
+    return type(made.ball) is NORMS[norm]
+
+
+def test_every_attack_has_a_row_in_every_norm_that_it_accepts():
+    named = [name for name in attacks.names() if name not in NO_PEER]
+    pairs = {(name, norm) for name in named for norm in NORMS if accepted(name, norm)}
+    rows = {(row.ours().name, row.norm) for row in ROWS.values()}
+    assert pairs - rows == {pair for pair in NO_PEER if isinstance(pair, tuple)}
 
 
 def judged(network, attack, x, y, norm, draws):

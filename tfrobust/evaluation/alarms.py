@@ -282,6 +282,18 @@ def not_monotone(evidence: Evidence, threshold: float = 0.03, images: int = 3) -
     return None
 
 
+def l1(evidence: Evidence) -> str | None:
+    """An evaluation in the L1 ball: the attacks that are strongest there are not in this library yet."""
+    if evidence.norm != "l1":
+        return None
+    return (
+        "The strongest attacks of the L1 ball (AutoAttack's APGD, FAB and Square for L1) are not in this library yet: "
+        "steps along gradients alone stand for them, and the robust accuracy is an upper bound. Do not compare it with "
+        "published figures, and add attacks of another library, such as "
+        "from_foolbox(foolbox.attacks.L1FMNAttack(), eps, norm='l1')."
+    )
+
+
 def outside(evidence: Evidence) -> str | None:
     """Adversaries that broke the rules: out of the ball, the pixel range or the mask. They were not counted."""
     if not evidence.outside:
@@ -301,6 +313,7 @@ ALWAYS: tuple[Check, ...] = (
     random,
     flat_logits,
     outside,
+    l1,
     black_box,
     weaker_attackers,
     losses_apart,
