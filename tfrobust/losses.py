@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 from tfrobust._registry import unknown
@@ -37,7 +38,7 @@ def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
     if not smoothing:
         return -ops.sum(ops.where(true, log_p, ops.zeros_like(log_p)), axis=-1)
     share = ops.where(true, 1.0 - smoothing, smoothing / (log_p.shape[-1] - 1))
-    return -ops.sum(ops.cast(share, log_p.dtype) * log_p, axis=-1)
+    return -ops.sum(weighted(ops.cast(share, log_p.dtype), log_p), axis=-1)
 
 
 def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
@@ -58,7 +59,12 @@ def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
     0.0
     """
     log_p, log_q = ops.log_softmax(logits), ops.log_softmax(other)
-    return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
+    return ops.sum(weighted(ops.exp(log_p), log_p - log_q), axis=-1)
+
+
+def weighted(p: Tensor, values: Tensor) -> Tensor:
+    """Returns p * v, and 0 where p is 0, whatever v is: log p of a class that is ruled out (logit -inf) is infinite."""
+    return p * ops.where(p > 0, values, ops.zeros_like(values))
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -81,7 +87,7 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     logits = ops.convert_to_tensor(logits)
     true = ops.one_hot(y, logits.shape[-1], dtype="bool")
     others = ops.where(true, ops.cast(-float("inf"), logits.dtype), logits)
-    return ops.max(others, axis=-1) - _of_class(logits, y)
+    return ops.max(others, axis=-1) - logit(logits, y)
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
@@ -133,7 +139,7 @@ def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """
     largest = _largest(logits, 4, "dlr_targeted", "dlr")
     span = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
-    return (_of_class(logits, target) - _of_class(logits, y)) / (span + 1e-12)
+    return (logit(logits, target) - logit(logits, y)) / (span + 1e-12)
 
 
 def _largest(logits: Tensor, count: int, loss: str, instead: str) -> Tensor:
@@ -146,7 +152,8 @@ def _largest(logits: Tensor, count: int, loss: str, instead: str) -> Tensor:
     return ops.top_k(logits, count)[0]
 
 
-def _of_class(logits: Tensor, y: Tensor) -> Tensor:
+def logit(logits: Tensor, y: Tensor) -> Tensor:
+    """Returns z_y, `(B,)`, whatever the other logits are, of logits z `(B, C)` and classes y `(B,)`."""
     logits = ops.convert_to_tensor(logits)
     chosen = ops.one_hot(y, logits.shape[-1], dtype="bool")
     return ops.sum(ops.where(chosen, logits, ops.zeros_like(logits)), axis=-1)
@@ -334,22 +341,72 @@ def optimal_transport(
     return ops.sum(ops.exp(exponent(u, v)) * cost, axis=-1)
 
 
-def correct(logits: Tensor, y: Tensor) -> Tensor:
-    """1.0 where the largest logit is the label's, else 0.0. Not differentiable: for counting.
+def predicted(logits: Tensor) -> Tensor:
+    """Returns the class that is predicted: argmax_j z_j, and -1 where there is no prediction.
+
+    There is none where a logit is NaN, and where all are -inf. A single -inf is a class that is ruled out, which is
+    legal; +inf is the largest logit there is. Of equal logits the first counts, as in `keras.ops.argmax`.
 
     Args:
         logits: z, `(B, C)`.
-        y: labels, `(B,)` integers.
+
+    Returns:
+        `(B,)` int32, from -1 to C - 1.
+
+    Example:
+
+    >>> tfrobust.losses.predicted([[1.0, 3.0], [float("nan"), 0.0], [float("-inf"), 0.0]]).numpy().tolist()
+    [1, -1, 1]
+    """
+    logits = ops.convert_to_tensor(logits)
+    if not keras.backend.is_float_dtype(logits.dtype):
+        logits = ops.cast(logits, "float32")
+    none = ops.logical_or(ops.any(ops.isnan(logits), axis=-1), ops.max(logits, axis=-1) == -float("inf"))
+    return ops.where(none, -1, ops.cast(ops.argmax(logits, axis=-1), "int32"))
+
+
+def correct(logits: Tensor, y: Tensor) -> Tensor:
+    """Returns 1.0 where the classifier is right, else 0.0: [predicted(z) = y].
+
+    Every count of right answers in this library is made by this function: where there is no prediction, the classifier
+    is wrong whatever the label. Not differentiable.
+
+    Args:
+        logits: z, `(B, C)`.
+        y: labels, `(B,)` integers from 0.
 
     Returns:
         `(B,)` float32.
 
     Example:
 
-    >>> float(tfrobust.losses.correct([[3.0, 1.0]], [0])[0])
-    1.0
+    >>> tfrobust.losses.correct([[3.0, 1.0], [float("nan"), float("nan")]], [0, 0]).numpy().tolist()
+    [1.0, 0.0]
     """
-    return ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), ops.cast(y, "int32")), "float32")
+    return ops.cast(ops.equal(predicted(logits), ops.cast(y, "int32")), "float32")
+
+
+def missed_by(logits: Tensor, y: Tensor) -> Tensor:
+    """Returns by how much the label is missed: the `margin`, and +inf where there is no prediction. Never NaN.
+
+    Searches without gradients climb it and evaluations compare adversaries by it. Where the label and another class are
+    both infinite they are equal, and it is 0. Not meant to be differentiated: for that, `margin`.
+
+    Args:
+        logits: z, `(B, C)`, C at least 2.
+        y: labels, `(B,)` integers.
+
+    Returns:
+        `(B,)`.
+
+    Example:
+
+    >>> tfrobust.losses.missed_by([[3.0, 1.0], [float("nan"), 0.0]], [0, 0]).numpy().tolist()
+    [-2.0, inf]
+    """
+    missed = margin(logits, y)
+    missed = ops.where(ops.isnan(missed), ops.zeros_like(missed), missed)
+    return ops.where(predicted(logits) < 0, ops.cast(float("inf"), missed.dtype), missed)
 
 
 def _rows(a: Tensor) -> Tensor:
@@ -358,7 +415,8 @@ def _rows(a: Tensor) -> Tensor:
 
 
 def _difference(a: Tensor, b: Tensor) -> Tensor:
-    return _rows(a) - _rows(b)
+    a, b = _rows(a), _rows(b)
+    return ops.where(a == b, ops.zeros_like(a), a - b)  # also of logits that are both -inf
 
 
 def _norm(v: Tensor, axis: int = -1) -> Tensor:

@@ -97,6 +97,30 @@ def test_correct_counts_the_largest_logit():
     np.testing.assert_array_equal(losses.correct(Z, Y), [1.0, 0.0])
 
 
+NAN, INF = float("nan"), float("inf")
+ODD = np.array(
+    [[1, 3, 2], [NAN, 0, 0], [0, 1, NAN], [-INF, 0, -1], [-INF, -INF, -INF], [INF, INF, 0], [INF, NAN, 0], [2, 2, 1]],
+    "float32",
+)
+PREDICTED = [1, -1, -1, 1, -1, 0, -1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_without_a_prediction_nothing_is_right(dtype):
+    """A NaN anywhere, or nothing but -inf; a class that is ruled out and ties are legal."""
+    logits = ops.cast(ODD, dtype)
+    np.testing.assert_array_equal(losses.predicted(logits), PREDICTED)
+    for label in range(3):
+        expected = np.equal(PREDICTED, label)
+        np.testing.assert_array_equal(losses.correct(logits, np.full(8, label)), expected)
+    np.testing.assert_array_equal(losses.predicted(np.array([[0, 1, 0]])), [1])  # labels as one-hot integers
+
+
+def test_missed_by_is_the_margin_and_never_nan():
+    np.testing.assert_allclose(losses.missed_by(Z, Y), losses.margin(Z, Y))
+    np.testing.assert_array_equal(losses.missed_by(ODD, np.zeros(8, int)), [2, INF, INF, INF, INF, 0, INF, 0])
+
+
 def tape_gradient(function, value):
     """Input gradient under whichever backend Keras runs."""
     if keras.backend.backend() == "jax":
@@ -142,6 +166,46 @@ def test_gradients_are_finite_where_probabilities_are_zero_or_one(extreme):
         lambda v: losses.kl_divergence(-z, v),
         lambda v: losses.margin(v, Y),
         lambda v: losses.dlr(v, Y),
+    ):
+        assert np.isfinite(np.asarray(function(z))).all()
+        assert np.isfinite(tape_gradient(function, z)).all()
+
+
+RULED_OUT = np.array([[1.0, -INF, 0.5, 0.2], [0.3, -INF, 1.0, -0.5]], "float32")
+WITHOUT = RULED_OUT[:, [0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z, y, other: losses.cross_entropy(z, y),
+        lambda z, y, other: losses.kl_divergence(z, 2 * other),
+        lambda z, y, other: losses.kl_divergence(2 * other, z),
+        lambda z, y, other: losses.margin(z, y),
+        lambda z, y, other: losses.dlr(z, y),
+        lambda z, y, other: losses.l2_distance(z, 2 * other),
+        lambda z, y, other: losses.l1_distance(z, 2 * other),
+    ],
+)
+def test_a_class_that_is_ruled_out_counts_for_nothing(function):
+    """Value and gradient are those of the other classes alone; that of a distance to itself is 0."""
+    with_it, without = (
+        (lambda z, y=y, other=other: function(z, y, other), logits)
+        for logits, y, other in ((RULED_OUT, [0, 3], RULED_OUT), (WITHOUT, [0, 2], WITHOUT))
+    )
+    np.testing.assert_allclose(with_it[0](with_it[1]), without[0](without[1]), rtol=1e-6)
+    found = tape_gradient(*with_it)
+    np.testing.assert_allclose(found[:, [0, 2, 3]], tape_gradient(*without), rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(found[:, 1], 0)
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e38])
+def test_huge_logits_are_finite(scale):
+    z = np.float32(scale) * np.array([[1, 0, -1], [0.5, 1, 0]], "float32")
+    for function in (
+        lambda v: losses.cross_entropy(v, [0, 1]),
+        lambda v: losses.margin(v, [0, 1]),
+        lambda v: losses.dlr(v, [0, 1]),
     ):
         assert np.isfinite(np.asarray(function(z))).all()
         assert np.isfinite(tape_gradient(function, z)).all()

@@ -44,7 +44,8 @@ def adv_interpolation(smoothing: float = 0.5) -> Objective:
         classes = log_p.shape[-1]
         other = (1.0 - ops.one_hot(ops.flip(views.y, axis=0), classes, dtype=log_p.dtype)) / (classes - 1)
         own = losses.cross_entropy(views.adv["logits"], views.y)
-        return (1.0 - smoothing) * own - smoothing * ops.sum(other * log_p, axis=-1)
+        others = smoothing * ops.sum(losses.weighted(other, log_p), axis=-1) if smoothing else 0.0
+        return (1.0 - smoothing) * own - others
 
     return Objective(
         nearness,

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from tfrobust import losses
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.schedules import Schedule, nonnegative
@@ -23,7 +24,7 @@ def weighted_kl_divergence(views: Views) -> Tensor:
     """KL(p(x) || p(x')) * (1.0000001 - p_y(x)), `(B,)`; log of p(x') + 1e-12; gradients flow through the weight."""
     log_p = ops.log_softmax(views.clean["logits"])
     p, q = ops.exp(log_p), ops.softmax(views.adv["logits"])
-    divergence = ops.sum(p * (log_p - ops.log(q + 1e-12)), axis=-1)
+    divergence = ops.sum(losses.weighted(p, log_p - ops.log(q + 1e-12)), axis=-1)
     true = ops.sum(p * ops.one_hot(views.y, p.shape[-1], dtype=p.dtype), axis=-1)
     return divergence * (1.0000001 - true)
 

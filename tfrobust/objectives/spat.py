@@ -30,7 +30,7 @@ def paced_divergence(alpha: float) -> Any:
 
     def paced_divergence(views: Views) -> Tensor:
         log_p, log_q = ops.log_softmax(views.clean["logits"]), ops.log_softmax(views.adv["logits"])
-        k = ops.exp(log_p) * (log_p - log_q)
+        k = losses.weighted(ops.exp(log_p), log_p - log_q)
         return ops.sum(k * (k + alpha), axis=-1)
 
     return paced_divergence
