@@ -35,7 +35,7 @@ def require(door: str) -> None:
 
 
 def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Returns a per-example loss, what it observed beside it (or None), and its gradient by the input alone.
+    """Returns a per-example loss, what it observed beside it (or None), and its gradient by the input, made `finite`.
 
     Only `z` is watched, so no gradient of a weight is ever computed. An input that the loss does not depend on, or
     only through a step function, has gradient zero.
@@ -44,6 +44,12 @@ def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor
         loss: `z -> (B,)`, or `z -> ((B,), (B,))` where the second is observed and not differentiated.
         z: pixels, `(B, ...)`.
     """
+    value, observed, gradient = value_and_raw_gradient(loss, z)
+    return value, observed, finite(gradient)
+
+
+def value_and_raw_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Returns the same with the gradient as it is, NaN and infinite values included."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(z)
         value, observed = split(loss(z))
@@ -55,7 +61,7 @@ def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor
 def linearization(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Returns values `(B, C)` at z, and `v -> gradient of sum_c v_c * value_c` by the input for `v` `(B, C)`.
 
-    The forward pass is made once; each call of the second makes one backward pass.
+    The forward pass is made once; each call of the second makes one backward pass. Gradients are made `finite`.
     """
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(z)
@@ -64,9 +70,28 @@ def linearization(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tens
     def pull(v: Tensor) -> Tensor:
         scaled = tf.cast(GRADIENT_SCALE * v, values.dtype)
         gradient = tape.gradient(values, z, scaled, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return gradient / GRADIENT_SCALE
+        return finite(gradient / GRADIENT_SCALE)
 
     return values, pull
+
+
+def finite(gradient: Tensor) -> Tensor:
+    """Returns input gradients `(B, ...)` that a search can follow: a single NaN would make the whole image NaN.
+
+    NaN, such as that of a root at a black pixel, becomes 0: that pixel stays where it is. An infinite value becomes
+    the largest finite one of its image, with its own sign (1 where no other value differs from 0), so that it leads
+    without hiding the others. A gradient that is finite is returned as it is.
+    """
+    sound = tf.math.is_finite(gradient)
+
+    def mended() -> Tensor:
+        size = tf.abs(tf.where(sound, gradient, 0.0))
+        largest = tf.reduce_max(size, axis=list(range(1, len(gradient.shape))), keepdims=True)
+        largest = tf.where(largest > 0, largest, 1.0)
+        instead = tf.where(tf.math.is_nan(gradient), 0.0, tf.sign(gradient) * largest)
+        return tf.where(sound, gradient, instead)
+
+    return tf.ensure_shape(tf.cond(tf.reduce_all(sound), lambda: gradient, mended), gradient.shape)
 
 
 def split(result: Any) -> tuple[Tensor, Tensor | None]:

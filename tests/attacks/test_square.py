@@ -284,7 +284,7 @@ def test_one_query_is_the_start():
     assert len(trace(Square(Linf(0.01), 1), linear, X, labels(linear, X))) == 1
 
 
-def test_not_a_number_is_no_adversary():
+def test_where_nothing_is_predicted_the_pixels_are_still_numbers():
     def broken(z):
         logits = linear(z)["logits"]
         return {"logits": ops.where(ops.arange(ops.shape(z)[0])[:, None] % 2 == 0, float("nan"), logits)}

@@ -27,6 +27,7 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Adam's own
 CHECKS = 10  # how often a search looks whether it still gets on
 STILL = 0.9999  # of the total at the last check: above it, it does not
 UNBRACKETED = 1e9  # an upper end of c that nothing has lowered
+STEEPEST = 1e18  # slope whose square Adam can still keep
 
 
 class Descent(NamedTuple):
@@ -108,9 +109,9 @@ class CWL2(MinimumNorm):
             total = (self.ball.distance(z, x) / self.ball.width) ** 2 + c * value
             checks = step % every == 0
             stopped = descent.stopped | self._done(found) | (checks & (total > STILL * descent.total))
-            slope = self.ball.masked(
-                (2 * (z - x) / self.ball.width**2 + column(c, x) * gradient) * half * (1 - bent**2)
-            )
+            climb = ops.clip(column(c, x) * gradient, -STEEPEST, STEEPEST)
+            pull = 2 * (z - x) / self.ball.width**2
+            slope = self.ball.masked((pull + climb) * half * (1 - bent**2))
             descent = descent._replace(
                 total=ops.where(checks, total, descent.total), stopped=stopped, succeeded=descent.succeeded | hit
             )

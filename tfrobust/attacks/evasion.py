@@ -23,6 +23,8 @@ Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]
 Self = TypeVar("Self", bound="Evasion")
 
+LEAST = -3e38  # of a logit that is a number
+
 
 class Evasion(Member):
     """Finds, image by image, an adversary inside a ball; the base of all that an evaluation runs.
@@ -235,7 +237,9 @@ def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:
         rank: from 0 to C - 2, an int or a scalar tensor.
     """
     classes = logits.shape[-1]
-    others = ops.where(ops.one_hot(y, classes, dtype="bool"), -float("inf"), ops.cast(logits, "float32"))
+    # A class that is ruled out (logit -inf) comes last, but before the label itself.
+    others = ops.maximum(ops.cast(logits, "float32"), LEAST)
+    others = ops.where(ops.one_hot(y, classes, dtype="bool"), -float("inf"), others)
     order = ops.argsort(-others, axis=-1)
     return ops.cast(ops.take(order, ops.minimum(rank, classes - 2), axis=-1), "int32")
 

@@ -92,7 +92,7 @@ class FAB(MinimumNorm):
             direction = direction / l2_norm(direction)
         else:
             direction = self.ball.masked(noise.uniform(x))
-            direction = direction / ops.max(ops.abs(direction), axis=pixels(x), keepdims=True)
+            direction = direction / ops.maximum(ops.max(ops.abs(direction), axis=pixels(x), keepdims=True), 1e-12)
         point = ops.clip(x + 0.5 * self.ball.radius * direction, *self.ball.bounds)
         return ops.where(run // max(self._targets(clean.shape[-1]), 1) == 0, x, point)
 

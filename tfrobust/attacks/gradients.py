@@ -18,9 +18,11 @@ Outputs = Callable[[Tensor], Tensor]  # z -> (B, C)
 Pull = Callable[[Tensor], Tensor]  # weights (B, C) of the outputs -> the gradient of their weighted sum, (B, ...)
 Transformation = Callable[[Tensor, Tensor], Tensor]  # pixels, a (2,) seed -> pixels
 
+STEEPEST = 1e30  # rise of an estimate: sums of so steep ones are still finite
+
 
 class Gradients(Protocol):
-    """A gradient oracle; `forwards` and `backwards` are what one call of it costs."""
+    """A gradient oracle; `forwards` and `backwards` are what one call of it costs. Its gradients are finite."""
 
     forwards: int
     backwards: int
@@ -94,7 +96,7 @@ class Expected:
         values = ops.fori_loop(1, self.samples, add, self._drawn(outputs, noise.fold(0))(z)) / self.samples
 
         def pull(v: Tensor) -> Tensor:  # each makes its own forwards: memory stays that of one draw
-            return self(lambda point: ops.sum(v * outputs(point), axis=-1), z, noise)[2]
+            return self(lambda point: _weighted_sum(v, outputs(point)), z, noise)[2]
 
         return values, pull
 
@@ -159,6 +161,8 @@ class Estimated:
             signs = ops.where(directions.fold(k).uniform(z) < 0, -1.0, 1.0)
             ahead, behind = (backend.split(loss(z + side * self.radius * signs))[0] for side in (1, -1))
             rise = (ahead - behind) / (2 * self.radius * self.samples)
+            # A pair of points of which one has no value says nothing; an infinite rise stays the greatest of all.
+            rise = ops.clip(ops.where(ops.isnan(rise), 0.0, rise), -STEEPEST, STEEPEST)
             return total + column(rise, z) * signs
 
         gradient = ops.fori_loop(0, self.samples, add, ops.zeros_like(z))
@@ -169,7 +173,7 @@ class Estimated:
 
     def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
         def pull(v: Tensor) -> Tensor:
-            return self(lambda point: ops.sum(v * outputs(point), axis=-1), z, noise)[2]
+            return self(lambda point: _weighted_sum(v, outputs(point)), z, noise)[2]
 
         return outputs(z), pull
 
@@ -178,3 +182,8 @@ class Estimated:
 
     def __repr__(self) -> str:
         return f"Estimated(samples={self.samples}, radius={self.radius})"
+
+
+def _weighted_sum(v: Tensor, outputs: Tensor) -> Tensor:
+    """Returns sum_c v_c * output_c, `(B,)`, where an output of weight 0 may be infinite: a class that is ruled out."""
+    return ops.sum(v * ops.where(v == 0, ops.zeros_like(outputs), outputs), axis=-1)

@@ -11,6 +11,7 @@ from keras import ops
 from tfrobust.attacks._rows import column, pixels, zeros
 from tfrobust.attacks.balls import L2, Ball
 from tfrobust.attacks.gradients import Pull
+from tfrobust.losses import logit
 
 Tensor = Any
 
@@ -36,16 +37,17 @@ def nearest(
         gap `(B,)` and w `(B, H, W, C)`, divided by max |w|; both zero where no candidate has a gradient.
     """
     values, pull = linear
-    classes = values.shape[-1]
-    home = ops.one_hot(label, classes, dtype=values.dtype)
+
+    def direction(label: Tensor) -> Tensor:
+        return ops.one_hot(label, values.shape[-1], dtype=values.dtype)
 
     def candidate(k: Any) -> tuple[Tensor, Tensor]:
-        v = ops.one_hot(other(k), classes, dtype=values.dtype) - home
-        w = ball.masked(pull(v))
+        gap = logit(values, other(k)) - logit(values, label)
+        near = ops.isfinite(gap)  # no step leads to a class that is ruled out, nor from a point without a prediction
+        w = ball.masked(pull(ops.where(near[:, None], direction(other(k)) - direction(label), 0.0)))
         scale = ops.maximum(ops.max(ops.abs(w), axis=pixels(w)), 1e-30)
         w = w / column(scale, w)
-        gap = ops.sum(v * values, axis=-1) / scale
-        return ops.where(dual_norm(w, ball) > 0, gap, 0.0), w
+        return ops.where(near & (dual_norm(w, ball) > 0), gap / scale, 0.0), w
 
     if isinstance(count, int) and count == 1:
         return candidate(0)

@@ -36,8 +36,8 @@ def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
     def chosen(views: Views, cam: Tensor) -> Tensor:
         if classes == "all":
             return cam
-        true = ops.one_hot(views.y, cam.shape[-1], dtype=cam.dtype)
-        return ops.sum(cam * ops.reshape(true, (-1, 1, 1, cam.shape[-1])), axis=-1)
+        true = ops.reshape(ops.one_hot(views.y, cam.shape[-1], dtype="bool"), (-1, 1, 1, cam.shape[-1]))
+        return ops.sum(ops.where(true, cam, ops.zeros_like(cam)), axis=-1)
 
     def cam_distance(views: Views) -> Tensor:
         return of(chosen(views, views.clean["cam"]), chosen(views, views.adv["cam"]))

@@ -123,7 +123,7 @@ class LocalSearch(Evasion):
         free = ops.any(self.ball.masked(ops.ones_like(x)) > 0, axis=-1, keepdims=True)
 
         def margin(z: Tensor) -> Tensor:
-            margin = losses.margin(ops.cast(classify(z)["logits"], "float32"), y)
+            margin = losses.missed_by(ops.cast(classify(z)["logits"], "float32"), y)
             return -margin if self.targeted else margin
 
         def searching(index: Tensor, z: Tensor, value: Tensor, near: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class RandomNoise(Evasion):
 
         def ask(draw: Tensor, best: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             z = self.ball.start(x, noise.fold(draw))
-            new = sign * losses.margin(ops.cast(classify(z)["logits"], "float32"), y)
+            new = sign * losses.missed_by(ops.cast(classify(z)["logits"], "float32"), y)
             higher = ops.logical_and(value <= 0, new > value)
             return draw + 1, where_rows(higher, z, best), ops.where(higher, new, value)
 

@@ -172,7 +172,7 @@ class Square(Evasion):
         margin = losses.margin(logits, y)
         if self.targeted:
             return ops.where(margin < 0, -math.inf, losses.cross_entropy(logits, y))
-        return ops.where(margin > 0, -math.inf, -margin)
+        return ops.where(margin <= 0, -margin, -math.inf)  # a NaN is no prediction, and so an adversary
 
 
 def _alive(value: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def count_values(v: Tensor) -> int:
 def _scaled(gradient: Tensor) -> Tensor:
     """Returns the gradient with its greatest value at 1: sums of very small or very large ones leave float32.
 
-    An infinite value is the greatest there is; what is not a number stays so, for an evaluation has to know.
+    Oracles give finite gradients. Of another one an infinite value is the greatest there is.
     """
     gradient = ops.clip(gradient, -1e37, 1e37)  # whose reciprocal is still a normal number
     return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=pixels(gradient), keepdims=True), 1e-30)
