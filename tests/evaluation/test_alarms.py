@@ -125,6 +125,10 @@ CASES = {
         ({"probed": {"zero_ce": 2, "zero_dlr": None}}, "cross entropy is exactly zero for 2 of the first 100"),
         ({"probed": {"zero_dlr": None}}, None),
     ],
+    "broken_gradient": [
+        ({"probed": {"broken": 3}}, "not finite for 3 of the first 100 images"),
+        ({"probed": {"broken": 0}}, None),
+    ],
     "more_effort": [
         ({"probed": {"doubled": (0.5, 0.48)}}, "from 50.00% to about 48.00%"),
         ({"probed": {"doubled": (0.5, 0.49)}}, None),
@@ -296,7 +300,7 @@ def test_gradients_count_where_pixels_may_change():
     assert found.zero_ce == found.zero_dlr == round(60 * found.by_eps[0][1])
     assert found.huge is None  # a mask keeps the search from grey
     bench = probes._Bench(classify, attacks.Linf(EPS, mask=mask), images, seed=0, batch_size=60)
-    assert bench.without_gradient(np.arange(60)) == (0, 0)
+    assert bench.gradients(np.arange(60), images.x) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("kind", "eps", "huge"), [(attacks.L2, 0.1, 1.5), (attacks.L1, 0.03, 0.5)])

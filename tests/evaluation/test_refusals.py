@@ -107,7 +107,7 @@ def test_results_of_attacks(result, words):
     "attack",
     [
         lambda c, x, y: np.where(np.arange(4)[:, None, None, None] == 1, np.nan, x),
-        attacks.pgd(eps=0.1, loss=lambda v: np.nan * tf.reduce_sum(v.x_adv, axis=(1, 2, 3))),
+        attacks.pgd(eps=0.1, start=lambda ball, x, noise: np.nan * x),
     ],
 )
 def test_pixels_that_are_not_finite_fool_nobody_and_are_told(attack):

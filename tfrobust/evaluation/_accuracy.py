@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tfrobust import losses
 from tfrobust._inference import in_inference
 from tfrobust.evaluation._graph import specs, traced
 from tfrobust.evaluation._images import Images, read
-from tfrobust.evaluation.alarms import right
 
 Tensor = Any
 Change = Callable[[Tensor, Tensor], Tensor]  # (pixels, numbers of the images) -> pixels; in graph code
@@ -49,7 +49,8 @@ class Measured:
 
     def _right(self, made: Callable[[np.ndarray, np.ndarray], Any]) -> np.ndarray:
         batches = self.images.batches(self.numbers, self.batch_size)
-        return np.concatenate([right(np.asarray(self.classify(made(x, packed))), y) for x, y, packed in batches])
+        answers = [losses.correct(self.classify(made(x, packed)), y) for x, y, packed in batches]
+        return np.concatenate([np.asarray(right) > 0 for right in answers])
 
 
 def checked(

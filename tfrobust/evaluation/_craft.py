@@ -47,7 +47,7 @@ def craft(
             for x, y, packed in images.batches(np.flatnonzero(far > 0), batch_size):
                 found = returned(member.name, search(x, y, packed, seed(number, run), run), x)
                 verdict = referee(x, y, found)
-                its_far = member.far(found, x, verdict.allowed & ~verdict.right)
+                its_far = member.far(found, x, verdict.fooled)
                 kept = (its_far < far[packed]) | (verdict.allowed & first)
                 z[packed[kept]] = found[kept]
                 far[packed] = np.minimum(its_far, far[packed])

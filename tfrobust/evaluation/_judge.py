@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     Args:
         fooled: which images, `(B,)` bool.
         outside: for how many it returned what is not finite or outside the ball, the bounds or the mask: discarded.
-        not_numbers: for how many of its adversaries logits were NaN.
+        not_numbers: for how many of its adversaries there was no prediction: logits that are NaN, or all -inf.
         seconds: it took.
     """
 
@@ -83,7 +83,7 @@ class Judge:
         x, y = self.images.x[numbers], self.images.y[numbers]
         z = returned(name, x_adv, x)
         verdict = self.referee(x, y, z)
-        fooled = verdict.allowed & ~verdict.right
+        fooled = verdict.fooled
         worse = verdict.allowed & (fooled | (verdict.margin > self.margin[numbers]))
         rows = np.flatnonzero(worse & (self.fooled_by[numbers] == ROBUST))
         changed = numbers[rows]
@@ -116,7 +116,7 @@ class Judge:
         for x, y, numbers in self.images.batches(weak, self.batch_size):
             z = np.asarray(search(x, y, self.z[numbers]))
             verdict = self.referee(x, y, z)
-            sharp = verdict.allowed & ~verdict.right & ~self.referee(x, y, self._rounded(z)).right
+            sharp = verdict.fooled & ~self.referee(x, y, self._rounded(z)).right
             self.z[numbers[sharp]] = z[sharp]
             self.margin[numbers[sharp]] = verdict.margin[sharp]
             self.predicted[numbers[sharp]] = verdict.predicted[sharp]

@@ -155,8 +155,9 @@ def _told(classifier: Any, judge: Judge) -> str:
         layers = np.frombuffer(classifier.to_json().encode(), "uint8")
         return _digest(layers, *classifier.get_weights())
     # Coarsely, in powers of two: the logits of one that is random differ a little each time.
-    size = np.log2(np.maximum(np.nanmean(np.abs(judge.logits)), 1e-30)).round()
-    return _digest(judge.clean_predicted, size)
+    sizes = np.abs(judge.logits[np.isfinite(judge.logits)], dtype="float64")
+    size = np.log2(np.maximum(sizes.mean(), 1e-30)).round() if len(sizes) else np.nan
+    return _digest(judge.clean_predicted, np.asarray(size, "float32"))
 
 
 def _weights(attack: Any) -> list[str]:

@@ -1,7 +1,8 @@
-"""What a classifier says of a batch of adversaries, and whether they keep to the rules: one graph."""
+"""What a classifier says of a batch of adversaries, and whether they keep to the rules."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from tfrobust.attacks.balls import Ball
 from tfrobust.evaluation._graph import traced
 
 Tensor = Any
+Classify = Callable[[Tensor], Mapping[str, Any]]
 
 SLACK = 1e-4  # what rounding may add to a radius, relative
 ROUNDING = 1e-6  # and absolute, in pixel ranges
@@ -26,8 +28,8 @@ class Verdict(NamedTuple):
 
     Args:
         logits: `(B, C)` float32.
-        margin: max_{j != y} z_j - z_y; positive where the label is missed.
-        predicted: the class; -1 where logits are NaN.
+        margin: by how much the label is missed, see `losses.missed_by`.
+        predicted: the class; -1 where there is no prediction, see `losses.predicted`.
         right: it is the label.
         inside: in the ball, and unchanged where a mask keeps it.
         in_range: pixels are finite and within the bounds.
@@ -45,6 +47,11 @@ class Verdict(NamedTuple):
         """Inside the ball and the range."""
         return self.inside & self.in_range
 
+    @property
+    def fooled(self) -> np.ndarray:
+        """The classifier is wrong on what is allowed. What is not allowed fools nobody, whatever is said of it."""
+        return self.allowed & ~self.right
+
 
 def returned(name: str, x_adv: Any, x: np.ndarray) -> np.ndarray:
     """Returns what an attack returned for the images x, as `(B, H, W, C)` float32.
@@ -58,6 +65,25 @@ def returned(name: str, x_adv: Any, x: np.ndarray) -> np.ndarray:
     return z.astype("float32", copy=False)
 
 
+def judged(classify: Classify, ball: Ball, x: Tensor, y: Tensor, z: Tensor) -> Verdict:
+    """Returns the verdict on pixels z for the images x and labels y, as tensors; in graph code."""
+    logits = ops.cast(classify(z)["logits"], "float32")
+    pixels = (1, 2, 3)
+    rounding = ROUNDING * ball.width
+    inside = ball.distance(z, x) <= ball.radius * (1 + SLACK) + rounding
+    kept = ops.where(ball.mask, 0.0, ops.abs(z - x)) if ball.mask is not None else ops.zeros_like(x)
+    low, high = ball.bounds
+    slack = _batch.SLACK * ball.width  # as much as the images themselves may
+    return Verdict(
+        logits=logits,
+        margin=losses.missed_by(logits, y),
+        predicted=losses.predicted(logits),
+        right=losses.correct(logits, y) > 0,
+        inside=inside & (ops.max(kept, axis=pixels) <= rounding),
+        in_range=ops.all((z >= low - slack) & (z <= high + slack), axis=pixels),  # False for NaN
+    )
+
+
 class Referee:
     """Judges adversaries: `(x, y, z) -> Verdict`, traced once for all batch sizes.
 
@@ -67,29 +93,15 @@ class Referee:
         shape: of a batch of images; its first dimension does not matter.
     """
 
-    def __init__(self, classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, shape: tuple[int, ...]) -> None:
+    def __init__(self, classify: Classify, ball: Ball, shape: tuple[int, ...]) -> None:
         self.classify = in_inference(classify)
         self.ball = ball
         pixels = tf.TensorSpec((None, *shape[1:]), tf.float32)
-        self._graph = traced(self._judged, pixels, tf.TensorSpec((None,), tf.int32), pixels)
+        judge = functools.partial(judged, self.classify, ball)
+        self._graph = traced(lambda x, y, z: tuple(judge(x, y, z)), pixels, tf.TensorSpec((None,), tf.int32), pixels)
 
     def __call__(self, x: Any, y: Any, z: Any) -> Verdict:
         return Verdict(*(np.asarray(part) for part in self._graph(x, y, z)))
-
-    def _judged(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-        logits = ops.cast(self.classify(z)["logits"], "float32")
-        known = ~ops.any(ops.isnan(logits), axis=-1)
-        predicted = ops.where(known, ops.cast(ops.argmax(logits, axis=-1), "int32"), -1)
-        pixels = (1, 2, 3)
-        rounding = ROUNDING * self.ball.width
-        inside = self.ball.distance(z, x) <= self.ball.radius * (1 + SLACK) + rounding
-        kept = ops.where(self.ball.mask, 0.0, ops.abs(z - x)) if self.ball.mask is not None else ops.zeros_like(x)
-        inside = inside & (ops.max(kept, axis=pixels) <= rounding)
-        low, high = self.ball.bounds
-        slack = _batch.SLACK * self.ball.width  # as much as the images themselves may
-        in_range = ops.all((z >= low - slack) & (z <= high + slack), axis=pixels)  # False for NaN
-        margin = ops.where(known, losses.margin(logits, y), float("inf"))
-        return logits, margin, predicted, predicted == y, inside, in_range
 
 
 def rounded(z: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

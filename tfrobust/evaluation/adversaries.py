@@ -28,7 +28,7 @@ class Adversaries:
         x: clean images, `(N, H, W, C)` float32.
         z: their worst adversaries, shaped as x; of an image that was wrong from the start, the image itself.
         y: labels, `(N,)`.
-        clean_predicted: classes that were predicted for x, `(N,)`; -1 where logits were NaN.
+        clean_predicted: classes that were predicted for x, `(N,)`; -1 where there was no prediction (NaN).
         predicted: the same for z.
         fooled_by: number of the attack that fooled the image, in the report's flat list of results; -1: none did, -2:
             wrong from the start; `(N,)`.
@@ -72,7 +72,7 @@ class Adversaries:
     def confusion(self, classes: int) -> np.ndarray:
         """Returns how many images of a label (row) are taken for a class (column) under attack, `(classes, classes)`.
 
-        Images whose logits were NaN are left out.
+        Images for which there is no prediction (logits that are NaN) are left out.
         """
         counts = np.zeros((classes, classes), int)
         known = self.predicted >= 0

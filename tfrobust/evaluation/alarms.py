@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tfrobust import losses
+
 if TYPE_CHECKING:
     from tfrobust.evaluation.probes import Probes
     from tfrobust.evaluation.report import Result
@@ -29,7 +31,7 @@ class Evidence(NamedTuple):
         x: pixels of the first batch, `(B, H, W, C)`.
         y: its labels, `(B,)`.
         logits: of all clean images, `(N, C)`.
-        not_numbers: where logits were NaN ("clean", or an attack's name) -> for how many inputs.
+        not_numbers: where there was no prediction ("clean", or an attack's name) -> for how many inputs.
         outside: name of an attack -> how many images it returned outside the ball, the pixel range or the mask.
         results: what each attack left, in order; the parts of a cascade in place of the whole.
         columns: each attack began with all images that are right; else with those that the one before it left.
@@ -53,19 +55,27 @@ class Evidence(NamedTuple):
     classes: int = 0
 
 
-def right(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns where the largest logit is the label's, `(B,)` bool. A prediction with NaN in it is none: it is wrong."""
-    return (np.argmax(logits, axis=-1) == y) & ~np.isnan(logits).any(axis=-1)
-
-
 def nan(evidence: Evidence) -> str | None:
-    """Logits that are NaN: gradients are then too, and no attack finds its way."""
+    """Logits that are NaN, or all -inf: there is no prediction, and no gradient leads an attack on."""
     if not evidence.not_numbers:
         return None
     where = ", ".join(f"{count} under {name}" for name, count in evidence.not_numbers.items())
     return (
-        f"Logits were NaN for some inputs ({where}); they count as wrong, and gradients there lead no attack. "
-        "Find the division or logarithm of zero in the classifier."
+        f"Logits were NaN (or all minus infinity) for some inputs ({where}); they count as wrong, and gradients there "
+        "lead no attack. Find the division or logarithm of zero in the classifier."
+    )
+
+
+def broken_gradient(evidence: Evidence) -> str | None:
+    """A gradient that is NaN or infinite in some pixels: attacks by gradients are blind there."""
+    if evidence.probes is None or not evidence.probes.broken:
+        return None
+    return (
+        f"The gradient by the pixels is not finite for {evidence.probes.broken} of the first {evidence.probes.images} "
+        "images. Attacks take its NaN as 0 (and what is infinite as large), and do not see what those pixels do: the "
+        "robust accuracy may be too high. Find the root, logarithm, norm or division at 0 in the classifier and keep "
+        "it away from 0, as in sqrt(x + 1e-12), or logits that are infinite or overflow; and add attacks without "
+        "gradients (the suite 'black_box')."
     )
 
 
@@ -76,8 +86,8 @@ def probabilities(evidence: Evidence, tolerance: float = 1e-5) -> str | None:
         evidence: logits of the clean images.
         tolerance: of the sum; AutoAttack's own check.
     """
-    logits = evidence.logits
-    inside = (logits >= 0).all() and (logits <= 1).all()
+    logits = evidence.logits[np.isfinite(evidence.logits).all(axis=-1)]
+    inside = len(logits) and (logits >= 0).all() and (logits <= 1).all()
     if not inside or not (np.abs(logits.sum(axis=-1) - 1) <= tolerance).all():
         return None
     return (
@@ -94,8 +104,10 @@ def random(evidence: Evidence, tolerance: float = 1e-4) -> str | None:
         tolerance: of the L2 distance of normalized logits; AutoAttack's own check, with its 5 passes.
     """
     passes = [np.asarray(evidence.classify(evidence.x)["logits"], "float32") for _ in range(PASSES)]
-    counts = {int(right(logits, evidence.y).sum()) for logits in passes}
-    units = [logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10) for logits in passes]
+    counts = {int(np.sum(losses.correct(logits, evidence.y))) for logits in passes}
+    # In float64, where squares of huge logits are finite. Of what is not finite only its place is compared.
+    known = [np.where(np.isfinite(logits), logits, 0).astype("float64") for logits in passes]
+    units = [logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10) for logits in known]
     furthest = max(np.linalg.norm(a - b, axis=-1).max() for i, a in enumerate(units) for b in units[:i])
     if len(counts) == 1 and not furthest > tolerance:
         return None
@@ -118,12 +130,14 @@ def flat_logits(evidence: Evidence, spread: float = 2.0, least_accuracy: float =
             project's choice).
         least_accuracy: on the first batch; what has learned nothing is flat by right (this project's choice).
     """
-    logits = evidence.logits[np.isfinite(evidence.logits).all(axis=-1)]
-    if not len(logits) or logits.shape[-1] < 3 or probabilities(evidence):
+    logits = evidence.logits[np.isfinite(evidence.logits).sum(axis=-1) >= 3]  # a class may be ruled out by -inf
+    if not len(logits) or probabilities(evidence):
         return None
-    if right(evidence.logits[: len(evidence.y)], evidence.y).mean() < least_accuracy:
+    if np.mean(losses.correct(evidence.logits[: len(evidence.y)], evidence.y)) < least_accuracy:
         return None
-    widest = float((logits.max(axis=-1) - logits.min(axis=-1)).max())
+    known = np.isfinite(logits)
+    highest, lowest = (np.where(known, logits, other) for other in (-np.inf, np.inf))
+    widest = float((highest.max(axis=-1) - lowest.min(axis=-1)).max())
     if widest > spread + ROUNDING:
         return None
     return (
@@ -302,7 +316,7 @@ def outside(evidence: Evidence) -> str | None:
     return (
         f"Perturbations left the ball, the pixel range or the mask, or were not finite ({where}): those images were "
         "discarded and count as not fooled, so the robust accuracy may be too high. Correct the attack's radius, norm "
-        "or range, or project what it returns; NaN comes from NaN gradients of the classifier."
+        "or range, or project what it returns."
     )
 
 
@@ -318,7 +332,7 @@ ALWAYS: tuple[Check, ...] = (
     weaker_attackers,
     losses_apart,
 )
-PROBED: tuple[Check, ...] = (zero_gradient, more_effort, huge_eps, not_monotone)
+PROBED: tuple[Check, ...] = (zero_gradient, broken_gradient, more_effort, huge_eps, not_monotone)
 CHECKS: dict[str, Check] = {check.__name__: check for check in (*ALWAYS, *PROBED)}
 
 

@@ -19,6 +19,7 @@ from tfrobust import attacks, losses
 from tfrobust.attacks import Adversary, Attack, Ball, Evasion, OfEps
 from tfrobust.evaluation._graph import ImageNoise, specs, stream, traced
 from tfrobust.evaluation._images import Images
+from tfrobust.evaluation._verdict import judged
 from tfrobust.views import Views
 
 Tensor = Any
@@ -47,6 +48,8 @@ class Probes(NamedTuple):
         cross_entropy: accuracy under PGD-20 on cross entropy alone.
         zero_ce: images (of those that are right) whose gradient of cross entropy is 0 in every pixel that may change.
         zero_dlr: the same of DLR at a random start, of those that are right there; None for fewer than 3 classes.
+        broken: images whose gradient is NaN or infinite in a pixel that may change: that of cross entropy at the image,
+            of DLR (of the margin for 2 classes) at a random start, or of the margin at the worst adversary.
         doubled: (accuracy before, after) the strongest gradient attack of the line-up had twice its steps and restarts
             (the first 4 of its runs, of another seed, on the first survivors), over all images; None where nothing
             survived or no such attack was there.
@@ -63,6 +66,7 @@ class Probes(NamedTuple):
     zero_ce: int
     zero_dlr: int | None
     doubled: tuple[float, float] | None
+    broken: int = 0
 
 
 def probe(
@@ -73,6 +77,7 @@ def probe(
     survivors: np.ndarray,
     line_up: Sequence[tuple[Any, float]] = (),
     *,
+    adversaries: np.ndarray | None = None,
     seed: int = 0,
     count: int = 128,
     batch_size: int = 256,
@@ -86,6 +91,7 @@ def probe(
         right_clean: which are right without attack, `(N,)` bool.
         survivors: which are right after all attacks, `(N,)` bool.
         line_up: (attack, accuracy that it left) in order; of those that are no `Evasion` nothing is asked.
+        adversaries: the worst one of each image, `(N, H, W, C)`; None: their gradients are not looked at.
         seed: the evaluation's.
         count: how many images; 0: no probes.
         batch_size: images in a batch.
@@ -113,7 +119,7 @@ def probe(
     if ball.mask is None:
         huge = (max(most, eps), share(left(max(most, eps), on=(True, False))))
         by_eps.setdefault(max(most, eps), huge[1])
-    zero_ce, zero_dlr = bench.without_gradient(probed)
+    zero_ce, zero_dlr, broken = bench.gradients(probed, adversaries)
     return Probes(
         images=total,
         by_eps=((0.0, clean), *((float(radius), accuracy) for radius, accuracy in by_eps.items())),
@@ -126,6 +132,7 @@ def probe(
         zero_ce=zero_ce,
         zero_dlr=zero_dlr,
         doubled=bench.doubled(strongest(line_up, bench.classes), np.flatnonzero(survivors), count),
+        broken=broken,
     )
 
 
@@ -190,7 +197,7 @@ class _Bench:
 
         def searched(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> Tensor:
             z = more.search(self.classifier, x, y, ImageNoise(seed, numbers), run)
-            return self._right(self.ball.project(z, x), y)
+            return self._left(self.ball, x, y, self.ball.project(z, x))
 
         search = traced(searched, *specs(self.images.x), tf.TensorSpec((), tf.int32))
         for run in range(min(RUNS, more.runs(self.classes))):
@@ -198,27 +205,45 @@ class _Bench:
         before = len(survivors) / len(self.images.y)
         return before, before * len(alive) / len(attacked)
 
-    def without_gradient(self, numbers: np.ndarray) -> tuple[int, int | None]:
-        """Returns of how many of the numbered images the gradient is 0 everywhere: of cross entropy, of DLR."""
-        flat_ce = flat_dlr = 0
-        defined = self.classes >= 3
+    def gradients(self, numbers: np.ndarray, adversaries: np.ndarray | None) -> tuple[int, int | None, int]:
+        """Returns of how many numbered images gradients are of no use.
+
+        Args:
+            numbers: of the images.
+            adversaries: see `probe`.
+
+        Returns:
+            For how many that of cross entropy is 0 everywhere; that of DLR; and any is NaN or infinite somewhere.
+        """
+        flat_ce = flat_dlr = broken = 0
+        start_loss = losses.dlr if self.classes >= 3 else losses.margin
         for x, y, packed in self.images.batches(numbers, self.batch_size):
             pixels, labels = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
-            flat_ce += self._flat(losses.cross_entropy, pixels, labels)
-            if defined:
-                noise = ImageNoise(self._stream(STARTED), ops.convert_to_tensor(packed, "int32"))
-                flat_dlr += self._flat(losses.dlr, self.ball.start(pixels, noise), labels)
-        return flat_ce, flat_dlr if defined else None
+            noise = ImageNoise(self._stream(STARTED), ops.convert_to_tensor(packed, "int32"))
+            found = [
+                self._looked_at(losses.cross_entropy, pixels, labels),
+                self._looked_at(start_loss, self.ball.start(pixels, noise), labels),
+            ]
+            flat_ce, flat_dlr = flat_ce + int(found[0][0].sum()), flat_dlr + int(found[1][0].sum())
+            if adversaries is not None:
+                found.append(self._looked_at(losses.margin, ops.convert_to_tensor(adversaries[packed]), labels))
+            broken += int(np.any([unsound for _, unsound in found], axis=0).sum())
+        return flat_ce, flat_dlr if self.classes >= 3 else None, broken
 
-    def _flat(self, loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> int:
+    def _looked_at(
+        self, loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns where the gradient by the pixels that may change is 0 throughout, and where it is not finite."""
+
         def seen(z: Tensor) -> tuple[Tensor, Tensor]:
             logits = self._logits(z)
             return loss(logits, y), losses.correct(logits, y)
 
-        _, right, gradient = backend.value_and_gradient(seen, z)
-        flat = ops.all(self.ball.masked(gradient) == 0, axis=(1, 2, 3))
+        _, right, gradient = backend.value_and_raw_gradient(seen, z)
+        gradient = self.ball.masked(gradient)
         # Where the start fools already nothing is to be climbed, and the DLR of a label that comes third is 1, flat.
-        return int(ops.sum(ops.cast(flat, "float32") * right))
+        flat = ops.cast(ops.all(gradient == 0, axis=(1, 2, 3)), "float32") * right
+        return np.asarray(flat) > 0, np.asarray(~ops.all(ops.isfinite(gradient), axis=(1, 2, 3)))
 
     def _searched(
         self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, eps: Tensor, steps: Tensor, on_margin: Tensor
@@ -234,22 +259,23 @@ class _Bench:
             logits = views.adv["logits"]
             return ops.where(on_margin, losses.margin(logits, y), losses.cross_entropy(logits, y))
 
-        return self._right(search.maximizing(loss).search(self.classifier, x, y, ImageNoise(seed, numbers)), y)
+        z = search.maximizing(loss).search(self.classifier, x, y, ImageNoise(seed, numbers))
+        return self._left(ball, x, y, z)
 
     def _drawn(self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:
         noise = ImageNoise(seed, numbers)
 
         def draw(k: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-            return k + 1, ops.logical_and(right, self._right(self.ball.start(x, noise.fold(k)), y))
+            return k + 1, ops.logical_and(right, self._left(self.ball, x, y, self.ball.start(x, noise.fold(k))))
 
         def left(k: Tensor, right: Tensor) -> Tensor:
             return ops.logical_and(k < DRAWS, ops.any(right))
 
         return ops.while_loop(left, draw, (0, ops.ones_like(y, dtype="bool")))[1]
 
-    def _right(self, z: Tensor, y: Tensor) -> Tensor:
-        logits = self._logits(z)
-        return ops.logical_and(losses.correct(logits, y) > 0, ~ops.any(ops.isnan(logits), axis=-1))
+    def _left(self, ball: Ball, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        """Returns which images an attack leaves right, by the verdict of the evaluation itself."""
+        return ~judged(self.classifier, ball, x, y, z).fooled
 
     def _logits(self, z: Tensor) -> Tensor:
         return ops.cast(self.classifier(z)["logits"], "float32")

@@ -124,7 +124,7 @@ class Report:
         if self.adversaries is not None:
             self.adversaries.save(_beside(path))
         with replacing(path) as beside:
-            beside.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
+            beside.write_text(json.dumps(saved, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     def save_html(self, path: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> None:
         """Writes the report as a page that holds all it shows: alarms, figures, curves, worst images, confusion.

@@ -153,6 +153,7 @@ def _probed(judge: Judge, lined_up: LineUp, results: Sequence[Result], seed: int
         judge.right_clean,
         judge.fooled_by == ROBUST,
         attacked,
+        adversaries=judge.z,
         seed=seed,
         count=count,
         batch_size=judge.batch_size,

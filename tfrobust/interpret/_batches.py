@@ -119,7 +119,8 @@ class Search:
 
     The random start is a function of the seed and the image's number, so that the batch size changes nothing, unless
     the attack's loss couples the rows. Of several runs an image keeps the first that fools, as the attack itself does;
-    without a radius the nearest.
+    without a radius the nearest. An attack that returns pixels that are not finite found nothing: the image stays as it
+    is.
 
     Args:
         classifier: under attack.
@@ -140,7 +141,8 @@ class Search:
     def __call__(self, batch: Batch) -> Tensor:
         if not isinstance(self.attack, attacks.Evasion):
             name = getattr(self.attack, "name", type(self.attack).__name__)
-            return tf.convert_to_tensor(returned(name, self.attack(self.classifier, batch.x, batch.y), batch.x))
+            z = returned(name, self.attack(self.classifier, batch.x, batch.y), batch.x)
+            return _where_finite(tf.convert_to_tensor(z), batch.x)
         classes = int(self.classifier.output["logits"].shape[-1])
         self.attack.check_classes(classes)
         kept, far = self._run(*batch, stream(self.seed, 0), tf.constant(0))
@@ -152,8 +154,12 @@ class Search:
         return kept
 
     def _searched(self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.attack.search(in_inference(self.classifier), x, y, ImageNoise(seed, numbers), run)
+        z = _where_finite(self.attack.search(in_inference(self.classifier), x, y, ImageNoise(seed, numbers), run), x)
         return z, self.attack.ball.far(z, x, losses.correct(logits_of(self.classifier, z), y) < 0.5)
+
+
+def _where_finite(z: Tensor, x: Tensor) -> Tensor:
+    return where_rows(ops.all(ops.isfinite(z), axis=(1, 2, 3)), z, x)
 
 
 def made(attack: Any) -> Any:

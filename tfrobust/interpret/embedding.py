@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
+from tfrobust import losses
 from tfrobust.interpret._batches import Batch, Bounds, Search, batches, graph
 from tfrobust.schedules import is_number
 
@@ -19,7 +20,7 @@ class Embedding(NamedTuple):
     Args:
         points: `(M, 2)` float32; distances have no unit, and only near neighbours mean something.
         labels: true classes, `(M,)` int32.
-        predicted: by the classifier, `(M,)` int32.
+        predicted: by the classifier, `(M,)` int32; -1 where there is no prediction (logits that are NaN).
         attacked: which rows are of attacked images, `(M,)` bool.
     """
 
@@ -72,7 +73,7 @@ def embed(
 
     def seen(x: Tensor) -> tuple[Tensor, Tensor]:
         outputs = classifier(x, training=False)
-        return ops.cast(outputs["features"], "float32"), ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
+        return ops.cast(outputs["features"], "float32"), losses.predicted(outputs["logits"])
 
     run, left = graph(seen), images
     sides: tuple[list[Any], list[Any]] = ([], [])

@@ -25,7 +25,7 @@ def input_gradients(
 ) -> np.ndarray:
     """Returns the gradient of the cross entropy by the pixels, raw: loss by unit of the pixels.
 
-    G = d CE(x, y) / d x, of each image by itself.
+    G = d CE(x, y) / d x, of each image by itself; 0 where it is NaN.
 
     Args:
         classifier: with named outputs.

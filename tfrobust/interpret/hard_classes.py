@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 from scipy import stats
 
+from tfrobust import losses
 from tfrobust.classifiers import check_classifier, head_of
 from tfrobust.interpret._batches import Bounds, Search, batches, graph, logits_of
 from tfrobust.layers import ClassActivationMap
@@ -79,7 +80,8 @@ def hard_classes(
 ) -> HardClasses:
     """Counts what an untargeted attack makes of each class, and tests whether all wrong classes are as likely.
 
-    Images that were wrong before are left out: no attack sent them anywhere.
+    Images that were wrong before are left out: no attack sent them anywhere. So are those for which nothing is
+    predicted after the attack (logits that are NaN).
 
     Args:
         classifier: with named outputs.
@@ -108,9 +110,10 @@ def hard_classes(
     counts: Any = 0
 
     def sent(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        before, after = (ops.cast(ops.argmax(logits_of(classifier, part), axis=-1), "int32") for part in (x, z))
-        classes = classifier.output["logits"].shape[-1]
-        return tf.math.confusion_matrix(y, after, classes, weights=ops.cast(before == y, "int32"))
+        before, after = logits_of(classifier, x), losses.predicted(logits_of(classifier, z))
+        counted = (losses.correct(before, y) > 0) & (after >= 0)
+        classes = before.shape[-1]
+        return tf.math.confusion_matrix(y, ops.maximum(after, 0), classes, weights=ops.cast(counted, "int32"))
 
     run = graph(sent)
     for batch in batches([classifier], data, "count of hard classes", (), batch_size, bounds):
