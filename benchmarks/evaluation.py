@@ -22,6 +22,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfrobust
+from tfrobust import losses
 from tfrobust.attacks import Evasion
 from tfrobust.attacks.attack import adversarial_cross_entropy
 from tfrobust.evaluation import suites
@@ -113,7 +114,7 @@ def in_batches(attack: Callable[[Any, Any], Any], network: keras.Model, x: Any, 
     """Returns the accuracy under an attack `(x, y) -> x_adv` that is given a batch at a time."""
     parts = [slice(first, first + BATCH.value) for first in range(0, len(y), BATCH.value)]
     adversaries = np.concatenate([np.asarray(attack(x[part], y[part])) for part in parts])
-    return float(np.mean(np.argmax(network.predict(adversaries, verbose=0)["logits"], -1) == y))
+    return float(np.mean(losses.correct(network.predict(adversaries, verbose=0)["logits"], y)))
 
 
 def passes(network: keras.Model, x: Any, y: Any) -> dict[str, Any]:

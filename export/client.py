@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from export import _logits
 from export._connections import Connection, Model, ServingError, check_server, connect, pixel_shape
 from trainers import _cli
 
@@ -176,13 +177,13 @@ def compare(logits: np.ndarray, served: Mapping[str, np.ndarray], tolerance: flo
         raise ValueError(f"Expected logits (images, classes) of the same classes. Received: {received}")
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    largest = float(np.abs(logits).max())
+    largest = _logits.largest(logits)
     labels = np.asarray(served["label"], int)
     behind = logits.max(axis=-1) - np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
     differ = labels != logits.argmax(axis=-1)
     return Difference(
         len(logits),
-        float(np.abs(served["logits"] - logits).max()),
+        _logits.apart(served["logits"], logits),
         float(np.abs(served["probabilities"] - probabilities).max()),
         largest,
         int(differ.sum()),

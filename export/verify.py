@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from export import _logits
 from trainers import _cli
 
 # What may lie between an export and its classifier, by the precision of its kernels: logits as a share of the largest
@@ -59,6 +60,7 @@ def verify_export(
     import tensorflow as tf
 
     from export import _session
+    from tfrobust import losses
 
     loaded = tf.saved_model.load(str(version))  # the signatures alone would not keep the weights
     exported = loaded.signatures
@@ -80,7 +82,8 @@ def verify_export(
     same_batch = exported["logits"](pixels=tf.constant(x))["logits"].numpy()
     tolerance = TOLERANCES[precision]
     exact = precision == "float32"
-    clean, adversarial = (answers[f"serving_default/{name}/label"] == y for name in ("clean", "adversarial"))
+    served = (answers[f"serving_default/{name}/logits"] for name in ("clean", "adversarial"))
+    clean, adversarial = (np.asarray(losses.correct(found, y)) > 0 for found in served)
     return [
         Check("logits of the same batch", _distance(same_batch, logits["clean"]), 0.0 if exact else tolerance),
         *(c for name in requests for c in _compared(name, answers, logits[name.partition("/")[2]], tolerance)),
@@ -98,7 +101,7 @@ def _attacked(network: Any, x: np.ndarray, y: np.ndarray, eps: float, norm: str)
 
 def _distance(found: np.ndarray, expected: np.ndarray) -> float:
     """Returns the largest difference of logits as a share of the largest |logit|."""
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    return _logits.apart(found, expected) / max(_logits.largest(expected), 1e-30)
 
 
 def _compared(request: str, answers: Mapping[str, np.ndarray], logits: np.ndarray, tolerance: float) -> list[Check]:
@@ -111,7 +114,7 @@ def _compared(request: str, answers: Mapping[str, np.ndarray], logits: np.ndarra
         apart = np.abs(answers[f"{request}/probabilities"] - tf.nn.softmax(logits).numpy()).max()
         # A label may differ where the two best are as near to each other as logits may be to those of the classifier.
         chosen = np.take_along_axis(logits, answers[f"{request}/label"][:, None], axis=1)[:, 0]
-        missed = logits.max(axis=1) - chosen > 2 * tolerance * np.abs(logits).max()
+        missed = logits.max(axis=1) - chosen > 2 * tolerance * _logits.largest(logits)
         checks.append(Check(f"{request}: probabilities", float(apart), tolerance))
         checks.append(Check(f"{request}: other labels, ties apart", float(missed.sum()), 0.0))
     return checks
