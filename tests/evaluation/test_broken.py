@@ -100,7 +100,7 @@ def left(classifier, z, y):
 
 def pairs():
     """Every attack on every classifier; some of them are in the fast suite."""
-    fast = {"root of a square": ("pgd", "cw_l2", "spsa"), "some NaN": ("fab", "square"), "overflowing": ("cw_l2",)}
+    fast = {"root of a square": ("pgd",), "some NaN": ("fab",), "overflowing": ("cw_l2",)}
     for broken in BROKEN:
         for name in attacks.names():
             if hasattr(attacks, name) and name not in NEEDS_FEATURES:  # not what an example registered
@@ -121,48 +121,53 @@ def quiet(classifier, data, eps=EPS, **options):
     return evaluate(classifier, data, eps=eps, verbose=False, **options)
 
 
-SLOW = ("root of a square", "huge", "overflowing", "temperature 0", "all ruled out")
-
-
-@pytest.mark.parametrize("broken", [pytest.param(b, marks=pytest.mark.slow if b in SLOW else ()) for b in ALARMS])
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", ALARMS)
 def test_a_broken_classifier_rings(broken, dark):
     found = quiet(BROKEN[broken](), dark, attacks=["fgsm"], probes=20)
     assert any(ALARMS[broken] in alarm for alarm in found.alarms), found.alarms
 
 
-@pytest.mark.parametrize(("norm", "eps", "probes"), [("linf", EPS, 20), ("l2", 0.7, 0)])
-def test_a_gradient_that_is_nan_is_taken_as_zero(norm, eps, probes, dark):
-    """As if the root kept away from zero, where the gradient of a square is zero."""
+def kept_away(x):
+    """The root of a square with the gradient 0 at black, which is that of the square."""
+    black = x == 0
+    return tf.where(black, 0.0, tf.sqrt(tf.square(tf.where(black, 1.0, x))))
 
-    def kept_away(x):
-        black = x == 0
-        return tf.where(black, 0.0, tf.sqrt(tf.square(tf.where(black, 1.0, x))))
 
-    suite = [{"name": name, "steps": steps} for name, steps in (("mim", 5), ("apgd", 10), ("fab", 5))]
+@pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), pytest.param("l2", 0.3, marks=pytest.mark.slow)])
+def test_a_gradient_that_is_nan_is_taken_as_zero(norm, eps, dark):
+    suite = [{"name": name, "steps": steps} for name, steps in (("mim", 5), ("fab", 5))]
     broken, sound = (
-        quiet(classifier, dark, eps, norm=norm, attacks=dict(enumerate(suite)), probes=probes)
+        quiet(classifier, dark, eps, norm=norm, attacks=dict(enumerate(suite)), probes=0)
         for classifier in (BROKEN["root of a square"](), model(of_pixels=kept_away))
     )
-    assert [result.accuracy for result in broken.attacks] == [result.accuracy for result in sound.attacks]
     assert 0 < broken.robust_accuracy < 0.8
+    assert [result.accuracy for result in broken.attacks] == [result.accuracy for result in sound.attacks]
+
+
+def test_probes_count_broken_gradients_and_go_on(dark):
+    broken, sound = (
+        quiet(classifier, dark, attacks=[lambda c, x, y: x], probes=20)
+        for classifier in (BROKEN["root of a square"](), model(of_pixels=kept_away))
+    )
     assert broken.curves == sound.curves
-    rings = [alarm for alarm in broken.alarms if alarm not in sound.alarms]
-    assert len(rings) == bool(probes)
-    assert all("not finite for 20 of the first 20 images" in alarm and "1e-12" in alarm for alarm in rings)
+    (rings,) = [alarm for alarm in broken.alarms if alarm not in sound.alarms]
+    assert "not finite for 20 of the first 20 images" in rings and "1e-12" in rings
 
 
-def test_a_class_that_is_ruled_out_changes_nothing(batch):
+READS_ALL = {"fab": {}, "deepfool": {}, "boundary": {}, "apgd": {"loss": "dlr"}}
+
+
+@pytest.mark.parametrize("name", [n if n == "fab" else pytest.param(n, marks=pytest.mark.slow) for n in READS_ALL])
+def test_a_class_that_is_ruled_out_changes_nothing(name, batch):
     """Neither an attack that looks at all classes nor one that looks at the likeliest reaches for it."""
-    suite = [{"name": name, "steps": 5} for name in ("fab", "deepfool", "boundary")]
-    suite += [{"name": "apgd", "steps": 5, "loss": "dlr"}]
-    for item in suite:
-        item["norm"] = "linf"
+    item = {"name": name, "steps": 5, "norm": "linf", **READS_ALL[name]}
     honest, ruled = (
-        quiet(classifier, batch, attacks=dict(enumerate(suite)), probes=0)
+        quiet(classifier, batch, 0.15, attacks=[item], probes=0)
         for classifier in (model(), BROKEN["a class ruled out"]())
     )
     assert 0 < honest.robust_accuracy < 0.8 and honest.alarms == ruled.alarms == ()
-    assert [result.accuracy for result in ruled.attacks] == [result.accuracy for result in honest.attacks]
+    np.testing.assert_array_equal(ruled.robust, honest.robust)
     np.testing.assert_allclose(ruled.adversaries.z, honest.adversaries.z, atol=1e-6)
 
 
@@ -172,10 +177,7 @@ def test_targets_that_are_ruled_out_come_after_the_others_and_before_the_label()
     assert order[:2] == [3, 0] and sorted(order[2:]) == [2, 4]
 
 
-NOTHING = {"nothing but NaN", "all ruled out"}
-
-
-@pytest.mark.parametrize("broken", NOTHING)
+@pytest.mark.parametrize("broken", ["nothing but NaN", pytest.param("all ruled out", marks=pytest.mark.slow)])
 def test_where_nothing_is_predicted_nothing_is_right(broken, batch, tmp_path):
     """By every door that counts right answers, also where the label is 0, which an argmax of NaN would give."""
     classifier, zeros = BROKEN[broken](), (batch[0], np.zeros(20, "int32"))
