@@ -82,7 +82,7 @@ def gaussian_blur(u: Tensor, level: float, noise: Draws) -> Tensor:
     deviation = level * _scale(u)
     reach = math.ceil(3 * deviation)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
-    return _convolved(u, np.outer(weights, weights))
+    return _convolved(u, np.outer(weights, weights))  # `keras.ops.image.gaussian_blur` darkens the edges
 
 
 def defocus_blur(u: Tensor, level: float, noise: Draws) -> Tensor:
@@ -174,20 +174,14 @@ def elastic(u: Tensor, level: float, noise: Draws) -> Tensor:
     field = gaussian_blur(field, 3.0, noise)
     size = ops.sqrt(ops.mean(ops.square(field), axis=(1, 2, 3), keepdims=True) * 2)  # of both coordinates together
     field = field * level * _scale(u) / ops.maximum(size, 1e-6)
-    rows = ops.clip(ops.arange(height, dtype="float32")[:, None] + field[..., 0], 0, height - 1)
-    columns = ops.clip(ops.arange(width, dtype="float32") + field[..., 1], 0, width - 1)
-    top, left = ops.floor(rows), ops.floor(columns)
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
-    flat = ops.reshape(u, (-1, height * width, channels))
+    grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1).astype("float32")
 
-    def pixel(row: Tensor, column: Tensor) -> Tensor:
-        row, column = ops.minimum(row, height - 1), ops.minimum(column, width - 1)
-        places = ops.reshape(ops.cast(row * width + column, "int32"), (-1, height * width, 1))
-        return ops.reshape(ops.take_along_axis(flat, places, axis=1), (-1, height, width, channels))
+    def fetched(given: tuple[Tensor, Tensor]) -> Tensor:
+        image, places = given[0], ops.moveaxis(given[1], -1, 0)
+        parts = [ops.image.map_coordinates(image[..., c], places, 1, fill_mode="nearest") for c in range(channels)]
+        return ops.stack(parts, axis=-1)
 
-    above = pixel(top, left) * (1 - right) + pixel(top, left + 1) * right
-    below = pixel(top + 1, left) * (1 - right) + pixel(top + 1, left + 1) * right
-    return above * (1 - down) + below * down
+    return ops.vectorized_map(fetched, (u, grid + field))
 
 
 KINDS: dict[str, Kind] = {
@@ -266,10 +260,9 @@ def _samples(pixels: float) -> int:
 
 def _convolved(u: Tensor, kernel: np.ndarray) -> Tensor:
     """Returns every channel convolved with a kernel of odd sides, scaled to a sum of 1; the edge goes on outside."""
-    reach = len(kernel) // 2
     depthwise = np.tile((kernel / kernel.sum())[:, :, None, None], (1, 1, u.shape[-1], 1)).astype("float32")
-    for _ in range(reach):  # a pixel at a time, for small images may be narrower than the kernel
-        u = ops.pad(u, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
+    for axis in (1, 2):
+        u = ops.take(u, np.pad(np.arange(u.shape[axis]), len(kernel) // 2, mode="edge"), axis=axis)
     return ops.depthwise_conv(u, depthwise, padding="valid")
 
 
