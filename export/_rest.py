@@ -1,4 +1,8 @@
-"""TensorFlow Serving's REST protocol, on the standard library's HTTP server."""
+"""TensorFlow Serving's REST protocol, on the standard library's HTTP server.
+
+Werkzeug's server closes the connection after every answer and asks for a body before it looks at the body's length;
+neither can be changed without framing the requests here after all.
+"""
 
 from __future__ import annotations
 
