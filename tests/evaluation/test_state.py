@@ -1,6 +1,7 @@
 """An evaluation that was killed goes on where it was, with the figures of one that was not."""
 
 import contextlib
+import functools
 import os
 import signal
 import sqlite3
@@ -19,6 +20,27 @@ from tfrobust.evaluation import evaluate
 
 EPS = 0.03
 SEARCHES = {"first": {"name": "pgd", "steps": 2, "restarts": 3}, "second": {"name": "cw_linf", "steps": 3}}
+
+
+class Configured:
+    """An attack that a later evaluation recognizes by its name and settings."""
+
+    def __init__(self, search, **settings):
+        self.name, self._search, self._settings = "configured", search, settings
+
+    def get_config(self):
+        return self._settings
+
+    def __call__(self, classify, x, y):
+        return self._search(classify, x, y)
+
+
+def outside(classify, x, y):
+    return x + 2 * EPS
+
+
+def shifted(classify, x, y, by=0.001):
+    return np.clip(x + by, 0, 1)
 
 
 def resumable(classifier, data, state=None, **options):
@@ -81,10 +103,10 @@ def test_what_was_found_is_not_looked_for_again(case, tmp_path):
         return tf.clip_by_value(x + EPS, 0, 1)
 
     numbers = {"seed": np.int64(0), "batch_size": np.int32(4)}
-    first = resumable(classifier, batch, tmp_path / "run.state", attacks=[counted, "fgsm"], **numbers)
+    first = resumable(classifier, batch, tmp_path / "run.state", attacks=[Configured(counted), "fgsm"], **numbers)
     assert calls
     calls.clear()
-    again = resumable(classifier, batch, tmp_path / "run.state", attacks=[counted, "fgsm"])
+    again = resumable(classifier, batch, tmp_path / "run.state", attacks=[Configured(counted), "fgsm"])
     same(first, again)
     assert not calls
     for result, its in zip(first.attacks, again.attacks, strict=True):
@@ -93,9 +115,6 @@ def test_what_was_found_is_not_looked_for_again(case, tmp_path):
 
 
 def test_counts_for_alarms_are_kept_too(case, tmp_path):
-    def outside(classify, x, y):
-        return x + 2 * EPS
-
     classifier, batch = case
     reports = [resumable(classifier, batch, tmp_path / "run.state", attacks=[outside]) for _ in range(2)]
     assert any("of outside" in alarm for alarm in reports[0].alarms)
@@ -153,17 +172,50 @@ def test_weights_alone_do_not_tell_a_classifier(case, tmp_path):
         resumable(called[1], (x, y), tmp_path / "called.state")
 
 
-def test_functions_are_told_by_what_they_were_made_with(case, tmp_path):
-    def made(by):
-        def attack(classify, x, y):
-            return np.clip(x + by, 0, 1)
-
-        return attack
-
-    first = resumable(*case, tmp_path / "run.state", attacks=[made(0.001)])
-    same(resumable(*case, tmp_path / "run.state", attacks=[made(0.001)]), first)
+def test_callables_are_told_by_their_settings_or_their_name(case, tmp_path):
+    first = resumable(*case, tmp_path / "run.state", attacks=[Configured(shifted, by=0.001)])
+    same(resumable(*case, tmp_path / "run.state", attacks=[Configured(shifted, by=0.001)]), first)
     with pytest.raises(ValueError, match="What differs: attacks"):
-        resumable(*case, tmp_path / "run.state", attacks=[made(0.05)])
+        resumable(*case, tmp_path / "run.state", attacks=[Configured(shifted, by=0.05)])
+    resumable(*case, tmp_path / "named.state", attacks={"A": shifted})
+    with pytest.raises(ValueError, match="What differs: attacks"):
+        resumable(*case, tmp_path / "named.state", attacks={"A": outside})
+    compiled = tf.function(lambda classify, x, y: x)
+    compiled.__wrapped__ = outside  # as `tf.function` leaves it on a function of a module
+    resumable(*case, tmp_path / "compiled.state", attacks=[compiled])
+
+
+class Plain:
+    def __call__(self, classify, x, y):
+        return x
+
+    search = __call__
+
+
+def local(classify, x, y):
+    return x
+
+
+local.__qualname__ = "make.<locals>.local"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda classify, x, y: x,
+        local,
+        functools.partial(shifted, by=0.05),
+        Plain(),
+        Plain().search,
+        attacks.pgd(eps=EPS, steps=1).maximizing(lambda views: attacks.attack.adversarial_cross_entropy(views)),
+    ],
+    ids=["lambda", "local", "partial", "object", "method", "loss"],
+)
+def test_a_callable_that_is_not_told_from_others_takes_no_state(case, tmp_path, attack):
+    with pytest.raises(ValueError, match=r"`state` needs attacks .* can recognize: .* at the top of a"):
+        resumable(*case, tmp_path / "run.state", attacks=[attack])
+    assert not (tmp_path / "run.state").exists()
+    resumable(*case, attacks=[attack])
 
 
 def test_a_source_of_transfer_is_told_by_its_weights(case, make_classifier, tmp_path):
@@ -192,10 +244,10 @@ def test_one_evaluation_at_a_time(case, tmp_path):
 
     def second(classify, x, y):
         with pytest.raises(ValueError, match=r"run.state is in use"):
-            resumable(classifier, batch, tmp_path / "run.state", attacks=[second])
+            resumable(classifier, batch, tmp_path / "run.state", attacks=[Configured(second)])
         return x
 
-    resumable(classifier, batch, tmp_path / "run.state", attacks=[second])
+    resumable(classifier, batch, tmp_path / "run.state", attacks=[Configured(second)])
 
 
 def test_a_process_that_is_killed(case, tmp_path):
@@ -211,6 +263,8 @@ def test_a_process_that_is_killed(case, tmp_path):
         folder, state = sys.argv[1:]
         class Slow:
             name = "slow"
+            def get_config(self):
+                return {}
             def __call__(self, classify, x, y):
                 with open(state + ".calls", "a") as calls:
                     calls.write(".")
@@ -242,6 +296,9 @@ def test_a_process_that_is_killed(case, tmp_path):
     class Slow:
         name = "slow"
         calls = 0
+
+        def get_config(self):
+            return {}
 
         def __call__(self, classify, x, y):
             Slow.calls += 1

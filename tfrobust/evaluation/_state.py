@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import sqlite3
@@ -15,11 +16,12 @@ import numpy as np
 
 from tfrobust._digest import digest_of
 from tfrobust.attacks import Ball
+from tfrobust.attacks.evasion import Evasion
 from tfrobust.evaluation._images import Images
 from tfrobust.evaluation._judge import Judge, Outcome
-from tfrobust.evaluation._line_up import LineUp, plain
+from tfrobust.evaluation._line_up import Contestant, LineUp
 
-LAYOUT = 2  # of the file, and of the batches
+LAYOUT = 3  # of the file, and of the batches
 TABLES = """
 CREATE TABLE evaluation (fingerprint TEXT NOT NULL, clean_predicted BLOB NOT NULL);
 CREATE TABLE batches (
@@ -132,6 +134,9 @@ def fingerprint(
         line_up: of the evaluation.
         judge: which knows what the classifier says of the clean images.
         **arguments: others that change what is found.
+
+    Raises:
+        ValueError: if an attack is a callable that cannot be told from another of its name.
     """
     return {
         "layout": LAYOUT,
@@ -140,8 +145,7 @@ def fingerprint(
         "bounds": list(ball.bounds),
         "mask": _digest() if ball.mask is None else _digest(ball.mask),
         "attacks": [
-            [member.name, member.settings, _weights(member.attack), _code(member.attack)]
-            for member in line_up.contestants
+            [member.name, _identity(member), member.settings, _weights(member.attack)] for member in line_up.contestants
         ],
         "columns": line_up.columns,
         "data": _digest(*images),
@@ -167,13 +171,24 @@ def _weights(attack: Any) -> list[str]:
     return [_digest(*part.get_weights()) for part in parts if isinstance(part, keras.Model)]
 
 
-def _code(attack: Any) -> list[Any]:
-    """Returns what tells a function apart from another of its name: its code, and the values that it was made with."""
-    code = getattr(attack, "__code__", None)
-    if code is None:
-        return []
-    closure = [cell.cell_contents for cell in attack.__closure__ or ()]
-    return [code.co_code.hex(), plain(code.co_consts), plain(closure), plain(attack.__defaults__)]
+def _identity(member: Contestant) -> str:
+    """Returns the name of an attack's type, or of the function that it is, by which a later evaluation recognizes it.
+
+    Raises:
+        ValueError: for a callable whose name and settings do not say what it does.
+    """
+    attack = member.attack
+    if (isinstance(attack, Evasion) or hasattr(attack, "get_config")) and "<lambda>" not in json.dumps(member.settings):
+        return type(attack).__name__
+    function = inspect.unwrap(attack)
+    if inspect.isfunction(function) and "<" not in function.__qualname__:
+        return f"{function.__module__}.{function.__qualname__}"
+    raise ValueError(
+        "`state` needs attacks that a later evaluation can recognize: attacks of tfrobust.attacks, functions that are "
+        f"defined at the top of a module, or callable objects with a `get_config`. Received: {member.name!r}, "
+        f"{attack!r}. Move the function to the top of a module, or give it a class whose `get_config` returns what it "
+        "was made with."
+    )
 
 
 def _digest(*arrays: np.ndarray) -> str:
