@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 
+from tfrobust import _text
+
 if TYPE_CHECKING:
     from tfrobust.evaluation.report import Report
 
@@ -96,7 +98,7 @@ def _environment() -> jinja2.Environment:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
+    return _unbroken(_text.percent(share))
 
 
 def number(value: float) -> str:
@@ -104,7 +106,9 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours}\N{NO-BREAK SPACE}h {minutes}\N{NO-BREAK SPACE}min" if hours else f"{minutes}\N{NO-BREAK SPACE}min"
+    return _unbroken(_text.duration(seconds, decimals=1))
+
+
+def _unbroken(text: str) -> str:
+    """Returns a figure with its unit, between which no line breaks."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")

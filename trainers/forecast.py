@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tfrobust._text import duration
 from trainers.setup import load_data
 
 MEASURED = 20  # steps, without the first one, which traces
@@ -84,7 +85,7 @@ class Forecast(keras.callbacks.Callback):
 
     def _tell(self, pace: str, left: float) -> None:
         end = datetime.datetime.fromtimestamp(self._clock() + left)
-        self._say(f"{pace}: {spoken(left)} of training left, until {end:%Y-%m-%d %H:%M}.")
+        self._say(f"{pace}: {duration(left)} of training left, until {end:%Y-%m-%d %H:%M}.")
 
     def _place(self) -> int:
         return next(place for place, (trainer, _) in enumerate(self._fits) if trainer is self.model)
@@ -108,13 +109,3 @@ def forecast_of(config: Mapping[str, Any], fits: Iterable[tuple[Any, int]]) -> F
     splits = ["train", *(["validation"] if config["data"]["validation"] else [])]
     steps, *validation_steps = (int(load_data(config, split).cardinality()) for split in splits)
     return Forecast(fits, steps, sum(validation_steps))
-
-
-def spoken(seconds: float) -> str:
-    """Returns a duration as people say it: `40 s`, `12 min`, `2 d 1 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    days, hours = divmod(hours, 24)
-    parts = [f"{days} d"] * bool(days) + [f"{hours} h"] * bool(days or hours)
-    return " ".join([*parts, f"{minutes:02d} min" if parts else f"{minutes} min"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras_tuner
 
 from tfrobust import _figures
+from tfrobust._text import short
 from tuning.aims import Aim, front
 from tuning.spaces import Dimension
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tuning.outcome import Entry, Outcome
 
 LETTERS = 16  # of a value in a picture
+DIGITS = 3  # of a float
 TICKS = (0.0, 0.25, 0.5, 0.75, 1 - 1e-9)  # where a dimension's axis has them, as KerasTuner counts: up to 1, without it
 
 
@@ -65,11 +67,13 @@ def context(config: Mapping[str, Any], space: Sequence[Dimension], outcome: Outc
 def _values(dimension: Dimension) -> str:
     """Returns what a dimension may be, in words."""
     _, *rest = dimension
-    return ", ".join(f"{name} {_short(value, 200)}" for name, value in zip(dimension._fields[1:], rest, strict=True))
+    return ", ".join(
+        f"{name} {short(value, 200, DIGITS)}" for name, value in zip(dimension._fields[1:], rest, strict=True)
+    )
 
 
 def _texts(entry: Entry, space: Sequence[Dimension]) -> list[str]:
-    return [_short(entry.trial.values[dimension.field], LETTERS) for dimension in space]
+    return [short(entry.trial.values[dimension.field], LETTERS, DIGITS) for dimension in space]
 
 
 def _remarks(entry: Entry, aim: Aim, on_front: Sequence[Entry]) -> Iterator[str]:
@@ -128,7 +132,7 @@ def _parallel(space: Sequence[Dimension], entries: Sequence[Entry], best: Entry 
 
 def _ticks(dimension: Dimension, drawn: Any) -> list[tuple[float, str]]:
     values = dict.fromkeys(drawn.prob_to_value(tick) for tick in TICKS)
-    return [(drawn.value_to_prob(value), _short(dimension.value(value), LETTERS)) for value in values]
+    return [(drawn.value_to_prob(value), short(dimension.value(value), LETTERS, DIGITS)) for value in values]
 
 
 def _ends(shares: Sequence[float]) -> tuple[float, float]:
@@ -141,8 +145,3 @@ def _accuracies(entry: Entry) -> tuple[float, float]:
     """Returns clean and robust accuracy, NaN where the trial failed."""
     clean, robust = entry.result.clean_accuracy, entry.result.robust_accuracy
     return math.nan if clean is None else clean, math.nan if robust is None else robust
-
-
-def _short(value: Any, most: int) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tfrobust import _pages
 from tfrobust._files import replacing
+from tfrobust._text import percent
 from tfrobust.evaluation import Report
 from trainers.evaluate import evaluate_workdir
 from trainers.setup import phases_of
@@ -98,8 +99,8 @@ class Outcome(NamedTuple):
         lines = [
             *(f"ALARM: {alarm}" for alarm in best.alarms),
             f"The best of {len(self.entries)} trials is number {best.number}: {described(best.trial.values)}",
-            f"  clean accuracy    {_percent(best.final.clean_accuracy)}",
-            f"  robust accuracy   {_percent(best.final.robust_accuracy)}   by {attack}",
+            f"  clean accuracy    {percent(best.final.clean_accuracy or 0.0):>8}",
+            f"  robust accuracy   {percent(best.final.robust_accuracy or 0.0):>8}   by {attack}",
             "Both are of the validation data that chose it, and so too high. Figures to publish, on the test split:",
             f"  python -m trainers.evaluate --workdir={folder}/trials/{best.trial.key} --attacks={SUITE} "
             f"--output={folder}/evaluation.json",
@@ -265,7 +266,3 @@ def _why_none(outcome: Outcome) -> str:
         f"No trial meets the constraint: expected a clean accuracy of at least search.min_clean_accuracy={least:g}. "
         f"Received: {nearest.final.clean_accuracy:.4f} at most, by {nearest}"
     )
-
-
-def _percent(share: float | None) -> str:
-    return f"{100 * (share or 0.0):6.2f} %"

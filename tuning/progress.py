@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from trainers.forecast import spoken
+from tfrobust._text import duration
 from tuning.outcome import described
 from tuning.trials import Result, Store, Trial
 from tuning.tuners import Plan
@@ -58,7 +58,7 @@ class Progress:
         epochs = self._plan.epochs - sum(self._epochs.values())
         if epochs <= 0 or not self._fresh:
             return ""
-        return f"; {spoken(epochs * (self._clock() - self._began) / self._fresh)} left"
+        return f"; {duration(epochs * (self._clock() - self._began) / self._fresh)} left"
 
 
 def told(trial: Trial, result: Result) -> str:

@@ -4,8 +4,9 @@ import datetime
 
 import pytest
 
+from tfrobust._text import duration
 from trainers.configs import digits
-from trainers.forecast import Forecast, spoken
+from trainers.forecast import Forecast
 from trainers.train import run
 
 START = datetime.datetime(2030, 1, 1, 12).timestamp()
@@ -58,7 +59,7 @@ def test_after_20_steps_and_after_two_epochs(per_execution):
     assert passes == "A step takes 9 forwards and 1 backwards of its batch; 100 steps an epoch, 10 epochs."
     # A validation has 40 * 5 of the passes of 20 steps: 20 s reckoned; an epoch 120 s.
     done = 21 if per_execution == 1 else 28
-    assert first.startswith(f"A step takes 1 s: {spoken(1200 - done)} of training left")
+    assert first.startswith(f"A step takes 1 s: {duration(1200 - done)} of training left")
     assert time_in(first) == clock(100 + 1200)
     # Measured, it is 107 s, whatever validation was taken for; 8 epochs are left.
     assert second == f"An epoch takes 1.1e+02 s: 14 min of training left, until {clock(100 + 10 * 107)}."
@@ -88,7 +89,7 @@ def test_later_fits_and_epochs_that_are_done_already():
     [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (3599, "1 h 00 min"), (3700, "1 h 02 min"), (90061, "1 d 1 h 01 min")],
 )
 def test_durations(seconds, text):
-    assert spoken(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_a_run_says_what_it_will_cost(tmp_path, capsys):

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfrobust import _figures
 from tfrobust._pages import duration, interval
+from tfrobust._text import short
 
 if TYPE_CHECKING:
     from tfrobust.evaluation.report import Report, Result
@@ -18,6 +19,7 @@ CLASSES = 20  # shown at most: of more, the hardest
 PAIRS = 10
 WORST = 12
 NAME = 32  # letters of a class that are shown
+SETTING = 60  # letters of a value of an attack
 BYTES = 3_000_000  # of all embedded images, before PNG packs them
 ELSEWHERE = ("name", "norm", "bounds")  # of an attack's settings: they stand in other columns
 
@@ -28,7 +30,7 @@ def context(report: Report, class_names: Sequence[str] | None = None) -> dict[st
         raise ValueError(
             f"Invalid value for `class_names`: expected {report.classes} names. Received: {len(class_names)}"
         )
-    named = [_short(name, NAME) for name in (range(report.classes) if class_names is None else class_names)]
+    named = [short(name, NAME) for name in (range(report.classes) if class_names is None else class_names)]
     adversaries = report.adversaries
     try:
         _ = adversaries is None or adversaries.y  # read from the file beside a report that was loaded
@@ -98,7 +100,7 @@ def _settings(result: Result, report: Report) -> str:
         for key, value in result.settings.items()
         if key not in ELSEWHERE and value not in (None, False) and not (key == "eps" and value == report.eps)
     }
-    return ", ".join(f"{key}={_short(value)}" for key, value in shown.items())
+    return ", ".join(f"{key}={short(value, SETTING)}" for key, value in shown.items())
 
 
 def _charts(report: Report) -> list[dict[str, Any]]:
@@ -260,8 +262,3 @@ def _radius(report: Report) -> str:
     eps = report.eps / (report.bounds[1] - report.bounds[0])
     level = eps * 255
     return f"{level:.0f}/255" if level >= 1 and abs(level - round(level)) < 1e-3 else f"{eps:.4g}"
-
-
-def _short(value: Any, most: int = 60) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= most else text[: most - 1] + "…"

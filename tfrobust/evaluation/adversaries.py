@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfrobust._files import replacing
+from tfrobust._text import percent
 from tfrobust.attacks.balls import Ball
 from tfrobust.classifiers import check_classifier
 from tfrobust.evaluation._verdict import Referee, rounded
@@ -156,7 +157,7 @@ class Verification(NamedTuple):
             "robust accuracy": self.robust_accuracy,
             "  in 8 bits": self.robust_accuracy_8bit,
         }
-        lines = [f"{what:17}{100 * share:6.2f} %" for what, share in accuracies.items()]
+        lines = [f"{what:17}{percent(share):>8}" for what, share in accuracies.items()]
         checked = f"{self.images} saved adversaries: " + (
             "all in the ball and the pixel range" if self.ok else "not ok"
         )

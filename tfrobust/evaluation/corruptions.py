@@ -9,6 +9,7 @@ import numpy as np
 
 from tfrobust import data as datasets
 from tfrobust._registry import unknown
+from tfrobust._text import percent
 from tfrobust.evaluation import tables
 from tfrobust.evaluation._accuracy import Measured
 from tfrobust.evaluation.corrupt import KINDS, SEVERITIES, corrupt
@@ -96,7 +97,7 @@ def corruptions(
         row = [accuracy(kind, severity) for severity in severities]
         figures[kind] = dict(zip([*columns, "mean"], [*row, tables.mean(row)], strict=True))
         if verbose:
-            print(f"{kind}: {', '.join(f'{100 * share:.2f} %' for share in row)}", flush=True)
+            print(f"{kind}: {', '.join(map(percent, row))}", flush=True)
     figures["mean"] = {column: tables.mean([figures[kind][column] for kind in kinds]) for column in figures["clean"]}
     note = "CIFAR-10-C." if stored else "The families of CIFAR-10-C made by tfrobust; not CIFAR-10-C itself."
     return tables.made(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfrobust._files import replacing
+from tfrobust._text import percent
 from tfrobust.attacks.balls import ball
 from tfrobust.evaluation.adversaries import WRONG_CLEAN, Adversaries, Verification, verify
 
@@ -191,8 +192,8 @@ class Report:
             [
                 *(f"ALARM: {alarm}" for alarm in self.alarms),
                 *(f"note: {note}" for note in self.notes),
-                f"{'clean accuracy':17}{_percent(self.clean_accuracy)}   {data}",
-                f"{'robust accuracy':17}{_percent(self.robust_accuracy)}   {worst}",
+                f"{'clean accuracy':17}{percent(self.clean_accuracy):>8}   {data}",
+                f"{'robust accuracy':17}{percent(self.robust_accuracy):>8}   {worst}",
                 *self._in_8bit(),
                 *(line for result in self.attacks for line in _lines(result)),
                 f"checked: {', '.join(self.checks) or 'nothing'}",
@@ -203,19 +204,17 @@ class Report:
         if self.robust_accuracy_8bit is None:
             return []
         return [
-            f"{'  in 8 bits':17}{_percent(self.robust_accuracy_8bit)}   its adversaries rounded as a picture is saved"
+            f"{'  in 8 bits':17}{percent(self.robust_accuracy_8bit):>8}   its adversaries rounded as a picture is saved"
         ]
 
 
 def _lines(result: Result, indent: str = "  ") -> list[str]:
     shown = {key: value for key, value in result.settings.items() if key not in HIDDEN and value not in (None, False)}
     settings = "" if result.parts else " ".join(f"{key}={value}" for key, value in shown.items())
-    line = f"{indent}{result.name:{17 - len(indent)}}{_percent(result.accuracy)}   {result.seconds:6.1f} s   {settings}"
+    line = (
+        f"{indent}{result.name:{17 - len(indent)}}{percent(result.accuracy):>8}   {result.seconds:6.1f} s   {settings}"
+    )
     return [line.rstrip(), *(line for part in result.parts for line in _lines(part, f"{indent}  "))]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:6.2f} %"
 
 
 def _result(saved: dict[str, Any]) -> Result:

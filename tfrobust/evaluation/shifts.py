@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust._registry import unknown
+from tfrobust._text import percent
 from tfrobust.evaluation import tables
 from tfrobust.evaluation._accuracy import Measured
 from tfrobust.evaluation.worst_case import evaluate
@@ -110,7 +111,7 @@ def shifts(
     for name, z in moved.items():
         figures[name] = {"clean": float(measured.right_on(z).mean())}
         if verbose:
-            print(f"{name}: clean {100 * figures[name]['clean']:.2f} %", flush=True)  # type: ignore[operator]
+            print(f"{name}: clean {percent(figures[name]['clean'])}", flush=True)  # type: ignore[arg-type]
         if attack is not None and eps is not None:
             report = evaluate(
                 classifier, (z, y), attacks=_several(attack), eps=eps, norm=norm, bounds=bounds,

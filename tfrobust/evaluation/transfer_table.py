@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfrobust._text import percent
 from tfrobust.attacks.balls import ball as ball_of
 from tfrobust.evaluation import tables
 from tfrobust.evaluation._accuracy import checked
@@ -104,7 +105,7 @@ def transfer_table(
             row = {name: clean[name] & _right(other, images, z, batch_size) for name, other in referees.items()}
             figures[f"{source} {entry.name}"] = {name: float(right.mean()) for name, right in row.items()}
             if verbose:
-                shares = ", ".join(f"{name} {100 * right.mean():.2f} %" for name, right in row.items())
+                shares = ", ".join(f"{name} {percent(right.mean())}" for name, right in row.items())
                 print(f"{entry.name} on {source}: {shares}", flush=True)
     return tables.made(
         "accuracy under transferred adversaries",

@@ -1,0 +1,31 @@
+"""How reports, pages and commands write shares, durations and values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent: `97.25 %`."""
+    return f"{100 * share:.2f} %"
+
+
+def duration(seconds: float, decimals: int = 0) -> str:
+    """Returns a duration as people say it: `40 s`, `12 min`, `2 d 1 h 05 min`.
+
+    Args:
+        seconds: at least 0.
+        decimals: of seconds, where there are fewer than 90.
+    """
+    if seconds < 90:
+        return f"{seconds:.{decimals}f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d"] * bool(days) + [f"{hours} h"] * bool(days or hours)
+    return " ".join([*parts, f"{minutes:02d} min" if parts else f"{minutes} min"])
+
+
+def short(value: Any, most: int, digits: int = 6) -> str:
+    """Returns a value as at most so many characters; a float has so many digits."""
+    text = f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
