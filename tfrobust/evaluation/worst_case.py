@@ -74,7 +74,8 @@ def evaluate(
         probes: how many of the first images the alarms and curves are measured on; 0: none, fewer alarms.
         state: a file that keeps what was found so far: an evaluation that was killed goes on where it was, with the
             figures of one that was not. It is made where there is none; one of other arguments, attacks, data or
-            weights is refused. It is not removed at the end.
+            weights is refused. An attack that is a callable has to be a function of a module or to have a `get_config`.
+            The file is not removed at the end.
         verbose: print a line for each attack, and how much time is left.
 
     Returns:
