@@ -33,6 +33,15 @@ class Batch(NamedTuple):
         """Returns noise whose rows are those of the global batch."""
         return backend.Noise(seed, backend.rows_before(tf.cast(tf.reduce_sum(self.present), tf.int32)))
 
+    @property
+    def one(self) -> Tensor:
+        """1, which nobody has before the batch is there.
+
+        Keras begins a step to learn that there is no other batch. What the step adds to a variable without need of the
+        batch is added then too: it counts one too many in every epoch of data whose number is not known.
+        """
+        return tf.cast(tf.reduce_min(self.y) >= 0, tf.int64)
+
     def mean(self, values: Tensor) -> Tensor:
         """Returns the mean of `(B,)` values over the global batch."""
         total = backend.global_sum(tf.reduce_sum(tf.where(self.present > 0, values, 0.0)))

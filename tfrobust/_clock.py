@@ -17,6 +17,7 @@ class Clock(keras.callbacks.Callback):
         self._trainer = trainer
         self._steps: int | None = None
         self._seen = 0
+        self._before = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._steps = self.params.get("steps")
@@ -24,6 +25,7 @@ class Clock(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._seen = 0
+        self._before = int(self._trainer._batches)
         self._trainer.set_epoch(epoch, self._steps)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -32,7 +34,8 @@ class Clock(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._seen:
             raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
-        self._steps = self._steps or self._seen
+        # Keras counts by executions, which may be of several steps and the last of fewer.
+        self._steps = self._steps or int(self._trainer._batches) - self._before or self._seen
 
     def _warn_of_slow_statistics(self) -> None:
         """An attack sees BatchNorm's moving statistics; while these lag behind, it attacks another network."""

@@ -478,8 +478,8 @@ class AdversarialTrainer(Distributed, keras.Model):
                 mu = self._multipliers[name]
                 mean, share = backend.global_sum(terms[name].global_mean), 1 / backend.accumulated(self.optimizer)
                 mu.assign(term.weight.next(mu, mean, share))
-        self._epoch.assign_add(self._epochs_per_step)
-        self._batches.assign_add(1)
+        self._epoch.assign_add(self._epochs_per_step * tf.cast(batch.one, tf.float32))
+        self._batches.assign_add(batch.one)
         return self._logs(views, batch, attacked, terms, penalty)
 
     def _test(self, batch: Batch) -> dict[str, Tensor]:

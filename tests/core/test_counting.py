@@ -92,6 +92,18 @@ def test_a_file_of_weights_goes_on_bit_for_bit(version, tmp_path, batch):
     assert_goes_on(loading, batch, undisturbed)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("several", [1, 3])
+def test_the_look_for_another_batch_is_no_batch(several, batch):
+    """Of data whose number is not known Keras begins a step to learn that there is no other."""
+    data = tf.data.Dataset.from_tensor_slices(batch).batch(5).filter(lambda x, y: True)
+    trainer = made("sgd")
+    trainer.compile("sgd", steps_per_execution=several)
+    trainer.fit(data, epochs=3, verbose=0)
+    assert int(trainer._batches) == 12
+    assert float(trainer._epoch) == pytest.approx(3.0)
+
+
 def test_the_number_of_batches_is_no_weight(batch):
     trainer = made("sgd")
     trainer.fit(*batch, verbose=0)
