@@ -36,6 +36,7 @@ def plain_errors() -> Iterator[None]:
             raise
         # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
         sentence = re.sub(r"[\s'\"\[\]b]*$", "", found.group(1))
+        sentence = re.sub(r"\\(['\"\\])", r"\1", sentence)  # both escape quotation marks
     else:
         return
     raise (FloatingPointError if sentence.startswith("Diverged") else ValueError)(sentence)

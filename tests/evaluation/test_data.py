@@ -8,8 +8,6 @@ import tensorflow as tf
 import tfrobust
 from tfrobust import callbacks, evaluation, interpret
 
-CONTAINERS = ("arrays", "tf.data", "PyDataset", "generator", "torch")
-
 
 @pytest.fixture
 def given(containers):
@@ -53,7 +51,7 @@ def test_measurements_of_all_kinds_read_every_container(given, batch):
     for measure in measures.values():
         tables = {name: measure(make(*batch)) for name, make in given.items()}
         for table in tables.values():
-            np.testing.assert_array_equal(table.values, tables["arrays"].values)
+            assert table.figures == tables["arrays"].figures
 
 
 def test_a_study_reads_a_generator_once(given, batch):
@@ -64,8 +62,8 @@ def test_a_study_reads_a_generator_once(given, batch):
     assert interpret.study(small, given["generator"](x, y), **options).settings["images"] == {"test": 20}
 
 
-@pytest.mark.parametrize("name", [*CONTAINERS, "for ever"])
-def test_callbacks_read_every_container(name, given, batch, tmp_path):
+@pytest.mark.parametrize("name", ["PyDataset", "generator", "for ever"])
+def test_callbacks_read_what_fit_reads(name, given, batch, tmp_path):
     make = given.get(name) or (lambda *arrays: tf.data.Dataset.from_tensor_slices(arrays).batch(10).repeat())
     trainer = tfrobust.AdversarialTrainer(linear(), "madry", tfrobust.attacks.pgd(eps=0.1, steps=1))
     trainer.compile("sgd")
