@@ -179,6 +179,7 @@ def test_checks_that_need_probes_are_not_said_to_be_made():
     assert made(evidence()) == tuple(CHECKS)
     assert set(CHECKS) - set(made(evidence(probes=None))) == {
         "zero_gradient",
+        "broken_gradient",
         "more_effort",
         "huge_eps",
         "not_monotone",
