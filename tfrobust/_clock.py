@@ -25,7 +25,7 @@ class Clock(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._seen = 0
-        self._before = int(self._trainer._batches)
+        self._before = int(self._trainer._batches.numpy())
         self._trainer.set_epoch(epoch, self._steps)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -35,7 +35,7 @@ class Clock(keras.callbacks.Callback):
         if not self._seen:
             raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
         # Keras counts by executions, which may be of several steps and the last of fewer.
-        self._steps = self._steps or int(self._trainer._batches) - self._before or self._seen
+        self._steps = self._steps or int(self._trainer._batches.numpy()) - self._before or self._seen
 
     def _warn_of_slow_statistics(self) -> None:
         """An attack sees BatchNorm's moving statistics; while these lag behind, it attacks another network."""

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfrobust import _tensorflow as backend
+
 
 class Distributed:
     """Inherited before `keras.Model`: `fit`, `evaluate` and `predict` work under any `tf.distribute` strategy."""
@@ -39,6 +41,12 @@ class Distributed:
             raise ValueError(
                 "Several replicas take one step at a time, for Keras' loop over steps cannot hold their communication: "
                 f"expected steps_per_execution=1. Received: {self.steps_per_execution}"
+            )
+        optimizer = getattr(self, "optimizer", None)
+        if self.distribute_strategy.num_replicas_in_sync > 1 and (several := backend.accumulated(optimizer)) > 1:
+            raise ValueError(
+                "Keras cannot accumulate the gradients of several replicas: expected an optimizer without "
+                f"gradient_accumulation_steps. Received: gradient_accumulation_steps={several}"
             )
         make = super()._make_function  # type: ignore[misc]
         if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):

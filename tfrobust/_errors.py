@@ -11,6 +11,9 @@ import tensorflow as tf
 
 Tensor = Any
 
+# A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
+BEFORE_END = r"(?:\]\s*\[|['\"]\s*b['\"]|\s*)"
+
 
 def demand(condition: Tensor, sentence: Tensor) -> tf.Operation:
     """Returns an operation that raises where a condition is false; `plain_errors` finds its sentence again.
@@ -31,12 +34,10 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(r"<<.*?((?:Invalid|Diverged) .*?)>>", error.message, re.DOTALL)
+        found = re.search(rf"<<.*?((?:Invalid|Diverged) .*?){BEFORE_END}>>", error.message, re.DOTALL)
         if not found:
             raise
-        # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
-        sentence = re.sub(r"[\s'\"\[\]b]*$", "", found.group(1))
-        sentence = re.sub(r"\\(['\"\\])", r"\1", sentence)  # both escape quotation marks
+        sentence = re.sub(r"\\(['\"\\])", r"\1", found.group(1))  # both escape quotation marks
     else:
         return
     raise (FloatingPointError if sentence.startswith("Diverged") else ValueError)(sentence)

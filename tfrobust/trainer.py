@@ -25,6 +25,7 @@ from tfrobust._guard import Guard
 from tfrobust._mean import Mean, side
 from tfrobust._metrics import ACCURACIES, SidedMetrics
 from tfrobust._own_state import OwnState, from_an_older_version
+from tfrobust._reading import sole
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import as_given, check_classifier
 from tfrobust.models.augmentation import Augmentation
@@ -240,7 +241,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         if self.compiled:  # else Keras says so
             with self.distribute_strategy.scope():  # by the first step: it would be traced twice
                 self.optimizer.build(self.trainable_variables)
-            if not int(self._batches):  # of what was saved by an older version the optimizer knows it
+            if not self._batches.numpy():  # of what was saved by an older version the optimizer knows it
                 self._batches.assign(int(self.optimizer.iterations) * backend.accumulated(self.optimizer))
         callbacks = completed(callbacks, self, validates)
         with plain_errors():
@@ -256,7 +257,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         """
         if not options.get("_use_cached_eval_dataset"):  # Keras' own call at the end of an epoch: `fit` has looked
             x = self._arriving(x, y)
-            check_radii(None, self._validation_adversary, float(self._last_epoch))
+            check_radii(None, self._validation_adversary, float(self._last_epoch.numpy()))
         with plain_errors():
             return super().evaluate(x, y, **options)
 
@@ -267,13 +268,13 @@ class AdversarialTrainer(Distributed, keras.Model):
 
     def test_on_batch(self, *args: Any, **options: Any) -> Any:
         """Tests on one batch, as `keras.Model.test_on_batch`."""
-        check_radii(None, self._validation_adversary, float(self._last_epoch))
+        check_radii(None, self._validation_adversary, float(self._last_epoch.numpy()))
         with plain_errors():
             return super().test_on_batch(*args, **options)
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Returns the classifier's logits, `(B, C)`."""
-        return self.classifier(x, training=training)["logits"]
+        return self.classifier(sole(x, "x"), training=training)["logits"]
 
     def save(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
         """Saves the classifier, whole or not at all: an interrupted save leaves the previous file as it was.

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import losses
+from tfrobust._adversaries import check_radii
 from tfrobust._distribution import is_chief
 from tfrobust.attacks import Adversary
 from tfrobust.interpret._batches import Batch, Search, batches, graph, logits_of, made
@@ -138,7 +139,11 @@ class RobustnessMonitor(keras.callbacks.Callback):
                 "Expected `attack=`, such as tfrobust.attacks.pgd(eps=8/255, steps=20), for a trainer that has none. "
                 "Received: attack=None"
             )
-        return adversary.at(trainer._last_epoch) if isinstance(adversary, Adversary) else adversary
+        if not isinstance(adversary, Adversary):
+            return adversary
+        if self._attack is None:
+            check_radii(None, adversary, float(trainer._last_epoch.numpy()))
+        return adversary.at(trainer._last_epoch)
 
 
 def _first(images: Any, count: int, classifier: keras.Model, bounds: tuple[float, float]) -> Batch:

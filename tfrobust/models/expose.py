@@ -70,6 +70,7 @@ def expose(
     with unmoved(model):
         named = getattr(model, "output", None)  # a Sequential model has none
         if isinstance(named, dict) and "logits" in named:
+            _check_one_input(model)
             _check_form(model, form)
             activation, classifier = "linear", model
         else:
@@ -240,6 +241,16 @@ def _check_form(classifier: keras.Model, form: str) -> None:
             f"a model whose class activation map is still to be made in the form {form!r}",
             f"a classifier that gives 'cam' already, in the form {' or '.join(map(repr, made)) or 'of its own'}",
             "Expose the model that it was made of, or make the network with head={'name': 'dense', 'form': 'signed'}.",
+        )
+
+
+def _check_one_input(model: keras.Model) -> None:
+    if len(model.inputs) != 1:
+        _refuse(
+            model,
+            "one input, the image",
+            f"the inputs {[tensor.name for tensor in model.inputs]}",
+            "An attack changes the image alone: make the others constants of the model, or channels of the image.",
         )
 
 
