@@ -42,7 +42,7 @@ def craft(
     for number, member in enumerate(entry.members, place):
         if not (far > 0).any():
             break
-        search = member.search(referee.classify, images.x)
+        search = member.search(referee.given, images.x)
         for run in range(member.runs(classes)):
             for x, y, packed in images.batches(np.flatnonzero(far > 0), batch_size):
                 found = returned(member.name, search(x, y, packed, seed(number, run), run), x)

@@ -50,7 +50,7 @@ class Judge:
         self.images = images
         self.batch_size = batch_size
         self.referee = Referee(classifier, ball, images.x.shape)
-        self.classifier = self.referee.classify
+        self.classifier = classifier
         self.not_numbers: dict[str, int] = {}
         self.outside: dict[str, int] = {}
         everything = np.arange(len(images.y))
@@ -144,7 +144,7 @@ class Judge:
         ball = self.referee.ball
         step = ball.steepest(OfEps(2.5 / SHARPENING))
         search = Attack(ball, step, SHARPENING, start=lambda ball, x, noise: z, keep="best")
-        return search.maximizing(margin).search(self.classifier, x, y)
+        return search.maximizing(margin).search(self.referee.classify, x, y)
 
     @staticmethod
     def _count(counts: dict[str, int], name: str, more: int) -> None:

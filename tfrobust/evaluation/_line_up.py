@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import attacks
+from tfrobust._inference import in_inference
 from tfrobust.attacks import Adversary, Attack, Ball, Cascade, Evasion
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.registry import ATTACKS
@@ -70,7 +71,7 @@ class Contestant(NamedTuple):
             return lambda x, y, numbers, seed, run: attack(classifier, tf.convert_to_tensor(x), tf.convert_to_tensor(y))
 
         def run_in_graph(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> Tensor:
-            return attack.search(classifier, x, y, ImageNoise(seed, numbers), run)
+            return attack.search(in_inference(classifier), x, y, ImageNoise(seed, numbers), run)
 
         return traced(run_in_graph, *specs(x), tf.TensorSpec((), tf.int32))
 

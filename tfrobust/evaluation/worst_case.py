@@ -148,7 +148,7 @@ def _probed(judge: Judge, lined_up: LineUp, results: Sequence[Result], seed: int
     left = [part.accuracy for result in results for part in result.flat]
     attacked = [(member.attack, accuracy) for member, accuracy in zip(lined_up.contestants, left, strict=True)]
     return probe(
-        judge.classifier,
+        judge.referee.classify,
         judge.referee.ball,
         judge.images,
         judge.right_clean,
@@ -166,7 +166,7 @@ def _evidence(
 ) -> Evidence:
     first = slice(0, judge.batch_size)
     return Evidence(
-        classify=judge.classifier,
+        classify=judge.referee.classify,
         x=judge.images.x[first],
         y=judge.images.y[first],
         logits=judge.logits,
