@@ -77,7 +77,7 @@ def test_a_cascade_keeps_the_nearest_of_its_members(order):
 
 @pytest.mark.parametrize("measure", ["evaluation", "interpret"])
 def test_distances_are_those_of_the_nearest(measure):
-    classifier = tfrobust.models.get("digits", input_shape=(8, 8, 1), features=4)
+    classifier = tfrobust.models.get("digits", input_shape=(8, 8, 1), features=8)
     x = RNG.uniform(0.2, 0.8, (8, 8, 8, 1)).astype("float32")
     y = np.asarray(classifier(x)["logits"]).argmax(-1).astype("int32")
     still = attacks.random_noise(1e-6, 1, norm="l2")

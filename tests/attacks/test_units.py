@@ -184,7 +184,7 @@ def test_the_same_evaluation_in_any_units(images, norm, bounds):
 def in_ranges():
     """`(classifier, images, labels)` of a network, by bounds."""
     keras.utils.set_random_seed(3)
-    model = tfrobust.models.get("digits", features=4)
+    model = tfrobust.models.get("digits", features=8)
     rng = np.random.default_rng(1)
     x = rng.uniform(0, 1, (10, 8, 8, 1)).astype("float32")
     y = np.argmax(model(x)["logits"], -1).astype("int32")

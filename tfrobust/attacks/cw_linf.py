@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from keras import ops
+
 from tfrobust import losses
 from tfrobust.attacks.attack import Adversary, Attack
 from tfrobust.attacks.balls import EPS
@@ -15,6 +17,13 @@ from tfrobust.views import Views
 def margin(views: Views) -> Any:
     """max_{j != y} z'_j - z'_y, `(B,)`."""
     return losses.margin(views.adv["logits"], views.y)
+
+
+def margin_to_target(views: Views) -> Any:
+    """z'_t - z'_y, `(B,)`, t the class that the run reaches for."""
+    logits = views.adv["logits"]
+    reached, left = (ops.take_along_axis(logits, label[:, None], axis=-1)[:, 0] for label in (views.target, views.y))
+    return reached - left
 
 
 @register

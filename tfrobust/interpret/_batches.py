@@ -101,7 +101,7 @@ def graph(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*given: Any) -> Any:
         tensors = [tf.convert_to_tensor(part) for part in given]
-        specs = tuple(tf.TensorSpec((None, *t.shape[1:]) if t.shape else (), t.dtype) for t in tensors)
+        specs = tuple(tf.TensorSpec((None, *t.shape[1:]) if t.shape.rank else (), t.dtype) for t in tensors)
         if specs not in made:
             made[specs] = traced(function, *specs)
         return made[specs](*tensors)
