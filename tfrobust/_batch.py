@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust import _tensorflow as backend
-from tfrobust._errors import demand
+from tfrobust._errors import demand, plain_errors
 from tfrobust._reading import described, sole
 from tfrobust.classifiers import divides_pixels
 
@@ -126,6 +126,45 @@ def prepare(data: Any, contract: Contract) -> Batch:
     present = tf.ones_like(tf.cast(labels, tf.float32))
     batch = Batch(tf.cast(x, tf.float32), tf.cast(labels, tf.int32), weight, present, y)
     return _never_empty(batch) if backend.replicas() > 1 else batch
+
+
+def direct(x: Any, y: Any, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Returns the pixels `(B, H, W, C)` float32 and labels `(B,)` int32 of a direct call of an attack.
+
+    Raises:
+        ValueError: for shapes that cannot be, pixels outside the bounds, and labels that are no whole numbers and no
+            one-hot rows; in a graph `tf.errors.InvalidArgumentError`, when it runs.
+    """
+    x, y = _numbers(x, "pixels: expected numbers"), _numbers(y, LABELS)
+    if x.shape.rank not in (None, 4):
+        raise ValueError(f"Invalid shape of x: expected a batch of images, (batch, H, W, C). Received: {x.shape}")
+    if y.shape.rank not in (None, 1, 2) or not x.shape[:1].is_compatible_with(y.shape[:1]):
+        raise ValueError(
+            f"Invalid shape of y: expected a label for each of the images {x.shape}: (batch,), (batch, 1) or one-hot "
+            f"(batch, classes). Received: {y.shape}"
+        )
+    x = tf.cast(x, tf.float32)
+    one_hot = y.shape.rank == 2 and y.shape[-1] != 1
+    with plain_errors():
+        valid = [_pixels_in(x, bounds, ""), _labels_in(y, y.shape[-1]) if one_hot else _whole(y)]
+        with tf.control_dependencies(valid):
+            return tf.identity(x), tf.cast(tf.argmax(y, axis=-1) if one_hot else tf.reshape(y, [-1]), tf.int32)
+
+
+def of_classes(y: Tensor, classes: int) -> Tensor:
+    """Returns the labels, `(B,)` int32, once they are found to be from 0 to classes - 1.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when they are not; `plain_errors` makes a plain sentence of it.
+    """
+    with tf.control_dependencies([_labels_in(y, classes)]):
+        return tf.identity(y)
+
+
+def _whole(y: Tensor) -> tf.Operation:
+    whole = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
+    text = "Invalid labels: expected whole numbers or one-hot rows."
+    return _demand(whole, text, tf.reduce_min(y), tf.reduce_max(y))
 
 
 def _alone(x: Any) -> str:

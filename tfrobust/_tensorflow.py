@@ -186,6 +186,33 @@ class SharedNoise(Noise):
         return super()._draw(distribution, x[:1])
 
 
+class NumberedNoise(Noise):
+    """Random numbers that are a function of (seed, folded-in counters, number of the row).
+
+    An image then meets the same random starts in whichever batch it is packed: neither `batch_size` nor what other
+    images survived changes a figure, unless the attack's loss couples the rows (feature_scatter, adv_interpolation).
+
+    Args:
+        seed: a `(2,)` integer tensor.
+        numbers: of the rows, `(B,)` integers: those of the images in the data, of samples, or the like.
+    """
+
+    def __init__(self, seed: Tensor, numbers: Tensor) -> None:
+        super().__init__(seed)
+        self._numbers = numbers
+
+    def fold(self, counter: Any) -> NumberedNoise:
+        return NumberedNoise(super().fold(counter).seed, self._numbers)
+
+    def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
+        def row(number: Tensor) -> Tensor:
+            seed = tf.random.experimental.stateless_fold_in(self._seed, number)
+            return distribution(tf.shape(x)[1:], seed=seed, dtype=x.dtype, alg="philox")
+
+        drawn = tf.map_fn(row, self._numbers, fn_output_signature=tf.TensorSpec(x.shape[1:], x.dtype))
+        return tf.ensure_shape(drawn, x.shape)
+
+
 @contextlib.contextmanager
 def put_back(variables: Iterable[Any]) -> Iterator[None]:
     """Gives variables the values back, bit for bit, that they have now, when the block ends."""

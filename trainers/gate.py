@@ -162,6 +162,8 @@ def _unlike(report: Report, other: Report) -> tuple[str, ...]:
         found.append(f"the attacks or their settings differ: {ours} here, {theirs} there")
     if report.seed != other.seed:
         found.append(f"the seeds differ: {report.seed} here, {other.seed} there")
+    if report.draws != other.draws:
+        found.append(f"the passes that vote on a verdict differ: {report.draws} here, {other.draws} there")
     if report.versions != other.versions:
         found.append(f"the versions differ: {report.versions} here, {other.versions} there")
     return tuple(found)

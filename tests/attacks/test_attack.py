@@ -170,13 +170,14 @@ def test_noise_of_a_tensor_seed_is_that_of_the_number():
 
 # A row here where an attack does not know all three norms, takes too long by itself, or needs more to be made.
 ALL = ("linf", "l2", "l1")
-TWO = ("apgd", "boundary", "deepfool", "fab", "local_search", "random_noise", "spsa", "square")
+TWO = ("apgd", "boundary", "deepfool", "fab", "hop_skip_jump", "local_search", "random_noise", "spsa", "square")
 NORMS = {"autoattack": ("linf",), **dict.fromkeys(TWO, ("linf", "l2"))}
 QUICK = {
     "boundary": {"steps": 5, "restarts": 1},
     "cw_l2": {"eps": 1.0, "steps": 30, "searches": 3, "initial_c": 1.0},
     "deepfool": {"steps": 10},
     "fab": {"steps": 10},
+    "hop_skip_jump": {"steps": 3, "samples": 30, "starts": 4},
     "local_search": {"rounds": 5},
     "random_noise": {"draws": 10},
     "spsa": {"steps": 5, "samples": 16},
@@ -253,6 +254,13 @@ def test_invariants_of_every_attack(name, norm, make_attack, make_classifier, ba
     assert through_keras.get_config() == attack.get_config()
 
 
+@pytest.mark.parametrize(("name", "norm"), dict(PAIRS).items())
+def test_a_ball_of_radius_zero_holds_the_image_alone(name, norm, make_attack, make_classifier, batch):
+    x, y = batch
+    adversary = as_adversary(make_attack(name, norm, eps=0.0))
+    np.testing.assert_array_equal(adversary(make_classifier(), x[:4], y[:4]), x[:4])
+
+
 def check_a_search_by_its_loss(adversary, classifier, x, y, z):
     """It raises its own loss, beyond what its start did to it."""
 
@@ -311,7 +319,7 @@ def test_a_clean_view_in_the_inner_loss_stays_out_of_the_loop(make_classifier, b
         (lambda: attacks.pgd(eps=8), "at most the pixel range"),
         (lambda: attacks.dra(p=0.0), r"`p`: expected a share of the values in \(0, 1\]"),
         (lambda: attacks.dra(p=1.5), "`p`"),
-        (lambda: attacks.dra(eps=0), "`eps`: expected a positive fraction"),
+        (lambda: attacks.dra(eps=-0.1), "`eps`: expected a number of at least 0"),
         (lambda: attacks.infofeature(weight=-1), "`weight`"),
         (lambda: attacks.infofeature(distance="l7"), "Unknown distance"),
         (lambda: attacks.pgd(keep="bset"), "Did you mean 'best'"),

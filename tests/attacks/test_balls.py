@@ -152,9 +152,9 @@ def test_schedule_of_eps():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Linf(0.0), "expected a positive fraction .* Received: eps=0.0"),
-        (lambda: L2(-1), "expected a positive fraction"),
-        (lambda: Linf(float("nan")), "expected a positive fraction"),
+        (lambda: Linf(-0.1), "expected a number of at least 0. Received: eps=-0.1"),
+        (lambda: L2(-1), "expected a number of at least 0"),
+        (lambda: Linf(float("nan")), "expected a number of at least 0"),
         (lambda: Linf(8), "expected at most the pixel range 1, as a fraction"),
         (lambda: L1(8), "expected at most the pixel range 1, as a fraction"),
         (lambda: Linf(0.1, bounds=(1, 0)), "Invalid value for `bounds`"),

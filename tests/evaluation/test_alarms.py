@@ -51,15 +51,16 @@ def evidence(probed=None, **changes):
 
 
 def results(*rows):
-    """Results of (kind, accuracy), or of (kind, accuracy, settings)."""
+    """Results of (kind, accuracy), and of (kind, accuracy, settings, accuracy by run)."""
+    rows = [(*row, {}, ()) if len(row) == 2 else row for row in rows]
     return tuple(
-        Result(f"{kind} {place}", dict(*settings), accuracy, 0.0, kind=kind)
-        for place, (kind, accuracy, *settings) in enumerate(rows)
+        Result(f"{kind} {place}", settings, accuracy, 0.0, kind=kind, by_run=by_run, runs=len(by_run) or 1)
+        for place, (kind, accuracy, settings, by_run) in enumerate(rows)
     )
 
 
-def apgd(loss, accuracy):
-    return "white box", accuracy, {"name": "apgd", "loss": loss}
+def apgd(loss, accuracy, by_run=()):
+    return "white box", accuracy, {"name": "apgd", "loss": loss}, by_run
 
 
 class Changing:
@@ -116,6 +117,11 @@ CASES = {
         ({"results": results(apgd("ce", 0.7), (W, 0.6), apgd("dlr_targeted", 0.56))}, None),  # what fell between
         ({"results": results(apgd("ce", 0.5), apgd("dlr", 0.7)), "columns": True}, "figure of white box 1 is no"),
         ({"results": results(apgd("ce", 0.7), apgd("ce", 0.5))}, None),
+        # Nine targeted runs against one on cross entropy: the first of them counts.
+        ({"results": results(apgd("ce", 0.6), apgd("dlr_targeted", 0.5, by_run=(0.59, *8 * (0.5,))))}, None),
+        ({"results": results(apgd("ce", 0.6), apgd("dlr_targeted", 0.5, by_run=(0.54, *8 * (0.5,))))}, "1 54.00%"),
+        ({"results": results(apgd("ce", 0.6), apgd("dlr", 0.5)), "images": 20}, None),  # two images of twenty: luck
+        ({"results": results(apgd("ce", 0.65), apgd("dlr", 0.5)), "images": 20}, "leaves 65.00%"),
         ({"probed": {"cross_entropy": 0.9}}, "PGD-20 on cross entropy leaves 90.00%, on the margin 50.00%"),
         ({"probed": {"cross_entropy": 0.44}}, "the figure of on the margin is no"),
         ({"probed": {"cross_entropy": 0.55}}, None),
@@ -129,10 +135,16 @@ CASES = {
         ({"probed": {"broken": 3}}, "not finite for 3 of the first 100 images"),
         ({"probed": {"broken": 0}}, None),
     ],
+    "labels_only": [
+        ({"probed": {"labels_only": 3}}, "around 3 of the first 100 images its logits do not change"),
+        ({"probed": {"labels_only": 0, "zero_ce": 9}}, None),
+    ],
     "more_effort": [
         ({"probed": {"doubled": (0.5, 0.48)}}, "from 50.00% to about 48.00%"),
         ({"probed": {"doubled": (0.5, 0.49)}}, None),
         ({"probed": {"doubled": None}}, None),
+        ({"probed": {"doubled": (0.5, 0.4)}, "images": 20}, None),  # two images of twenty
+        ({"probed": {"doubled": (0.5, 0.35)}, "images": 20}, "from 50.00% to about 35.00%"),
     ],
     "huge_eps": [
         ({"probed": {"huge": (0.5, 0.02)}}, "At eps=0.5, .* 2.00% are still right"),
@@ -180,6 +192,7 @@ def test_checks_that_need_probes_are_not_said_to_be_made():
     assert set(CHECKS) - set(made(evidence(probes=None))) == {
         "zero_gradient",
         "broken_gradient",
+        "labels_only",
         "more_effort",
         "huge_eps",
         "not_monotone",

@@ -408,6 +408,32 @@ def test_progress_counts_work_that_falls_away_as_done(monkeypatch):
     assert told == [23 * 3, -12, 11 + 17 + 23, -11, 11 + 23, -11, 23, -12, 11, -11]
 
 
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "quick",
+        "black_box",
+        pytest.param("standard", marks=pytest.mark.slow),
+        pytest.param("paper", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_radius_of_zero_leaves_the_clean_accuracy(suite, norm, tmp_path):
+    classifier, _, _, x, y = problem(4)
+    report = quiet(classifier, (x[:9], y[:9]), eps=0, norm=norm, attacks=suite, probes=8)
+    assert 0 < report.clean_accuracy == report.robust_accuracy == report.robust_accuracy_8bit
+    assert {result.accuracy for result in report.flat} == {report.clean_accuracy}
+    report.save_html(tmp_path / "page.html")
+
+
+def test_a_classifier_that_is_right_on_no_image_is_told_of(tmp_path):
+    classifier, _, logits, x, _ = problem(4)
+    report = quiet(classifier, (x, (logits.argmax(-1) + 1) % 4), attacks="quick", probes=8)
+    assert report.clean_accuracy == report.robust_accuracy == report.robust_accuracy_8bit == 0.0
+    assert any("right on none of the 70 images" in note for note in report.notes)
+    report.save_html(tmp_path / "page.html")
+
+
 def test_the_quick_suite():
     for norm in ("linf", "l2"):
         on_cross_entropy, on_margin = suites.quick(EPS, norm, (0.0, 1.0))
@@ -421,7 +447,14 @@ def test_the_quick_suite():
 def test_the_standard_suite_is_autoattack():
     classifier, weights, logits, x, y = problem(4)
     report = quiet(classifier, (x, y), attacks="standard")
-    assert [result.name for result in report.attacks] == ["apgd_ce", "apgd_t", "fab_t", "square", "boundary"]
+    assert [result.name for result in report.attacks] == [
+        "apgd_ce",
+        "apgd_t",
+        "fab_t",
+        "square",
+        "boundary",
+        "hop_skip_jump",
+    ]
     np.testing.assert_array_equal(report.robust, exact(weights, logits, y, EPS, 1))
     assert report.notes == ()
     assert report.attacks[3].kind == "black box"
@@ -431,9 +464,16 @@ def test_the_standard_suite_is_autoattack():
 
 def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
     suite, named = (line_up(given, "linf", attacks.Linf(EPS), classes=2) for given in ("standard", ["autoattack"]))
-    assert [entry.name for entry in suite.entries] == ["apgd_ce", "apgd_margin", "fab_t", "square", "boundary"]
+    assert [entry.name for entry in suite.entries] == [
+        "apgd_ce",
+        "apgd_margin",
+        "fab_t",
+        "square",
+        "boundary",
+        "hop_skip_jump",
+    ]
     assert len(suite.notes) == 1 and "apgd_margin in place of apgd_t" in suite.notes[0]
-    assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries][:-1]
+    assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries][:-2]
     assert named.notes == suite.notes
     columns = line_up({"AA": attacks.autoattack(EPS, classes=2)}, "linf", attacks.Linf(EPS), classes=2)
     assert columns.notes == (f"AA: {suite.notes[0]}",)

@@ -75,6 +75,24 @@ RINGS = {
 }
 
 
+def of_labels(classifier):
+    """Name -> pixels -> logits that tell the class and nothing more, or nearly nothing."""
+
+    def logits(z):
+        return classifier(z)["logits"]
+
+    return {
+        "one-hot": lambda z: tf.one_hot(tf.argmax(logits(z), axis=-1), 10),
+        "two values": lambda z: tf.where(tf.one_hot(tf.argmax(logits(z), axis=-1), 10) > 0, 3.5, -2.0),
+        "rounded": lambda z: tf.round(logits(z)),
+        "float16": lambda z: tf.cast(tf.one_hot(tf.argmax(logits(z), axis=-1), 10), tf.float16),
+        "in NumPy": lambda z: tf.ensure_shape(
+            tf.numpy_function(lambda v: np.eye(10, dtype="float32")[np.argmax(v, -1)], [logits(z)], tf.float32),
+            (None, 10),
+        ),
+    }
+
+
 def report(classifier, data, attacks, **options):
     return evaluate(classifier, data, eps=EPS, attacks=attacks, verbose=False, **options)
 
@@ -90,6 +108,34 @@ def test_the_right_alarm_rings(networks, data, fake):
     found = report(lambda z: {"logits": logits(z)}, data[1], line_up, probes=64)
     for words in RINGS[fake]:
         assert any(words in alarm for alarm in found.alarms), (words, found.alarms)
+
+
+TELLS_LABELS = "gives labels or rounded values"
+
+
+@pytest.mark.parametrize("fake", ["one-hot", "two values", "rounded", "float16", "in NumPy"])
+def test_labels_alone_are_recognized(networks, data, fake):
+    logits = of_labels(networks["plain"])[fake]
+    found = report(lambda z: {"logits": logits(z)}, data[1], [untouched], probes=40)
+    assert any(TELLS_LABELS in alarm for alarm in found.alarms), found.alarms
+
+
+@pytest.mark.parametrize("fake", ["scaled", "probabilities", "saturated", "cosines", "stopped"])
+def test_what_is_more_than_a_label_has_its_own_alarm(networks, data, fake):
+    """Saturated ones too: their logits move near the decision boundary."""
+    logits = fakes(networks["plain"])[fake]
+    found = report(lambda z: {"logits": logits(z)}, data[1], [untouched], probes=40)
+    assert not any(TELLS_LABELS in alarm for alarm in found.alarms), found.alarms
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["standard", "black_box"])
+def test_the_suites_see_through_labels(networks, data, honest, suite):
+    logits = of_labels(networks["plain"])["one-hot"]
+    found = report(lambda z: {"logits": logits(z)}, data[1], suite)
+    print(f"{suite}: {found.robust_accuracy:.2%}, without the mask {honest['plain'].robust_accuracy:.2%}")
+    assert found.robust_accuracy <= honest["plain"].robust_accuracy + 0.05 + 1e-9
+    assert any(TELLS_LABELS in alarm for alarm in found.alarms)
 
 
 @pytest.mark.parametrize("name", ["robust", "plain"])

@@ -50,8 +50,8 @@ def test_data(make_classifier, data, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"eps": 0}, "`eps`"),
-        ({"eps": -0.1}, "`eps`"),
+        ({"eps": -0.1}, "`eps`: expected a number of at least 0"),
+        ({"eps": True}, "`eps`"),
         ({"eps": float("nan")}, "`eps`"),
         ({"eps": float("inf"), "norm": "l2"}, "`eps`"),
         ({"eps": 8}, "8/255, not 8"),
@@ -145,6 +145,14 @@ def test_attacks_that_are_not_defined_for_so_few_classes(make_classifier, classe
         (lambda z: {"probabilities": z}, r"Received: \['probabilities'\]"),
         (lambda z: {"logits": z}, r"logits \(1, 6, 6, 1\)"),
         (lambda z: {"logits": z[:, 0, 0]}, r"logits \(1, 1\)"),
+        (
+            lambda z: tf.argmax(z[:, 0, 0], -1),
+            r'returns labels: lambda z: \{"logits": tf.one_hot\(predict\(z\), classes',
+        ),
+        (lambda z: {"logits": tf.argmax(z[:, 0, 0], -1)}, r"logits \(1,\) int64.*returns labels"),
+        (lambda z: {"logits": tf.cast(z[:, 0, :, 0], tf.int32)}, r"logits \(1, 6\) int32.*tf\.cast\(predict\(z\), "),
+        (lambda z: {"logits": np.zeros((len(np.asarray(z)), 4))}, "computes in NumPy.*tf.numpy_function"),
+        (lambda z: {"logits": tf.numpy_function(np.zeros, [(1, 4)], tf.float64)}, "tf.ensure_shape"),
     ],
 )
 def test_classifiers(classifier, words):

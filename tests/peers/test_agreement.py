@@ -257,6 +257,17 @@ ROWS = {
         norm="l2",
         draws=3,
     ),
+    "HopSkipJump": Row(
+        lambda: attacks.hop_skip_jump(E, 64),
+        {"Foolbox": of_foolbox(foolbox.attacks.HopSkipJumpAttack(steps=64, constraint="linf"))},
+        images=50,
+    ),
+    "HopSkipJump L2": Row(
+        lambda: attacks.hop_skip_jump(E2, 64, norm="l2"),
+        {"Foolbox": of_foolbox(foolbox.attacks.HopSkipJumpAttack(steps=64, constraint="l2"), "l2")},
+        norm="l2",
+        images=50,
+    ),
     "AutoAttack": Row(
         lambda: attacks.autoattack(E),
         {

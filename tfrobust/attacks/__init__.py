@@ -17,6 +17,7 @@ from tfrobust.attacks.fab import fab
 from tfrobust.attacks.feature_scatter import feature_scatter
 from tfrobust.attacks.fgsm import fgsm
 from tfrobust.attacks.foreign import from_art, from_foolbox
+from tfrobust.attacks.hop_skip_jump import hop_skip_jump
 from tfrobust.attacks.infofeature import infofeature
 from tfrobust.attacks.local_search import local_search
 from tfrobust.attacks.mim import mim
@@ -59,6 +60,7 @@ __all__ = [
     "from_art",
     "from_foolbox",
     "get",
+    "hop_skip_jump",
     "infofeature",
     "local_search",
     "mim",

@@ -121,6 +121,12 @@ class Attack(Member):
             `(x_adv, observed)`: shaped as x, and an `Observed` or None.
         """
         backend.require("An attack")
+        if isinstance(loss, keras.Model):
+            raise ValueError(
+                f"Invalid loss: expected a function of pixels, z -> (B,). Received: the model {loss.name!r}. An attack "
+                "becomes an adversary that takes (classifier, x, y) by a loss: attack.maximizing(loss) or "
+                f"{self.name}(loss=...)"
+            )
         x = ops.convert_to_tensor(x)
         noise = backend.Noise.of(seed)
         if self.restarts == 1:

@@ -36,7 +36,7 @@ class Ball:
             a batch of its own, `(B, H, W, C)`. None: all may. The radius is the same with and without.
 
     Raises:
-        ValueError: for bounds that are no range, eps that is not positive, and what is no mask.
+        ValueError: for bounds that are no range, eps that is negative or not finite, and what is no mask.
     """
 
     steepest: Callable[..., Any]  # the step rule that a plain search takes in this norm
@@ -46,10 +46,8 @@ class Ball:
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise ValueError(f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}")
         eps = schedules.get(eps)
-        if not callable(eps) and not (schedules.is_number(eps) and 0 < eps < math.inf):
-            raise ValueError(
-                f"Invalid value for `eps`: expected a positive fraction of the pixel range. Received: eps={eps!r}"
-            )
+        if not callable(eps) and not (schedules.is_number(eps) and 0 <= eps < math.inf):
+            raise ValueError(f"Invalid value for `eps`: expected a number of at least 0. Received: eps={eps!r}")
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.mask = None if mask is None else _checked(mask)

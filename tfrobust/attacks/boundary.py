@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import keras
 from keras import ops
 
 from tfrobust import _tensorflow as backend
-from tfrobust import losses
 from tfrobust._registry import unknown
-from tfrobust.attacks._rows import column, pixels
+from tfrobust.attacks._rows import column
 from tfrobust.attacks.balls import EPS, L2, Ball, Linf, ball
 from tfrobust.attacks.evasion import Classify, Evasion, where_rows
 from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.walks import Walk, flat, margin
 
 Tensor = Any
 
@@ -105,18 +104,17 @@ class Boundary(Evasion):
         noise = backend.Noise.of(seed)
         hunted = ops.ones_like(y, dtype="bool")
         if self.flat_only:
-            gradient = self.gradients(_margin(classify, y), x, noise)[2]
-            hunted = ops.all(self.ball.masked(gradient) == 0, axis=pixels(x))
+            hunted = flat(self.gradients(margin(classify, y), x, noise)[2], self.ball)
         rows = ops.nonzero(hunted)[0]
-        walk = _Walk(self, classify, x, ops.take(y, rows), rows, noise, run)
+        walk = _Walk(self, classify, x, y, rows, noise, run)
         z = walk.along(walk.start())
         inside = walk.ball.distance(z, walk.x) <= self.ball.radius
         found = where_rows(inside, walk.ball.project(z, walk.x), walk.x)
         return ops.scatter_update(x, rows[:, None], found)
 
 
-class _Walk:
-    """The walk of the images that are hunted: the numbered rows of the batch, with their labels."""
+class _Walk(Walk):
+    """The walk of the images that are hunted, with the whole batch, from which their noise is drawn."""
 
     def __init__(
         self,
@@ -128,13 +126,8 @@ class _Walk:
         noise: backend.Noise,
         run: Any,
     ) -> None:
-        self.attack, self.classify, self.batch, self.y = attack, classify, batch, y
-        self.rows, self.noise, self.run = rows, noise, run
-        self.x = ops.take(batch, rows, axis=0)
-        self.ball = copy.copy(attack.ball)
-        mask = attack.ball.mask
-        if mask is not None and len(mask.shape) == 4 and len(mask) > 1:  # one for each image
-            self.ball.mask = ops.take(mask, rows, axis=0)
+        super().__init__(classify, attack.ball, batch, y, rows)
+        self.attack, self.batch, self.rows, self.noise, self.run = attack, batch, rows, noise, run
 
     def start(self) -> tuple[Tensor, Tensor]:
         """Returns points of another class, brought to the boundary, and which images have one."""
@@ -144,17 +137,17 @@ class _Walk:
 
         def seek(k: Tensor, z: Tensor, found: Tensor) -> Any:
             candidate = self._candidate(k)
-            new = self._missed(candidate) & ~found
+            new = self.hits(candidate) & ~found
             return k + 1, where_rows(new, candidate, z), found | new
 
         nothing = ops.zeros_like(self.y, dtype="bool")
         _, z, found = ops.while_loop(seeking, seek, (ops.convert_to_tensor(0, "int32"), self.x, nothing))
-        return self._shrunk(z, found), found
+        return self.shrunk(z, found, self.attack.bisections), found
 
     def along(self, start: tuple[Tensor, Tensor]) -> Tensor:
         """Returns the nearest point of another class, `(B, ...)`; x where none was found."""
         z, found = start
-        loss, ball = _margin(self.classify, self.y), self.ball
+        loss, ball = margin(self.classify, self.y), self.ball
 
         def walking(t: Tensor, z: Tensor) -> Tensor:
             return ops.logical_and(t < self.attack.steps, ops.any(self._open(z, found)))
@@ -167,9 +160,9 @@ class _Walk:
             moved, done = z, ops.zeros_like(found)
             for _ in range(TRIES):
                 candidate = ops.clip(z + length * direction, *ball.bounds)
-                missed = self._missed(candidate) & ~done
+                missed = self.hits(candidate) & ~done
                 moved, done, length = where_rows(missed, candidate, moved), done | missed, length / 2
-            nearer = self._shrunk(moved, done)
+            nearer = self.shrunk(moved, done, self.attack.bisections)
             better = done & self._open(z, found) & (ball.distance(nearer, self.x) < far)
             return t + 1, where_rows(better, nearer, z)
 
@@ -177,27 +170,6 @@ class _Walk:
 
     def _open(self, z: Tensor, found: Tensor) -> Tensor:
         return found & (self.ball.distance(z, self.x) > self.ball.radius)
-
-    def _shrunk(self, z: Tensor, valid: Tensor) -> Tensor:
-        """Returns the points at the least radius, by bisection, at which they still are of another class."""
-
-        def halve(_: Tensor, radii: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            least, most = radii
-            middle = (least + most) / 2
-            missed = self._missed(self._at(z, middle))
-            return ops.where(missed, least, middle), ops.where(missed, middle, most)
-
-        far = self.ball.distance(z, self.x)
-        # Nothing is asked of an empty batch, and of one without a single point of another class.
-        times = ops.where(ops.any(valid), self.attack.bisections, 0)
-        _, most = ops.fori_loop(0, times, halve, (ops.zeros_like(far), far))
-        return where_rows(valid, self._at(z, most), self.x)
-
-    def _at(self, z: Tensor, radius: Tensor) -> Tensor:
-        """Returns the points brought to a radius `(B,)`; the projection of a ball of that radius."""
-        smaller = copy.copy(self.ball)
-        smaller.eps = column(radius, z)
-        return smaller.project(z, self.x)
 
     def _candidate(self, k: Tensor) -> Tensor:
         low, high = self.ball.bounds
@@ -209,10 +181,3 @@ class _Walk:
         grey = ops.full_like(self.x, (low + high) / 2)
         chosen = ops.where(place == 0, low + high - self.x, ops.where(place == 1, grey, noisy))
         return self.x + self.ball.masked(chosen - self.x)
-
-    def _missed(self, z: Tensor) -> Tensor:
-        return losses.correct(ops.cast(self.classify(z)["logits"], "float32"), self.y) < 1
-
-
-def _margin(classify: Classify, y: Tensor) -> Any:
-    return lambda z: losses.margin(ops.cast(classify(z)["logits"], "float32"), y)

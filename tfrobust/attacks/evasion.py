@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import keras
 from keras import ops
 
+from tfrobust import _batch, losses
 from tfrobust import _tensorflow as backend
-from tfrobust import losses
+from tfrobust._errors import plain_errors
 from tfrobust._inference import in_inference
 from tfrobust._registry import Member
 from tfrobust.attacks._rows import zeros
@@ -104,17 +105,23 @@ class Evasion(Member):
         Args:
             classify: pixels -> dict of named outputs: a classifier, or a function.
             x: clean pixels, `(B, H, W, C)` within the ball's bounds.
-            y: true labels, `(B,)`; of a targeted attack the classes to reach.
+            y: true labels, `(B,)`, `(B, 1)` or one-hot `(B, classes)`; of a targeted attack the classes to reach.
             seed: of the random numbers, an int or a scalar integer tensor.
 
         Returns:
             x_adv, shaped as x.
+
+        Raises:
+            ValueError: for pixels outside the bounds, and what are no labels of the classifier.
         """
         backend.require("An attack")
-        x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
+        x, y = _batch.direct(x, y, self.ball.bounds)
+        if x.shape[0] == 0:
+            return x
         seed, first = ops.cast(seed, "int32"), ops.convert_to_tensor(0, "int32")
         judged = self._compiled_for(classify)
-        kept, far, logits = judged(x, y, seed, first)
+        with plain_errors():
+            kept, far, logits = judged(x, y, seed, first)
         runs = self.runs(logits.shape[-1])
 
         def left(run: Tensor, kept: Tensor, far: Tensor) -> Tensor:
@@ -150,9 +157,11 @@ class Evasion(Member):
         return compiled
 
     def _judged(self, classify: Classify) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        count = functools.partial(_classes, classify)
         classify = in_inference(classify)
 
         def judged(x: Tensor, y: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            y = _batch.of_classes(y, count(x))
             z = self.search(classify, x, y, ops.stack([seed, run]), run)
             logits = ops.cast(classify(z)["logits"], "float32")
             hit = losses.correct(logits, y) > 0
@@ -208,7 +217,7 @@ class Cascade(Member):
 
         Without a radius: of the member whose adversary is nearest. As `Evasion.__call__` it can be called in a graph.
         """
-        x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
+        x, y = _batch.direct(x, y, self.ball.bounds)
         kept, far = x, zeros(x) + math.inf
 
         def attacked(place: int, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,6 +235,19 @@ class Cascade(Member):
             some, none = functools.partial(attacked, place, kept, far), functools.partial(tuple, (kept, far))
             kept, far = ops.cond(ops.any(far > 0), some, none)
         return ops.stop_gradient(kept)
+
+
+def _classes(classify: Classify, x: Tensor) -> int:
+    """Returns the number of classes: a model tells it, a function is asked about one image."""
+    outputs = getattr(classify, "output", None) if isinstance(classify, keras.Model) else None
+    if not isinstance(outputs, Mapping):
+        outputs = classify(x[:1])
+    if not isinstance(outputs, Mapping) or "logits" not in outputs:
+        raise ValueError(
+            "Invalid classifier: expected named outputs, 'logits' among them, as tfrobust.expose(model) gives them. "
+            f"Received: {type(outputs).__name__}"
+        )
+    return int(outputs["logits"].shape[-1])
 
 
 def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:

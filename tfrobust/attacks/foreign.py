@@ -12,7 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrobust import _batch
 from tfrobust import _tensorflow as backend
+from tfrobust._errors import plain_errors
 from tfrobust._inference import in_inference
 from tfrobust._registry import unknown
 from tfrobust.attacks.balls import ball
@@ -84,12 +86,17 @@ class Foreign:
                 f"The attack {self.name!r} of another library computes with values, which a graph does not have yet: "
                 "expected a call outside of tf.function and Dataset.map. Received: a call while a graph is traced"
             )
-        x, y = ops.convert_to_tensor(ops.cast(x, "float32")), ops.convert_to_tensor(ops.cast(y, "int32"))
+        x, y = _batch.direct(x, y, self.ball.bounds)
+        if x.shape[0] == 0:
+            return x
         if self._adapted is None or self._adapted[0] is not classify:
             asked = in_inference(classify)
             self._adapted = (classify, backend.compiled(lambda z: asked(ops.cast(z, "float32"))["logits"]))
         logits = self._adapted[1]
-        z = ops.cast(self._attacked(logits, logits(x[:1]).shape[-1], x, y), "float32")
+        classes = logits(x[:1]).shape[-1]
+        with plain_errors():
+            y = _batch.of_classes(y, classes)
+        z = ops.cast(self._attacked(logits, classes, x, y), "float32")
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
         rounding = 1e-4 * self.ball.radius + 1e-6 * self.ball.width  # project takes it away
         inside = self.ball.distance(z, x) <= self.ball.radius + rounding

@@ -38,30 +38,4 @@ def stream(seed: int, *counters: int) -> Tensor:
     return folded
 
 
-class ImageNoise(backend.Noise):
-    """Random numbers that are a function of (seed, folded-in counters, number of the image in the data).
-
-    An image then meets the same random starts in whichever batch it is packed: neither `batch_size` nor what other
-    images survived changes a figure, unless the attack's loss couples the rows (feature_scatter, adv_interpolation).
-
-    Args:
-        seed: a `(2,)` integer tensor.
-        numbers: of the images in the batch, `(B,)` integers.
-    """
-
-    def __init__(self, seed: Tensor, numbers: Tensor) -> None:
-        super().__init__(seed)
-        self._numbers = numbers
-
-    def fold(self, counter: Any) -> ImageNoise:
-        return ImageNoise(
-            tf.random.experimental.stateless_fold_in(self._seed, tf.cast(counter, tf.int32)), self._numbers
-        )
-
-    def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
-        def row(number: Tensor) -> Tensor:
-            seed = tf.random.experimental.stateless_fold_in(self._seed, number)
-            return distribution(tf.shape(x)[1:], seed=seed, dtype=x.dtype, alg="philox")
-
-        drawn = tf.map_fn(row, self._numbers, fn_output_signature=tf.TensorSpec(x.shape[1:], x.dtype))
-        return tf.ensure_shape(drawn, x.shape)
+ImageNoise = backend.NumberedNoise  # an image meets the same random starts in whichever batch it is packed

@@ -15,6 +15,7 @@ from tfrobust._batch import Contract, prepare
 from tfrobust._errors import plain_errors
 from tfrobust._reading import batches_of
 from tfrobust.classifiers import check_classifier
+from tfrobust.evaluation._graph import traced
 
 
 class Images(NamedTuple):
@@ -68,16 +69,72 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
 
 
 def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
-    """Returns input shape and number of classes of a callable, which can only be asked."""
+    """Returns input shape and number of classes of a callable, which can only be asked: by tracing it into a graph."""
     if len(x.shape) != 4:
         raise ValueError(f"Invalid shape of x: expected (batch, H, W, C). Received: {x.shape}")
-    outputs = classify(tf.cast(x[:1], tf.float32))
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
-    shape = None if logits is None else tuple(logits.shape)
-    if shape is None or len(shape) != 2 or shape[-1] < 2:
-        what = sorted(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+    outputs = _traced_outputs(classify, x)
+    named = isinstance(outputs, Mapping)
+    logits = outputs.get("logits") if named else outputs
+    shape, dtype = _kind(logits)
+    if not named or shape.rank != 2 or (shape[-1] or 1) < 2 or not dtype.is_floating:
+        what = f"{sorted(outputs)}" if named else type(outputs).__name__
+        what += (
+            f", logits {shape} {dtype.name}"
+            if named and "logits" in outputs
+            else f" {shape}" * (shape.rank is not None)
+        )
         raise ValueError(
-            "Invalid classifier: expected a callable that returns a dict with 'logits' (batch, at least 2 classes). "
-            f"Received: {what}" + (f", logits {shape}" if shape is not None else "")
+            "Invalid classifier: expected a callable that returns a dict with 'logits' (batch, at least 2 classes) in "
+            f"floating point. Received: {what}.{_advice(shape, dtype)}"
         )
     return (None, *x.shape[1:]), shape[-1]
+
+
+def _kind(value: Any) -> tuple[tf.TensorShape, tf.DType]:
+    """Returns shape and type of what may be a tensor or an array, and of anything else unknown ones."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return tf.TensorShape(value.shape), tf.as_dtype(value.dtype)
+    return tf.TensorShape(None), tf.variant
+
+
+def _traced_outputs(classify: Callable[[Any], Any], x: Any) -> Any:
+    """Returns what a callable gives for symbolic pixels.
+
+    Raises:
+        ValueError: for one that computes outside of TensorFlow.
+    """
+    seen = []
+
+    def look(z: Any) -> Any:
+        seen.append(classify(z))
+        return tf.constant(0)
+
+    try:
+        traced(look, tf.TensorSpec((1, *x.shape[1:]), tf.float32))
+    except (NotImplementedError, tf.errors.OperatorNotAllowedInGraphError, AttributeError) as error:
+        if not isinstance(error, AttributeError) or "numpy" in str(error):
+            raise ValueError(
+                "Invalid classifier: expected a callable in TensorFlow or keras.ops, since attacks trace it into their "
+                "graphs. Received: one that computes in NumPy or the like. Wrap it: "
+                "logits = tf.numpy_function(predict, [z], tf.float32), then "
+                '{"logits": tf.ensure_shape(logits, (None, classes))}; it has no gradients, so that only attacks of '
+                f"queries say anything (the suite 'black_box'). The error was: {error}"
+            ) from error
+        raise
+    return seen[0]
+
+
+def _advice(shape: tf.TensorShape, dtype: tf.DType) -> str:
+    """Returns how to wrap what a callable returned, where that is clear."""
+    if dtype == tf.variant:
+        return ""
+    if shape.rank is None or (shape.rank == 2 and shape[-1] is None):
+        return " The number of classes is not known: tf.ensure_shape(logits, (None, classes))."
+    if shape.rank == 1 or (shape.rank == 2 and shape[-1] == 1):
+        return (
+            ' Of one that returns labels: lambda z: {"logits": tf.one_hot(predict(z), classes)}; only attacks on '
+            "decisions find their way there: hop_skip_jump (the suites 'black_box' and 'standard')."
+        )
+    if shape.rank == 2:
+        return ' Wrap it: lambda z: {"logits": tf.cast(predict(z), "float32")}.'
+    return ""

@@ -44,12 +44,13 @@ class Judge:
         ball: where adversaries may lie.
         images: of the evaluation.
         batch_size: images in a batch.
+        draws: passes that vote on each verdict.
     """
 
-    def __init__(self, classifier: Classify, ball: Ball, images: Images, batch_size: int) -> None:
+    def __init__(self, classifier: Classify, ball: Ball, images: Images, batch_size: int, draws: int = 1) -> None:
         self.images = images
         self.batch_size = batch_size
-        self.referee = Referee(classifier, ball, images.x.shape)
+        self.referee = Referee(classifier, ball, images.x.shape, draws)
         self.classifier = classifier
         self.not_numbers: dict[str, int] = {}
         self.outside: dict[str, int] = {}
@@ -83,7 +84,10 @@ class Judge:
         x, y = self.images.x[numbers], self.images.y[numbers]
         z = returned(name, x_adv, x)
         verdict = self.referee(x, y, z)
-        fooled = verdict.fooled
+        # An image that was given back as it was has its verdict already: asked again, a random classifier would lose it
+        # to chance in the end.
+        moved = (z != x).any(axis=(1, 2, 3))
+        fooled = verdict.fooled & moved
         worse = verdict.allowed & (fooled | (verdict.margin > self.margin[numbers]))
         rows = np.flatnonzero(worse & (self.fooled_by[numbers] == ROBUST))
         changed = numbers[rows]

@@ -223,6 +223,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("classes", str(report.classes)),
         ("seed", str(report.seed)),
         ("batch size", str(report.batch_size)),
+        ("draws", f"{report.draws} passes voted on each verdict" if report.draws > 1 else "1"),
         ("time", duration(report.seconds)),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
     ]
@@ -231,7 +232,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 def _call(report: Report) -> str:
     return (
         f"tfrobust.evaluate(classifier, data, eps={report.eps!r}, norm={report.norm!r}, bounds={report.bounds!r},\n"
-        f"                  seed={report.seed}, batch_size={report.batch_size}, attacks=...)  # settings: below"
+        f"                  seed={report.seed}, batch_size={report.batch_size}, draws={report.draws},\n"
+        "                  attacks=...)  # settings: below"
     )
 
 

@@ -75,6 +75,7 @@ class Runs:
             besides: work that comes after it whatever it does.
         """
         attacked, seconds, runs, cost = len(alive), 0.0, self._runs[place], self._costs[place]
+        by_run: list[float] = []
         search = functools.cache(lambda: member.search(self.judge.classifier, self.judge.images.x))
         for run in range(runs):
             later = (runs - run - 1) * cost + each
@@ -88,6 +89,7 @@ class Runs:
                 if pending:
                     self.progress.left(pending * cost + right * later + besides, label)
             alive = np.concatenate(kept)
+            by_run.append(len(alive) / len(self.judge.images.y))
         result = Result(
             member.name,
             member.settings,
@@ -97,6 +99,7 @@ class Runs:
             attacked=attacked,
             fooled=attacked - len(alive),
             runs=runs,
+            by_run=tuple(by_run),
         )
         self._tell(label, result)
         return result, alive

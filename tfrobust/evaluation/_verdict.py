@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfrobust import _batch, losses
+from tfrobust import _batch
 from tfrobust._inference import in_inference
 from tfrobust.attacks.balls import Ball
 from tfrobust.evaluation._graph import traced
+from tfrobust.evaluation._vote import voted
 
 Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]
@@ -27,9 +28,9 @@ class Verdict(NamedTuple):
     """Of each row of a batch, all `(B,)` but the first.
 
     Args:
-        logits: `(B, C)` float32.
-        margin: by how much the label is missed, see `losses.missed_by`.
-        predicted: the class; -1 where there is no prediction, see `losses.predicted`.
+        logits: `(B, C)` float32; of several draws the mean.
+        margin: by how much the label is missed, see `losses.missed_by`; of several draws the mean.
+        predicted: the class; -1 where there is no prediction, see `losses.predicted`; of several draws by a vote.
         right: it is the label.
         inside: in the ball, and unchanged where a mask keeps it.
         in_range: pixels are finite and within the bounds.
@@ -65,9 +66,9 @@ def returned(name: str, x_adv: Any, x: np.ndarray) -> np.ndarray:
     return z.astype("float32", copy=False)
 
 
-def judged(classify: Classify, ball: Ball, x: Tensor, y: Tensor, z: Tensor) -> Verdict:
-    """Returns the verdict on pixels z for the images x and labels y, as tensors; in graph code."""
-    logits = ops.cast(classify(z)["logits"], "float32")
+def judged(classify: Classify, ball: Ball, x: Tensor, y: Tensor, z: Tensor, draws: int = 1) -> Verdict:
+    """Returns the verdict of so many passes on pixels z for the images x and labels y, as tensors; in graph code."""
+    logits, margin, predicted = voted(classify, z, y, draws)
     pixels = (1, 2, 3)
     rounding = ROUNDING * ball.width
     inside = ball.distance(z, x) <= ball.radius * (1 + SLACK) + rounding
@@ -76,9 +77,9 @@ def judged(classify: Classify, ball: Ball, x: Tensor, y: Tensor, z: Tensor) -> V
     slack = _batch.SLACK * ball.width  # as much as the images themselves may
     return Verdict(
         logits=logits,
-        margin=losses.missed_by(logits, y),
-        predicted=losses.predicted(logits),
-        right=losses.correct(logits, y) > 0,
+        margin=margin,
+        predicted=predicted,
+        right=predicted == y,
         inside=inside & (ops.max(kept, axis=pixels) <= rounding),
         in_range=ops.all((z >= low - slack) & (z <= high + slack), axis=pixels),  # False for NaN
     )
@@ -91,13 +92,15 @@ class Referee:
         classify: a classifier, or a function pixels -> dict with "logits".
         ball: where adversaries may lie; as much as rounding adds is let pass.
         shape: of a batch of images; its first dimension does not matter.
+        draws: passes that vote on each row.
     """
 
-    def __init__(self, classify: Classify, ball: Ball, shape: tuple[int, ...]) -> None:
+    def __init__(self, classify: Classify, ball: Ball, shape: tuple[int, ...], draws: int = 1) -> None:
         self.given, self.classify = classify, in_inference(classify)  # a callable attack gets what was given
         self.ball = ball
+        self.draws = draws
         pixels = tf.TensorSpec((None, *shape[1:]), tf.float32)
-        judge = functools.partial(judged, self.classify, ball)
+        judge = functools.partial(judged, self.classify, ball, draws=draws)
         self._graph = traced(lambda x, y, z: tuple(judge(x, y, z)), pixels, tf.TensorSpec((None,), tf.int32), pixels)
 
     def __call__(self, x: Any, y: Any, z: Any) -> Verdict:

@@ -164,7 +164,9 @@ class Verification(NamedTuple):
         return "\n".join([*(f"PROBLEM: {problem}" for problem in self.problems), *lines, checked])
 
 
-def verify(adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: int = 256) -> Verification:
+def verify(
+    adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: int = 256, draws: int = 1
+) -> Verification:
     """Asks a classifier for its predictions of clean images and saved adversaries, and checks these against the ball.
 
     Args:
@@ -172,6 +174,7 @@ def verify(adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: in
         classifier: a Keras model with named outputs, or a callable; see `evaluate`.
         ball: where the adversaries have to lie.
         batch_size: images in a batch.
+        draws: passes that vote on each verdict; those of the report.
 
     Returns:
         A `Verification`.
@@ -183,7 +186,7 @@ def verify(adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: in
     if isinstance(classifier, keras.Model) or not callable(classifier):
         check_classifier(classifier, reader="verification")
         _check_fits(classifier, found)
-    referee = Referee(classifier, ball, found.x.shape)
+    referee = Referee(classifier, ball, found.x.shape, draws)
     right: dict[str, list[np.ndarray]] = {"clean": [], "adv": [], "8bit": []}
     predicted: dict[str, list[np.ndarray]] = {"clean": [], "adv": []}
     outside = out_of_range = not_numbers = 0

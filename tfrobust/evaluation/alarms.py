@@ -39,6 +39,8 @@ class Evidence(NamedTuple):
         eps: radius of the evaluation.
         norm: of its ball.
         classes: of the classifier.
+        draws: passes that voted on each verdict.
+        images: of the evaluation; 0: not known.
     """
 
     classify: Callable[[Any], Mapping[str, Any]]
@@ -53,6 +55,8 @@ class Evidence(NamedTuple):
     eps: float = 0.0
     norm: str = "linf"
     classes: int = 0
+    draws: int = 1
+    images: int = 0
 
 
 def nan(evidence: Evidence) -> str | None:
@@ -111,10 +115,16 @@ def random(evidence: Evidence, tolerance: float = 1e-4) -> str | None:
     furthest = max(np.linalg.norm(a - b, axis=-1).max() for i, a in enumerate(units) for b in units[:i])
     if len(counts) == 1 and not furthest > tolerance:
         return None
+    judged = (
+        "Its accuracies are those of single draws: every run of an attack is one more chance to be wrong, even where "
+        "it does nothing. Let passes vote on each verdict: evaluate(draws=25), or more."
+        if evidence.draws == 1
+        else f"Its accuracies are those of a vote of {evidence.draws} passes."
+    )
     return (
         f"The classifier is random: {PASSES} passes of one batch differ by up to {furthest:.2g} in normalized logits "
-        f"(right: {sorted(counts)} of {len(evidence.y)}). Its accuracies are those of single draws, and gradients of "
-        "one draw mislead. Attack its expectation: autoattack(version='rand') or expectation(attack)."
+        f"(right: {sorted(counts)} of {len(evidence.y)}). {judged} Gradients of one draw mislead: attack its "
+        "expectation, autoattack(version='rand') or expectation(attack)."
     )
 
 
@@ -169,6 +179,23 @@ def zero_gradient(evidence: Evidence) -> str | None:
     )
 
 
+def labels_only(evidence: Evidence) -> str | None:
+    """A classifier that gives labels (one-hot rows) or rounded values: there is nothing to follow but decisions.
+
+    Of one image or more whose logits do not change around it, with a gradient of zero at the image and at the decision
+    boundary. A softmax that is saturated has a gradient at the boundary: `zero_gradient` tells of it.
+    """
+    probes = evidence.probes
+    if probes is None or not probes.labels_only:
+        return None
+    return (
+        f"The classifier gives labels or rounded values: around {probes.labels_only} of the first {probes.images} "
+        "images its logits do not change at all, and at the decision boundary they jump. Attacks by gradients and by "
+        "scores have nothing to follow. Give it the logits that are in front of the argmax or the rounding; without "
+        "them believe only attacks on decisions, hop_skip_jump (the suites 'black_box' and 'standard' have it)."
+    )
+
+
 def black_box(evidence: Evidence, threshold: float = 0.002) -> str | None:
     """An attack of queries alone that succeeds where all attacks by gradients before it failed.
 
@@ -208,21 +235,27 @@ def weaker_attackers(evidence: Evidence, threshold: float = 0.002, noise: float 
     )
 
 
-def losses_apart(evidence: Evidence, threshold: float = 0.05) -> str | None:
+def losses_apart(evidence: Evidence, threshold: float = 0.05, images: int = 3) -> str | None:
     """The same search on cross entropy and on the margin (or DLR) that ends far apart: one of them is blind.
+
+    Like is compared with like: as many runs of the one as of the other. Nine targeted runs find more than one run on
+    cross entropy does, on an honest classifier too, by being nine.
 
     Args:
         evidence: results (in a cascade the fall from one to the other counts), and the probes.
-        threshold: of the difference, 5 points (the specification of this project).
+        threshold: of the difference, 5 points (the specification of this project) ...
+        images: ... and at least so many images: fewer are the luck of a search.
     """
-    apart = _apgd_apart(evidence.results, evidence.columns)
+    room = _room(threshold, images, evidence.images)
+    apart = [(room, *pair) for pair in _apgd_apart(evidence.results, evidence.columns)]
     if evidence.probes is not None:
-        apart.append(
-            ("PGD-20 on cross entropy", evidence.probes.cross_entropy, "on the margin", evidence.probes.margin)
-        )
-    first, a, second, b = max(apart, key=lambda pair: abs(pair[1] - pair[3]), default=("", 0.0, "", 0.0))
-    if not abs(a - b) > threshold + ROUNDING:
+        on_each = (evidence.probes.cross_entropy, "on the margin", evidence.probes.margin)
+        room = _room(threshold, images, evidence.probes.images)
+        apart.append((room, "PGD-20 on cross entropy", *on_each))
+    apart = [pair for pair in apart if abs(pair[2] - pair[4]) > pair[0] + ROUNDING]
+    if not apart:
         return None
+    _, first, a, second, b = max(apart, key=lambda pair: abs(pair[2] - pair[4]))
     blind = first if a > b else second
     return (
         f"{first} leaves {a:.2%}, {second} {b:.2%}: the gradients of one of them mislead, and the figure of {blind} "
@@ -231,17 +264,18 @@ def losses_apart(evidence: Evidence, threshold: float = 0.05) -> str | None:
     )
 
 
-def more_effort(evidence: Evidence, threshold: float = 0.01) -> str | None:
+def more_effort(evidence: Evidence, threshold: float = 0.01, images: int = 3) -> str | None:
     """Twice the steps and restarts that find clearly more: the search had not come to its end.
 
     Args:
         evidence: the probes.
-        threshold: of the fall in accuracy, 1 point (the specification of this project).
+        threshold: of the fall in accuracy, 1 point (the specification of this project) ...
+        images: ... and at least so many images: fewer are the luck of a search.
     """
     if evidence.probes is None or evidence.probes.doubled is None:
         return None
     before, after = evidence.probes.doubled
-    if not before - after > threshold + ROUNDING:
+    if not before - after > _room(threshold, images, evidence.images) + ROUNDING:
         return None
     return (
         f"With twice the steps and restarts the strongest attack by gradients brings accuracy from {before:.2%} to "
@@ -283,7 +317,7 @@ def not_monotone(evidence: Evidence, threshold: float = 0.03, images: int = 3) -
     """
     if evidence.probes is None:
         return None
-    room = max(threshold, (images - 1) / evidence.probes.images)
+    room = _room(threshold, images, evidence.probes.images)
     for what, curve in (("eps", evidence.probes.by_eps), ("steps", evidence.probes.by_steps)):
         for place, (at, accuracy) in enumerate(curve):
             less, least = min(curve[: place + 1], key=lambda point: point[1])
@@ -332,7 +366,7 @@ ALWAYS: tuple[Check, ...] = (
     weaker_attackers,
     losses_apart,
 )
-PROBED: tuple[Check, ...] = (zero_gradient, broken_gradient, more_effort, huge_eps, not_monotone)
+PROBED: tuple[Check, ...] = (zero_gradient, labels_only, broken_gradient, more_effort, huge_eps, not_monotone)
 CHECKS: dict[str, Check] = {check.__name__: check for check in (*ALWAYS, *PROBED)}
 
 
@@ -344,6 +378,11 @@ def made(evidence: Evidence) -> tuple[str, ...]:
 def alarms(evidence: Evidence) -> tuple[str, ...]:
     """Returns the sentences of all checks that found something."""
     return tuple(sentence for check in CHECKS.values() if (sentence := check(evidence)))
+
+
+def _room(threshold: float, images: int, of: int) -> float:
+    """Returns what a difference has to exceed: a threshold, and what fewer than some images of so many come to."""
+    return max(threshold, (images - 1) / of) if of else threshold
 
 
 def _below_white_box(evidence: Evidence, kinds: Iterable[str], threshold: float) -> tuple[str, float, float] | None:
@@ -365,13 +404,15 @@ def _below_white_box(evidence: Evidence, kinds: Iterable[str], threshold: float)
 def _apgd_apart(results: Sequence[Result], columns: bool) -> list[tuple[str, float, str, float]]:
     """Returns (name, accuracy, name, accuracy) of APGD on cross entropy and of APGD on DLR.
 
-    In a cascade the second accuracy is that of both; the first then that of all that ran before the second.
+    In a cascade the second accuracy is that of both; the first then that of all that ran before the second. Both are
+    after as many runs as the one with fewer has.
     """
     apgd = [(place, r) for place, r in enumerate(results) if str(r.settings.get("name")) == "apgd"]
     pairs = []
     for position, (_, first) in enumerate(apgd):
         for place, second in apgd[position + 1 :]:
             if ("dlr" in str(first.settings.get("loss"))) != ("dlr" in str(second.settings.get("loss"))):
-                before = first.accuracy if columns else results[place - 1].accuracy
-                pairs.append((first.name, before, second.name, second.accuracy))
+                runs = min(first.runs, second.runs)
+                before = first.after(runs) if columns else results[place - 1].accuracy
+                pairs.append((first.name, before, second.name, second.after(runs)))
     return pairs

@@ -19,6 +19,7 @@ from tfrobust import attacks, losses
 from tfrobust.attacks import Adversary, Attack, Ball, Evasion, OfEps
 from tfrobust.evaluation._graph import ImageNoise, specs, stream, traced
 from tfrobust.evaluation._images import Images
+from tfrobust.evaluation._labels import labels_only
 from tfrobust.evaluation._verdict import judged
 from tfrobust.views import Views
 
@@ -30,7 +31,7 @@ STEPS = (1, 2, 5, 10, 20, 50, 100)
 USUAL = 20  # steps where nothing else is said
 DRAWS = 50  # of noise
 RUNS = 4  # most runs of the doubled attack, so that it stays cheap; a targeted one's are for the likeliest classes
-OF_PROBES, SEARCHED, DRAWN, STARTED, DOUBLED = 7919, 0, 1, 2, 3  # streams of random numbers
+OF_PROBES, SEARCHED, DRAWN, STARTED, DOUBLED, BESIDE = 7919, 0, 1, 2, 3, 4  # streams of random numbers
 
 
 class Probes(NamedTuple):
@@ -53,6 +54,7 @@ class Probes(NamedTuple):
         doubled: (accuracy before, after) the strongest gradient attack of the line-up had twice its steps and restarts
             (the first 4 of its runs, of another seed, on the first survivors), over all images; None where nothing
             survived or no such attack was there.
+        labels_only: images (of those that are right) around which the classifier tells its class and nothing more.
     """
 
     images: int
@@ -67,6 +69,7 @@ class Probes(NamedTuple):
     zero_dlr: int | None
     doubled: tuple[float, float] | None
     broken: int = 0
+    labels_only: int = 0
 
 
 def probe(
@@ -81,6 +84,7 @@ def probe(
     seed: int = 0,
     count: int = 128,
     batch_size: int = 256,
+    draws: int = 1,
 ) -> Probes | None:
     """Returns what the probes find around an evaluation; None where the first images hold none that is right.
 
@@ -95,11 +99,12 @@ def probe(
         seed: the evaluation's.
         count: how many images; 0: no probes.
         batch_size: images in a batch.
+        draws: passes that vote on whether a point is right.
     """
     probed = np.flatnonzero(right_clean[:count])
     if not len(probed):
         return None
-    bench = _Bench(classifier, ball, images, seed, batch_size)
+    bench = _Bench(classifier, ball, images, seed, batch_size, draws)
     total, eps = min(count, len(images.y)), ball.radius
 
     def left(eps: float, steps: int = USUAL, on: Sequence[bool] = (True,), among: np.ndarray = probed) -> np.ndarray:
@@ -133,6 +138,7 @@ def probe(
         zero_dlr=zero_dlr,
         doubled=bench.doubled(strongest(line_up, bench.classes), np.flatnonzero(survivors), count),
         broken=broken,
+        labels_only=bench.labels_only(probed) if zero_ce else 0,
     )
 
 
@@ -170,12 +176,15 @@ def twice(attack: Evasion) -> Evasion | None:
 class _Bench:
     """The graphs of the probes, each traced when first used, for every batch size."""
 
-    def __init__(self, classifier: Classify, ball: Ball, images: Images, seed: int, batch_size: int) -> None:
+    def __init__(
+        self, classifier: Classify, ball: Ball, images: Images, seed: int, batch_size: int, draws: int = 1
+    ) -> None:
         self.classifier = classifier
         self.ball = ball
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
+        self.draws = draws
         self.classes = int(classifier(images.x[:1])["logits"].shape[-1])
         number, flag = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.bool)
         self._search = traced(self._searched, *specs(images.x), number, number, flag)
@@ -230,6 +239,16 @@ class _Bench:
             broken += int(np.any([unsound for _, unsound in found], axis=0).sum())
         return flat_ce, flat_dlr if self.classes >= 3 else None, broken
 
+    def labels_only(self, numbers: np.ndarray) -> int:
+        """Returns around how many of the numbered images the classifier tells its class and nothing more."""
+        count = 0
+        for x, y, packed in self.images.batches(numbers, self.batch_size):
+            noise = ImageNoise(self._stream(BESIDE), ops.convert_to_tensor(packed, "int32"))
+            pixels, labels = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+            found = labels_only(self.classifier, self.ball, pixels, labels, noise)
+            count += int(ops.sum(ops.cast(found, "int32")))
+        return count
+
     def _looked_at(
         self, loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -275,7 +294,7 @@ class _Bench:
 
     def _left(self, ball: Ball, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """Returns which images an attack leaves right, by the verdict of the evaluation itself."""
-        return ~judged(self.classifier, ball, x, y, z).fooled
+        return ~judged(self.classifier, ball, x, y, z, self.draws).fooled
 
     def _logits(self, z: Tensor) -> Tensor:
         return ops.cast(self.classifier(z)["logits"], "float32")

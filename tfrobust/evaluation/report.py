@@ -34,6 +34,7 @@ class Result:
         fooled: how many of those it fooled.
         runs: restarts times targets that make it.
         parts: of a cascade, each member's result; an image counts in the first that fooled it.
+        by_run: `accuracy` after each run; of a cascade its parts have it.
     """
 
     name: str
@@ -45,11 +46,16 @@ class Result:
     fooled: int = 0
     runs: int = 1
     parts: tuple[Result, ...] = ()
+    by_run: tuple[float, ...] = ()
 
     @property
     def flat(self) -> tuple[Result, ...]:
         """Its parts, or itself where it has none."""
         return self.parts or (self,)
+
+    def after(self, runs: int) -> float:
+        """Returns the accuracy after its first runs; after all of them where it is not known run by run."""
+        return self.by_run[min(runs, len(self.by_run)) - 1] if self.by_run else self.accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Report:
         probe_images: on how many images.
         seconds: of the whole evaluation.
         classifier: SHA-256 of the weights of the Keras model that was evaluated; empty for a callable.
+        draws: passes of the classifier that voted on each verdict.
         adversaries: the worst of each image; saved beside the report.
 
     Example:
@@ -106,6 +113,7 @@ class Report:
     probe_images: int = 0
     seconds: float = 0.0
     classifier: str = ""
+    draws: int = 1
     adversaries: Adversaries | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
@@ -174,7 +182,8 @@ class Report:
             raise ValueError(
                 "This report has no adversaries: expected one that `tfrobust.evaluate` made. Received: none"
             )
-        checked = verify(found, classifier, ball(self.norm, self.eps, self.bounds, found.mask), batch_size)
+        where = ball(self.norm, self.eps, self.bounds, found.mask)
+        checked = verify(found, classifier, where, batch_size, self.draws)
         theirs = (len(found.y), int((found.fooled_by != WRONG_CLEAN).sum()), int(found.robust.sum()))
         ours = (self.images, *(round(self.images * share) for share in (self.clean_accuracy, self.robust_accuracy)))
         if theirs != ours:
@@ -188,6 +197,8 @@ class Report:
     def __str__(self) -> str:
         data = f"of {self.images} images in {self.classes} classes"
         worst = f"{self.norm}, eps={self.eps:.4g}, the worst of {len(self.attacks)} attacks per image"
+        if self.draws > 1:
+            worst += f"; each verdict is a vote of {self.draws} passes"
         return "\n".join(
             [
                 *(f"ALARM: {alarm}" for alarm in self.alarms),
@@ -218,7 +229,9 @@ def _lines(result: Result, indent: str = "  ") -> list[str]:
 
 
 def _result(saved: dict[str, Any]) -> Result:
-    return Result(**{**saved, "parts": tuple(map(_result, saved.get("parts", ())))})
+    return Result(
+        **{**saved, "parts": tuple(map(_result, saved.get("parts", ()))), "by_run": tuple(saved.get("by_run", ()))}
+    )
 
 
 def _beside(path: str | os.PathLike[str]) -> Path:

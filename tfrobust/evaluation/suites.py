@@ -40,6 +40,7 @@ ON_MARGIN: dict[str, Callable[..., Any]] = {
     "l2": functools.partial(pgd, **SEARCH, norm="l2", loss=margin),
     "l1": _on_margin_to_each,
 }
+WALKS = 2  # of HopSkipJump: another start may lie at a nearer part of the boundary
 STEP = 1 / 4  # of eps, 2/255 at 8/255, at every count: FPR and InfoFeature
 
 
@@ -80,10 +81,11 @@ def quick(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mas
 def standard(
     eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), classes: int = 10, mask: Any = None
 ) -> Cascade:
-    """AutoAttack, standard version, and for images that have no gradient a walk along the decision boundary.
+    """AutoAttack, standard version, and for images that have no gradient two walks along the decision boundary.
 
-    What a figure in a paper or a release should be. The walk (`attacks.boundary`) finds what a saturated classifier
-    hides from all four attacks of `attacks.autoattack`; of an honest one it costs a gradient for each image left.
+    What a figure in a paper or a release should be. The walks find what a classifier hides from all four attacks of
+    `attacks.autoattack`: `attacks.boundary` where it is saturated, `attacks.hop_skip_jump` where it gives labels alone.
+    Of an honest one they cost a gradient for each image left.
 
     Args:
         eps: radius in units of the pixels.
@@ -98,12 +100,12 @@ def standard(
     Example:
 
     >>> tfrobust.evaluation.suites.standard(classes=2).names
-    ('apgd_ce', 'apgd_margin', 'fab_t', 'square', 'boundary')
+    ('apgd_ce', 'apgd_margin', 'fab_t', 'square', 'boundary', 'hop_skip_jump')
     """
     where: dict[str, Any] = {"norm": norm, "bounds": bounds, "mask": mask}
     four = attacks.autoattack(eps, classes=classes, **where)
-    walk = attacks.boundary(eps, flat_only=True, **where)
-    return Cascade([*four.members, walk], [*four.names, walk.name], four.notes)
+    walks = [attack(eps, flat_only=True, **where) for attack in (attacks.boundary, attacks.hop_skip_jump)]
+    return Cascade([*four.members, *walks], [*four.names, *(walk.name for walk in walks)], four.notes)
 
 
 @register
@@ -131,11 +133,11 @@ def paper(
     ['FGSM', 'PGD-7', 'PGD-20', 'PGD-100', 'PGD-200']
     """
     where: dict[str, Any] = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
-    steps: dict[str, Any] = {"step_size": STEP * eps, "start": "uniform"}
+    steps: dict[str, Any] = {"step_size": STEP * eps or None, "start": "uniform"}  # in a ball of radius 0 any will do
     return {
         "FGSM": attacks.fgsm(**where),
         **{f"PGD-{count}": pgd(steps=count, **steps, **where) for count in (7, 20, 100, 200)},
-        "MIM-20": attacks.mim(step_size=eps / 10, steps=20, **where),
+        "MIM-20": attacks.mim(step_size=eps / 10 or None, steps=20, **where),
         **{f"CW-{count}": pgd(steps=count, **steps, **where, loss=margin) for count in (20, 30, 100)},
         "FAB": attacks.fab(**where),
         "AutoAttack": attacks.autoattack(classes=classes, **where),
@@ -144,10 +146,11 @@ def paper(
 
 @register
 def black_box(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> Suite:
-    """What asks for outputs alone: random noise, Square, SPSA and, in the Linf ball, local search.
+    """What asks for outputs alone: random noise, Square, SPSA, in the Linf ball local search, and HopSkipJump.
 
-    It finds what hidden gradients hide; a classifier that does worse here than under gradient attacks hides its own.
-    For adversaries of other classifiers put `attacks.transfer` in a list.
+    HopSkipJump reads predicted classes alone, the others the logits. They find what hidden gradients hide; a classifier
+    that does worse here than under gradient attacks hides its own. For adversaries of other classifiers put
+    `attacks.transfer` in a list.
 
     Args:
         eps: radius in units of the pixels.
@@ -161,10 +164,11 @@ def black_box(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0),
     Example:
 
     >>> [attack.name for attack in tfrobust.evaluation.suites.black_box(norm="l2").attacks]
-    ['random_noise', 'square', 'spsa']
+    ['random_noise', 'square', 'spsa', 'hop_skip_jump']
     """
     where = {"eps": eps, "bounds": bounds, "mask": mask}
     members = [attacks.get(name, norm=norm, **where) for name in ("random_noise", "square", "spsa")]
+    walk = attacks.hop_skip_jump(eps, norm=norm, restarts=WALKS, bounds=bounds, mask=mask)
     if norm == "linf":
-        return Suite([*members, attacks.get("local_search", **where)])
-    return Suite(members, (f"local_search is left out: it works in the Linf ball. Here: norm={norm!r}",))
+        return Suite([*members, attacks.get("local_search", **where), walk])
+    return Suite([*members, walk], (f"local_search is left out: it works in the Linf ball. Here: norm={norm!r}",))

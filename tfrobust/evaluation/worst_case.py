@@ -40,6 +40,7 @@ def evaluate(
     mask: Any = None,
     batch_size: int = 256,
     seed: int = 0,
+    draws: int = 1,
     probes: int = 128,
     state: str | os.PathLike[str] | None = None,
     verbose: bool = True,
@@ -57,7 +58,8 @@ def evaluate(
         data: a tuple of arrays (x, y), pixels `(N, H, W, C)` within the bounds and labels `(N,)`, `(N, 1)` or one-hot
             `(N, C)`; or batches of such, in any container that `fit` takes: `tf.data.Dataset`, `PyDataset`, generator,
             torch `DataLoader`. Sample weights are left out: every image counts once. Read once and kept in host memory.
-        eps: radius of the ball in units of the pixels: with the usual bounds a fraction of their range (8/255).
+        eps: radius of the ball in units of the pixels: with the usual bounds a fraction of their range (8/255). With 0
+            every attack leaves the clean accuracy.
         norm: "linf", "l2", or "l1" (its radius is the mean absolute change).
         attacks: name of a suite; a list (or a `Cascade`), of which each item goes on with the images that all before it
             left right; or a mapping label -> item, of which each starts from all images that are right clean, as
@@ -71,6 +73,12 @@ def evaluate(
         seed: of the random numbers, which are functions of (seed, place of the attack, run, number of the image):
             neither `batch_size` nor what other attacks found changes them. A foreign callable has its own; attacks that
             couple the rows of a batch (feature_scatter, adv_interpolation) do depend on who shares it.
+        draws: passes over the same pixels that vote on each verdict (clean, attacked, in 8 bits, of the probes), for a
+            classifier that is random: with one, every run of an attack is one more chance to be wrong, so that an
+            attack which does nothing lowers the accuracy. Take an odd number, such as 25, that is large beside the
+            spread of its answers. The class of most votes counts; of equally many, the one of the larger mean logit; a
+            pass with NaN votes for no class, and where none has more votes the image is wrong. It costs as many
+            forwards in a verdict, and none in a search. An image that an attack gives back unchanged keeps its verdict.
         probes: how many of the first images the alarms and curves are measured on; 0: none, fewer alarms.
         state: a file that keeps what was found so far: an evaluation that was killed goes on where it was, with the
             figures of one that was not. It is made where there is none; one of other arguments, attacks, data or
@@ -96,17 +104,17 @@ def evaluate(
     (0.75, 0.75)
     """
     began = time.perf_counter()
-    _check_numbers(eps, batch_size, seed, probes)
+    _check_numbers(eps, batch_size, seed, draws, probes)
     ball = ball_of(norm, eps, bounds, mask)
     images, classes = read(classifier, data, batch_size, ball.bounds)
     _check_mask(ball, images)
     lined_up = line_up(attacks, norm, ball, classes)
-    judge = Judge(classifier, ball, images, batch_size)
+    judge = Judge(classifier, ball, images, batch_size, int(draws))
     progress = Progress(verbose)
     kept = None
     try:
         if state is not None:
-            numbers = {"batch_size": int(batch_size), "seed": int(seed)}
+            numbers = {"batch_size": int(batch_size), "seed": int(seed), "draws": int(draws)}
             same = fingerprint(classifier, images, ball, lined_up, judge, norm=norm, **numbers)
             kept = State(state, same, judge)
         progress.line(f"clean: {judge.right_clean.sum()} of {len(images.y)} images right")
@@ -133,8 +141,9 @@ def evaluate(
         classes=classes,
         seed=int(seed),
         batch_size=int(batch_size),
+        draws=int(draws),
         versions=versions(),
-        notes=(*lined_up.notes, *_notes(ball, images)),
+        notes=(*lined_up.notes, *_notes(ball, images, judge)),
         robust_accuracy_8bit=judge.accuracy_in_8bit(),
         curves=_curves(probed),
         probe_images=probed.images if probed else 0,
@@ -158,6 +167,7 @@ def _probed(judge: Judge, lined_up: LineUp, results: Sequence[Result], seed: int
         seed=seed,
         count=count,
         batch_size=judge.batch_size,
+        draws=judge.referee.draws,
     )
 
 
@@ -178,13 +188,20 @@ def _evidence(
         eps=float(judge.referee.ball.radius),
         norm=norm,
         classes=classes,
+        draws=judge.referee.draws,
+        images=len(judge.images.y),
     )
 
 
-def _notes(ball: Ball, images: Images) -> list[str]:
+def _notes(ball: Ball, images: Images, judge: Judge) -> list[str]:
     """Returns what a reader of the figures should know of the pixels."""
     low, high = ball.bounds
     notes = []
+    if not judge.right_clean.any():
+        notes.append(
+            f"The classifier is right on none of the {len(images.y)} images, so that nothing was attacked: are the "
+            "labels, their order and the preprocessing those of its training?"
+        )
     if (low, high) != (0.0, 1.0):
         share = ball.radius / (high - low)
         notes.append(
@@ -210,15 +227,17 @@ def _curves(probed: Probes | None) -> dict[str, list[list[float]]]:
     }
 
 
-def _check_numbers(eps: Any, batch_size: Any, seed: Any, probes: Any) -> None:
-    if not isinstance(eps, (int, float, np.floating)) or not np.isfinite(eps):
+def _check_numbers(eps: Any, batch_size: Any, seed: Any, draws: Any, probes: Any) -> None:
+    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)) or not 0 <= eps < np.inf:
         raise ValueError(
-            f"Invalid value for `eps`: expected a positive fraction of the pixel range. Received: eps={eps!r}"
+            f"Invalid value for `eps`: expected a number of at least 0, in units of the pixels. Received: eps={eps!r}"
         )
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ValueError(f"Invalid value for `batch_size`: expected an integer of at least 1. Received: {batch_size!r}")
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
         raise ValueError(f"Invalid value for `seed`: expected an integer from 0 to 2**31 - 1. Received: {seed!r}")
+    if isinstance(draws, bool) or not isinstance(draws, (int, np.integer)) or draws < 1:
+        raise ValueError(f"Invalid value for `draws`: expected an integer of at least 1. Received: {draws!r}")
     if not isinstance(probes, (int, np.integer)) or probes < 0:
         raise ValueError(f"Invalid value for `probes`: expected a number of images, or 0. Received: {probes!r}")
 

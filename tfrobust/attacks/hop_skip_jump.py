@@ -1,0 +1,254 @@
+"""HopSkipJump: a walk along the decision boundary that reads predicted classes alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfrobust import _tensorflow as backend
+from tfrobust.attacks import minimum_norm
+from tfrobust.attacks._rows import column, pixels, zeros
+from tfrobust.attacks.balls import L2, Ball
+from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.minimum_norm import Found, MinimumNorm
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.steps import l2_norm, whole
+from tfrobust.attacks.walks import Walk, flat, margin
+
+Tensor = Any
+
+BISECTIONS = 20  # of a radius: finer than the samples are far, up to some 100 000 values in an image
+ROUGHLY = 6  # bisections that tell which start is nearest
+HALVINGS = 20  # of a step, at most
+BEYOND = 1e-3  # what is returned lies behind the boundary by this part of its distance: rounding takes nothing back
+FIRST = 0.1  # radius of the samples around the first point, in pixel ranges
+BLOCKS = 4  # every other start is noise of blocks of so many pixels: fine noise may be all of one class
+AT_ONCE = 256  # questions in one forward, where fewer images than so many are left
+
+
+@register
+def hop_skip_jump(
+    eps: float | None = None,
+    steps: int = 32,
+    *,
+    norm: str = "linf",
+    samples: int = 100,
+    starts: int = 30,
+    restarts: int = 1,
+    targeted: bool = False,
+    flat_only: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+) -> HopSkipJump:
+    """HopSkipJump: from a point of another class to the decision boundary and along it, by predicted classes alone.
+
+    phi(z) is 1 where z is an adversary, else -1; P_a(z) is the projection of z onto the ball of radius a around the
+    image x, d_t = ||z_t - x||, and N the number of values in an image. Step t = 1, 2, ... from z_t at the boundary is
+
+        u_b ~ N(0, I) (Linf: U(-1, 1)), of length 1                                     b = 1 ... B_t, B_t = B_1 sqrt(t)
+        g = 1 / B_t sum_b (phi(z_t + delta u_b) - mean_b phi(z_t + delta u_b)) u_b      delta = d_t / N
+        z' = z_t + d_t / sqrt(t) g / ||g||_2 (Linf: sign(g)), the step halved until phi(z') = 1
+        z_(t+1) = P_a(z') of the least a with phi(P_a(z')) = 1, by bisection
+
+    Chen, Jordan and Wainwright 2020 (HopSkipJumpAttack), algorithms 1 and 2, equations 9, 12, 15 and 16. The start is a
+    noise image, brought to the boundary by bisection as well. **choice**: of 30 of them (every other one of coarse
+    noise) the nearest, for the paper's single one decides which part of the boundary is found; where none is of another
+    class, images of the batch; 20 bisections; the same noise for all images; in a finite ball a walk ends inside.
+
+    Logits are read only for their argmax: a classifier may give one-hot rows.
+
+    Args:
+        eps: radius in units of the pixels beyond which an adversary does not count; None: any size, the nearest.
+        steps: iterations.
+        norm: "linf" or "l2".
+        samples: B_1, queries for the first estimate of a direction.
+        starts: noise images that are tried.
+        restarts: independent runs, from other noise.
+        targeted: the labels are classes to reach; a start is then most often an image of the batch.
+        flat_only: attack only images at which the gradient of the margin is exactly zero; return the others.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+
+    Returns:
+        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+
+    Raises:
+        ValueError: for eps, counts or names that make no attack.
+
+    Example:
+
+    >>> tfrobust.attacks.hop_skip_jump(eps=8 / 255, steps=2).cost(classes=10)  # forwards and backwards for one image
+    (517, 0)
+    """
+    return HopSkipJump(
+        minimum_norm.ball(norm, eps, bounds, mask, "hop_skip_jump"),
+        steps,
+        samples=samples,
+        starts=starts,
+        restarts=restarts,
+        targeted=targeted,
+        flat_only=flat_only,
+    )
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class HopSkipJump(MinimumNorm):
+    """The walk of `hop_skip_jump`, which see."""
+
+    kind = "black box"
+
+    def __init__(
+        self,
+        ball: Ball,
+        steps: int,
+        *,
+        samples: int = 100,
+        starts: int = 30,
+        restarts: int = 1,
+        targeted: bool = False,
+        flat_only: bool = False,
+    ) -> None:
+        super().__init__(ball, targeted=targeted)
+        self.steps = whole("steps", steps)
+        self.samples = whole("samples", samples)
+        self.starts = whole("starts", starts)
+        self.restarts = whole("restarts", restarts)
+        self.flat_only = flat_only
+
+    def runs(self, classes: int) -> int:
+        return self.restarts
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        begin = 1 + self.starts * (1 + ROUGHLY) + BISECTIONS + 1
+        return begin + sum(int(self.samples * math.sqrt(t)) + 1 + BISECTIONS + 1 for t in range(1, self.steps + 1)), 0
+
+    def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
+        rows = ops.arange(ops.shape(x)[0])
+        if self.flat_only:
+            gradient = backend.value_and_gradient(margin(classify, y), x)[2]
+            rows = ops.nonzero(flat(gradient, self.ball))[0]
+        walk = Walk(classify, self.ball, x, y, rows, self.targeted)
+        found = self._walked(walk, backend.SharedNoise(backend.Noise.of(seed).seed))
+        return ops.scatter_update(x, rows[:, None], self._within(found, walk.x))
+
+    def _walked(self, walk: Walk, noise: backend.Noise) -> Found:
+        """Returns the nearest adversaries of a whole walk."""
+        start, begun = self._begun(walk, noise.fold(0))
+        walking = begun.distance < math.inf  # from a point of another class
+
+        def goes_on(t: Tensor, z: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
+            return ops.logical_and(t <= self.steps, ops.any(walking & ~self._done(Found(*found))))
+
+        def step(t: Tensor, z: Tensor, found: tuple[Tensor, Tensor]) -> Any:
+            rows = ops.nonzero(walking & ~self._done(Found(*found)))[0]  # the others are asked nothing more
+            left = walk.of(rows)
+            moved = self._moved(left, ops.take(z, rows, axis=0), t, noise.fold(t))
+            before = Found(*(ops.take(part, rows, axis=0) for part in found))
+            nearest = self._nearer(before, *_behind(left, moved), left.x)
+            whole = tuple(ops.scatter_update(a, rows[:, None], b) for a, b in zip(found, nearest, strict=True))
+            return t + 1, ops.scatter_update(z, rows[:, None], moved), whole
+
+        first = ops.convert_to_tensor(1, "int32")
+        return Found(*ops.while_loop(goes_on, step, (first, start, tuple(begun)))[2])
+
+    def _begun(self, walk: Walk, noise: backend.Noise) -> tuple[Tensor, Found]:
+        """Returns the nearest of the starts, at the boundary, and what is found with them."""
+        nothing = self._nothing(walk.x, walk.hits(walk.x))
+
+        def seeking(k: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
+            found = Found(*found)
+            of_noise = (k < self.starts) & ops.any(~self._done(found))
+            return of_noise | ((k < 2 * self.starts) & ops.any(found.distance == math.inf))
+
+        def seek(k: Tensor, found: tuple[Tensor, Tensor]) -> Any:
+            candidate = walk.x + walk.ball.masked(self._candidate(walk.x, k, noise.fold(k)) - walk.x)
+            hit = walk.hits(candidate)
+            return k + 1, tuple(self._nearer(Found(*found), walk.shrunk(candidate, hit, ROUGHLY), hit, walk.x))
+
+        first = ops.convert_to_tensor(0, "int32")
+        found = Found(*ops.while_loop(seeking, seek, (first, tuple(nothing)))[1])
+        there = found.distance < math.inf
+        start = walk.shrunk(found.z, there, BISECTIONS)
+        behind, hit = _behind(walk, start)
+        return start, self._nearer(found, behind, hit & there, walk.x)
+
+    def _candidate(self, x: Tensor, k: Tensor, noise: backend.Noise) -> Tensor:
+        """Returns points of any class, shaped as x: noise, and when that has come to its end images of the batch."""
+        low, high = self.ball.bounds
+        fine = (noise.uniform(x) + 1) / 2 * (high - low) + low
+        height, width = x.shape[1:3]
+        coarse = ops.repeat(ops.repeat(fine[:, ::BLOCKS, ::BLOCKS], BLOCKS, axis=1), BLOCKS, axis=2)
+        drawn = ops.where(k % 2 == 0, fine, coarse[:, :height, :width])
+        images = ops.shape(x)[0]
+        others = ops.take(x, (ops.arange(images) + 1 + k - self.starts) % ops.maximum(images, 1), axis=0)
+        return ops.where(k < self.starts, drawn, others)
+
+    def _moved(self, walk: Walk, z: Tensor, t: Tensor, noise: backend.Noise) -> Tensor:
+        """Returns the points at the boundary that one step from others there, z, leads to."""
+        root = ops.sqrt(ops.cast(t, "float32"))
+        far, bounds = walk.ball.distance(z, walk.x), walk.ball.bounds
+        values = ops.sum(walk.ball.masked(ops.ones_like(z)), axis=pixels(z))
+        radius = ops.where(t == 1, FIRST * (bounds[1] - bounds[0]), far / values)
+        direction = self._direction(walk, z, radius, ops.cast(self.samples * root, "int32"), noise)
+        direction = walk.ball.steepest(1.0).direction(direction)
+
+        def stepping(k: Tensor, moved: Tensor, done: Tensor) -> Tensor:
+            return ops.logical_and(k < HALVINGS, ops.any(~done))
+
+        def halve(k: Tensor, moved: Tensor, done: Tensor) -> Any:
+            length = far / root / 2 ** ops.cast(k, "float32")
+            candidate = ops.clip(z + column(length, z) * direction, *bounds)
+            hit = walk.hits(candidate)
+            return k + 1, where_rows(hit & ~done, candidate, moved), hit | done
+
+        start = (ops.convert_to_tensor(0, "int32"), z, ops.zeros_like(far, dtype="bool"))
+        moved = ops.while_loop(stepping, halve, start)[1]
+        return walk.shrunk(moved, ops.ones_like(far, dtype="bool"), BISECTIONS)
+
+    def _direction(self, walk: Walk, z: Tensor, radius: Tensor, count: Tensor, noise: backend.Noise) -> Tensor:
+        """Returns the estimate of the boundary's normal at z, towards the adversaries, shaped as z.
+
+        However few images are left, a forward is of about `AT_ONCE` points, and never of more than that or one for each
+        image: a sample's noise is a function of its number, so that this changes no figure.
+        """
+        images = ops.shape(z)[0]
+        each = ops.maximum(AT_ONCE // ops.maximum(images, 1), 1)  # samples in one forward
+
+        def total(v: Tensor) -> Tensor:
+            return ops.sum(ops.reshape(v, (images, each, *v.shape[1:])), axis=1)
+
+        def asking(first: Tensor, *sums: Tensor) -> Tensor:
+            return first < count
+
+        def ask(first: Tensor, along: Tensor, units: Tensor, sides: Tensor) -> Any:
+            rows = ops.repeat(ops.arange(images), each)
+            wide, around, far = walk.of(rows), ops.take(z, rows, axis=0), column(ops.take(radius, rows), z)
+            numbers = first + ops.arange(each)
+            counts = ops.cast(ops.tile(numbers < count, (images,)), "float32")
+            points = ops.clip(around + far * self._units(wide, around, numbers, images, noise), *wide.ball.bounds)
+            unit = (points - around) / ops.maximum(far, 1e-30) * column(counts, z)  # what the pixel range leaves of it
+            side = counts * ops.where(wide.hits(points), 1.0, -1.0)
+            return first + each, along + total(column(side, z) * unit), units + total(unit), sides + total(side)
+
+        start = (ops.convert_to_tensor(0, "int32"), ops.zeros_like(z), ops.zeros_like(z), zeros(z))
+        _, along, units, sides = ops.while_loop(asking, ask, start)
+        mean = sides / ops.cast(count, "float32")
+        mean = ops.where(ops.abs(mean) == 1, 0.0, mean)  # all on one side: nothing would be left
+        return along - column(mean, z) * units
+
+    def _units(self, walk: Walk, around: Tensor, numbers: Tensor, images: Tensor, noise: backend.Noise) -> Tensor:
+        """Returns the numbered directions, the same for each of the images, `(images * numbers, ...)`."""
+        drawn = backend.NumberedNoise(noise.seed, numbers)
+        like = around[: ops.size(numbers)]
+        u = drawn.normal(like) if isinstance(walk.ball, L2) else drawn.uniform(like)
+        u = walk.ball.masked(ops.tile(u, (images, *[1] * (len(around.shape) - 1))))
+        return u / l2_norm(u)
+
+
+def _behind(walk: Walk, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns points a little behind the boundary that z is at, `(R, H, W, C)`, and which are adversaries, `(R,)`."""
+    behind = ops.clip(walk.x + (1 + BEYOND) * (z - walk.x), *walk.ball.bounds)
+    return behind, walk.hits(behind)
