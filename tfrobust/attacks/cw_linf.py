@@ -21,8 +21,8 @@ def margin(views: Views) -> Any:
 
 def margin_to_target(views: Views) -> Any:
     """z'_t - z'_y, `(B,)`, t the class that the run reaches for."""
-    logits = views.adv["logits"]
-    reached, left = (ops.take_along_axis(logits, label[:, None], axis=-1)[:, 0] for label in (views.target, views.y))
+    logits, labels = views.adv["logits"], ops.stack([views.target, views.y], axis=-1)
+    reached, left = ops.unstack(ops.take_along_axis(logits, labels, axis=-1), axis=-1)
     return reached - left
 
 

@@ -32,7 +32,8 @@ def _on_margin_to_each(eps: float, **where: Any) -> Adversary:
 
     On digits networks it finds 2 to 4 points more than one search on the margin.
     """
-    return Adversary(pgd(eps, **SEARCH, norm="l1", **where), margin_to_target, targets=TARGETS)
+    search: Any = pgd(eps, **SEARCH, norm="l1", **where)
+    return Adversary(search, margin_to_target, targets=TARGETS)
 
 
 ON_MARGIN: dict[str, Callable[..., Any]] = {
