@@ -135,6 +135,7 @@ CASES = {
         ({"probed": {"broken": 3}}, "not finite for 3 of the first 100 images"),
         ({"probed": {"broken": 0}}, None),
     ],
+    "l1": [({"norm": "l1"}, "strongest attacks of the L1 ball .* are not in this library yet"), ({"norm": "l2"}, None)],
     "labels_only": [
         ({"probed": {"labels_only": 3}}, "around 3 of the first 100 images its logits do not change"),
         ({"probed": {"labels_only": 0, "zero_ce": 9}}, None),

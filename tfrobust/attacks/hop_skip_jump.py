@@ -191,7 +191,7 @@ class HopSkipJump(MinimumNorm):
         root = ops.sqrt(ops.cast(t, "float32"))
         far, bounds = walk.ball.distance(z, walk.x), walk.ball.bounds
         values = ops.sum(walk.ball.masked(ops.ones_like(z)), axis=pixels(z))
-        radius = ops.where(t == 1, FIRST * (bounds[1] - bounds[0]), far / values)
+        radius = ops.where(t == 1, FIRST * walk.ball.width, far / values)
         direction = self._direction(walk, z, radius, ops.cast(self.samples * root, "int32"), noise)
         direction = walk.ball.steepest(1.0).direction(direction)
 
