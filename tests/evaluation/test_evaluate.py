@@ -408,15 +408,10 @@ def test_progress_counts_work_that_falls_away_as_done(monkeypatch):
     assert told == [23 * 3, -12, 11 + 17 + 23, -11, 11 + 23, -11, 23, -12, 11, -11]
 
 
-@pytest.mark.parametrize(
-    "suite",
-    [
-        "quick",
-        "black_box",
-        pytest.param("standard", marks=pytest.mark.slow),
-        pytest.param("paper", marks=pytest.mark.slow),
-    ],
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("standard", "paper", "black_box")]
+
+
+@pytest.mark.parametrize("suite", ["quick", *SLOW])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_radius_of_zero_leaves_the_clean_accuracy(suite, norm, tmp_path):
     classifier, _, _, x, y = problem(4)
