@@ -77,6 +77,14 @@ def test_attacks_are_listed_with_commas(command, arguments, tmp_path):
     assert report.batch_size == 20
 
 
+def test_passes_vote_and_a_radius_of_zero_is_one(command, arguments, tmp_path):
+    code, out, _ = command(*arguments, "--draws=3", "--eps=0", f"--output={tmp_path}/r.json")
+    report = Report.load(tmp_path / "r.json")
+    assert (code, report.draws, report.eps) == (0, 3, 0.0)
+    assert report.robust_accuracy == report.clean_accuracy == 1.0
+    assert "a vote of 3 passes" in out
+
+
 def test_the_first_images_alone(command, arguments, tmp_path):
     code, out, _ = command(*arguments, "--images=10", f"--output={tmp_path}/r.json")
     report = Report.load(tmp_path / "r.json")

@@ -105,7 +105,7 @@ def standard(
     """
     where: dict[str, Any] = {"norm": norm, "bounds": bounds, "mask": mask}
     four = attacks.autoattack(eps, classes=classes, **where)
-    walks = [attack(eps, flat_only=True, **where) for attack in (attacks.boundary, attacks.hop_skip_jump)]
+    walks = [walk(eps, restarts=4, flat_only=True, **where) for walk in (attacks.boundary, attacks.hop_skip_jump)]
     return Cascade([*four.members, *walks], [*four.names, *(walk.name for walk in walks)], four.notes)
 
 
