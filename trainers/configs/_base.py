@@ -50,7 +50,7 @@ FIELDS: Settings = {
     # The devices: "auto" is all GPUs where there are several; "none", "mirrored", "multi_worker": docs/distributed.md.
     "strategy": "auto",
     # On the test split, when the training is done; no attacks, no evaluation.
-    "evaluation": {"attacks": "", "norm": "linf", "draws": 1},
+    "evaluation": {"attacks": "", "norm": "linf"},
     # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
     "tables": {},
     "paper": {},  # the row's figures in percent, under the labels of the evaluation's attacks and of the tables
