@@ -19,6 +19,7 @@ from tfrobust import _tensorflow as backend
 class Distributed:
     """Inherited before `keras.Model`: `fit`, `evaluate` and `predict` work under any `tf.distribute` strategy."""
 
+    classifier: keras.Model
     distribute_strategy: Any
     steps_per_execution: int
 
@@ -29,7 +30,13 @@ class Distributed:
         batch is smaller than the others. The dataset knows the shapes; nothing has to be read.
         """
         if iterator is not None:
-            data_batch = keras.tree.map_structure(_of_one_replica, iterator._distributed_dataset.element_spec)
+            spec = iterator._distributed_dataset.element_spec
+            parts = spec if isinstance(spec, tuple) else (spec,)
+            shapes = (self.classifier.input_shape, (None,), (None,))  # of x, y and weights that have no static one
+            data_batch = tuple(
+                keras.tree.map_structure(functools.partial(_of_one_replica, shape=shape), part)
+                for part, shape in zip(parts, shapes, strict=False)
+            )
         super()._maybe_symbolic_build(data_batch=data_batch)  # type: ignore[misc]
 
     def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
@@ -59,8 +66,9 @@ class Distributed:
         return make(with_an_axis)
 
 
-def _of_one_replica(spec: Any) -> Any:
-    return spec._value_specs[0] if hasattr(spec, "_value_specs") else spec
+def _of_one_replica(spec: Any, shape: tuple[int | None, ...]) -> Any:
+    spec = spec._value_specs[0] if hasattr(spec, "_value_specs") else spec
+    return tf.TensorSpec(shape, spec.dtype) if spec.shape.rank is None else spec
 
 
 def is_chief(strategy: Any) -> bool:

@@ -12,7 +12,7 @@ import tensorflow as tf
 Tensor = Any
 
 WANTED = (
-    "Invalid data: expected (x, y) in batches, as a tf.data.Dataset, a PyDataset, a generator or a torch DataLoader, "
+    "Invalid data: expected a tf.data.Dataset of (x, y) batches, a PyDataset, a generator or a torch DataLoader of such, "
     "or a tuple of arrays (x, y)."
 )
 

@@ -191,7 +191,7 @@ def test_small_images_are_enlarged_by_a_whole_factor(side, large):
 X, Y = np.full((4, 6, 6, 1), 0.5, "float32"), np.arange(4)
 BAD = {
     "alone": (X, "tf.data.Dataset of .*or a tuple of arrays.*Received: ndarray"),
-    "list": ([X, Y], "a tuple of arrays.*Received: list of 2"),
+    "list": ([X], "a tuple of arrays.*Received: list of 1"),
     "single": (tf.data.Dataset.from_tensor_slices((X, Y)), "Received: single examples"),
     "unlabelled": (tf.data.Dataset.from_tensor_slices(X).batch(2), "Received: a dataset of"),
     "empty": (tf.data.Dataset.from_tensor_slices((X, Y)).batch(2).take(0), "at least one image. Received: none"),

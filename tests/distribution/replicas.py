@@ -115,8 +115,35 @@ def refusals():
     refused(small, lambda t: t.fit(dataset(x, y, 1), verbose=0), make_trainer(TWO, "madry"))
     refused(small, lambda t: t.fit(x, y, batch_size=1, verbose=0), make_trainer(TWO, "madry"))
     refused(small, lambda t: t.fit(x[:1], y[:1], verbose=0), make_trainer(TWO, "madry"))
+    compiled = make_trainer(TWO, "madry", jit_compile=True)
+    refused("expected compile(jit_compile=False)", lambda t: t.fit(x, y, verbose=0), compiled)
+    accumulating = make_trainer(TWO, "madry")
+    with TWO.scope():
+        accumulating.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    refused("gradient_accumulation_steps=2", lambda t: t.fit(x, y, verbose=0), accumulating)
     several = make_trainer(TWO, "madry", steps_per_execution=2)
     refused("expected steps_per_execution=1. Received: 2", lambda t: t.fit(x, y, verbose=0), several)
+
+
+def containers():
+    """Data without static shapes and dicts of one image are the batches that they hold, on replicas too."""
+    x, y = images(24)
+    plain, ends = dataset(x, y, 12), []
+    bare = plain.map(lambda *parts: tf.numpy_function(lambda *arrays: arrays, parts, [tf.float32, tf.int64]))
+    for data in (plain, plain.map(lambda x, y: ({"image": x}, y)), bare):
+        trainer = make_trainer(TWO, "madry")
+        trainer.fit(data, epochs=2, verbose=0)
+        trainer.evaluate(data, verbose=0)
+        assert trainer._batches.numpy() == 4
+        ends.append(trainer.classifier.get_weights())
+    for end in ends[1:]:
+        for a, b in zip(end, ends[0], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save_weights(f"{folder}/all.weights.h5")
+        another = make_trainer(TWO, "madry")
+        another.load_weights(f"{folder}/all.weights.h5")
+        assert another._batches.numpy() == 4
 
 
 def statistics():

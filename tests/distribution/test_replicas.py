@@ -51,7 +51,7 @@ def run(*parts):
 
 
 def test_two_replicas_take_the_step_of_one_share_batches_and_refuse_what_cannot_be():
-    run(*FEW, "refusals", "clipping", "shared_batches")
+    run(*FEW, "refusals", "containers", "clipping", "shared_batches")
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def changed(value, at=(0, 0, 0, 0)):
         (X, "Received: ndarray"),
         (tf.data.Dataset.from_tensor_slices((X, Y)), "Received: single examples"),
         (tf.data.Dataset.from_tensor_slices(X).batch(2), "Received: a dataset of"),
-        (tf.data.Dataset.from_tensor_slices((X, Y, Y)).batch(2), "Received: a dataset of"),
+        (tf.data.Dataset.from_tensor_slices((X, Y, Y, Y)).batch(2), "Received: a dataset of"),
         (tf.data.Dataset.from_tensor_slices((X, Y)).batch(2).repeat(), "repeats for ever"),
         (tf.data.Dataset.from_tensor_slices((X, Y)).batch(2).take(0), "expected at least one image"),
     ],
