@@ -52,7 +52,8 @@ def _restored(kind: Any, arguments: Mapping[str, Any], compiled: Mapping[str, An
 
 
 def _own(trainer: Any) -> list[Any]:
-    return [trainer._epoch, trainer._epochs_per_step, trainer._last_epoch, *trainer._multipliers.values()]
+    counters = [trainer._batches, trainer._epoch, trainer._epochs_per_step, trainer._last_epoch]
+    return [*counters, *trainer._multipliers.values()]
 
 
 def _made(metric: Any) -> Any:
