@@ -242,7 +242,7 @@ class AdversarialTrainer(Distributed, keras.Model):
             with self.distribute_strategy.scope():  # by the first step: it would be traced twice
                 self.optimizer.build(self.trainable_variables)
             if not self._batches.numpy():  # of what was saved by an older version the optimizer knows it
-                self._batches.assign(self.optimizer.iterations.numpy() * backend.accumulated(self.optimizer))
+                self._batches.assign(int(self.optimizer.iterations.numpy()) * backend.accumulated(self.optimizer))
         callbacks = completed(callbacks, self, validates)
         with plain_errors():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)

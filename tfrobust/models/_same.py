@@ -89,7 +89,8 @@ def unmoved(model: keras.Model) -> Iterator[None]:
 
 
 def _array(values: Any) -> np.ndarray:
-    return np.array(ops.convert_to_numpy(ops.convert_to_tensor(values)))
+    # A copy as a tensor first: NumPy warns of TensorFlow's variables, which do not say whether they were copied.
+    return np.array(ops.convert_to_numpy(ops.copy(ops.convert_to_tensor(values))))
 
 
 def _values(classifier: keras.Model, function: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
