@@ -12,8 +12,8 @@ import tensorflow as tf
 Tensor = Any
 
 WANTED = (
-    "Invalid data: expected a tf.data.Dataset of (x, y) batches, a PyDataset, a generator or a torch DataLoader of such, "
-    "or a tuple of arrays (x, y)."
+    "Invalid data: expected a tf.data.Dataset of (x, y) batches, a PyDataset, a generator or a torch DataLoader of "
+    "such, or a tuple of arrays (x, y)."
 )
 
 
