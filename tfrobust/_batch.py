@@ -240,8 +240,7 @@ def _labels_in(y: Tensor, classes: int) -> tf.Operation:
 
 
 def _demand(condition: Tensor, text: str, least: Tensor, most: Tensor) -> tf.Operation:
-    sentence = tf.strings.format(text + " Received: least {}, greatest {}", (least, most))
-    return demand(condition, sentence)
+    return demand(condition, text + " Received: least {}, greatest {}", least, most)
 
 
 def enough_for(replicas: int, x: Any, batch_size: int | None) -> Any:

@@ -15,14 +15,24 @@ Tensor = Any
 BEFORE_END = r"(?:\]\s*\[|['\"]\s*b['\"]|\s*)"
 
 
-def demand(condition: Tensor, sentence: Tensor) -> tf.Operation:
+def demand(condition: Tensor, sentence: Tensor, *values: Tensor) -> tf.Operation:
     """Returns an operation that raises where a condition is false; `plain_errors` finds its sentence again.
+
+    A graph gets sentence and values in parts: XLA cannot format a string, but it can leave a check out.
 
     Args:
         condition: scalar.
-        sentence: a string that begins with "Invalid" or "Diverged".
+        sentence: a string that begins with "Invalid" or "Diverged", with a `{}` for each value.
+        *values: scalars.
     """
-    return tf.debugging.Assert(condition, ["<<", sentence, ">>"])
+    if not values:
+        parts = [sentence]
+    elif tf.executing_eagerly():
+        parts = [tf.strings.format(sentence, values)]
+    else:
+        first, *others = sentence.split("{}")
+        parts = [first, *(part for pair in zip(values, others, strict=True) for part in pair)]
+    return tf.debugging.Assert(condition, ["<<", *parts, ">>"])
 
 
 @contextlib.contextmanager
@@ -37,7 +47,8 @@ def plain_errors() -> Iterator[None]:
         found = re.search(rf"<<.*?((?:Invalid|Diverged) .*?){BEFORE_END}>>", error.message, re.DOTALL)
         if not found:
             raise
-        sentence = re.sub(r"\\(['\"\\])", r"\1", found.group(1))  # both escape quotation marks
+        parts = found.group(1).replace("] [", "") if "[<<]" in error.message else found.group(1)
+        sentence = re.sub(r"\\(['\"\\])", r"\1", parts)  # both escape quotation marks
     else:
         return
     raise (FloatingPointError if sentence.startswith("Diverged") else ValueError)(sentence)

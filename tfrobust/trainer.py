@@ -38,6 +38,7 @@ from tfrobust.views import Observed, Views
 Tensor = Any
 
 
+@keras.saving.register_keras_serializable(package="tfrobust")
 class AdversarialTrainer(Distributed, keras.Model):
     """Trains a classifier by an objective against an attack: a Keras model whose `fit` is adversarial training.
 

@@ -39,7 +39,7 @@ def assert_same_in_a_graph(adversary, classifier, x, **options):
     return eager
 
 
-SLOW = ("autoattack", "boundary", "fab", "local_search", "square")
+SLOW = ("autoattack", "boundary", "fab", "hop_skip_jump", "local_search", "square")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in attacks.names()])
@@ -76,6 +76,21 @@ def test_in_a_dataset(classifier, batch):
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
     data = data.map(lambda x, y: (adversary(classifier, x, y, seed=1), y), num_parallel_calls=2)
     np.testing.assert_allclose(next(iter(data))[0], adversary(classifier, x, y, seed=1), atol=1e-6)
+
+
+def test_under_xla(classifier, batch):
+    """The trainer of a network of one's own compiles its step by XLA on a GPU."""
+    x, y = batch
+    adversary = attacks.apgd(eps=0.1, steps=2, restarts=2)
+    compiled = tf.function(lambda x, y: adversary(classifier, x, y), jit_compile=True)
+    np.testing.assert_allclose(compiled(x, y), adversary(classifier, x, y), atol=1e-5)
+
+
+def test_what_is_no_image_is_refused_when_the_graph_runs(classifier, batch):
+    x, y = batch
+    adversary = attacks.pgd(eps=0.1, steps=1, loss=adversarial_cross_entropy)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected values in \[0, 1\]"):
+        tf.function(lambda x, y: adversary(classifier, x, y))(255 * x, y)
 
 
 def test_in_a_training_step_of_ones_own(classifier, batch):

@@ -107,9 +107,12 @@ def test_reports_and_classifiers_are_copied(copied, make_classifier, batch):
     assert copied(report).robust_accuracy == report.robust_accuracy
 
 
-def test_what_keras_would_make_of_a_config_is_said(make_classifier):
+def test_what_keras_would_make_of_a_config_is_said(make_classifier, tmp_path):
     trainer = AdversarialTrainer(make_classifier(), "madry", attacks.pgd(eps=0.1))
     with pytest.raises(ValueError, match=r"Expected AdversarialTrainer\(classifier, \*\*trainer.get_config\(\)\)"):
         keras.models.clone_model(trainer)
+    keras.saving.save_model(trainer, tmp_path / "x.keras")
+    with pytest.raises(ValueError, match=r"trainer.save\(path\), which saves the classifier"):
+        keras.models.load_model(tmp_path / "x.keras")
     again = AdversarialTrainer(keras.models.clone_model(trainer.classifier), **trainer.get_config())
     assert again.get_config() == trainer.get_config()

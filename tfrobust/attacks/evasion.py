@@ -100,7 +100,8 @@ class Evasion(Member):
 
         Of an attack without a radius all runs are made, and an image gets the nearest of their adversaries.
 
-        It can be called eagerly, in a `tf.function` and in `Dataset.map`. No gradient flows back through it.
+        It can be called eagerly, in a `tf.function` (with XLA too) and in `Dataset.map`. No gradient flows back through
+        it.
 
         Args:
             classify: pixels -> dict of named outputs: a classifier, or a function.
@@ -215,7 +216,8 @@ class Cascade(Member):
     def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
         """Returns adversarial pixels, for each image of the first member that fools, else of the first member.
 
-        Without a radius: of the member whose adversary is nearest. As `Evasion.__call__` it can be called in a graph.
+        Without a radius: of the member whose adversary is nearest. As `Evasion.__call__` it can be called in a graph,
+        but not under XLA, whose batches have a size that is fixed.
         """
         x, y = _batch.direct(x, y, self.ball.bounds)
         kept, far = x, zeros(x) + math.inf
