@@ -177,7 +177,7 @@ QUICK = {
     "cw_l2": {"eps": 1.0, "steps": 30, "searches": 3, "initial_c": 1.0},
     "deepfool": {"steps": 10},
     "fab": {"steps": 10},
-    "hop_skip_jump": {"steps": 3, "samples": 30, "starts": 4},
+    "hop_skip_jump": {"steps": 10, "samples": 60, "starts": 8},
     "local_search": {"rounds": 5},
     "random_noise": {"draws": 10},
     "spsa": {"steps": 5, "samples": 16},

@@ -45,7 +45,7 @@ def missed(classify, z, y):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_it_comes_near_to_the_nearest_boundary_of_a_linear_classifier(norm):
     classify, x, y, nearest = linear()
-    z = attacks.hop_skip_jump(norm=norm)(one_hot(classify), x, y)
+    z = attacks.hop_skip_jump(None, norm=norm)(one_hot(classify), x, y)
     assert missed(classify, z, y).all()
     ratio = np.asarray(ball(norm, 1.0).distance(z, x)) / nearest[norm]
     assert ratio.min() > 1 - 1e-3
@@ -89,7 +89,7 @@ def test_a_mask_of_all_or_of_each_image_is_kept():
     of_each = np.tile(mask, (12, 1, 1, 1))
     of_each[1::2] = 1 - mask
     for given in (mask, of_each):
-        z = attacks.hop_skip_jump(mask=given, **QUICK)(one_hot(classify), x, y).numpy()
+        z = attacks.hop_skip_jump(None, mask=given, **QUICK)(one_hot(classify), x, y).numpy()
         np.testing.assert_array_equal(np.where(given > 0, x, z), x)
         moved = (z != x).any(axis=(1, 2, 3))
         assert moved.sum() >= 4  # of the others no start is of another class
@@ -101,7 +101,7 @@ def test_targets_are_reached_from_images_of_their_class():
     targets = (y + 1) % 3
     targets = np.where(np.isin(targets, y), targets, y[::-1])
     wanted = targets != y
-    z = attacks.hop_skip_jump(targeted=True, **QUICK)(one_hot(classify), x, targets)
+    z = attacks.hop_skip_jump(None, targeted=True, **QUICK)(one_hot(classify), x, targets)
     assert (~missed(classify, z, targets)).all()
     apart = np.asarray(ball("linf", 1.0).distance(z, x))
     assert (apart[~wanted] == 0).all() and apart[wanted].max() < 0.3
@@ -137,10 +137,10 @@ def test_a_forward_is_never_of_many_more_points_than_images():
         tf.py_function(lambda n: sizes.append(int(n)), [tf.shape(z)[0]], [])
         return one_hot(classify)(z)
 
-    attacks.hop_skip_jump(steps=3, starts=2)(watched, x, y)
+    attacks.hop_skip_jump(None, steps=3, starts=2)(watched, x, y)
     assert max(sizes) <= 256
     count = sum(sizes) / 12
-    assert count <= attacks.hop_skip_jump(steps=3, starts=2).cost(10)[0] + 3 * 25  # a last forward is a full one
+    assert count <= attacks.hop_skip_jump(None, steps=3, starts=2).cost(10)[0] + 3 * 25  # a last forward is a full one
 
 
 def test_figures_do_not_depend_on_the_batch():

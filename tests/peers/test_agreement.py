@@ -258,15 +258,15 @@ ROWS = {
         draws=3,
     ),
     "HopSkipJump": Row(
-        lambda: attacks.hop_skip_jump(E, 64),
-        {"Foolbox": of_foolbox(foolbox.attacks.HopSkipJumpAttack(steps=64, constraint="linf"))},
-        images=50,
+        lambda: attacks.hop_skip_jump(E, 16),
+        {"Foolbox": of_foolbox(foolbox.attacks.HopSkipJumpAttack(steps=16, constraint="linf"))},
+        images=30,
     ),
     "HopSkipJump L2": Row(
-        lambda: attacks.hop_skip_jump(E2, 64, norm="l2"),
-        {"Foolbox": of_foolbox(foolbox.attacks.HopSkipJumpAttack(steps=64, constraint="l2"), "l2")},
+        lambda: attacks.hop_skip_jump(E2, 16, norm="l2"),
+        {"Foolbox": of_foolbox(foolbox.attacks.HopSkipJumpAttack(steps=16, constraint="l2"), "l2")},
         norm="l2",
-        images=50,
+        images=30,
     ),
     "AutoAttack": Row(
         lambda: attacks.autoattack(E),

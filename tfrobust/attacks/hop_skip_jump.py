@@ -11,7 +11,7 @@ from keras import ops
 from tfrobust import _tensorflow as backend
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks._rows import column, pixels, zeros
-from tfrobust.attacks.balls import L2, Ball
+from tfrobust.attacks.balls import EPS, L2, Ball
 from tfrobust.attacks.evasion import Classify, where_rows
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
@@ -31,7 +31,7 @@ AT_ONCE = 256  # questions in one forward, where fewer images than so many are l
 
 @register
 def hop_skip_jump(
-    eps: float | None = None,
+    eps: float | None = EPS,
     steps: int = 32,
     *,
     norm: str = "linf",
