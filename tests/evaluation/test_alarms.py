@@ -125,6 +125,9 @@ CASES = {
         ({"probed": {"cross_entropy": 0.9}}, "PGD-20 on cross entropy leaves 90.00%, on the margin 50.00%"),
         ({"probed": {"cross_entropy": 0.44}}, "the figure of on the margin is no"),
         ({"probed": {"cross_entropy": 0.55}}, None),
+        # Both were weak, and what the evaluation leaves, 50 %, rests on neither.
+        ({"probed": {"cross_entropy": 0.57, "margin": 0.65}}, None),
+        ({"probed": {"cross_entropy": 0.54, "margin": 0.65}}, "on the margin 65.00%"),
     ],
     "zero_gradient": [
         ({"probed": {"zero_dlr": 1}}, "DLR is exactly zero for 1 of the first 100"),

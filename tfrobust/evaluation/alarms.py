@@ -239,7 +239,9 @@ def losses_apart(evidence: Evidence, threshold: float = 0.05, images: int = 3) -
     """The same search on cross entropy and on the margin (or DLR) that ends far apart: one of them is blind.
 
     Like is compared with like: as many runs of the one as of the other. Nine targeted runs find more than one run on
-    cross entropy does, on an honest classifier too, by being nine.
+    cross entropy does, on an honest classifier too, by being nine. The two searches of the probes, short ones, count
+    where the evaluation rests on no more than they find: where all its attacks together find clearly more than either,
+    both were weak, and the figure is of neither.
 
     Args:
         evidence: results (in a cascade the fall from one to the other counts), and the probes.
@@ -249,9 +251,10 @@ def losses_apart(evidence: Evidence, threshold: float = 0.05, images: int = 3) -
     room = _room(threshold, images, evidence.images)
     apart = [(room, *pair) for pair in _apgd_apart(evidence.results, evidence.columns)]
     if evidence.probes is not None:
-        on_each = (evidence.probes.cross_entropy, "on the margin", evidence.probes.margin)
+        on_each = evidence.probes.cross_entropy, evidence.probes.margin
         room = _room(threshold, images, evidence.probes.images)
-        apart.append((room, "PGD-20 on cross entropy", *on_each))
+        if min((result.accuracy for result in evidence.results), default=1.0) >= min(on_each) - room - ROUNDING:
+            apart.append((room, "PGD-20 on cross entropy", on_each[0], "on the margin", on_each[1]))
     apart = [pair for pair in apart if abs(pair[2] - pair[4]) > pair[0] + ROUNDING]
     if not apart:
         return None
