@@ -245,8 +245,13 @@ class AdversarialTrainer(Distributed, keras.Model):
             if not self._batches.numpy():  # of what was saved by an older version the optimizer knows it
                 self._batches.assign(int(self.optimizer.iterations.numpy()) * backend.accumulated(self.optimizer))
         callbacks = completed(callbacks, self, validates)
-        with plain_errors():
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+        try:
+            with plain_errors():
+                return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+        except ValueError:
+            # What was traced for data of unknown shapes would serve those of the next call too, and refuse them again.
+            self.train_function = self.test_function = None
+            raise
 
     def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Returns loss, terms, clean and robust accuracy by the validation attack, as `keras.Model.evaluate`.

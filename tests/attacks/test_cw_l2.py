@@ -195,7 +195,7 @@ def test_config_makes_the_same_attack():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"eps": -0.5}, "Invalid value for `eps`: expected a positive"),
+        ({"eps": -0.5}, "Invalid value for `eps`: expected a number of at least 0"),
         ({"steps": 0}, "Invalid value for `steps`"),
         ({"searches": 0}, "Invalid value for `searches`"),
         ({"initial_c": 0.0}, "Invalid value for `initial_c`: expected a number above 0"),

@@ -184,7 +184,7 @@ def test_config_makes_the_same_attack():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"eps": 0.0}, "Invalid value for `eps`: expected a positive"),
+        ({"eps": -0.1}, "Invalid value for `eps`: expected a number of at least 0"),
         ({"norm": "l1"}, "Unknown norm of deepfool: expected one of l2, linf"),
         ({"steps": 0}, "Invalid value for `steps`"),
         ({"overshoot": -0.1}, "Invalid value for `overshoot`: expected a number of at least 0"),

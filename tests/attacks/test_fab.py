@@ -369,7 +369,7 @@ def test_config_makes_the_same_attack():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"eps": -1}, "Invalid value for `eps`: expected a positive"),
+        ({"eps": -1}, "Invalid value for `eps`: expected a number of at least 0"),
         ({"eps": math.inf}, "Invalid value for `eps`"),
         ({"norm": "l1"}, "Unknown norm of fab: expected one of l2, linf"),
         ({"steps": 0}, "Invalid value for `steps`: expected an integer of at least 1"),

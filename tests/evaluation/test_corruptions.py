@@ -5,6 +5,7 @@ import importlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import tfrobust
@@ -126,10 +127,11 @@ def test_cifar10_by_its_name_is_read_from_the_stored_copies(monkeypatch):
 
     def load(name, split, *, batch_size):
         asked.append((name, split))
-        return x + 0.3 * ("fog" in name) * int(name[-1] == "5"), y
+        images = np.minimum(x + 0.3 * ("fog" in name) * int(name[-1] == "5"), 1)
+        return tf.data.Dataset.from_tensors((images.astype("float32"), y))
 
     monkeypatch.setattr(tfrobust.data, "load", load)
-    table = corruptions(reader((8, 8, 1)), "cifar10", ["fog", "frost"], [1, 5], bounds=(0, 2), verbose=False)
+    table = corruptions(reader((8, 8, 1)), "cifar10", ["fog", "frost"], [1, 5], verbose=False)
     stored = [f"cifar10_corrupted/{kind}_{severity}" for kind in ("fog", "frost") for severity in (1, 5)]
     assert asked == [("cifar10", "test"), *((name, "test") for name in stored)]
     np.testing.assert_allclose([table["fog", "1"], table["fog", "5"], table["frost", "mean"]], [1, 1 / 3, 1])

@@ -51,7 +51,8 @@ def test_measurements_of_all_kinds_read_every_container(given, batch):
     for measure in measures.values():
         tables = {name: measure(make(*batch)) for name, make in given.items()}
         for table in tables.values():
-            assert table.figures == tables["arrays"].figures
+            # Sums over batches of other sizes round differently.
+            np.testing.assert_allclose(table.figures, tables["arrays"].figures, rtol=1e-6)
 
 
 def test_a_study_reads_a_generator_once(given, batch):

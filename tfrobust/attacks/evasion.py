@@ -219,6 +219,7 @@ class Cascade(Member):
         Without a radius: of the member whose adversary is nearest. As `Evasion.__call__` it can be called in a graph,
         but not under XLA, whose batches have a size that is fixed.
         """
+        backend.require("An attack")
         x, y = _batch.direct(x, y, self.ball.bounds)
         kept, far = x, zeros(x) + math.inf
 
