@@ -52,7 +52,7 @@ def boundary(
         norm: "linf" or "l2".
         bisections: of the radius in an iteration.
         restarts: independent runs, from other noise.
-        flat_only: attack only images at which the gradient of the margin is exactly zero; return the others.
+        flat_only: attack only images at which the margin has no gradient (see `walks.flat`); return the others.
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
 
@@ -104,7 +104,8 @@ class Boundary(Evasion):
         noise = backend.Noise.of(seed)
         hunted = ops.ones_like(y, dtype="bool")
         if self.flat_only:
-            hunted = flat(self.gradients(margin(classify, y), x, noise)[2], self.ball)
+            value, _, gradient = self.gradients(margin(classify, y), x, noise)
+            hunted = flat(value, gradient, self.ball)
         rows = ops.nonzero(hunted)[0]
         walk = _Walk(self, classify, x, y, rows, noise, run)
         z = walk.along(walk.start())

@@ -68,7 +68,7 @@ def hop_skip_jump(
         starts: noise images that are tried.
         restarts: independent runs, from other noise.
         targeted: the labels are classes to reach; a start is then most often an image of the batch.
-        flat_only: attack only images at which the gradient of the margin is exactly zero; return the others.
+        flat_only: attack only images at which the margin has no gradient (see `walks.flat`); return the others.
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
 
@@ -128,8 +128,8 @@ class HopSkipJump(MinimumNorm):
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         rows = ops.arange(ops.shape(x)[0])
         if self.flat_only:
-            gradient = backend.value_and_gradient(margin(classify, y), x)[2]
-            rows = ops.nonzero(flat(gradient, self.ball))[0]
+            value, _, gradient = backend.value_and_gradient(margin(classify, y), x)
+            rows = ops.nonzero(flat(value, gradient, self.ball))[0]
         walk = Walk(classify, self.ball, x, y, rows, self.targeted)
         found = self._walked(walk, backend.SharedNoise(backend.Noise.of(seed).seed))
         return ops.scatter_update(x, rows[:, None], self._within(found, walk.x))

@@ -14,6 +14,8 @@ from tfrobust.attacks.evasion import Classify, where_rows
 
 Tensor = Any
 
+FLAT = 0.01  # share of a value by which a gradient that counts as none may change it
+
 
 class Walk:
     """Numbered rows of a batch, each with its own point of another class.
@@ -80,9 +82,19 @@ def of_rows(ball: Ball, rows: Tensor) -> Ball:
     return ball
 
 
-def flat(gradient: Tensor, ball: Ball) -> Tensor:
-    """Returns for which images a gradient is zero wherever a pixel may change, `(B,)`."""
-    return ops.all(ball.masked(gradient) == 0, axis=pixels(gradient))
+def flat(value: Tensor, gradient: Tensor, ball: Ball) -> Tensor:
+    """Returns for which images a function has no gradient to speak of where a pixel may change, `(B,)`.
+
+    By its gradient the function would change by less than a hundredth of its value if every pixel crossed its whole
+    range. Not by a gradient of exactly zero: a saturated softmax is 1 on some processors and 0.99999994 on others.
+
+    Args:
+        value: of the function, `(B,)`.
+        gradient: of it, `(B, H, W, C)`.
+        ball: of the pixel range and the mask.
+    """
+    change = ball.width * ops.sum(ops.abs(ball.masked(gradient)), axis=pixels(gradient))
+    return change <= FLAT * ops.abs(value)
 
 
 def margin(classify: Classify, y: Tensor) -> Any:

@@ -42,6 +42,7 @@ def labels_only(
     border = line.shrunk(other, ops.any(differs, axis=-1), BISECTIONS)
 
     def flat_at(z: Tensor) -> Tensor:
-        return flat(backend.value_and_gradient(margin(classify, y), z)[2], ball)
+        value, _, gradient = backend.value_and_gradient(margin(classify, y), z)
+        return flat(value, gradient, ball)
 
     return same & ops.any(differs, axis=-1) & flat_at(x) & flat_at(border)
