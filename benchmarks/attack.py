@@ -19,8 +19,8 @@ from absl import app, flags
 import tfrobust
 from benchmarks.floor import Floor, medians, network, step_function
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.runs.build import phases_of
 from trainers.configs import digits
-from trainers.setup import phases_of
 
 BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a batch.", lower_bound=1)
 SIZE = flags.DEFINE_integer("image_size", 32, "Height and width of an image, in pixels.", lower_bound=8)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrobust._files import replacing
-from tfrobust._versions import versions
+from tfrobust.utils.files import replacing
+from tfrobust.utils.versions import versions
 
 END = "<!-- end of figures -->"
 

@@ -24,10 +24,11 @@ from absl import app, flags
 import tfrobust
 from tfrobust import losses
 from tfrobust.attacks import Evasion
-from tfrobust.attacks.attack import adversarial_cross_entropy
+from tfrobust.attacks.gradient import adversarial_cross_entropy
 from tfrobust.evaluation import suites
-from trainers import _cli
-from trainers.configs import _base, digits
+from tfrobust.runs import cli
+from tfrobust.runs import config as _base
+from trainers.configs import digits
 from trainers.train import run
 
 KNOWN = ("art", "torchattacks", "foolbox")
@@ -48,7 +49,7 @@ flags.register_validator(
 def classifier() -> keras.Model:
     """Returns the network, trained if there is none."""
     if MODEL.value:
-        return _cli.load_classifier(MODEL.value)
+        return cli.load_classifier(MODEL.value)
     workdir = Path(WORKDIR.value)
     config = digits.get_config("madry")
     config.data.update(name=DATA.value, batch_size=128, validation=0.05)
@@ -60,7 +61,7 @@ def classifier() -> keras.Model:
     config.evaluation = {"attacks": "", "norm": "linf"}
     if not (workdir / "saved_model").exists():
         run(config.to_dict(), workdir)
-    return _cli.load_classifier(workdir / "classifier.keras")
+    return cli.load_classifier(workdir / "classifier.keras")
 
 
 class Metered(Evasion):

@@ -17,9 +17,9 @@ import keras
 import tensorflow as tf
 
 import tfrobust
-from tfrobust import _cost
-from tfrobust._adversaries import training_adversary
 from tfrobust.models import heads
+from tfrobust.training import cost
+from tfrobust.training.adversaries import training_adversary
 
 LEARNING_RATE = 1e-6  # what is timed shall not wander off
 
@@ -106,8 +106,8 @@ class Floor:
     @staticmethod
     def of(objective: Any, attack: Any, seconds: Mapping[str, float], classifier: keras.Model) -> float:
         """Returns the floor of an objective's step, of the seconds of its parts."""
-        forwards, gradients = _cost.of_search(training_adversary(attack, objective), classifier)
+        forwards, gradients = cost.of_search(training_adversary(attack, objective), classifier)
         search = gradients * seconds["gradients_10"] / 10 + (forwards - gradients) * seconds["forward"]
         one, two = seconds["update_of_1_forward"], seconds["update_of_2_forwards"]
-        passes, _ = _cost.of_update(objective, classifier)
+        passes, _ = cost.of_update(objective, classifier)
         return search + {1: one, 2: two, 4: 2 * two}[passes]  # 4: adversarial weight perturbation of both sides

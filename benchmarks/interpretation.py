@@ -15,12 +15,12 @@ from typing import Any
 from absl import flags
 
 from benchmarks import documents
-from tfrobust._files import replacing
-from tfrobust._pages import interval
-from trainers import _cli
+from tfrobust.runs import cli
+from tfrobust.runs.workdir import Workdir
+from tfrobust.utils.files import replacing
+from tfrobust.utils.html import interval
 from trainers.configs.interpretation import DATA, METHODS
 from trainers.interpret import interpret_workdirs
-from trainers.workdir import Workdir
 
 BEGIN = "<!-- figures: python -m benchmarks.interpretation -->"
 SECTIONS = ("gradient_map_test", "relevance")
@@ -118,4 +118,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

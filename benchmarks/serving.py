@@ -20,10 +20,10 @@ import numpy as np
 from absl import flags
 
 from benchmarks import documents
-from export._connections import Model, connect
-from export._load import load
-from tfrobust._files import replacing
-from trainers import _cli
+from export.connections import Model, connect
+from export.loading import load
+from tfrobust.runs import cli
+from tfrobust.utils.files import replacing
 
 BEGIN = "<!-- figures: python -m benchmarks.serving -->"
 NAME = "classifier"
@@ -155,4 +155,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

@@ -31,9 +31,9 @@ import tfrobust
 from benchmarks import documents
 from benchmarks.floor import LEARNING_RATE, Floor, medians
 from benchmarks.steps import LIBRARIES, Bench, Ours, Settings, first_losses
-from tfrobust._files import replacing
-from tfrobust._versions import versions
-from trainers import _cli
+from tfrobust.runs import cli
+from tfrobust.utils.files import replacing
+from tfrobust.utils.versions import versions
 
 METHODS = ("madry", "trades")
 # How far losses of the first steps may be apart, relatively, where the method is the same: ten times what rounding does
@@ -272,9 +272,9 @@ def settings_of(values: flags.FlagValues) -> Settings:
     known = [name for name in LIBRARIES if name != "tfrobust"]
     for peer in values.peers:
         if peer not in known:
-            raise _cli.Misuse(f"Invalid value for --peers: expected some of {', '.join(known)}. Received: {peer}")
+            raise cli.Misuse(f"Invalid value for --peers: expected some of {', '.join(known)}. Received: {peer}")
         if importlib.util.find_spec(module := LIBRARIES[peer].module) is None:
-            raise _cli.Misuse(
+            raise cli.Misuse(
                 f"{module} is not installed: expected pip install 'tfrobust[peers]', or --peers= for none. "
                 f"Received: --peers={','.join(values.peers)}"
             )
@@ -295,4 +295,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

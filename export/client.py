@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from export import _logits
-from export._connections import Connection, Model, ServingError, check_server, connect, pixel_shape
-from trainers import _cli
+from export import logits as _logits
+from export.connections import Connection, Model, ServingError, check_server, connect, pixel_shape
+from tfrobust.runs import cli
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 OUTPUTS = ("logits", "probabilities", "label")
@@ -78,10 +78,10 @@ def _decode(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray
 def _decoder(shape: tuple[int, int, int]) -> Callable[[Any], Any]:
     import tensorflow as tf
 
-    from export import _pictures
+    from export import pictures
 
     spec = tf.TensorSpec((None,), tf.string)
-    return tf.function(functools.partial(_pictures.decode, shape=shape), input_signature=[spec], autograph=False)
+    return tf.function(functools.partial(pictures.decode, shape=shape), input_signature=[spec], autograph=False)
 
 
 def _pixels(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
@@ -219,7 +219,7 @@ def _classify(sender: Sender, files: Sequence[Path], given: Any) -> int:
 
 
 def _compare(sender: Sender, files: Sequence[Path], given: Any) -> int:
-    classifier = _cli.load_classifier(given.compare)
+    classifier = cli.load_classifier(given.compare)
     logits, answers = [], []
     for batch in _batches(files, given.batch_size or 32):
         answers.append(sender.classify(batch))
@@ -230,12 +230,12 @@ def _compare(sender: Sender, files: Sequence[Path], given: Any) -> int:
     print(difference)
     if difference.labels > difference.ties or not difference.logits <= given.tolerance * difference.largest:  # NaN too
         print(f"The server is no copy of {given.compare} within --tolerance={given.tolerance:g}", file=sys.stderr)
-        return _cli.GATE_FAILED
+        return cli.GATE_FAILED
     return 0
 
 
 def _load(open_connection: Callable[[], Connection], sender: Sender, files: Sequence[Path], given: Any) -> int:
-    from export._load import load
+    from export.loading import load
 
     size = given.batch_size or 1
     prepared = [sender.prepare(batch) for batch in _batches(files[: given.load * size], size)]
@@ -248,23 +248,23 @@ def _load(open_connection: Callable[[], Connection], sender: Sender, files: Sequ
     print(seen)
     if seen.failures:
         print(seen.failures[0], file=sys.stderr)
-    return _cli.GATE_FAILED if seen.failures else 0
+    return cli.GATE_FAILED if seen.failures else 0
 
 
 def main(arguments: list[str]) -> int:
     """Does what the flags ask for and returns the exit code."""
     given = flags.FLAGS
     if not given.name:
-        raise _cli.Misuse("Expected --name=NAME, the model's on the server. Received: no --name")
+        raise cli.Misuse("Expected --name=NAME, the model's on the server. Received: no --name")
     if given.compare and given.load:
-        raise _cli.Misuse("Expected one of --compare and --load. Received: both")
+        raise cli.Misuse("Expected one of --compare and --load. Received: both")
     try:
         check_server(given.server)
     except ValueError as error:
-        raise _cli.Misuse(str(error)) from error
+        raise cli.Misuse(str(error)) from error
     files = find_images(arguments[1:])
     if given.compare:
-        _cli.check_classifier_file(given.compare)
+        cli.check_classifier_file(given.compare)
 
     def open_connection() -> Connection:
         return connect(given.server, Model(given.name, given.version), given.timeout)
@@ -276,4 +276,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags, arguments="FILE ...")
+    cli.run(main, define_flags, arguments="FILE ...")

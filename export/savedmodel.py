@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from trainers import _cli
+from tfrobust.runs import cli
 
 if TYPE_CHECKING:
-    from export._card import Facts
-    from trainers.workdir import Workdir
+    from export.card import Facts
+    from tfrobust.runs.workdir import Workdir
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 CLASS_NAMES = "class_names.txt"
@@ -64,12 +64,13 @@ def export_classifier(
     """
     import tensorflow as tf
 
-    from export import _card, _extra
-    from export._module import Signatures
-    from tfrobust import _tensorflow as backend
-    from tfrobust._files import replacing
-    from tfrobust._registry import unknown
+    from export import card as _card
+    from export import extra
+    from export.module import Signatures
     from tfrobust.classifiers import check_classifier
+    from tfrobust.utils import graph as backend
+    from tfrobust.utils.files import replacing
+    from tfrobust.utils.registry import unknown
 
     backend.require("The export")
     check_classifier(classifier, reader="export")
@@ -90,10 +91,10 @@ def export_classifier(
         names.write_text("".join(f"{name}\n" for name in card["classes"]), encoding="utf-8")
         signatures.module.class_names = tf.saved_model.Asset(str(names))
         tf.saved_model.save(signatures.module, str(beside), signatures=functions)
-        (beside / _extra.EXTRA).mkdir()
+        (beside / extra.EXTRA).mkdir()
         _card.write(beside, card)
-        _extra.write_warm_up(beside, Path(out).resolve().name, functions)
-        _extra.write_sums(beside)
+        extra.write_warm_up(beside, Path(out).resolve().name, functions)
+        extra.write_sums(beside)
     return version
 
 
@@ -117,8 +118,8 @@ def export_workdir(
     """
     config = workdir.read_config()
     _check_evaluated(workdir.evaluation, unevaluated)
-    classifier = _cli.load_classifier(workdir.classifier)
-    from export import _card
+    classifier = cli.load_classifier(workdir.classifier)
+    from export import card as _card
 
     return export_classifier(classifier, out or workdir.saved_model, _card.of_run(workdir, config), precision)
 
@@ -145,11 +146,11 @@ def export_model(
     Raises:
         ValueError: where there is no report, and what `export_classifier` refuses.
     """
-    _cli.check_classifier_file(model)
+    cli.check_classifier_file(model)
     _check_evaluated(Path(evaluation) if evaluation else None, unevaluated)
-    classifier = _cli.load_classifier(model)
+    classifier = cli.load_classifier(model)
     import tfrobust
-    from export import _card
+    from export import card as _card
 
     facts = _card.Facts(
         class_names=tfrobust.data.info(data).class_names if data else (),
@@ -187,15 +188,15 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
     """Exports what the flags name and prints the path of the version."""
     given = flags.FLAGS
-    _cli.check_one_of(workdir=given.workdir, model=given.model)
+    cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and not given.out:
-        raise _cli.Misuse("Nowhere to export to: expected --out=DIR beside --model=FILE. Received: no --out")
+        raise cli.Misuse("Nowhere to export to: expected --out=DIR beside --model=FILE. Received: no --out")
     if given.workdir and (given.data or given.evaluation):
         received = f"--data={given.data}, --evaluation={given.evaluation}"
-        raise _cli.Misuse(f"A run knows its data and its evaluation: expected neither beside --workdir. {received}")
+        raise cli.Misuse(f"A run knows its data and its evaluation: expected neither beside --workdir. {received}")
     options = {"precision": given.precision, "unevaluated": given.unevaluated}
     if given.workdir:
-        from trainers.workdir import Workdir
+        from tfrobust.runs.workdir import Workdir
 
         print(export_workdir(Workdir(given.workdir), given.out, **options))
     else:
@@ -203,4 +204,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from trainers import _cli
+from tfrobust.runs import cli
 
 NOTICE = "A small local server for development and tests: for production take TensorFlow Serving (docs/serving.md)."
 GRACE = 30.0  # seconds for the requests that are running when the server is told to stop
@@ -38,11 +38,11 @@ def main(_: list[str]) -> None:
     """Serves what the flags name until SIGINT or SIGTERM."""
     given = flags.FLAGS
     if not given.model:
-        raise _cli.Misuse("Nothing to serve: expected --model=DIR. Received: no --model")
+        raise cli.Misuse("Nothing to serve: expected --model=DIR. Received: no --model")
     folder = Path(given.model).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"Nothing to serve: expected --model=DIR. Received: {given.model}, where no folder is")
-    from export._servable import Servable, Versions
+    from export.servable import Servable, Versions
 
     versions = Versions(
         folder,
@@ -62,8 +62,8 @@ def main(_: list[str]) -> None:
     sys.modules["keras"] = None  # type: ignore[assignment]  # TensorFlow would import it; nothing here needs it
     import tensorflow as tf
 
-    from export._grpc import GrpcServer
-    from export._rest import RestServer
+    from export.grpc_service import GrpcServer
+    from export.rest_service import RestServer
 
     tf.get_logger().setLevel("ERROR")  # its loader warns that it is the old one
     max_bytes = given.max_megabytes << 20
@@ -86,4 +86,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from export import _logits
-from trainers import _cli
+from export import logits as _logits
+from tfrobust.runs import cli
 
 # What may lie between an export and its classifier, by the precision of its kernels: logits as a share of the largest
 # |logit|, probabilities as they are. In a session, or another batch, operations are fused otherwise.
@@ -59,7 +59,7 @@ def verify_export(
     """
     import tensorflow as tf
 
-    from export import _session
+    from export import session
     from tfrobust import losses
 
     loaded = tf.saved_model.load(str(version))  # the signatures alone would not keep the weights
@@ -78,7 +78,7 @@ def verify_export(
     }
     if "predict_bytes" in exported:
         requests["predict_bytes/8-bit"] = np.array([tf.io.encode_png(image).numpy() for image in whole])
-    answers = _session.ask(version, requests)
+    answers = session.ask(version, requests)
     same_batch = exported["logits"](pixels=tf.constant(x))["logits"].numpy()
     tolerance = TOLERANCES[precision]
     exact = precision == "float32"
@@ -137,7 +137,7 @@ def define_flags() -> None:
 def _version(folder: Path) -> Path:
     if (folder / "saved_model.pb").is_file():
         return folder
-    from export._servable import versions_in
+    from export.servable import versions_in
 
     numbers = versions_in(folder)
     if not numbers:
@@ -149,8 +149,8 @@ def _classifier(version: Path, model: str | None, weights: str) -> Any:
     """Returns the classifier that a version was made of."""
     path = Path(model) if model else version.resolve().parent.parent / "classifier.keras"
     if not model and not path.is_file():
-        raise _cli.Misuse(f"Expected --model=FILE.keras, the classifier. Received: none, and there is no {path}")
-    classifier = _cli.load_classifier(path)
+        raise cli.Misuse(f"Expected --model=FILE.keras, the classifier. Received: none, and there is no {path}")
+    classifier = cli.load_classifier(path)
     from tfrobust.classifiers import digest
 
     if digest(classifier) != weights:
@@ -162,28 +162,29 @@ def main(arguments: list[str]) -> int:
     """Verifies what the argument names, prints the comparisons and returns the exit code."""
     given = flags.FLAGS
     version = _version(Path(arguments[1]))
-    from export import _card, _extra
+    from export import card as _card
+    from export import extra
 
-    files = _extra.check_sums(version)
+    files = extra.check_sums(version)
     print(f"{version}: {files} files as they were written")
     card = _card.read(version)
     evaluation = card["evaluation"] if isinstance(card["evaluation"], dict) else {}
     ball = {"eps": given.eps or evaluation.get("eps"), "norm": given.norm or evaluation.get("norm", "linf")}
     data = {"name": given.data} if given.data else card["data"]
     if ball["eps"] is None or data is None:
-        raise _cli.Misuse(
+        raise cli.Misuse(
             f"Expected --data=NAME and --eps: the card names none. Received: --data={given.data}, --eps={given.eps}"
         )
     classifier = _classifier(version, given.model, card["classifier"]["weights"])
     import tfrobust
-    from trainers.setup import first_images
+    from tfrobust.runs.build import first_images
 
     images = first_images(tfrobust.data.load(split="test", **data), given.images)
     x, y = (np.concatenate(parts) for parts in zip(*images.as_numpy_iterator(), strict=True))
     checks = verify_export(version, classifier, x, y, precision=card["classifier"]["precision"], **ball)
     print(*checks, f"{len(x)} images, {ball['norm']}, eps={ball['eps']:.4g}", sep="\n")
-    return 0 if all(check.holds for check in checks) else _cli.GATE_FAILED
+    return 0 if all(check.holds for check in checks) else cli.GATE_FAILED
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags, "DIR")
+    cli.run(main, define_flags, "DIR")

@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import flags
 
 from tfrobust.models import heads
-from trainers import _cli
+from tfrobust.runs import cli
 
 
 @pytest.fixture(autouse=True)
@@ -53,14 +53,14 @@ def start_process():
 def run_command(monkeypatch, capsys):
     """Runs a command in this process, as `python -m` would: `run(module, *arguments)` -> exit code, stdout, stderr."""
     monkeypatch.delenv("TFROBUST_TRACEBACK", raising=False)
-    monkeypatch.setattr(_cli.app, "define_help_flags", lambda: None)
+    monkeypatch.setattr(cli.app, "define_help_flags", lambda: None)
 
     def run(module, *arguments, takes=""):
         before = set(flags.FLAGS)
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         try:
             with pytest.raises(SystemExit) as ended:
-                _cli.run(module.main, module.define_flags, takes)
+                cli.run(module.main, module.define_flags, takes)
         finally:
             for name in set(flags.FLAGS) - before:
                 delattr(flags.FLAGS, name)

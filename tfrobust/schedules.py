@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfrobust._registry import unknown
+from tfrobust.utils.registry import unknown
 
 Schedule = float | Callable[[Any], Any]
 

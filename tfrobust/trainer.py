@@ -12,27 +12,28 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrobust import _copies, _cost, attacks, losses, objectives
-from tfrobust import _tensorflow as backend
-from tfrobust._adversaries import check_radii, training_adversary, validation_adversary
-from tfrobust._batch import Batch, Contract, enough_for, prepare
-from tfrobust._clipping import clipped
-from tfrobust._clock import completed
-from tfrobust._distribution import Distributed
-from tfrobust._errors import plain_errors
-from tfrobust._files import replacing
-from tfrobust._guard import Guard
-from tfrobust._mean import Mean, side
-from tfrobust._metrics import ACCURACIES, SidedMetrics
-from tfrobust._own_state import OwnState, from_an_older_version
-from tfrobust._reading import sole
+from tfrobust import attacks, losses, objectives
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import as_given, check_classifier
+from tfrobust.data.batch import Batch, Contract, enough_for, prepare
+from tfrobust.data.containers import sole
 from tfrobust.models.augmentation import Augmentation
 from tfrobust.objectives import Objective
 from tfrobust.objectives.awp import perturbed
 from tfrobust.objectives.multiplier import Multiplier
 from tfrobust.schedules import value_at
+from tfrobust.training import copies, cost
+from tfrobust.training.adversaries import check_radii, training_adversary, validation_adversary
+from tfrobust.training.clipping import clipped
+from tfrobust.training.distribution import Distributed
+from tfrobust.training.epochs import completed
+from tfrobust.training.guard import Guard
+from tfrobust.training.means import Mean, side
+from tfrobust.training.metrics import ACCURACIES, SidedMetrics
+from tfrobust.training.own_state import OwnState, from_an_older_version
+from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.files import replacing
 from tfrobust.views import Observed, Views
 
 Tensor = Any
@@ -363,7 +364,7 @@ class AdversarialTrainer(Distributed, keras.Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Returns what `copy.deepcopy` and `pickle` make a trainer with a classifier and an optimizer of its own of."""
-        return _copies.reduced(self)
+        return copies.reduced(self)
 
     def set_epoch(self, epoch: float, steps_per_epoch: int | None = None) -> None:
         """Sets the fractional epoch that schedules of weights and eps read; `fit` does so by itself."""
@@ -389,10 +390,10 @@ class AdversarialTrainer(Distributed, keras.Model):
         (13.0, 12.0)
         """
         adversary = self._adversary if training else self._validation_adversary
-        searched = _cost.of_search(adversary, self.classifier)
+        searched = cost.of_search(adversary, self.classifier)
         if not training:
             return searched[0] + (1 if adversary is None else 2), searched[1]
-        updated = _cost.of_update(self.objective, self.classifier)
+        updated = cost.of_update(self.objective, self.classifier)
         share = self.objective.share
         return share * searched[0] + updated[0], share * searched[1] + updated[1]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import config_flags
 
-from trainers import _cli
-from trainers.paper import beside
+from tfrobust.runs import cli
+from tfrobust.runs.paper import beside
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Table
@@ -110,7 +110,7 @@ def measure(kind: str, subject: Subject, settings: Mapping[str, Any]) -> Table:
 
 def labels(tables: Mapping[str, Any]) -> list[str]:
     """Returns the labels under which a config's tables give their figures, as its `paper` has them."""
-    from trainers.configs._base import DIRECTIONS
+    from tfrobust.runs.config import DIRECTIONS
 
     found = []
     for kind, settings in tables.items():
@@ -151,8 +151,8 @@ def _pairs(flag: str, given: Sequence[str]) -> dict[str, Path]:
     for text in given:
         name, separator, path = text.partition("=")
         if not (name and separator and path) or name in pairs:
-            raise _cli.Misuse(f"Expected --{flag}=NAME=FILE.keras, each name once. Received: --{flag}={text}")
-        _cli.check_classifier_file(path)
+            raise cli.Misuse(f"Expected --{flag}=NAME=FILE.keras, each name once. Received: --{flag}={text}")
+        cli.check_classifier_file(path)
         pairs[name] = Path(path)
     return pairs
 
@@ -160,24 +160,24 @@ def _pairs(flag: str, given: Sequence[str]) -> dict[str, Path]:
 def _kinds(given: Sequence[str] | None, tables: Mapping[str, Any]) -> list[str]:
     for kind in given or ():
         if kind not in KINDS:
-            raise _cli.Misuse(f"Expected --kind of {', '.join(KINDS)}. Received: --kind={kind}")
+            raise cli.Misuse(f"Expected --kind of {', '.join(KINDS)}. Received: --kind={kind}")
     if "distances" in (given or ()) and "distances" not in tables:
-        raise _cli.Misuse("--kind=distances needs a config that has them, such as infofeature_t2.py. Received: none")
+        raise cli.Misuse("--kind=distances needs a config that has them, such as infofeature_t2.py. Received: none")
     kinds = list(given or tables)
     if not kinds:
-        raise _cli.Misuse(f"Expected --kind of {', '.join(KINDS)}: the config has no tables. Received: none")
+        raise cli.Misuse(f"Expected --kind of {', '.join(KINDS)}: the config has no tables. Received: none")
     return kinds
 
 
 def main(_: list[str]) -> None:
     given = flags.FLAGS
-    _cli.check_one_of(workdir=given.workdir, model=given.model)
+    cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and (not given.data or given.config):
-        raise _cli.Misuse(f"Expected --data beside --model, and no --config. Received: --data={given.data}")
+        raise cli.Misuse(f"Expected --data beside --model, and no --config. Received: --data={given.data}")
     sources, targets = _pairs("source", given.source), _pairs("target", given.target)
     config, path, output = None, Path(given.model or ""), given.output
     if given.workdir:
-        from trainers.workdir import Workdir
+        from tfrobust.runs.workdir import Workdir
 
         workdir = Workdir(given.workdir)
         config, path, output = workdir.read_config(), workdir.classifier, output or workdir.path / "tables"
@@ -186,7 +186,7 @@ def main(_: list[str]) -> None:
     kinds = _kinds(given.kind, tables)
     if "transfer" in kinds and (missing := _missing(tables.get("transfer", {}), sources)):
         if given.kind:
-            raise _cli.Misuse(f"Transfer needs {missing}. Received: {', '.join(sources) or 'no --source'}")
+            raise cli.Misuse(f"Transfer needs {missing}. Received: {', '.join(sources) or 'no --source'}")
         print(f"Transfer is left out: it needs {missing}.", flush=True)
         kinds.remove("transfer")
     options = {name: getattr(given, name) for name in ("eps", "norm", "seed") if getattr(given, name) is not None}
@@ -196,15 +196,15 @@ def main(_: list[str]) -> None:
     options = {**of_run, **options}
     attacks = {name: name for name in given.attacks} if given.attacks else None
     if "transfer" in kinds and ("eps" not in options or not (attacks or tables.get("transfer"))):
-        raise _cli.Misuse(f"Transfer needs --eps and --attacks. Received: --eps={given.eps}, --attacks={given.attacks}")
+        raise cli.Misuse(f"Transfer needs --eps and --attacks. Received: --eps={given.eps}, --attacks={given.attacks}")
     if "shifts" in kinds and attacks and "eps" not in options:
-        raise _cli.Misuse("Attacks on shifted images need --eps. Received: --attacks alone")
+        raise cli.Misuse("Attacks on shifted images need --eps. Received: --attacks alone")
 
-    subject = Subject(path.stem, _cli.load_classifier(path), *_data(config, given.data, given.images), options)
-    subject.sources = {name: _cli.load_classifier(file) for name, file in sources.items()}
+    subject = Subject(path.stem, cli.load_classifier(path), *_data(config, given.data, given.images), options)
+    subject.sources = {name: cli.load_classifier(file) for name, file in sources.items()}
     if Path(targets.get(subject.name, path)).resolve() != path.resolve():
-        raise _cli.Misuse(f"--target={subject.name}=... has the name of the classifier itself: expected another name.")
-    subject.targets = {name: _cli.load_classifier(file) for name, file in targets.items()}
+        raise cli.Misuse(f"--target={subject.name}=... has the name of the classifier itself: expected another name.")
+    subject.targets = {name: cli.load_classifier(file) for name, file in targets.items()}
     subject.attacks, subject.pixels = attacks, given.pixels
     for kind in kinds:
         table = measure(kind, subject, tables.get(kind, {}))
@@ -226,7 +226,7 @@ def _missing(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> str | N
 def _data(config: Mapping[str, Any] | None, name: str, images: int | None) -> tuple[Any, str | None]:
     """Returns the test split, and the data set's name where its stored copies are of the same images."""
     import tfrobust
-    from trainers.setup import first_images, load_data
+    from tfrobust.runs.build import first_images, load_data
 
     resized = config is not None and config["data"].get("image_size")
     data = load_data(config, "test") if config is not None else tfrobust.data.load(name, "test")
@@ -237,4 +237,4 @@ def _data(config: Mapping[str, Any] | None, name: str, images: int | None) -> tu
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from trainers import _cli
-from trainers.paper import beside_paper
+from tfrobust.runs import cli
+from tfrobust.runs.paper import beside_paper
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
-    from trainers.workdir import Workdir
+    from tfrobust.runs.workdir import Workdir
 
 
 DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # of an evaluation whose config leaves them open
@@ -66,17 +66,17 @@ def evaluate_workdir(
         **options: of `tfrobust.evaluate`; `eps` and `norm` default to those of the run's own evaluation.
     """
     config = workdir.read_config()
-    classifier = _cli.load_classifier(workdir.classifier)
+    classifier = cli.load_classifier(workdir.classifier)
 
     import tfrobust
-    from trainers.setup import given, load_data
-    from trainers.workdir import data_of
+    from tfrobust.runs.build import given, load_data
+    from tfrobust.runs.workdir import data_of
 
     own = {**DEFAULTS, **given(config["evaluation"])}
     own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # a run without an evaluation of its own
     options = {**own, **options}
     if "eps" not in options:
-        raise _cli.Misuse(f"Expected --eps: the run has no radius of its own. Received: {options}")
+        raise cli.Misuse(f"Expected --eps: the run has no radius of its own. Received: {options}")
     differs = images is not None or {k: v for k, v in options.items() if k not in FOR_SPEED} != own
     if output is None and differs and workdir.evaluation.exists():
         raise ValueError(
@@ -107,7 +107,7 @@ def evaluate_model(
         other: see `evaluate_workdir`.
         **options: of `tfrobust.evaluate`.
     """
-    classifier = _cli.load_classifier(model)
+    classifier = cli.load_classifier(model)
     import tfrobust
 
     info, test = tfrobust.data.info(data), tfrobust.data.load(data, "test")
@@ -126,7 +126,7 @@ def _evaluate(
 ) -> Report:
     """Evaluates, writes the report and its page and removes the state that a killed evaluation goes on from."""
     import tfrobust
-    from trainers.setup import first_images
+    from tfrobust.runs.build import first_images
 
     notes: tuple[str, ...] = ()
     if split != "test":
@@ -156,12 +156,12 @@ def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> N
     """Refuses a report that the coming one could not be compared with, before hours are spent on it."""
     import numpy as np
 
-    from tfrobust.evaluation._images import Images
-    from trainers import gate
+    from tfrobust.evaluation.dataset import Images
+    from tfrobust.runs import gates
 
-    gate.check_comparable(other, eps=options["eps"], norm=options["norm"])
+    gates.check_comparable(other, eps=options["eps"], norm=options["norm"])
     x, y = (np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True))
-    gate.check_same_images(Images(x, y), gate.adversaries_of(other))
+    gates.check_same_images(Images(x, y), gates.adversaries_of(other))
 
 
 def _options(given: Any) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _attacks(text: str) -> str | list[str]:
     """Returns a suite's name, or the attacks that the text lists."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise _cli.Misuse(f"Expected --attacks=SUITE or --attacks=NAME,NAME. Received: --attacks={text}")
+        raise cli.Misuse(f"Expected --attacks=SUITE or --attacks=NAME,NAME. Received: --attacks={text}")
     import tfrobust
 
     alone = len(names) == 1 and (
@@ -187,12 +187,12 @@ def _attacks(text: str) -> str | list[str]:
 
 
 def _check_flags(given: Any) -> None:
-    _cli.check_one_of(workdir=given.workdir, model=given.model)
+    cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and (not given.data or given.eps is None):
         received = f"--data={given.data}, --eps={given.eps}"
-        raise _cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")
+        raise cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")
     if given.output and Path(given.output).suffix in (".html", ".npz", ".state"):
-        raise _cli.Misuse(f"Expected --output=FILE.json: the page stands beside it. Received: --output={given.output}")
+        raise cli.Misuse(f"Expected --output=FILE.json: the page stands beside it. Received: --output={given.output}")
     if given.not_worse_than and not Path(given.not_worse_than).is_file():
         raise FileNotFoundError(f"Expected --not_worse_than=FILE.json, a report. Received: {given.not_worse_than}")
 
@@ -203,14 +203,14 @@ def main(_: list[str]) -> int:
     _check_flags(given)
     paper: Mapping[str, float] = {}
     if given.workdir:
-        from trainers.workdir import Workdir
+        from tfrobust.runs.workdir import Workdir
 
         workdir = Workdir(given.workdir)
         paper = workdir.read_config().get("paper", {})
     else:
-        _cli.check_classifier_file(given.model)
+        cli.check_classifier_file(given.model)
     from tfrobust.evaluation import Report
-    from trainers import gate
+    from tfrobust.runs import gates
 
     other = Report.load(given.not_worse_than) if given.not_worse_than else None
     options = {"output": given.output, "images": given.images, "other": other, **_options(given)}
@@ -222,9 +222,9 @@ def main(_: list[str]) -> int:
     print(report)
     comparison = None
     if other is not None:
-        comparison = gate.compare(report, other)
+        comparison = gates.compare(report, other)
         print(f"{given.not_worse_than}: {comparison}")
-    failed = gate.failures(
+    failed = gates.failures(
         report,
         fail_on_alarm=given.fail_on_alarm,
         min_robust_accuracy=given.min_robust_accuracy,
@@ -232,8 +232,8 @@ def main(_: list[str]) -> int:
     )
     for line in failed:
         print(line, file=sys.stderr)
-    return _cli.GATE_FAILED if failed else 0
+    return cli.GATE_FAILED if failed else 0
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from trainers import _cli
+from tfrobust.runs import cli
 
 if TYPE_CHECKING:
     from tfrobust.interpret import Study
-    from trainers.workdir import Workdir
+    from tfrobust.runs.workdir import Workdir
 
 IMAGES = 1000  # of each split, where nothing is said
 
@@ -48,7 +48,7 @@ def interpret_workdirs(
     Raises:
         ValueError: for runs of different data, and no radius.
     """
-    from trainers.workdir import data_of
+    from tfrobust.runs.workdir import data_of
 
     configs = [workdir.read_config() for workdir in workdirs]
     data = data_of(configs[0])
@@ -60,16 +60,16 @@ def interpret_workdirs(
     plain = (w for w, c in zip(workdirs, configs, strict=True) if c["objective"].get("name") == "standard")
     judge = judge or next(plain, None)
     classifiers = {
-        name: _cli.load_classifier(workdir.classifier) for name, workdir in zip(_names(workdirs), workdirs, strict=True)
+        name: cli.load_classifier(workdir.classifier) for name, workdir in zip(_names(workdirs), workdirs, strict=True)
     }
 
     import tfrobust
-    from trainers.setup import first_images, given
+    from tfrobust.runs.build import first_images, given
 
     own = {key: value for key, value in given(configs[0]["evaluation"]).items() if key in ("eps", "norm")}
     options = {**own, **given(options)}
     if "eps" not in options:
-        raise _cli.Misuse(f"Expected --eps: the run {workdirs[0].path} has no radius of its own. Received: none")
+        raise cli.Misuse(f"Expected --eps: the run {workdirs[0].path} has no radius of its own. Received: none")
     info = tfrobust.data.info(**data)
     train, test = (
         first_images(tfrobust.data.load(split=split, shuffle=False, **data), images) for split in ("train", "test")
@@ -78,7 +78,7 @@ def interpret_workdirs(
         classifiers,
         test,
         train=train,
-        judge=None if judge is None else _cli.load_classifier(judge.classifier),
+        judge=None if judge is None else cli.load_classifier(judge.classifier),
         class_names=info.class_names,
         **options,
     )
@@ -100,17 +100,17 @@ def main(_: list[str]) -> None:
     """Looks at the runs that the flags name, writes the page and prints where it stands."""
     given = flags.FLAGS
     if not given.workdir:
-        raise _cli.Misuse("Expected --workdir=DIR, as often as there are classifiers. Received: none")
+        raise cli.Misuse("Expected --workdir=DIR, as often as there are classifiers. Received: none")
     if len(set(given.workdir)) < len(given.workdir):
-        raise _cli.Misuse(f"Expected different runs. Received: {', '.join(given.workdir)}")
+        raise cli.Misuse(f"Expected different runs. Received: {', '.join(given.workdir)}")
     if given.output and Path(given.output).suffix != ".html":
-        raise _cli.Misuse(f"Expected --output=FILE.html: the numbers stand beside it. Received: {given.output}")
-    from trainers.workdir import Workdir
+        raise cli.Misuse(f"Expected --output=FILE.html: the numbers stand beside it. Received: {given.output}")
+    from tfrobust.runs.workdir import Workdir
 
     workdirs = [Workdir(path) for path in given.workdir]
     judge = Workdir(given.judge) if given.judge else None
     for workdir in [*workdirs, *([judge] if judge else [])]:
-        _cli.check_classifier_file(workdir.classifier)
+        cli.check_classifier_file(workdir.classifier)
     options = {name: given[name].value for name in ("eps", "norm", "sections", "seed")}
     output = Path(given.output) if given.output else workdirs[0].path / "interpretation.html"
     study = interpret_workdirs(workdirs, judge, given.images, **options)
@@ -121,4 +121,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

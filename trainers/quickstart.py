@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from trainers import _cli
+from tfrobust.runs import cli
 from trainers.configs import digits
 from trainers.train import run
 
@@ -54,4 +54,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from trainers import _cli, _config_flag
-from trainers.paper import beside_paper
+from tfrobust.runs import cli, config_flag
+from tfrobust.runs.paper import beside_paper
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
@@ -24,7 +24,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    _config_flag.define_config(DEFAULT)
+    config_flag.define_config(DEFAULT)
     flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
 
 
@@ -41,8 +41,8 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     Raises:
         ValueError: for a folder of another config, and whatever the config's members refuse.
     """
-    from tfrobust._distribution import is_chief, wait_for_all
-    from trainers.workdir import Workdir
+    from tfrobust.runs.workdir import Workdir
+    from tfrobust.training.distribution import is_chief, wait_for_all
 
     strategy = fit(config, path)
     report = _finish(config, Workdir(path)) if is_chief(strategy) else None
@@ -66,11 +66,11 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     """
     import keras
 
-    from tfrobust._distribution import is_chief, wait_for_all
-    from trainers import provenance, strategies
-    from trainers.forecast import forecast_of
-    from trainers.setup import build_classifier, build_trainer, check_evaluation, phases_of
-    from trainers.workdir import Workdir
+    from tfrobust.runs import provenance, strategies
+    from tfrobust.runs.build import build_classifier, build_trainer, check_evaluation, phases_of
+    from tfrobust.runs.forecast import forecast_of
+    from tfrobust.runs.workdir import Workdir
+    from tfrobust.training.distribution import is_chief, wait_for_all
 
     phases = phases_of(config)
     strategy = strategies.get(config["strategy"])  # before anything is computed: machines have to meet first
@@ -101,8 +101,8 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
 def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
     """Evaluates and exports what was trained."""
     from export.savedmodel import export_workdir
+    from tfrobust.runs.build import given
     from trainers.evaluate import evaluate_workdir
-    from trainers.setup import given
 
     report = evaluate_workdir(workdir, **given(config["evaluation"])) if config["evaluation"]["attacks"] else None
     if not (workdir.saved_model / "1").exists():
@@ -117,9 +117,9 @@ def _fit(
     import keras
 
     import tfrobust
-    from tfrobust import _tensorflow as backend
-    from tfrobust._distribution import is_chief
-    from trainers.setup import frozen, load_data
+    from tfrobust.runs.build import frozen, load_data
+    from tfrobust.training.distribution import is_chief
+    from tfrobust.utils import graph as backend
 
     with frozen(trainer.classifier, phase["frozen"]):
         checkpoints = tfrobust.callbacks.Checkpoints(trainer, workdir.checkpoints)
@@ -178,7 +178,7 @@ def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, st
 
 def main(_: list[str]) -> None:
     config = flags.FLAGS.config.to_dict()  # a file that is missing is found here, before seconds of imports
-    from trainers.strategies import losses_told
+    from tfrobust.runs.strategies import losses_told
 
     with losses_told():
         report = run(config, flags.FLAGS.workdir)
@@ -189,4 +189,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

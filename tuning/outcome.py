@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfrobust import _pages
-from tfrobust._files import replacing
-from tfrobust._text import percent
 from tfrobust.evaluation import Report
+from tfrobust.runs.build import phases_of
+from tfrobust.runs.workdir import Workdir
+from tfrobust.utils import html
+from tfrobust.utils.files import replacing
+from tfrobust.utils.text import percent
 from trainers.evaluate import evaluate_workdir
-from trainers.setup import phases_of
-from trainers.workdir import Workdir
-from tuning import _page
+from tuning import page
 from tuning.aims import Aim, ranked
 from tuning.spaces import space_of, with_values
 from tuning.trials import Result, Store, Trial
@@ -139,7 +139,7 @@ def conclude(
     space = space_of(config)
     _write_table(path / "trials.csv", [dimension.field for dimension in space], outcome)
     with replacing(path / "search.html") as beside:
-        beside.write_text(_pages.render("search.html", **_page.context(config, space, outcome)), encoding="utf-8")
+        beside.write_text(html.render("search.html", **page.context(config, space, outcome)), encoding="utf-8")
     for entry in outcome.entries:
         _log(path / "tensorboard" / entry.trial.key, entry)
     if not any(entry.winner for entry in outcome.entries):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tfrobust._text import duration
+from tfrobust.utils.text import duration
 from tuning.outcome import described
 from tuning.trials import Result, Store, Trial
 from tuning.tuners import Plan

@@ -13,9 +13,9 @@ import keras_tuner
 from keras_tuner import errors
 
 import tfrobust
+from tfrobust.runs.build import phases_of
+from tfrobust.runs.workdir import data_of
 from trainers import train
-from trainers.setup import phases_of
-from trainers.workdir import data_of
 from tuning.aims import Aim
 from tuning.spaces import Dimension, with_values
 from tuning.trials import Result, Store, Trial

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from trainers import _cli, _config_flag
+from tfrobust.runs import cli, config_flag
 from tuning import launcher
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    _config_flag.define_config(DEFAULT)
+    config_flag.define_config(DEFAULT)
     flags.DEFINE_string("workdir", "runs/search", "Folder of the search; made if it is missing.")
     flags.DEFINE_integer("workers", 1, "Processes of this machine that run trials at the same time.", lower_bound=1)
 
@@ -109,7 +109,7 @@ def _work(runner: Any, config: Mapping[str, Any], path: Path) -> None:
     """Runs trials of a chief in another process."""
     import grpc
 
-    from trainers.workdir import Workdir
+    from tfrobust.runs.workdir import Workdir
 
     try:
         runner.oracle.get_space()  # waits for the chief, who makes the folder
@@ -142,9 +142,9 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: for numbers that cannot be, a config without validation data or attack.
     """
+    from tfrobust.runs import config as _base
+    from tfrobust.runs.build import check_evaluation, phases_of
     from tfrobust.schedules import is_number
-    from trainers.configs import _base
-    from trainers.setup import check_evaluation, phases_of
     from tuning import outcome
 
     last = phases_of(config)[-1]
@@ -171,7 +171,7 @@ def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
         ValueError: for a field that does.
     """
     import tfrobust
-    from trainers.setup import given, phases_of
+    from tfrobust.runs.build import given, phases_of
     from tuning.spaces import with_values
 
     def ball(values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -193,8 +193,8 @@ def claim(path: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: for a folder of another space, tuner, seed or config; it names what differs.
     """
-    from tfrobust._files import sweep
-    from trainers.workdir import Workdir
+    from tfrobust.runs.workdir import Workdir
+    from tfrobust.utils.files import sweep
 
     Workdir(path).claim(_fixed(config))
     sweep(path / "trials")
@@ -216,4 +216,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, define_flags)
+    cli.run(main, define_flags)

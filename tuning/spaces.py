@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tfrobust._registry import Registry, unknown
 from tfrobust.attacks.registry import ATTACKS
 from tfrobust.models.registry import MODELS
 from tfrobust.objectives.objective import OBJECTIVES
 from tfrobust.schedules import is_number
+from tfrobust.utils.registry import Registry, unknown
 
 LOG, LINEAR = "log", "linear"
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfrobust._files import replacing
-from trainers.workdir import Workdir
+from tfrobust.runs.workdir import Workdir
+from tfrobust.utils.files import replacing
 
 
 class Result(NamedTuple):

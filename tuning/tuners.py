@@ -11,7 +11,7 @@ import keras_tuner
 from keras_tuner import oracles
 from sklearn.exceptions import ConvergenceWarning
 
-from tfrobust._registry import Registry
+from tfrobust.utils.registry import Registry
 from tuning.spaces import Dimension
 
 SCORE = "score"

@@ -10,9 +10,9 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks, losses
-from tfrobust._tensorflow import Noise
 from tfrobust.attacks import L2, Adversary, Attack, Evasion, Gradient, Linf, Momentum, Normalized, OfEps, Sign
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.utils.graph import Noise
 
 RNG = np.random.default_rng(1)
 X = RNG.uniform(0.3, 0.7, (5, 3, 3, 2)).astype("float32")

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfrobust._tensorflow import Noise
 from tfrobust.attacks import L1, L2, Linf, starts
-from tfrobust.attacks.balls import NORMS, ball
+from tfrobust.attacks.threat_model import NORMS, ball
+from tfrobust.utils.graph import Noise
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0, 1, (50, 4, 4, 3)).astype("float32")

@@ -6,8 +6,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks
-from tfrobust._tensorflow import Noise
 from tfrobust.attacks.gradients import Exact, Expected
+from tfrobust.utils.graph import Noise
 
 RNG = np.random.default_rng(3)
 X = RNG.uniform(0.3, 0.7, (5, 4, 4, 1)).astype("float32")

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 import tfrobust
-from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses
 from tfrobust.attacks import Attack, Gradient, Linf, Momentum, Normalized, Sign, Strongest
 from tfrobust.attacks.gradients import Estimated, Exact, Expected
+from tfrobust.utils import graph as backend
 
 NAN, INF = float("nan"), float("inf")
 SOUND = np.array([1.0, -3.0, 0.0, 2.0], "float32")

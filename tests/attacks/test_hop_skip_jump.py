@@ -7,7 +7,7 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.threat_model import ball
 
 SHAPE = (4, 4, 2)
 PIXELS = 32

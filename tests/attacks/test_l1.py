@@ -6,10 +6,10 @@ from keras import ops
 from scipy.optimize import linprog, minimize
 
 from tfrobust import attacks, evaluation
-from tfrobust._tensorflow import Noise
 from tfrobust.attacks import L1
 from tfrobust.attacks.steps import Greedy
 from tfrobust.evaluation import alarms
+from tfrobust.utils.graph import Noise
 
 RNG = np.random.default_rng(8)
 X = RNG.uniform(0, 1, (20, 2, 3, 2)).astype("float32")

@@ -8,10 +8,10 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks, losses
-from tfrobust._tensorflow import Noise
 from tfrobust.attacks import Linf
 from tfrobust.attacks.infofeature import cam_distance
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.utils.graph import Noise
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks, losses
-from tfrobust._tensorflow import Noise, SharedNoise
 from tfrobust.attacks import Attack, Linf, Sign
 from tfrobust.attacks.gradients import Estimated, Exact
-from tfrobust.evaluation._graph import ImageNoise
+from tfrobust.utils.batches import ImageNoise
+from tfrobust.utils.graph import Noise, SharedNoise
 
 RNG = np.random.default_rng(5)
 SHAPE = (4, 3, 2)

@@ -8,11 +8,11 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks, losses
-from tfrobust._tensorflow import Noise
 from tfrobust.attacks import L1, L2, Linf
 from tfrobust.attacks.square import Square, share
 from tfrobust.attacks.squares import Squares, Windows, entries, halved, pyramids, table, whole
-from tfrobust.evaluation._graph import ImageNoise
+from tfrobust.utils.batches import ImageNoise
+from tfrobust.utils.graph import Noise
 
 RNG = np.random.default_rng(3)
 SHAPE = (6, 5, 2)

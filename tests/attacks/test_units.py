@@ -7,7 +7,7 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks, evaluation, interpret
-from tfrobust.attacks.balls import NORMS
+from tfrobust.attacks.threat_model import NORMS
 from tfrobust.objectives.terms import adversarial_cross_entropy
 
 # Within (0, 256) every length is multiplied by a power of two: not even rounding may differ.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tfrobust
-from trainers import setup
+from tfrobust.runs import build
 from trainers.configs import digits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ KINDS = ("clipnorm", "global_clipnorm", "clipvalue")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_config_can_clip(kind, batch):
     config = {**digits.get_config().to_dict(), "optimizer": {"name": "sgd", kind: 1e-3}, "learning_rate": 1.0}
-    optimizer = setup.build_optimizer(config, steps_per_epoch=1)
+    optimizer = build.build_optimizer(config, steps_per_epoch=1)
     inputs = keras.Input((6, 6, 1))
     classifier = keras.Model(inputs, {"logits": keras.layers.Dense(4)(keras.layers.Flatten()(inputs))})
     trainer = tfrobust.AdversarialTrainer(classifier, "madry", tfrobust.attacks.pgd(eps=0.1, steps=2))

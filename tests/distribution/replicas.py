@@ -20,8 +20,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 import tfrobust  # noqa: E402
-from tfrobust._clipping import clipped  # noqa: E402
 from tfrobust.models import heads  # noqa: E402
+from tfrobust.training.clipping import clipped  # noqa: E402
 
 ONE = tf.distribute.get_strategy()
 TWO = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -265,7 +265,8 @@ def shared_batches():
 
 def command():
     """`trainers.train` by a strategy that a user has registered: phases, files, and on from where it was."""
-    from trainers import strategies, train
+    from tfrobust.runs import strategies
+    from trainers import train
     from trainers.configs import digits
 
     strategies.register(two)
@@ -296,7 +297,7 @@ def upstream():
         model.fit(dataset(*images(33), batch_size=11), verbose=0)
     except tf.errors.InvalidArgumentError:
         return
-    raise AssertionError("tfrobust/_distribution.py: `_maybe_symbolic_build` may go")
+    raise AssertionError("tfrobust/training/distribution.py: `_maybe_symbolic_build` may go")
 
 
 def main():

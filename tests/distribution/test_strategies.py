@@ -5,8 +5,8 @@ import json
 import pytest
 import tensorflow as tf
 
-from tfrobust._distribution import is_chief, wait_for_all
-from trainers import strategies
+from tfrobust.runs import strategies
+from tfrobust.training.distribution import is_chief, wait_for_all
 
 CLUSTER = {"worker": ["alpha:2222", "beta:2222"]}
 

@@ -16,7 +16,7 @@ ALONE = "TF_CONFIG" not in os.environ
 STRATEGY = tf.distribute.get_strategy() if ALONE else tf.distribute.MultiWorkerMirroredStrategy()
 
 import tfrobust  # noqa: E402
-from tfrobust._distribution import Distributed, is_chief  # noqa: E402
+from tfrobust.training.distribution import Distributed, is_chief  # noqa: E402
 
 
 def dataset(count, batch_size):
@@ -83,8 +83,8 @@ def trains(kind):
 
 def upstream():
     assert trains(WithBoth)
-    assert not trains(WithoutTheFirst), "tfrobust/_distribution.py: `_maybe_symbolic_build` may go"
-    assert not trains(WithoutTheSecond), "tfrobust/_distribution.py: `_make_function` may go"
+    assert not trains(WithoutTheFirst), "tfrobust/training/distribution.py: `_maybe_symbolic_build` may go"
+    assert not trains(WithoutTheSecond), "tfrobust/training/distribution.py: `_make_function` may go"
 
 
 if __name__ == "__main__":

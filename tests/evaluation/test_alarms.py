@@ -10,8 +10,8 @@ from tfrobust import attacks
 from tfrobust.attacks.cw_linf import margin
 from tfrobust.attacks.square import square
 from tfrobust.evaluation import Result, evaluate, probes
-from tfrobust.evaluation._images import Images
 from tfrobust.evaluation.alarms import CHECKS, Evidence, alarms, made
+from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.probes import Probes, probe
 
 HONEST = Probes(

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import attacks, interpret, losses
-from tfrobust.attacks.attack import adversarial_cross_entropy
-from tfrobust.evaluation import corruptions, evaluate, noise, shifts, transfer_table
+from tfrobust.attacks.gradient import adversarial_cross_entropy
+from tfrobust.evaluation import evaluate
+from tfrobust.evaluation.tables import corruptions, noise, shifts, transfer
 
 EPS = 0.12  # lets about half of the images be fooled
 NAN, INF = float("nan"), float("inf")
@@ -193,7 +194,7 @@ def test_where_nothing_is_predicted_nothing_is_right(broken, batch, tmp_path):
         noise(classifier, zeros, [0.1], draws=2, **silent),
         corruptions(classifier, zeros, ["brightness"], [1], **silent),
         shifts(classifier, zeros, 1, attack=["fgsm"], eps=EPS, **silent),
-        transfer_table(several, {"one": classifier, "other": BROKEN[broken]()}, zeros, ["fgsm"], eps=EPS, **silent),
+        transfer(several, {"one": classifier, "other": BROKEN[broken]()}, zeros, ["fgsm"], eps=EPS, **silent),
         interpret.attack_strength(classifier, zeros, {"pgd": attacks.pgd(eps=EPS)}, [1, 2]),
         interpret.gradient_map_test(classifier, several, zeros),
     ]
@@ -222,7 +223,7 @@ def test_a_classifier_that_breaks_under_attack_is_counted_once(batch):
 
 def test_curves_and_attacks_judge_pixels_alike(batch):
     """What an evaluation discards, a point outside or one that is not finite, fools nobody in the curves either."""
-    from tfrobust.evaluation._verdict import Referee, judged
+    from tfrobust.evaluation.scoring import Referee, judged
 
     x, y = batch
     ball, classifier = attacks.Linf(EPS), model()

@@ -9,8 +9,9 @@ import tensorflow as tf
 from keras import ops
 
 import tfrobust
-from tfrobust.evaluation import Table, corrupt, corruptions, noise
-from tfrobust.evaluation.corrupt import KINDS, SEVERITIES
+from tfrobust.evaluation import Table
+from tfrobust.evaluation.tables import corrupt, corruptions, noise
+from tfrobust.evaluation.tables.corrupt import KINDS, SEVERITIES
 
 RANDOM = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "motion_blur", "fog", "elastic")
 SHAPES = ((28, 28, 1), (32, 32, 3))
@@ -144,7 +145,7 @@ def test_cifar10_by_its_name_is_read_from_the_stored_copies(monkeypatch):
 def test_the_names_of_cifar_10_c_are_those_of_tensorflow_datasets():
     from tensorflow_datasets.image_classification import cifar10_corrupted as stored
 
-    module = importlib.import_module("tfrobust.evaluation.corruptions")  # the function has the module's name
+    module = importlib.import_module("tfrobust.evaluation.tables.corruptions")  # the function has the module's name
     assert sorted(module.CIFAR_10_C) == sorted(stored.BENCHMARK_CORRUPTIONS)
     assert sorted(module.EXTRA) == sorted(stored.EXTRA_CORRUPTIONS)
     assert "cifar10_corrupted/fog_1" in {

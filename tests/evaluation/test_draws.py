@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfrobust.evaluation import Report, evaluate
-from tfrobust.evaluation._vote import voted
-from trainers import gate
+from tfrobust.evaluation.vote import voted
+from tfrobust.runs import gates
 
 IMAGES = 200
 NAN, INF = np.nan, np.inf
@@ -78,7 +78,7 @@ def test_everything_records_how_many_passes_voted(tmp_path):
     found.save_html(tmp_path / "page.html")
     assert "15 passes voted on each verdict" in (tmp_path / "page.html").read_text()
     once = report(Random(), data(), [barely])
-    assert any("passes that vote on a verdict differ: 15 here, 1 there" in line for line in gate._unlike(found, once))
+    assert any("passes that vote on a verdict differ: 15 here, 1 there" in line for line in gates._unlike(found, once))
     assert "a vote of" not in str(once)
 
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tfrobust import attacks, losses
 from tfrobust.attacks import Evasion
 from tfrobust.evaluation import Report, evaluate, suites
-from tfrobust.evaluation._line_up import line_up
-from tfrobust.evaluation._progress import Progress
+from tfrobust.evaluation.attack_list import line_up
+from tfrobust.evaluation.progress import Progress
 
 EPS = 0.05
 SHAPE = (3, 3, 1)

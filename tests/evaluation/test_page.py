@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfrobust import _figures, _pages
-from tfrobust.evaluation import Adversaries, Report, Result, _page
+from tfrobust.evaluation import Adversaries, Report, Result
+from tfrobust.evaluation import html as _page
+from tfrobust.utils import charts
+from tfrobust.utils import html as _pages
 
 HOSTILE = "<script>alert('$x_1')</script>&\"日本"
 
@@ -218,11 +220,11 @@ def pixels_of(uri):
 
 def test_images_of_any_kind_and_size():
     gray = np.linspace(0, 1, 12).reshape(3, 4, 1)
-    np.testing.assert_allclose(pixels_of(_figures.image(gray)), np.repeat(gray, 3, -1), atol=1 / 255)
+    np.testing.assert_allclose(pixels_of(charts.image(gray)), np.repeat(gray, 3, -1), atol=1 / 255)
     two = np.stack([np.zeros((2, 2)), np.ones((2, 2))], axis=-1)
-    np.testing.assert_allclose(pixels_of(_figures.image(two)), 0.5, atol=1 / 255)
-    assert pixels_of(_figures.image(np.zeros((600, 400, 3)))).shape == (200, 134, 3)
-    assert pixels_of(_figures.image(np.full((2, 2, 1), 7.0))).max() == 1.0
+    np.testing.assert_allclose(pixels_of(charts.image(two)), 0.5, atol=1 / 255)
+    assert pixels_of(charts.image(np.zeros((600, 400, 3)))).shape == (200, 134, 3)
+    assert pixels_of(charts.image(np.full((2, 2, 1), 7.0))).max() == 1.0
 
 
 def test_hostile_text_stays_text():
@@ -316,11 +318,11 @@ def test_curves_are_equal_for_equal_figures_and_leave_no_state():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    draw = lambda: _figures.curve([[0, 0.8], [4, 0.5]], "title", "steps", label="a", logarithmic=True)  # noqa: E731
+    draw = lambda: charts.curve([[0, 0.8], [4, 0.5]], "title", "steps", label="a", logarithmic=True)  # noqa: E731
     first = draw()
     assert first == draw() and dict(matplotlib.rcParams) == before
     assert b"<svg" in base64.b64decode(first.split(",")[1])
-    assert first != _figures.curve([[0, 0.8], [4, 0.4]], "title", "steps", label="a", logarithmic=True)
+    assert first != charts.curve([[0, 0.8], [4, 0.4]], "title", "steps", label="a", logarithmic=True)
 
 
 def test_a_template_that_lacks_something_is_an_error():

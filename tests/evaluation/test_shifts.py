@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tfrobust import attacks
-from tfrobust.evaluation import evaluate, shift, shifts
+from tfrobust.evaluation import evaluate, shift
+from tfrobust.evaluation.tables import shifts
 
 DIRECTIONS = ("left", "right", "up", "down")
 

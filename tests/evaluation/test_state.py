@@ -68,7 +68,7 @@ def same(report, other):
 
 def killed_after(batches, monkeypatch):
     """Makes the evaluation die before it writes one batch more."""
-    from tfrobust.evaluation._state import State
+    from tfrobust.evaluation.resume import State
 
     keep, count = State.keep, iter(range(batches))
 

@@ -28,7 +28,7 @@ import pytest
 import requests
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
-from tfrobust._files import replacing
+from tfrobust.utils.files import replacing
 
 SHAPE, CLASSES = (6, 6, 1), 4
 
@@ -37,7 +37,7 @@ def write_version(folder, number, scale=1.0):
     """Writes a version with the signatures of an export: logits are `scale` times the mean of each quarter."""
     import tensorflow as tf
 
-    from export import _pictures
+    from export import pictures
 
     module = tf.Module()
     # A kernel of zeros but for one quarter per class.
@@ -73,7 +73,7 @@ def write_version(folder, number, scale=1.0):
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
     def predict_bytes(image_bytes):
-        return labelled(tf.cast(_pictures.decode(image_bytes, SHAPE), tf.float32) / 255)
+        return labelled(tf.cast(pictures.decode(image_bytes, SHAPE), tf.float32) / 255)
 
     signatures = {
         "serving_default": serving_default,

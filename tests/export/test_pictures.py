@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from export import _pictures
+from export import pictures
 from tfrobust.data import arrays
 
 
@@ -18,7 +18,7 @@ def decode():
 
     def decode(*encoded, shape=(8, 8, 3)):
         if shape not in graphs:
-            graphs[shape] = tf.function(lambda e: _pictures.decode(e, shape), spec, autograph=False)
+            graphs[shape] = tf.function(lambda e: pictures.decode(e, shape), spec, autograph=False)
         return graphs[shape](tf.constant(encoded)).numpy()
 
     return decode

@@ -14,14 +14,15 @@ from absl import flags
 from tensorflow_serving.apis import prediction_log_pb2
 
 import tfrobust
-from export import _card, _extra, _session, savedmodel
-from export._servable import Servable
+from export import card as _card
+from export import extra, savedmodel, session
 from export.savedmodel import export_classifier, export_model, export_workdir
+from export.servable import Servable
 from export.verify import TOLERANCES
 from tfrobust.classifiers import digest
-from trainers import provenance
+from tfrobust.runs import provenance
+from tfrobust.runs.workdir import Workdir
 from trainers.configs import digits
-from trainers.workdir import Workdir
 
 
 def command(*arguments):
@@ -77,7 +78,7 @@ def test_the_command_exports_a_run_with_all_that_is_known_of_it(run):
     # The sums are those of the usual tool, and it finds what was changed.
     sums = ["sha256sum", "--check", "--quiet", "assets.extra/SHA256SUMS"]
     assert subprocess.run(sums, cwd=version).returncode == 0
-    assert _extra.check_sums(version) == len((version / "assets.extra/SHA256SUMS").read_text().splitlines())
+    assert extra.check_sums(version) == len((version / "assets.extra/SHA256SUMS").read_text().splitlines())
 
 
 def test_hashes_find_every_kind_of_change(tmp_path, make_classifier):
@@ -87,7 +88,7 @@ def test_hashes_find_every_kind_of_change(tmp_path, make_classifier):
     (version / "fingerprint.pb").unlink()
     (version / "assets/more").write_text("more")
     with pytest.raises(ValueError, match="not as it was written") as error:
-        _extra.check_sums(version)
+        extra.check_sums(version)
     for words in ("variables/variables.index was changed", "fingerprint.pb is missing", "assets/more was added"):
         assert words in str(error.value)
 
@@ -99,7 +100,7 @@ def test_a_session_without_keras_says_what_the_classifier_says(tmp_path, make_cl
     requests = {f"serving_default/{size}": x[:size] for size in (1, 3, 20)}
     requests |= {"uint8/20": whole, "logits/20": x, "explain/20": x}
     requests["predict_bytes/20"] = np.array([tf.io.encode_png(image).numpy() for image in whole])
-    answers = _session.ask(version, requests)
+    answers = session.ask(version, requests)
 
     outputs = classifier(x, training=False)
     largest = np.abs(outputs["logits"]).max()
@@ -279,7 +280,7 @@ def test_every_network_is_served_as_it_is(tmp_path, options, precision):
     expected = tf.function(partial(classifier, training=False))(x)["logits"].numpy()
     largest = np.abs(expected).max()
     served = tf.saved_model.load(str(version)).signatures["serving_default"](pixels=tf.constant(x))["logits"].numpy()
-    answers = _session.ask(version, {"serving_default/8": x, "serving_default/3": x[:3]})
+    answers = session.ask(version, {"serving_default/8": x, "serving_default/3": x[:3]})
     # Kernels in 16 bits: of random weights the logits are small differences of large sums, so the probabilities count.
     if precision == "float32":
         np.testing.assert_array_equal(served, expected)

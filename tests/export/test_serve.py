@@ -15,8 +15,8 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from export._servable import Versions
-from export._tensors import Refusal, Spec
+from export.servable import Versions
+from export.tensors import Refusal, Spec
 
 GRAY = np.full((1, 6, 6, 1), 0.5, "float32")
 
@@ -68,8 +68,8 @@ def test_a_folder_without_a_version_that_loads(tmp_path):
 
 
 def test_a_port_that_is_taken_is_not_shared():
-    from export._grpc import GrpcServer
-    from export._rest import RestServer
+    from export.grpc_service import GrpcServer
+    from export.rest_service import RestServer
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -321,8 +321,8 @@ class Waiting:
 
 def test_requests_that_run_are_answered_before_the_end(tmp_path):
     """One on each protocol; an idle connection and half a request are not waited for."""
-    from export._grpc import GrpcServer
-    from export._rest import RestServer
+    from export.grpc_service import GrpcServer
+    from export.rest_service import RestServer
 
     (tmp_path / "1").mkdir()
     versions = Versions(tmp_path, "tiny", 1, Waiting, print)

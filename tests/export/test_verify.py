@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfrobust
-from export import _session, verify
+from export import session, verify
 from export.savedmodel import export_classifier, export_model
 from export.verify import Check, verify_export
 
@@ -13,7 +13,7 @@ from export.verify import Check, verify_export
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """Another process is asked in test_savedmodel.py."""
-    monkeypatch.setattr(_session, "ask", _session.answers)
+    monkeypatch.setattr(session, "ask", session.answers)
 
 
 @pytest.fixture

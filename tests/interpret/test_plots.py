@@ -5,9 +5,9 @@ import base64
 import numpy as np
 import pytest
 
-from tfrobust import _figures
 from tfrobust.evaluation import Table
 from tfrobust.interpret import Embedding, Relevance, hard_classes_of, plots
+from tfrobust.utils import charts
 
 
 def table(columns, figures, **settings):
@@ -70,8 +70,8 @@ def test_drawings_say_what_they_show(figures, name):
     looks = [(line.get_color(), line.get_marker()) for line in axes[0].get_lines() if len(line.get_xdata()) > 2]
     for part in (0, 1):
         assert len({look[part] for look in looks}) == len(looks)
-    uri = _figures.uri(FIGURES[name]())
-    assert uri == _figures.uri(FIGURES[name]())
+    uri = charts.uri(FIGURES[name]())
+    assert uri == charts.uri(FIGURES[name]())
     assert base64.b64decode(uri.partition(",")[2]).startswith(b"<?xml")
 
 

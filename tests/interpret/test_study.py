@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tfrobust
-from tfrobust.interpret import _sections, dra_success, study
+from tfrobust.interpret import dra_success, study
+from tfrobust.interpret import sections as _sections
 
 HOSTILE = "<script>alert('$x')</script>"
 

@@ -18,7 +18,7 @@ art = pytest.importorskip("art.attacks.evasion")
 
 from benchmarks import peers  # noqa: E402
 from tfrobust import attacks, evaluation  # noqa: E402
-from tfrobust.attacks.balls import NORMS, ball  # noqa: E402
+from tfrobust.attacks.threat_model import NORMS, ball  # noqa: E402
 
 NETWORKS = ("standard", "madry", "trades")
 EPS = {"linf": 0.15, "l2": 1.0, "l1": 1.5 / 64}  # in L1 the mean of 64 values: a sum of 1.5

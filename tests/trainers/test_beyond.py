@@ -8,11 +8,14 @@ import pytest
 from absl import flags
 
 import tfrobust
-from tfrobust.evaluation import Table, evaluate, shifts
-from trainers import _cli, beyond
-from trainers.configs import _base, aelf_t2
-from trainers.paper import beside
-from trainers.workdir import Workdir
+from tfrobust.evaluation import Table, evaluate
+from tfrobust.evaluation.tables import shifts
+from tfrobust.runs import cli
+from tfrobust.runs import config as _base
+from tfrobust.runs.paper import beside
+from tfrobust.runs.workdir import Workdir
+from trainers import beyond
+from trainers.configs import aelf_t2
 
 ATTACKS = {"FGSM": {"name": "fgsm"}, "PGD-2": _base.pgd_column(2, 0.1)}
 PAPER = {
@@ -82,7 +85,7 @@ def test_a_missing_source_leaves_the_other_tables(folder, capsys):
     command(f"--workdir={folder / 'run'}", "--images=10")
     assert 'Transfer is left out: it needs --source="black box=FILE.keras" (a twin).' in capsys.readouterr().out
     assert {path.name for path in (folder / "run" / "tables").iterdir()} == {"corruptions.json", "shifts.json"}
-    with pytest.raises(_cli.Misuse, match=r'^Transfer needs --source="black box=FILE.keras" \(a twin\). Received: no'):
+    with pytest.raises(cli.Misuse, match=r'^Transfer needs --source="black box=FILE.keras" \(a twin\). Received: no'):
         command(f"--workdir={folder / 'run'}", "--kind=transfer")
 
 
@@ -122,7 +125,7 @@ def test_a_file_and_data_are_enough(folder, capsys):
     ],
 )
 def test_what_is_no_request_is_refused(folder, arguments, match):
-    with pytest.raises(_cli.Misuse, match=match):
+    with pytest.raises(cli.Misuse, match=match):
         command(*(argument.format(twin=folder / "twin.keras") for argument in arguments))
 
 

@@ -16,13 +16,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import tfrobust
-from tfrobust.evaluation._line_up import line_up
+from tfrobust.evaluation.attack_list import line_up
 from tfrobust.models import heads
 from tfrobust.models.registry import MODELS
-from trainers import beyond, setup
-from trainers.configs import _base
+from tfrobust.runs import build
+from tfrobust.runs import config as _base
+from trainers import beyond
 
-corruptions = importlib.import_module("tfrobust.evaluation.corruptions")  # the function has the module's name
+corruptions = importlib.import_module("tfrobust.evaluation.tables.corruptions")  # the function has the module's name
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "trainers" / "configs"
 FILES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
@@ -114,7 +115,7 @@ def test_every_member_of_a_row_resolves(file, row):
     assert set(model) - {"name"} <= set(MODELS.parameters(model["name"])), model
     heads.make(model.get("head", "dense"), 10)
     norm = config["evaluation"]["norm"] or "linf"
-    ball = tfrobust.attacks.balls.ball(norm, config["evaluation"]["eps"])
+    ball = tfrobust.attacks.threat_model.ball(norm, config["evaluation"]["eps"])
     transfer, shifted = (config["tables"].get(kind, {}).get("attacks", {}) for kind in ("transfer", "shifts"))
     groups = config["tables"].get("distances", {}).get("groups", {}).values()
     for attacks in (config["evaluation"]["attacks"], transfer, shifted, *groups):
@@ -123,11 +124,11 @@ def test_every_member_of_a_row_resolves(file, row):
             assert file == "digits" or labels == list(attacks)
     kinds = config["tables"].get("corruptions", {}).get("kinds", ())
     assert set(kinds) <= {*corruptions.CIFAR_10_C, *corruptions.EXTRA}
-    for phase in setup.phases_of(config):
+    for phase in build.phases_of(config):
         assert tfrobust.objectives.get(phase["objective"]).name == phase["objective"]["name"]
-        assert tfrobust.attacks.get(setup.given(phase["attack"])).name == phase["attack"]["name"]
+        assert tfrobust.attacks.get(build.given(phase["attack"])).name == phase["attack"]["name"]
         assert phase["epochs"] >= 1
-        setup.build_optimizer(phase, steps_per_epoch=10)
+        build.build_optimizer(phase, steps_per_epoch=10)
         rate = phase["learning_rate"]
         if isinstance(rate, dict) and rate["name"] == "PiecewiseConstantDecay":  # all of it is used
             assert rate["boundaries"][-1] < phase["epochs"]
@@ -162,7 +163,7 @@ def test_figures_are_those_that_the_notes_quote(file, row, figures):
 
 
 def test_two_phases_of_aelfs_are_complete_and_the_second_freezes_the_head():
-    first, second = setup.phases_of(get_config("aelf_t3", "aelfs_0.4").to_dict())
+    first, second = build.phases_of(get_config("aelf_t3", "aelfs_0.4").to_dict())
     assert (first["objective"]["name"], first["epochs"], first["frozen"]) == ("standard", 100, ())
     assert (second["objective"]["name"], second["epochs"], second["frozen"]) == ("aelfs", 160, ("head",))
     assert first["learning_rate"]["boundaries"] == [40.0, 80.0]
@@ -171,13 +172,13 @@ def test_two_phases_of_aelfs_are_complete_and_the_second_freezes_the_head():
         "boundaries": [50.0, 100.0],
         "values": [0.1, 0.01, 0.001],
     }
-    star = setup.phases_of(get_config("aelf_t3", "jt_star_0.4").to_dict())
+    star = build.phases_of(get_config("aelf_t3", "jt_star_0.4").to_dict())
     assert [phase["objective"]["name"] for phase in star] == ["standard", "joint"]
     assert star[1]["frozen"] == () and star[1]["objective"]["beta"] == 0.5
 
 
 def test_fine_tuning_lets_eps_fall_and_ends_with_clean_epochs():
-    standard, tuning, clean = setup.phases_of(get_config("thesis_t4_3", "dra").to_dict())
+    standard, tuning, clean = build.phases_of(get_config("thesis_t4_3", "dra").to_dict())
     attack = tfrobust.attacks.get(tuning["attack"])
     radii = [255 * float(attack.at(epoch).ball.radius) for epoch in (0, 25, 50)]
     np.testing.assert_allclose(radii, [2.0, 1.25, 0.5], rtol=1e-5)
@@ -266,7 +267,7 @@ def without_data(monkeypatch):
             return SimpleNamespace(input_shape=(height, width, channels), classes=classes)
 
         monkeypatch.setattr(tfrobust.data, "info", info)
-        monkeypatch.setattr(setup, "load_data", lambda *_, **__: SimpleNamespace(cardinality=lambda: 100))
+        monkeypatch.setattr(build, "load_data", lambda *_, **__: SimpleNamespace(cardinality=lambda: 100))
 
     return prepare
 
@@ -279,17 +280,17 @@ def take_steps(config):
     for part in (config, *config["phases"]):
         part["learning_rate"] = 1e-3
     keras.utils.set_random_seed(config["seed"])
-    classifier = setup.build_classifier(config)
+    classifier = build.build_classifier(config)
     generator = np.random.default_rng(0)
     x = generator.random((2, *classifier.input_shape[1:]), "float32")
     y = generator.integers(classifier.output["logits"].shape[-1], size=2)
     stem, head = classifier.trainable_variables[0], tfrobust.classifiers.head_of(classifier).trainable_variables[0]
-    phases = setup.phases_of(config)
-    trainers = [setup.build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
+    phases = build.phases_of(config)
+    trainers = [build.build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
     for phase, trainer in zip(phases, trainers, strict=True):
         trainer.run_eagerly = True
         before = stem.numpy(), head.numpy()
-        with setup.frozen(classifier, phase["frozen"]):
+        with build.frozen(classifier, phase["frozen"]):
             logs = trainer.train_on_batch(x, y, return_dict=True)
         assert np.isfinite(list(logs.values())).all(), logs
         moved = [(a != b.numpy()).any() for a, b in zip(before, (stem, head), strict=True)]
@@ -319,7 +320,7 @@ def members(config):
     head = heads.make(model.get("head", "dense"), 10)
     reads = (type(head).__name__, getattr(head, "scale", 0) is None, bool(model.get("attention")))
     yield model["name"], model.get("attention"), reads
-    for phase in setup.phases_of(config):
+    for phase in build.phases_of(config):
         attack = None if phase["objective"]["name"] == "standard" else phase["attack"]["name"]
         yield phase["objective"]["name"], tuple(phase["frozen"]), attack, reads
 

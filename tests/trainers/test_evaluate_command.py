@@ -10,7 +10,7 @@ import pytest
 
 import tfrobust
 from tfrobust.evaluation import Report
-from tfrobust.evaluation._state import State
+from tfrobust.evaluation.resume import State
 from trainers import evaluate
 
 

@@ -4,9 +4,9 @@ import datetime
 
 import pytest
 
-from tfrobust._text import duration
+from tfrobust.runs.forecast import Forecast
+from tfrobust.utils.text import duration
 from trainers.configs import digits
-from trainers.forecast import Forecast
 from trainers.train import run
 
 START = datetime.datetime(2030, 1, 1, 12).timestamp()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfrobust.evaluation import Adversaries, Report, Result
-from trainers import gate
+from tfrobust.runs import gates
 
 PGD = (Result("pgd", {"steps": (5,)}, 0.5, 1.0),)
 
@@ -46,7 +46,7 @@ def pair(lost, gained, both=5):
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (5, 0), (4, 0), (9, 3), (3, 9), (10, 2), (4, 4)])
 def test_the_p_value_is_the_binomials_tail(lost, gained):
-    found = gate.compare(*pair(lost, gained))
+    found = gates.compare(*pair(lost, gained))
     n = lost + gained
     assert (found.images, found.lost, found.gained) == (n + 5, lost, gained)
     assert found.p_value == pytest.approx(sum(math.comb(n, k) for k in range(lost, n + 1)) / 2**n)
@@ -54,22 +54,22 @@ def test_the_p_value_is_the_binomials_tail(lost, gained):
 
 
 def test_five_images_lost_and_none_gained_are_significant_and_four_are_not():
-    assert gate.compare(*pair(5, 0)).worse and not gate.compare(*pair(4, 0)).worse
-    assert not gate.compare(*pair(0, 50)).worse  # better is not worse
-    assert not gate.compare(*pair(5, 0), alpha=0.01).worse
+    assert gates.compare(*pair(5, 0)).worse and not gates.compare(*pair(4, 0)).worse
+    assert not gates.compare(*pair(0, 50)).worse  # better is not worse
+    assert not gates.compare(*pair(5, 0), alpha=0.01).worse
 
 
 def test_the_test_is_paired():
     # Equal accuracies, and all the same, an image for an image: what counts is where the two differ.
     ours, theirs = pair(20, 20)
     assert ours.robust_accuracy == theirs.robust_accuracy
-    assert gate.compare(ours, theirs).p_value > 0.5
+    assert gates.compare(ours, theirs).p_value > 0.5
 
 
 def test_the_level_holds_when_both_are_equally_robust():
     rates = []
     for n in (5, 8, 30):
-        worse = {k for k in range(n + 1) if gate.compare(*pair(k, n - k)).worse}
+        worse = {k for k in range(n + 1) if gates.compare(*pair(k, n - k)).worse}
         rates.append(sum(math.comb(n, k) for k in worse) / 2**n)
     assert all(0 < rate <= 0.05 for rate in rates)
 
@@ -77,10 +77,10 @@ def test_the_level_holds_when_both_are_equally_robust():
 def test_the_comparison_says_what_was_compared(tmp_path):
     ours, theirs = pair(7, 1)
     theirs.save(tmp_path / "other.json")
-    text = str(gate.compare(ours, Report.load(tmp_path / "other.json")))
+    text = str(gates.compare(ours, Report.load(tmp_path / "other.json")))
     assert "13 images" in text and "7 lost, 1 gained" in text and "p = 0.0352" in text and "beware" not in text
     others = report(ours.robust, attacks=(Result("fgsm", {}, 0.5, 1.0),), seed=4, versions={"keras": "4"})
-    text = str(gate.compare(ours, others))
+    text = str(gates.compare(ours, others))
     assert "beware: the attacks or their settings differ: pgd here, fgsm there" in text
     assert "beware: the seeds differ: 0 here, 4 there" in text and "the versions differ" in text
 
@@ -97,26 +97,26 @@ def test_the_comparison_says_what_was_compared(tmp_path):
 def test_reports_that_cannot_be_compared(changes, text):
     ours = report([True, False])
     with pytest.raises(ValueError, match=text):
-        gate.compare(ours, report([True, False], **changes))
+        gates.compare(ours, report([True, False], **changes))
 
 
 def test_other_images_cannot_be_compared():
     ours, theirs = report([True] * 4), report([True] * 4)
     with pytest.raises(ValueError, match=r"images \(4, 2, 2, 1\) here and \(5, 2, 2, 1\) there"):
-        gate.compare(ours, report([True] * 5))
+        gates.compare(ours, report([True] * 5))
     theirs.adversaries.y = np.array([0, 1, 1, 0])
     with pytest.raises(ValueError, match="2 of 4 labels that differ"):
-        gate.compare(ours, theirs)
+        gates.compare(ours, theirs)
     theirs = report([True] * 4)
     theirs.adversaries.x = theirs.adversaries.x.copy()
     theirs.adversaries.x[2, 1, 0, 0] += 5e-4  # rounding
-    assert gate.compare(ours, theirs).p_value == 1.0
+    assert gates.compare(ours, theirs).p_value == 1.0
     theirs.adversaries.x[2, 1, 0, 0] += 2e-3
     with pytest.raises(ValueError, match="1 of 4 images whose clean pixels differ"):
-        gate.compare(ours, theirs)
+        gates.compare(ours, theirs)
     theirs.adversaries.x = ours.adversaries.x[::-1]
     with pytest.raises(ValueError, match="4 of 4 images"):
-        gate.compare(ours, theirs)
+        gates.compare(ours, theirs)
 
 
 def test_a_report_without_its_file_names_it(tmp_path):
@@ -124,17 +124,17 @@ def test_a_report_without_its_file_names_it(tmp_path):
     theirs.save(tmp_path / "other.json")
     (tmp_path / "other.npz").unlink()
     with pytest.raises(FileNotFoundError, match=r"other\.npz"):
-        gate.compare(ours, Report.load(tmp_path / "other.json"))
+        gates.compare(ours, Report.load(tmp_path / "other.json"))
 
 
 def test_each_gate_that_does_not_open_is_one_line():
-    worse = gate.compare(*pair(8, 0))
+    worse = gates.compare(*pair(8, 0))
     ours = report([True, False], alarms=("One\nsentence.", "Another."))
     kinds = {"fail_on_alarm": True, "min_robust_accuracy": 0.6, "comparison": worse}
     for chosen in itertools.chain.from_iterable(itertools.combinations(kinds, n) for n in range(4)):
-        lines = gate.failures(ours, **{name: kinds[name] for name in chosen})
+        lines = gates.failures(ours, **{name: kinds[name] for name in chosen})
         assert len(lines) == len(chosen) and not any("\n" in line for line in lines)
-    lines = gate.failures(ours, **kinds)
+    lines = gates.failures(ours, **kinds)
     assert lines[0] == "Gate --fail-on-alarm: 2 alarms: One sentence. | Another."
     assert lines[1] == "Gate --min_robust_accuracy: expected at least 0.6. Received: 0.5 on 2 images"
     assert "0.00391 (8 images lost, 0 gained)" in lines[2]
@@ -142,6 +142,6 @@ def test_each_gate_that_does_not_open_is_one_line():
 
 def test_gates_that_open():
     ours = report([True, False])
-    assert gate.failures(ours, fail_on_alarm=True, min_robust_accuracy=0.5, comparison=gate.compare(ours, ours)) == []
-    assert gate.failures(report([True], alarms=("One.",))) == []
-    assert gate.failures(report([True], robust_accuracy=math.nan), min_robust_accuracy=0.1) != []
+    assert gates.failures(ours, fail_on_alarm=True, min_robust_accuracy=0.5, comparison=gates.compare(ours, ours)) == []
+    assert gates.failures(report([True], alarms=("One.",))) == []
+    assert gates.failures(report([True], robust_accuracy=math.nan), min_robust_accuracy=0.1) != []

@@ -10,7 +10,7 @@ import warnings
 import pytest
 from absl import flags
 
-from trainers import _cli, _config_flag
+from tfrobust.runs import cli, config_flag
 from trainers.configs import digits
 from trainers.train import DEFAULT
 
@@ -24,7 +24,7 @@ def parsed(file, *overrides):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
         warnings.simplefilter("ignore", DeprecationWarning)  # of how it loads a Python file
-        _config_flag.define_config(DEFAULT, values)
+        config_flag.define_config(DEFAULT, values)
         values(arguments)
     return values.config
 
@@ -88,6 +88,6 @@ def test_what_is_no_config_is_one_line(text, received, command, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", command, *arguments], capture_output=True, text=True, env=environment, timeout=60
     )
-    assert done.returncode == _cli.MISUSE and done.stdout == ""
+    assert done.returncode == cli.MISUSE and done.stdout == ""
     assert received in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()

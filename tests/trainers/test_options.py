@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfrobust
-from trainers import setup
+from tfrobust.runs import build
 from trainers.configs import digits
 from trainers.train import run
 
@@ -66,18 +66,18 @@ def test_the_kept_classifier_is_the_average_that_was_validated(tmp_path):
     run(config, tmp_path / "w")
     kept = keras.models.load_model(tmp_path / "w/classifier.keras")
     best = max(rows(tmp_path / "w/history.csv"), key=lambda row: float(row["val_robust_accuracy"]))
-    trainer = setup.build_trainer(config, kept)
-    logs = trainer.evaluate(setup.load_data(config, "validation"), verbose=0, return_dict=True)
+    trainer = build.build_trainer(config, kept)
+    logs = trainer.evaluate(build.load_data(config, "validation"), verbose=0, return_dict=True)
     assert logs["loss"] == pytest.approx(float(best["val_loss"]), rel=1e-5)
 
 
 def test_options_reach_the_trainer():
     config = {**config_of(jit_compile="on", ema=0.99), "epochs": 1}
-    trainer = setup.build_trainer(config, setup.build_classifier(config))
+    trainer = build.build_trainer(config, build.build_classifier(config))
     assert trainer.jit_compile is True and trainer.steps_per_execution == 8
     assert trainer.optimizer.use_ema and trainer.optimizer.ema_momentum == 0.99
     config = {**config, "jit_compile": "off", "ema": 0.0, "mixed_precision": False}
-    trainer = setup.build_trainer(config, setup.build_classifier(config))
+    trainer = build.build_trainer(config, build.build_classifier(config))
     assert trainer.jit_compile is False and not trainer.optimizer.use_ema
 
 
@@ -94,13 +94,13 @@ def test_options_reach_the_trainer():
 def test_refusals(field, value, text):
     config = config_of(mixed_precision=False, **{field: value})
     with pytest.raises(ValueError, match=text):
-        setup.build_trainer(config, setup.build_classifier(config))
+        build.build_trainer(config, build.build_classifier(config))
 
 
 def test_the_fast_row_is_one_step_past_the_ball_from_a_uniform_start():
     """Wong et al. 2020, algorithm 3; the step follows an eps that is overridden."""
     config = digits.get_config("fast")
     config.attack.eps = 0.1
-    attack = tfrobust.attacks.get(setup.given(config.to_dict()["attack"]))
+    attack = tfrobust.attacks.get(build.given(config.to_dict()["attack"]))
     assert attack.steps == 1 and attack.step.size == pytest.approx(0.125)
     assert attack.start is tfrobust.attacks.starts.uniform

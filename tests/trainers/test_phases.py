@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import tfrobust
-from trainers import setup
-from trainers.configs import _base, digits
-from trainers.paper import beside_paper
+from tfrobust.runs import build
+from tfrobust.runs import config as _base
+from tfrobust.runs.paper import beside_paper
+from tfrobust.runs.workdir import Workdir
+from trainers.configs import digits
 from trainers.train import run
-from trainers.workdir import Workdir
 
 
 def small(**changes):
@@ -67,7 +68,7 @@ def test_each_phase_goes_on_with_the_classifier_of_the_one_before(undisturbed):
 
 def test_fine_tuning_trains_what_an_earlier_phase_had_frozen(undisturbed):
     config = {**small(phases=[]), "fine_tune": str(undisturbed / "phases/2/classifier.keras")}
-    assert len(setup.build_classifier(config).trainable_variables) == 10
+    assert len(build.build_classifier(config).trainable_variables) == 10
 
 
 @pytest.mark.parametrize("after", [pytest.param(2, marks=pytest.mark.slow), 3])  # between two phases, and within one
@@ -86,24 +87,24 @@ def test_a_run_that_was_killed_in_any_phase_ends_with_the_same_weights(after, un
 def test_a_phase_sees_data_and_noise_of_its_own():
     """The second phase goes on in the order of the data where the first ended, and attacks from other starts."""
     config = small()
-    first, second, _ = setup.phases_of(config)
-    classifier = setup.build_classifier(config)
-    a, b = (setup.build_trainer(phase, classifier, n) for n, phase in enumerate((first, second)))
+    first, second, _ = build.phases_of(config)
+    classifier = build.build_classifier(config)
+    a, b = (build.build_trainer(phase, classifier, n) for n, phase in enumerate((first, second)))
     assert a.seed != b.seed
-    orders = [next(iter(setup.load_data(config, "train", first_epoch=epoch)))[1].numpy() for epoch in (0, 2)]
+    orders = [next(iter(build.load_data(config, "train", first_epoch=epoch)))[1].numpy() for epoch in (0, 2)]
     assert (orders[0] != orders[1]).any()
 
 
 def test_without_phases_there_is_one_fit_by_the_top_level():
     config = digits.get_config("madry").to_dict()
-    assert setup.phases_of(config) == [config]
+    assert build.phases_of(config) == [config]
 
 
 def test_frozen_layers_are_freed_again_as_they_were(make_classifier):
     classifier = make_classifier(batch_norm=True)
     classifier.layers[1].trainable = False  # by its owner
     before = [layer.trainable for layer in classifier._flatten_layers()]
-    with setup.frozen(classifier, ["head", classifier.layers[1].name]):
+    with build.frozen(classifier, ["head", classifier.layers[1].name]):
         assert not tfrobust.classifiers.head_of(classifier).trainable_variables
         assert len(classifier.trainable_variables) == 2  # BatchNorm's
     assert [layer.trainable for layer in classifier._flatten_layers()] == before
@@ -136,7 +137,7 @@ def test_fine_tuning_begins_with_the_weights_of_a_file(tmp_path):
     """Any Keras classifier: this one has a softmax and no named outputs."""
     file = saved(tmp_path / "mine.keras", (8, 8, 1), 10)
     config = {**small(phases=[]), "fine_tune": file, "objective": {"name": "standard"}, "epochs": 1, "monitor": ""}
-    classifier = setup.build_classifier(config)
+    classifier = build.build_classifier(config)
     for a, b in zip(classifier.get_weights(), weights(file), strict=True):
         np.testing.assert_array_equal(a, b)
     config["learning_rate"] = 0.0
@@ -149,7 +150,7 @@ def test_fine_tuning_begins_with_the_weights_of_a_file(tmp_path):
 def test_fine_tuning_refuses_a_network_of_other_data(shape, classes, tmp_path):
     file = saved(tmp_path / "mine.keras", shape, classes)
     with pytest.raises(ValueError, match=r"does not fit the data 'digits': expected images \(8, 8, 1\) and 10 classes"):
-        setup.build_classifier({**small(), "fine_tune": file})
+        build.build_classifier({**small(), "fine_tune": file})
 
 
 def test_papers_figures_stand_beside_ours():
@@ -179,4 +180,4 @@ def test_a_row_of_a_paper_prints_its_figures(tmp_path, capsys):
 
 
 def test_every_field_of_a_phase_is_a_field_of_a_run():
-    assert set(setup.PER_PHASE) < set(_base.FIELDS)
+    assert set(build.PER_PHASE) < set(_base.FIELDS)

@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import pytest
 
-from trainers import setup
+from tfrobust.runs import build
+from tfrobust.runs.workdir import Workdir
 from trainers.configs import digits
 from trainers.evaluate import evaluate_workdir
 from trainers.train import _keeper, run
-from trainers.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = [
@@ -111,7 +111,7 @@ def test_a_run_writes_the_files_of_a_workdir(finished):
     row = dict(zip(*history(path / "history.csv"), strict=True))
     assert {"loss", "kl_divergence", "clean_cross_entropy", "val_robust_accuracy", "val_loss"} <= set(row)
     classifier = keras.models.load_model(path / "classifier.keras")
-    x, y = next(iter(setup.load_data(config, "test", shuffle=False)))
+    x, y = next(iter(build.load_data(config, "test", shuffle=False)))
     assert classifier(x)["logits"].shape == (len(y), 10)
 
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     (tmp_path / "checkpoints").symlink_to(path / "checkpoints")
     keras.utils.set_random_seed(0)
     config = {**config, "objective": {"name": "madry"}, "optimizer": {"name": "sgd"}}
-    trainer = setup.build_trainer(config, setup.build_classifier(config))
+    trainer = build.build_trainer(config, build.build_classifier(config))
     import tfrobust
 
     with pytest.raises(ValueError, match="Expected a checkpoint of this model, objective and optimizer"):
@@ -166,7 +166,7 @@ def test_a_run_that_goes_on_knows_the_best_so_far(monitor, best, tmp_path):
 
 def test_weight_decay_is_an_l2_term_of_the_kernels(make_classifier):
     config = digits.get_config().to_dict()
-    classifier = setup.build_classifier({**config, "weight_decay": 0.02})
+    classifier = build.build_classifier({**config, "weight_decay": 0.02})
     kernels = [w for w in classifier.trainable_variables if w.path.endswith("kernel")]
     expected = sum(0.01 * (w.numpy() ** 2).sum() for w in kernels)
     np.testing.assert_allclose(float(sum(classifier.losses)), expected, rtol=1e-5)
@@ -176,7 +176,7 @@ def test_weight_decay_is_an_l2_term_of_the_kernels(make_classifier):
 def test_learning_rates_are_schedules_over_epochs():
     config = digits.get_config().to_dict()
     config["learning_rate"] = {"name": "PiecewiseConstantDecay", "boundaries": [2.0, 3.0], "values": [0.1, 0.01, 0.001]}
-    optimizer = setup.build_optimizer(config, steps_per_epoch=10)
+    optimizer = build.build_optimizer(config, steps_per_epoch=10)
     schedule = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer._learning_rate))
     got = [round(float(schedule(step)), 6) for step in (0, 20, 21, 30, 31)]
     assert got == [0.1, 0.1, 0.01, 0.01, 0.001]

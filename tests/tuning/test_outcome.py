@@ -8,7 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tfrobust
-from trainers import setup, train
+from tfrobust.runs import build
+from trainers import train
 from tuning import outcome
 from tuning.aims import Aim
 from tuning.configs import digits
@@ -207,7 +208,7 @@ def test_an_evaluation_of_the_validation_split_reads_that_split_and_says_so(stor
     file = workdir.path / "finalist.json"
     options = {"attacks": ["fgsm"], "probes": 0, "images": 20}
     report = outcome.evaluate_workdir(workdir, file, split="validation", **options)
-    x, _ = next(iter(setup.load_data(config, "validation")))
+    x, _ = next(iter(build.load_data(config, "validation")))
     assert (report.adversaries.x == x.numpy()[:20]).all() and report.eps == 0.15
     assert "validation split" in report.notes[0] and "20 of 144 images of the validation split" in report.notes[1]
     assert file.with_suffix(".html").exists() and not workdir.evaluation.exists()
@@ -233,7 +234,7 @@ def test_best_json_trains_to_the_very_same_classifier_that_standard_chose(tmp_pa
     best = json.loads((tmp_path / "search/best.json").read_text())
     train.fit(best, tmp_path / "again")
     ours, theirs = (
-        setup._cli.load_classifier(path / "classifier.keras").get_weights()
+        build._cli.load_classifier(path / "classifier.keras").get_weights()
         for path in (tmp_path / "search", tmp_path / "again")
     )
     assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))

@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from tfrobust import _figures, _pages
 from tfrobust.evaluation import Report
-from tuning import _page
+from tfrobust.utils import charts
+from tfrobust.utils import html as _pages
+from tuning import page as _page
 from tuning.aims import Aim
 from tuning.configs import digits
 from tuning.outcome import Entry, Outcome
@@ -154,14 +155,14 @@ def drawn(monkeypatch, draw, *arguments, **options):
         draw(kept[0])
         return ""
 
-    monkeypatch.setattr(_figures, "_svg", svg)
+    monkeypatch.setattr(charts, "_svg", svg)
     draw(*arguments, **options)
     return kept[0]
 
 
 def test_the_trade_off_has_every_trial_the_front_in_order_and_the_constraint(monkeypatch):
     points = [(0.9, 0.2), (0.7, 0.5), (0.6, 0.4), (0.7, 0.5)]
-    axes = drawn(monkeypatch, _figures.trade_off, points, ["1", "2", "3", "4"], front=[0, 1, 3], best=1, least=0.65)
+    axes = drawn(monkeypatch, charts.trade_off, points, ["1", "2", "3", "4"], front=[0, 1, 3], best=1, least=0.65)
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
     assert sorted(lines["trial"]) == [[60.0, 40.0], [70.0, 50.0], [90.0, 20.0]]
     assert lines["Pareto front"] == [[70.0, 50.0], [90.0, 20.0]] and lines["best"] == [[70.0, 50.0]]

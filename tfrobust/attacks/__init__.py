@@ -1,22 +1,20 @@
 """Attacks: a ball, a step rule, a count, a start; and, for evaluation, a loss."""
 
-from tfrobust._tensorflow import Noise
 from tfrobust.attacks.adv_interpolation import adv_interpolation
 from tfrobust.attacks.apgd import apgd
-from tfrobust.attacks.attack import Adversary, Attack
 from tfrobust.attacks.autoattack import autoattack
-from tfrobust.attacks.balls import L1, L2, Ball, Linf
+from tfrobust.attacks.base import Cascade, Evasion
 from tfrobust.attacks.boundary import boundary
 from tfrobust.attacks.cw_l2 import cw_l2
 from tfrobust.attacks.cw_linf import cw_linf
 from tfrobust.attacks.deepfool import deepfool
 from tfrobust.attacks.dra import dra
-from tfrobust.attacks.evasion import Cascade, Evasion
 from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.fab import fab
 from tfrobust.attacks.feature_scatter import feature_scatter
 from tfrobust.attacks.fgsm import fgsm
 from tfrobust.attacks.foreign import from_art, from_foolbox
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.hop_skip_jump import hop_skip_jump
 from tfrobust.attacks.infofeature import infofeature
 from tfrobust.attacks.local_search import local_search
@@ -27,7 +25,9 @@ from tfrobust.attacks.registry import get, names, register
 from tfrobust.attacks.spsa import spsa
 from tfrobust.attacks.square import square
 from tfrobust.attacks.steps import Gradient, Momentum, Normalized, OfEps, Sign, Strongest
+from tfrobust.attacks.threat_model import L1, L2, Ball, Linf
 from tfrobust.attacks.transfer import transfer
+from tfrobust.utils.graph import Noise
 
 __all__ = [
     "Adversary",

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import losses
-from tfrobust._registry import unknown
-from tfrobust.attacks._rows import column
-from tfrobust.attacks.attack import Adversary, Attack, Loss, adversarial_cross_entropy
 from tfrobust.attacks.auto_step import AutoStep
-from tfrobust.attacks.balls import EPS, Ball, ball
+from tfrobust.attacks.base import ranked_target
 from tfrobust.attacks.cw_linf import margin
-from tfrobust.attacks.evasion import ranked_target
+from tfrobust.attacks.gradient import Adversary, Attack, Loss, adversarial_cross_entropy
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import column
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.threat_model import EPS, Ball, ball
 from tfrobust.schedules import Schedule
+from tfrobust.utils import graph as backend
+from tfrobust.utils.registry import unknown
 from tfrobust.views import Views
 
 Tensor = Any

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfrobust.attacks._rows import column, zeros
-from tfrobust.attacks.evasion import where_rows
+from tfrobust.attacks.base import where_rows
+from tfrobust.attacks.rows import column, zeros
 from tfrobust.attacks.steps import Sign, whole
 
 Tensor = Any

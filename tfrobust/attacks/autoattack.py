@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tfrobust._registry import unknown
 from tfrobust.attacks import registry
 from tfrobust.attacks.apgd import LOSSES
-from tfrobust.attacks.balls import EPS
-from tfrobust.attacks.evasion import Cascade, Evasion
+from tfrobust.attacks.base import Cascade, Evasion
 from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.threat_model import EPS
+from tfrobust.utils.registry import unknown
 
 
 class Entry(NamedTuple):

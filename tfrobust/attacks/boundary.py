@@ -7,15 +7,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust import _tensorflow as backend
-from tfrobust._registry import unknown
-from tfrobust.attacks._rows import column
-from tfrobust.attacks.balls import EPS, L2, Ball, Linf, ball
-from tfrobust.attacks.evasion import Classify, Evasion, where_rows
+from tfrobust.attacks.base import Classify, Evasion, where_rows
 from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import column
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.threat_model import EPS, L2, Ball, Linf, ball
 from tfrobust.attacks.walks import Walk, flat, margin
+from tfrobust.utils import graph as backend
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks._rows import column
-from tfrobust.attacks.attack import OF_GRADIENTS
-from tfrobust.attacks.balls import Ball
-from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.base import Classify, where_rows
+from tfrobust.attacks.gradient import OF_GRADIENTS
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import column
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.threat_model import Ball
+from tfrobust.utils import graph as backend
 
 Tensor = Any
 

@@ -5,11 +5,11 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.attack import Adversary, Attack
-from tfrobust.attacks.balls import EPS
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.pgd import pgd
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
+from tfrobust.attacks.threat_model import EPS
 from tfrobust.schedules import Schedule
 from tfrobust.views import Views
 

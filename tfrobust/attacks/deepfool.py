@@ -7,18 +7,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks._rows import column
-from tfrobust.attacks.attack import OF_GRADIENTS
-from tfrobust.attacks.balls import L2, Ball
-from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.base import Classify, where_rows
+from tfrobust.attacks.gradient import OF_GRADIENTS
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import dual_norm, nearest
 from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import column
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.threat_model import L2, Ball
+from tfrobust.utils import graph as backend
 
 Tensor = Any
 

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from tfrobust._registry import OfRange
-from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import L1
+from tfrobust.attacks.gradient import Adversary, Attack, Loss
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps, Strongest, whole
+from tfrobust.attacks.threat_model import L1
 from tfrobust.schedules import Schedule
+from tfrobust.utils.registry import OfRange
 
 EPS = OfRange(1 / 255)  # the mean change where none is given
 

@@ -2,8 +2,8 @@
 
 from typing import Any, TypeVar
 
-from tfrobust.attacks.attack import Attack
-from tfrobust.attacks.evasion import Evasion
+from tfrobust.attacks.base import Evasion
+from tfrobust.attacks.gradient import Attack
 from tfrobust.attacks.gradients import Expected, Transformation
 
 Gradual = TypeVar("Gradual", bound=Attack | Evasion)

@@ -8,18 +8,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks._rows import column, pixels
-from tfrobust.attacks.attack import OF_GRADIENTS
-from tfrobust.attacks.balls import EPS, L2, Ball
-from tfrobust.attacks.evasion import Classify, ranked_target, where_rows
+from tfrobust.attacks.base import Classify, ranked_target, where_rows
+from tfrobust.attacks.gradient import OF_GRADIENTS
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import nearest, onto
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import column, pixels
 from tfrobust.attacks.steps import l2_norm, whole
+from tfrobust.attacks.threat_model import EPS, L2, Ball
+from tfrobust.utils import graph as backend
 
 Tensor = Any
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from tfrobust import losses
-from tfrobust.attacks.attack import Adversary, Attack
-from tfrobust.attacks.balls import EPS, ball
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
+from tfrobust.attacks.threat_model import EPS, ball
 from tfrobust.schedules import Schedule
 from tfrobust.views import Views
 

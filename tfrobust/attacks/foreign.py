@@ -12,14 +12,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust import _batch
-from tfrobust import _tensorflow as backend
-from tfrobust._errors import plain_errors
-from tfrobust._inference import in_inference
-from tfrobust._registry import unknown
-from tfrobust.attacks.balls import ball
-from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.base import Classify, where_rows
 from tfrobust.attacks.steps import count_values
+from tfrobust.attacks.threat_model import ball
+from tfrobust.data import batch
+from tfrobust.models.inference import in_inference
+from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 
@@ -86,7 +86,7 @@ class Foreign:
                 f"The attack {self.name!r} of another library computes with values, which a graph does not have yet: "
                 "expected a call outside of tf.function and Dataset.map. Received: a call while a graph is traced"
             )
-        x, y = _batch.direct(x, y, self.ball.bounds)
+        x, y = batch.direct(x, y, self.ball.bounds)
         if x.shape[0] == 0:
             return x
         if self._adapted is None or self._adapted[0] is not classify:
@@ -95,7 +95,7 @@ class Foreign:
         logits = self._adapted[1]
         classes = logits(x[:1]).shape[-1]
         with plain_errors():
-            y = _batch.of_classes(y, classes)
+            y = batch.of_classes(y, classes)
         z = ops.cast(self._attacked(logits, classes, x, y), "float32")
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
         rounding = 1e-4 * self.ball.radius + 1e-6 * self.ball.width  # project takes it away

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from keras import ops
 
-from tfrobust import _tensorflow as backend
-from tfrobust.attacks._rows import column, zeros
+from tfrobust.attacks.rows import column, zeros
 from tfrobust.attacks.steps import whole
 from tfrobust.schedules import is_number
+from tfrobust.utils import graph as backend
 
 Tensor = Any
 Loss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated

@@ -8,15 +8,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks._rows import column, pixels, zeros
-from tfrobust.attacks.balls import EPS, L2, Ball
-from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.base import Classify, where_rows
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import column, pixels, zeros
 from tfrobust.attacks.steps import l2_norm, whole
+from tfrobust.attacks.threat_model import EPS, L2, Ball
 from tfrobust.attacks.walks import Walk, flat, margin
+from tfrobust.utils import graph as backend
 
 Tensor = Any
 

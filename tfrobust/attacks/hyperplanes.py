@@ -8,9 +8,9 @@ from typing import Any
 
 from keras import ops
 
-from tfrobust.attacks._rows import column, pixels, zeros
-from tfrobust.attacks.balls import L2, Ball
 from tfrobust.attacks.gradients import Pull
+from tfrobust.attacks.rows import column, pixels, zeros
+from tfrobust.attacks.threat_model import L2, Ball
 from tfrobust.losses import logit
 
 Tensor = Any

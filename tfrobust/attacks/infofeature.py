@@ -5,13 +5,13 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust._registry import unknown
-from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import EPS, ball
+from tfrobust.attacks.gradient import Adversary, Attack, Loss
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
+from tfrobust.attacks.threat_model import EPS, ball
 from tfrobust.schedules import Schedule, nonnegative_number
+from tfrobust.utils.registry import unknown
 from tfrobust.views import Views
 
 Tensor = Any

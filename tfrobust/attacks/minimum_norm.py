@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfrobust._registry import unknown
-from tfrobust.attacks import balls
-from tfrobust.attacks.balls import Ball
-from tfrobust.attacks.evasion import Evasion, where_rows
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.base import Evasion, where_rows
 from tfrobust.attacks.gradients import Gradients
+from tfrobust.attacks.threat_model import Ball
 from tfrobust.schedules import is_number
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 
@@ -63,8 +63,8 @@ def ball(norm: str, eps: float | None, bounds: tuple[float, float], mask: Any, n
     if norm not in ("linf", "l2"):
         raise unknown(f"norm of {name}", norm, ("linf", "l2"))
     if eps is not None:
-        return balls.ball(norm, eps, bounds, mask)
-    endless = balls.ball(norm, 1e-6, bounds, mask)
+        return threat_model.ball(norm, eps, bounds, mask)
+    endless = threat_model.ball(norm, 1e-6, bounds, mask)
     endless.eps = math.inf  # which no other attack may have: a start drawn from such a ball is nowhere
     return endless
 

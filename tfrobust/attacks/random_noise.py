@@ -7,13 +7,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import losses
-from tfrobust.attacks._rows import zeros
-from tfrobust.attacks.balls import EPS, Ball, ball
-from tfrobust.attacks.evasion import Classify, Evasion, where_rows
+from tfrobust.attacks.base import Classify, Evasion, where_rows
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import zeros
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.threat_model import EPS, Ball, ball
+from tfrobust.utils import graph as backend
 
 Tensor = Any
 

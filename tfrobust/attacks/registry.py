@@ -1,8 +1,8 @@
 """The family of attacks, by name."""
 
-from tfrobust._registry import Registry
-from tfrobust.attacks.attack import Attack
-from tfrobust.attacks.evasion import Cascade, Evasion
+from tfrobust.attacks.base import Cascade, Evasion
+from tfrobust.attacks.gradient import Attack
+from tfrobust.utils.registry import Registry
 
 ATTACKS = Registry("attack", Attack, Evasion, Cascade)
 register, get, names = ATTACKS.register, ATTACKS.get, ATTACKS.names

@@ -7,14 +7,14 @@ from typing import Any
 
 import keras
 
-from tfrobust._registry import OfRange, unknown
-from tfrobust.attacks.attack import Adversary, Attack, Loss
-from tfrobust.attacks.balls import EPS, ball
 from tfrobust.attacks.cw_linf import margin
+from tfrobust.attacks.gradient import Adversary, Attack, Loss
 from tfrobust.attacks.gradients import Estimated, Gradients
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.steps import Momentum, OfEps, whole
+from tfrobust.attacks.threat_model import EPS, ball
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.utils.registry import OfRange, unknown
 
 RADIUS = OfRange(0.01)
 NORMS = ("linf", "l2")

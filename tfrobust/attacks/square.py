@@ -9,15 +9,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import losses
-from tfrobust._registry import unknown
-from tfrobust.attacks.balls import EPS, Ball, ball
-from tfrobust.attacks.evasion import Classify, Evasion
+from tfrobust.attacks.base import Classify, Evasion
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.squares import PROPOSALS, flat
 from tfrobust.attacks.steps import whole
+from tfrobust.attacks.threat_model import EPS, Ball, ball
 from tfrobust.schedules import is_number
+from tfrobust.utils import graph as backend
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
-from tfrobust.attacks.balls import Ball
 from tfrobust.attacks.steps import l2_norm
+from tfrobust.attacks.threat_model import Ball
 
 if TYPE_CHECKING:
-    from tfrobust._tensorflow import Noise
+    from tfrobust.utils.graph import Noise
 
 Tensor = Any
 

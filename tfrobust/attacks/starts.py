@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tfrobust._registry import unknown
-from tfrobust.attacks.balls import Ball
+from tfrobust.attacks.threat_model import Ball
+from tfrobust.utils.registry import unknown
 
 if TYPE_CHECKING:
-    from tfrobust._tensorflow import Noise
+    from tfrobust.utils.graph import Noise
 
 Tensor = Any
 Start = Callable[[Ball, Tensor, "Noise"], Tensor]

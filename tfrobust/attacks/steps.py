@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from keras import ops
 
-from tfrobust.attacks._rows import column, pixels
+from tfrobust.attacks.rows import column, pixels
 from tfrobust.schedules import is_number
 
 Tensor = Any

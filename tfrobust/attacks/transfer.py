@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust._inference import in_inference
-from tfrobust.attacks.attack import Attack, adversarial_cross_entropy
-from tfrobust.attacks.balls import NORMS, Ball
-from tfrobust.attacks.evasion import Classify, Evasion
+from tfrobust.attacks.base import Classify, Evasion
+from tfrobust.attacks.gradient import Attack, adversarial_cross_entropy
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.registry import ATTACKS, register
+from tfrobust.attacks.threat_model import NORMS, Ball
 from tfrobust.classifiers import check_classifier
+from tfrobust.models.inference import in_inference
 from tfrobust.schedules import Schedule, is_number
 
 Tensor = Any

@@ -8,9 +8,9 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks._rows import column, pixels
-from tfrobust.attacks.balls import Ball
-from tfrobust.attacks.evasion import Classify, where_rows
+from tfrobust.attacks.base import Classify, where_rows
+from tfrobust.attacks.rows import column, pixels
+from tfrobust.attacks.threat_model import Ball
 
 Tensor = Any
 

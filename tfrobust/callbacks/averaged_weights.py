@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfrobust import _tensorflow as backend
+from tfrobust.utils import graph as backend
 
 
 class AveragedWeights(keras.callbacks.CallbackList):

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses
-from tfrobust._adversaries import validation_adversary
-from tfrobust._batch import prepare
-from tfrobust._errors import plain_errors
-from tfrobust._reading import batches_of
-from tfrobust._registry import unknown
 from tfrobust.attacks import Adversary
+from tfrobust.data.batch import prepare
+from tfrobust.data.containers import batches_of
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.trainer import AdversarialTrainer
+from tfrobust.training.adversaries import validation_adversary
+from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

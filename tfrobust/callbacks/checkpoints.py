@@ -13,9 +13,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrobust import _tensorflow as backend
-from tfrobust._distribution import is_chief, wait_for_all
 from tfrobust.trainer import AdversarialTrainer
+from tfrobust.training.distribution import is_chief, wait_for_all
+from tfrobust.utils import graph as backend
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from tfrobust._guard import Guard
 from tfrobust.trainer import AdversarialTrainer
+from tfrobust.training.guard import Guard
 
 
 class Divergence(keras.callbacks.Callback):

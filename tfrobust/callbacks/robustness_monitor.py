@@ -12,15 +12,15 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import losses
-from tfrobust._adversaries import check_radii
-from tfrobust._distribution import is_chief
 from tfrobust.attacks import Adversary
-from tfrobust.interpret._batches import Batch, Search, batches, graph, logits_of, made
+from tfrobust.interpret.batches import Batch, Search, batches, graph, logits_of, made
 from tfrobust.interpret.gradients import check_deviations, gradient, normalized, rescaled
 from tfrobust.interpret.maps import enlarged
 from tfrobust.models.outputs import check_whole
 from tfrobust.schedules import nonnegative_number
 from tfrobust.trainer import AdversarialTrainer
+from tfrobust.training.adversaries import check_radii
+from tfrobust.training.distribution import is_chief
 
 Tensor = Any
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrobust._registry import unknown
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 Augmentation = Callable[[Tensor, Tensor], Tensor]

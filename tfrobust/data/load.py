@@ -8,10 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrobust._registry import unknown
 from tfrobust.data import augment as augmentation
 from tfrobust.data import pipeline, sources
 from tfrobust.data.splits import Splits
+from tfrobust.utils.registry import unknown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrobust._registry import unknown
+from tfrobust.utils.registry import unknown
 
 SPLITS = ("train", "validation", "test")
 

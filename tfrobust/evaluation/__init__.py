@@ -2,15 +2,15 @@
 
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.adversaries import Adversaries, Verification
-from tfrobust.evaluation.corrupt import corrupt
-from tfrobust.evaluation.corruptions import corruptions
-from tfrobust.evaluation.distances import distances
-from tfrobust.evaluation.noise import noise
+from tfrobust.evaluation.evaluate import evaluate
 from tfrobust.evaluation.report import Report, Result
-from tfrobust.evaluation.shifts import shift, shifts
-from tfrobust.evaluation.tables import Table
-from tfrobust.evaluation.transfer_table import transfer_table
-from tfrobust.evaluation.worst_case import evaluate
+from tfrobust.evaluation.tables.corrupt import corrupt
+from tfrobust.evaluation.tables.corruptions import corruptions
+from tfrobust.evaluation.tables.distances import distances
+from tfrobust.evaluation.tables.noise import noise
+from tfrobust.evaluation.tables.shifts import shift, shifts
+from tfrobust.evaluation.tables.table import Table
+from tfrobust.evaluation.tables.transfer import transfer_table
 
 __all__ = [
     "Adversaries",

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tfrobust._files import replacing
-from tfrobust._text import percent
-from tfrobust.attacks.balls import Ball
+from tfrobust.attacks.threat_model import Ball
 from tfrobust.classifiers import check_classifier
-from tfrobust.evaluation._verdict import Referee, rounded
+from tfrobust.evaluation.scoring import Referee, rounded
+from tfrobust.utils.files import replacing
+from tfrobust.utils.text import percent
 
 ROBUST, WRONG_CLEAN = -1, -2  # in `fooled_by`, beside the numbers of attacks
 ARRAYS = ("x", "z", "y", "clean_predicted", "predicted", "fooled_by")

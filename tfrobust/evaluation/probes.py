@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import attacks, losses
 from tfrobust.attacks import Adversary, Attack, Ball, Evasion, OfEps
-from tfrobust.evaluation._graph import ImageNoise, specs, stream, traced
-from tfrobust.evaluation._images import Images
-from tfrobust.evaluation._labels import labels_only
-from tfrobust.evaluation._verdict import judged
+from tfrobust.evaluation.dataset import Images
+from tfrobust.evaluation.label_only import labels_only
+from tfrobust.evaluation.scoring import judged
+from tfrobust.utils import graph as backend
+from tfrobust.utils.batches import ImageNoise, specs, stream, traced
 from tfrobust.views import Views
 
 Tensor = Any

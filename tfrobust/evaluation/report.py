@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tfrobust._files import replacing
-from tfrobust._text import percent
-from tfrobust.attacks.balls import ball
+from tfrobust.attacks.threat_model import ball
 from tfrobust.evaluation.adversaries import WRONG_CLEAN, Adversaries, Verification, verify
+from tfrobust.utils.files import replacing
+from tfrobust.utils.text import percent
 
 HIDDEN = ("name", "eps", "norm", "bounds", "mask")  # of an attack's settings: they stand elsewhere in the table
 
@@ -142,10 +142,10 @@ class Report:
             path: of the page.
             class_names: in the order of the labels; None: numbers.
         """
-        from tfrobust import _pages
+        from tfrobust.utils import html
 
         with replacing(path) as beside:
-            beside.write_text(_pages.report(self, class_names), encoding="utf-8")
+            beside.write_text(html.report(self, class_names), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfrobust import attacks
-from tfrobust._registry import Registry
 from tfrobust.attacks import Adversary, Cascade, cw_linf, pgd
-from tfrobust.attacks.balls import EPS
 from tfrobust.attacks.cw_linf import margin, margin_to_target
+from tfrobust.attacks.threat_model import EPS
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.utils.registry import Registry
 
 SUITES = Registry("suite", list)
 register, get, names = SUITES.register, SUITES.get, SUITES.names

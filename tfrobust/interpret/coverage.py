@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfrobust.evaluation import tables
-from tfrobust.interpret._batches import Bounds, batches, graph
+from tfrobust.evaluation.tables import table
+from tfrobust.interpret.batches import Bounds, batches, graph
 from tfrobust.interpret.gradient_test import check_named
 from tfrobust.interpret.gradients import gradient
 from tfrobust.interpret.gradients import normalized as by_maximum
@@ -28,7 +28,7 @@ def coverage(
     normalized: bool = True,
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
-) -> tables.Table:
+) -> table.Table:
     """Measures the share of an image's pixels whose gradient exceeds a threshold, in the mean over the images.
 
     A pixel counts where max_c |G[h, w, c]| > threshold, G = d CE(x, y) / d x. Normalized by max |G| of each image: how
@@ -78,7 +78,7 @@ def coverage(
         for name, run in runs.items():
             totals[name] += np.asarray(run(x, y))
     columns = [f"{threshold:g}" for threshold in thresholds]
-    return tables.made(
+    return table.made(
         "share of pixels by the least gradient",
         {name: dict(zip(columns, (total / images).tolist(), strict=True)) for name, total in totals.items()},
         images,

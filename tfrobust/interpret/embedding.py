@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.interpret._batches import Batch, Bounds, Search, batches, graph
+from tfrobust.interpret.batches import Batch, Bounds, Search, batches, graph
 from tfrobust.schedules import is_number
 
 Tensor = Any

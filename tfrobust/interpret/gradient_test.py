@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.evaluation import tables
-from tfrobust.interpret._batches import Bounds, batches, graph, logits_of
+from tfrobust.evaluation.tables import table
+from tfrobust.interpret.batches import Bounds, batches, graph, logits_of
 from tfrobust.interpret.gradients import check_deviations, gradient, rescaled
 
 Tensor = Any
@@ -24,7 +24,7 @@ def gradient_map_test(
     deviations: float = 3.0,
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
-) -> tables.Table:
+) -> table.Table:
     """Measures how often a judge gives the label to the gradient map of another classifier.
 
     A map is d CE(x, y) / d x of the classifier under test, brought to the pixel range image by image: as it is ("raw"),
@@ -83,7 +83,7 @@ def gradient_map_test(
         of_judge += float(on_images(x, y))
         for name, run in on_maps.items():
             right[name] += np.asarray(run(x, y))
-    return tables.made(
+    return table.made(
         "gradient-map test",
         {name: dict(zip(forms, (counts / images).tolist(), strict=True)) for name, counts in right.items()},
         images,

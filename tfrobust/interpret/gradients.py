@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfrobust import _tensorflow as backend
 from tfrobust import losses
-from tfrobust._figures import GREEN, VERMILION
-from tfrobust._registry import unknown
-from tfrobust.interpret._batches import Bounds, graph, images, logits_of
+from tfrobust.interpret.batches import Bounds, graph, images, logits_of
 from tfrobust.schedules import is_number
+from tfrobust.utils import graph as backend
+from tfrobust.utils.charts import GREEN, VERMILION
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from tfrobust import losses
 from tfrobust.classifiers import check_classifier, head_of
-from tfrobust.interpret._batches import Bounds, Search, batches, graph, logits_of
+from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of
 from tfrobust.layers import ClassActivationMap
 
 Tensor = Any

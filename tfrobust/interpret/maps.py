@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfrobust._registry import unknown
 from tfrobust.classifiers import head_of
-from tfrobust.interpret._batches import Bounds, graph, images
+from tfrobust.interpret.batches import Bounds, graph, images
 from tfrobust.layers.class_activation_map import FORMS
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -10,13 +10,13 @@ from keras import ops
 
 from tfrobust import attacks as members
 from tfrobust import losses
-from tfrobust._inference import in_inference
 from tfrobust.attacks.steps import whole
-from tfrobust.evaluation import tables
-from tfrobust.evaluation._graph import ImageNoise, stream
-from tfrobust.evaluation._line_up import plain
-from tfrobust.interpret._batches import Bounds, Search, batches, graph, logits_of, made
+from tfrobust.evaluation.attack_list import plain
+from tfrobust.evaluation.tables import table
+from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of, made
 from tfrobust.interpret.gradient_test import check_named
+from tfrobust.models.inference import in_inference
+from tfrobust.utils.batches import ImageNoise, stream
 
 Tensor = Any
 
@@ -32,10 +32,10 @@ def perturbation_distances(
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
-) -> tables.Table:
+) -> table.Table:
     """Measures the mean L2 distance ||x'_a - x'_b||_2 between the adversaries of each two attacks, in pixel ranges.
 
-    The random start of an image is the same for all attacks that draw one alike. `tfrobust.evaluation.distances`
+    The random start of an image is the same for all attacks that draw one alike. `tfrobust.evaluation.tables.distances`
     measures those from one reference, for several classifiers.
 
     Args:
@@ -75,7 +75,7 @@ def perturbation_distances(
         total += np.asarray(run(*(search(batch) for search in searches.values())))
         images += len(batch.y)
     means = total / images / (bounds[1] - bounds[0])
-    return tables.made(
+    return table.made(
         "distances between adversaries",
         {a: dict(zip(searches, row, strict=True)) for a, row in zip(searches, means.tolist(), strict=True)},
         images,
@@ -94,7 +94,7 @@ def attack_strength(
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
-) -> tables.Table:
+) -> table.Table:
     """Measures the accuracy that iterative attacks leave, by their number of iterations.
 
     Ball, start and step size are the attack's own at every count (a step size that was left open is that of the
@@ -145,7 +145,7 @@ def attack_strength(
         for name, run in runs.items():
             right[name] += [before, *(float(run(*batch, start, np.int32(count))) for count in counts)]
         images += len(batch.y)
-    return tables.made(
+    return table.made(
         "accuracy by iterations",
         {
             name: dict(zip(map(str, columns), (counted / images).tolist(), strict=True))
@@ -167,7 +167,7 @@ def dra_success(
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
-) -> tables.Table:
+) -> table.Table:
     """Measures how often DRA fools, by its p, the share of an image's values that it changes at a step.
 
     Args:
@@ -217,7 +217,7 @@ def dra_success(
             right[name] += float(clean(batch.x, batch.y))
             hit[name] += [float(fooled(batch.x, batch.y, search(batch))) for search in searches]
     columns = [f"{share:.4g}" for share in shares]
-    return tables.made(
+    return table.made(
         "success of DRA by p",
         {
             name: {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfrobust import _figures
-from tfrobust._figures import GREY, style
+from tfrobust.utils import charts
+from tfrobust.utils.charts import GREY, style
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Table
@@ -62,14 +62,14 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
             ax.set(xticks=(), yticks=(), anchor="E")
             ax.spines[:].set_visible(False)
             if place == 0 and len(captions):
-                step = (part[0, :: _figures.thinning(part[0][..., None])].shape[0] * width / height) + GAP
+                step = (part[0, :: charts.thinning(part[0][..., None])].shape[0] * width / height) + GAP
                 ax.set_xticks(step * (np.arange(count) + 0.5) - 0.5, captions, fontsize="x-small")
                 ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes[0, 0].figure.suptitle(title, x=0.01, ha="left")  # a narrow screen shows the left side first
 
     cell = 0.8
     size = (1.7 + cell * count, 0.7 + 1.1 * cell * len(parts) * height / width)
-    return _figures.figure(draw, size, len(parts), 2, squeeze=False, width_ratios=(count, 0.12))
+    return charts.figure(draw, size, len(parts), 2, squeeze=False, width_ratios=(count, 0.12))
 
 
 def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
@@ -81,7 +81,7 @@ def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
     Returns:
         A matplotlib figure.
     """
-    from tfrobust._pages import interval
+    from tfrobust.utils.html import interval
 
     first = next(iter(tables.values()))
     series = [(split, form) for split in tables for form in first.columns]
@@ -98,10 +98,10 @@ def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
         axes.set_yticks(range(len(first.rows)), first.rows)
         axes.set(title="Gradient-map test", xlabel="accuracy of the judge on gradient maps (%)")
         axes.invert_yaxis()
-        _figures.plain(axes)
+        charts.plain(axes)
         axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
 
-    return _figures.figure(draw, (5.6, 1.4 + 0.2 * len(series) * (0.5 + len(first.rows))))
+    return charts.figure(draw, (5.6, 1.4 + 0.2 * len(series) * (0.5 + len(first.rows))))
 
 
 def relevance(found: Mapping[str, Relevance], title: str = "Attention by robustness") -> Figure:
@@ -124,12 +124,12 @@ def relevance(found: Mapping[str, Relevance], title: str = "Attention by robustn
         axes.set(title=title, xlabel="robustness rank of the position (0: moved least)", ylabel="mean attention weight")
         axes.set_ylim(bottom=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _figures.plain(axes)
+        charts.plain(axes)
         axes.figure.legend(
             frameon=False, fontsize="small", loc="outside lower center", title="rank correlation, 95 % interval"
         )
 
-    return _figures.figure(draw, (5.6, 3.9 + 0.2 * len(found)))
+    return charts.figure(draw, (5.6, 3.9 + 0.2 * len(found)))
 
 
 def hard_classes(found: HardClasses, names: Sequence[str] | None = None, title: str = "After an attack") -> Figure:
@@ -164,14 +164,14 @@ def agreement(shares: Any, cosines: Any, title: str = "Hard classes and prototyp
     cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
 
     def draw(axes: Any) -> None:
-        axes.plot(cosines[cells], 100 * shares[cells], "o", color=_figures.BLUE, markersize=4, alpha=0.7)
+        axes.plot(cosines[cells], 100 * shares[cells], "o", color=charts.BLUE, markersize=4, alpha=0.7)
         even = 100 / max(len(shares) - 1, 1)
         axes.axhline(even, color=GREY, linestyle=":", linewidth=1, label=f"even spread, {even:.1f} %")
         axes.set(title=title, xlabel="cosine of the two prototypes", ylabel="share of fooled images (%)")
-        _figures.plain(axes)
+        charts.plain(axes)
         axes.legend(frameon=False, fontsize="small")
 
-    return _figures.figure(draw, (4.8, 3.3))
+    return charts.figure(draw, (4.8, 3.3))
 
 
 def weight_norms(norms: Mapping[str, Any], names: Sequence[str] | None = None) -> Figure:
@@ -193,10 +193,10 @@ def weight_norms(norms: Mapping[str, Any], names: Sequence[str] | None = None) -
             _class_ticks(axes, range(classes) if names is None else names)
         axes.set(title="Weight norms of the classes", xlabel="class", ylabel="L2 norm of the weights")
         axes.set_ylim(0, 1.1 * max(np.max(values) for values in norms.values()))
-        _figures.plain(axes)
+        charts.plain(axes)
         axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
 
-    return _figures.figure(draw, (5.6, 3.6))
+    return charts.figure(draw, (5.6, 3.6))
 
 
 def embedding(found: Embedding, names: Sequence[str] | None = None, title: str = "Features (t-SNE)") -> Figure:
@@ -230,7 +230,7 @@ def embedding(found: Embedding, names: Sequence[str] | None = None, title: str =
                 frameon=False, fontsize="small", loc="outside right center", title="true class"
             )
 
-    return _figures.figure(draw, (0.9 + 3.6 * len(sides), 3.8), 1, len(sides), squeeze=False, sharex=True, sharey=True)
+    return charts.figure(draw, (0.9 + 3.6 * len(sides), 3.8), 1, len(sides), squeeze=False, sharex=True, sharey=True)
 
 
 def coverage(table: Table) -> Figure:
@@ -289,7 +289,7 @@ def perturbation_distances(table: Table, title: str = "Distances between adversa
 
 def _row(axes: Any, scale: Any, part: np.ndarray) -> None:
     """Draws one row of a grid as one picture (axes for each image would take seconds), and its scale on the second."""
-    stride = _figures.thinning(part[0] if part.ndim == 4 else part[0][..., None])
+    stride = charts.thinning(part[0] if part.ndim == 4 else part[0][..., None])
     part = part[:, ::stride, ::stride].astype("float64")
     gaps = [(0, 0), (0, 0), (0, GAP)]
     if part.ndim == 4:
@@ -321,10 +321,10 @@ def _lines(table: Table, title: str, x_label: str, y_label: str, *, doubling: bo
             axes.set_xticks(x, [f"{value:g}" for value in x])
             axes.minorticks_off()
         axes.set(title=title, xlabel=x_label, ylabel=y_label, ylim=(-3, 103))
-        _figures.plain(axes)
+        charts.plain(axes)
         axes.legend(frameon=False, fontsize="small")
 
-    return _figures.figure(draw, (4.8, 3.5))
+    return charts.figure(draw, (4.8, 3.5))
 
 
 def _colours(
@@ -353,4 +353,4 @@ def _colours(
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
 
     side = 1.4 + (0.3 * max(len(rows), 6) if roomy else 3.2)
-    return _figures.figure(draw, (side + 0.8, side))
+    return charts.figure(draw, (side + 0.8, side))

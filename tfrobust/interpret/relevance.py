@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from tfrobust.interpret._batches import Bounds, Search, batches, graph
+from tfrobust.interpret.batches import Bounds, Search, batches, graph
 
 Tensor = Any
 

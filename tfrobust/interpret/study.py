@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tfrobust import _figures, _pages
-from tfrobust._files import replacing
-from tfrobust._reading import repeatable
-from tfrobust._registry import unknown
-from tfrobust._versions import versions
-from tfrobust.interpret import _sections
-from tfrobust.interpret._sections import Section, Subject
+from tfrobust.data.containers import repeatable
+from tfrobust.interpret import sections as _sections
 from tfrobust.interpret.gradient_test import check_named
+from tfrobust.interpret.sections import Section, Subject
+from tfrobust.utils import charts, html
+from tfrobust.utils.files import replacing
+from tfrobust.utils.registry import unknown
+from tfrobust.utils.versions import versions
 
 
 class Study:
@@ -52,14 +52,14 @@ class Study:
                 **section._asdict(),
                 "key": key,
                 "pictures": [
-                    {"uri": _figures.uri(drawn.figure), "wide": drawn.wide, "caption": drawn.caption}
+                    {"uri": charts.uri(drawn.figure), "wide": drawn.wide, "caption": drawn.caption}
                     for drawn in section.figures
                 ],
             }
             for key, section in self.sections.items()
         ]
         facts = [(name, _text(value)) for name, value in self.settings.items()]
-        return _pages.render("interpretation.html", names=self.settings["classifiers"], sections=shown, facts=facts)
+        return html.render("interpretation.html", names=self.settings["classifiers"], sections=shown, facts=facts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the page as FILE.html and the numbers beside it as FILE.json, each whole or not at all."""
@@ -73,7 +73,7 @@ class Study:
         for key, section in self.sections.items():
             for number, drawn in enumerate(section.figures, 1):
                 with replacing(Path(folder) / f"{key}-{number}.svg") as beside:
-                    beside.write_bytes(_figures.svg(drawn.figure))
+                    beside.write_bytes(charts.svg(drawn.figure))
 
 
 def study(

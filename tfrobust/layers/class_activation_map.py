@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust._registry import unknown
-from tfrobust.layers._last import LAST, before_activation, is_linear, kernel_of, shape_for
+from tfrobust.layers.last import LAST, before_activation, is_linear, kernel_of, shape_for
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust.layers._last import in_dtype_of_weights
-from tfrobust.models._same import unmoved
+from tfrobust.layers.last import in_dtype_of_weights
 from tfrobust.models.graph import Step, first_steps
+from tfrobust.models.same import unmoved
 
 Tensor = Any
 

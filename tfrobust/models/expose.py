@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, NoReturn
 import keras
 from keras import ops
 
-from tfrobust._registry import unknown
-from tfrobust.layers._last import LAST, before_activation, is_linear, shape_for
 from tfrobust.layers.class_activation_map import FORMS, ClassActivationMap
-from tfrobust.models._same import check_same, unmoved
+from tfrobust.layers.last import LAST, before_activation, is_linear, shape_for
 from tfrobust.models.given import remembering
 from tfrobust.models.graph import Step, alike, is_graph, tail, which_activation
 from tfrobust.models.outputs import named_outputs
+from tfrobust.models.same import check_same, unmoved
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import keras
 
-from tfrobust._registry import Registry
 from tfrobust.layers.class_activation_map import ClassActivationMap
 from tfrobust.layers.normalized_cosine_softmax import NormalizedCosineSoftmax
+from tfrobust.utils.registry import Registry
 
 HEADS = Registry("head", keras.layers.Layer)
 register, get, names = HEADS.register, HEADS.get, HEADS.names

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from tfrobust._registry import unknown
 from tfrobust.layers.linear_attention import FORMS, LinearAttention
 from tfrobust.layers.nonlinear_attention import NonlinearAttention
 from tfrobust.layers.standardize import Standardize
@@ -16,6 +15,7 @@ from tfrobust.models import heads
 from tfrobust.models.blocks import he_by_outputs
 from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole, named_outputs
 from tfrobust.models.registry import register
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfrobust._registry import unknown
+from tfrobust.utils.registry import unknown
 
 Tensor = Any
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfrobust._registry import Registry
+from tfrobust.utils.registry import Registry
 
 MODELS = Registry("model", keras.Model)
 register, get, names = MODELS.register, MODELS.get, MODELS.names

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import keras
 
-from tfrobust._registry import Member, Registry
 from tfrobust.attacks import starts
 from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.utils.registry import Member, Registry
 from tfrobust.views import Views
 
 Tensor = Any

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses, schedules
-from tfrobust.attacks.attack import adversarial_cross_entropy as adversarial_cross_entropy
+from tfrobust.attacks.gradient import adversarial_cross_entropy as adversarial_cross_entropy
 from tfrobust.objectives.objective import Loss
 from tfrobust.views import Views
 

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainers.configs import _base
+from tfrobust.runs import config
 
 COMMON = {"seed": 8, "weight_decay": 5e-4}  # the paper's seed; torch's draws are others
 
-ADVERSARIAL = {"learning_rate": _base.drops(0.1, (50, 100)), "epochs": 160}
-STANDARD = {"objective": {"name": "standard"}, "learning_rate": _base.drops(0.1, (40, 80)), "epochs": 100}
+ADVERSARIAL = {"learning_rate": config.drops(0.1, (50, 100)), "epochs": 160}
+STANDARD = {"objective": {"name": "standard"}, "learning_rate": config.drops(0.1, (40, 80)), "epochs": 100}
 CIFAR = {"data": {"augment": {"pad": 2, "flip": True}}, **ADVERSARIAL}
 
 
-ATTACKS = {"PGD-16": _base.pgd_column(16, 0.02, start="none")}
+ATTACKS = {"PGD-16": config.pgd_column(16, 0.02, start="none")}
 
 
-def mnist(standard: _base.Settings) -> dict[str, Any]:
+def mnist(standard: config.Settings) -> dict[str, Any]:
     """Returns the setting on MNIST at 32x32; `standard` is the schedule, in each phase the same."""
     return {
-        "data": {"name": "mnist", "augment": _base.NO_AUGMENT, "image_size": (32, 32)},
+        "data": {"name": "mnist", "augment": config.NO_AUGMENT, "image_size": (32, 32)},
         "model": {"name": "cnn_b", "activation": "leaky_relu"},
-        "attack": _base.pgd(0.3, 16, 0.02, start="none"),
+        "attack": config.pgd(0.3, 16, 0.02, start="none"),
         **standard,
         "evaluation": {"eps": 0.3, "attacks": ATTACKS},
         "tables": {"shifts": {"pixels": 8, "attacks": ATTACKS}},
@@ -35,9 +35,9 @@ def mnist(standard: _base.Settings) -> dict[str, Any]:
 
 MNIST_COLUMNS = (
     "clean",
-    *(f"shifted {shift} clean" for shift in _base.DIRECTIONS),
+    *(f"shifted {shift} clean" for shift in config.DIRECTIONS),
     "PGD-16",
-    *(f"shifted {shift} PGD-16" for shift in _base.DIRECTIONS),
+    *(f"shifted {shift} PGD-16" for shift in config.DIRECTIONS),
 )
 
 
@@ -55,15 +55,15 @@ def aelfs(clean: float, adversarial: float, beta: float) -> dict[str, Any]:
 
 def trades(beta: float, eps: float, steps: int, step_size: float) -> dict[str, Any]:
     """Returns TRADES; it keeps its own start, for without noise its attack has no gradient."""
-    return {"objective": {"name": "trades", "beta": beta}, "attack": _base.pgd(eps, steps, step_size)}
+    return {"objective": {"name": "trades", "beta": beta}, "attack": config.pgd(eps, steps, step_size)}
 
 
-def after(standard: _base.Settings, *frozen: str) -> dict[str, Any]:
+def after(standard: config.Settings, *frozen: str) -> dict[str, Any]:
     """Returns the two phases: a complete standard training, then what the row says, with `frozen` layers."""
     return {"phases": ({"objective": {"name": "standard"}, **standard}, {"frozen": frozen})}
 
 
-def mnist_rows(standard: _base.Settings) -> dict[str, dict[str, Any]]:
+def mnist_rows(standard: config.Settings) -> dict[str, dict[str, Any]]:
     """Returns the rows of tables 2 and 6, without figures."""
     return {
         "st": {"objective": {"name": "standard"}},

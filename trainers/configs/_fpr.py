@@ -12,30 +12,30 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base
+from tfrobust.runs import config
 
 # Black box: adversaries of an independently trained copy of the same method with the same configuration.
 TWIN = {"black box": "a twin of the same row, trained with --config.seed=1"}
 
 CIFAR = {
-    "attack": _base.pgd(8 / 255, 5, 2 / 255),  # choice: from a uniform start, as Madry's
-    "learning_rate": _base.drops(0.1, (102, 153)),
+    "attack": config.pgd(8 / 255, 5, 2 / 255),  # choice: from a uniform start, as Madry's
+    "learning_rate": config.drops(0.1, (102, 153)),
     "weight_decay": 2e-4,
     "epochs": 205,
 }
 # "The settings are the same as in Madry et al.": those of its MNIST challenge are Adam 1e-4, batches of 50, 100000
 # updates (83 epochs), no decay and no augmentation. choice: followed to the letter, for at a rate of 0.1 a network
 # without BatchNorm does not begin to learn at eps 0.3.
-MNIST_ATTACKS = {"PGD-40": _base.pgd_column(40, 0.01)}
+MNIST_ATTACKS = {"PGD-40": config.pgd_column(40, 0.01)}
 MNIST = {
-    "data": {"name": "mnist", "batch_size": 50, "augment": _base.NO_AUGMENT},
+    "data": {"name": "mnist", "batch_size": 50, "augment": config.NO_AUGMENT},
     "model": {"name": "fpr_mnist"},
-    "attack": _base.pgd(0.3, 40, 0.01),
+    "attack": config.pgd(0.3, 40, 0.01),
     "optimizer": {"name": "adam"},
     "learning_rate": 1e-4,
     "epochs": 83,
     "evaluation": {"eps": 0.3, "attacks": MNIST_ATTACKS},
-    "tables": _base.transfer_of(TWIN, MNIST_ATTACKS),
+    "tables": config.transfer_of(TWIN, MNIST_ATTACKS),
 }
 MNIST_COLUMNS = ("clean", "PGD-40", "black box PGD-40")
 
@@ -43,12 +43,12 @@ MADRY = {"name": "madry"}
 
 # choice: steps of 2/255 at every count, uniform starts.
 ATTACKS = {
-    "PGD-5": _base.pgd_column(5, 2 / 255),
-    "PGD-20": _base.pgd_column(20, 2 / 255),
-    "PGD-100": _base.pgd_column(100, 2 / 255),
-    "PGD-200": _base.pgd_column(200, 2 / 255),
-    "CW-30": _base.cw_column(30, 2 / 255),
-    "CW-100": _base.cw_column(100, 2 / 255),
+    "PGD-5": config.pgd_column(5, 2 / 255),
+    "PGD-20": config.pgd_column(20, 2 / 255),
+    "PGD-100": config.pgd_column(100, 2 / 255),
+    "PGD-200": config.pgd_column(200, 2 / 255),
+    "CW-30": config.cw_column(30, 2 / 255),
+    "CW-100": config.cw_column(100, 2 / 255),
 }
 COLUMNS = ("clean", *ATTACKS, *(f"black box {label}" for label in ATTACKS))
 
@@ -82,6 +82,6 @@ def v2_table(
         width: of the network.
         data: what of the data differs from CIFAR-10's.
     """
-    setting = _base.pick(file, rows((4,), "reg", width), row)
-    measured = {"evaluation": {"eps": 8 / 255, "attacks": ATTACKS}, "tables": _base.transfer_of(TWIN, ATTACKS)}
-    return _base.build(CIFAR, setting, {"data": data or {}, **measured, "paper": _base.figures(COLUMNS, *paper[row])})
+    setting = config.pick(file, rows((4,), "reg", width), row)
+    measured = {"evaluation": {"eps": 8 / 255, "attacks": ATTACKS}, "tables": config.transfer_of(TWIN, ATTACKS)}
+    return config.build(CIFAR, setting, {"data": data or {}, **measured, "paper": config.figures(COLUMNS, *paper[row])})

@@ -13,16 +13,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base
+from tfrobust.runs import config
 
 SMOOTHING = 0.5
-PGD = _base.pgd(8 / 255, 7, 2 / 255)
-ONE_STEP = _base.pgd(8 / 255, 1, 8 / 255, start="uniform")  # of the two methods' own papers
+PGD = config.pgd(8 / 255, 7, 2 / 255)
+ONE_STEP = config.pgd(8 / 255, 1, 8 / 255, start="uniform")  # of the two methods' own papers
 
 COMMON = {
     "data": {"validation": 0.02},
     "attack": PGD,
-    "learning_rate": _base.drops(0.1, (60, 90)),
+    "learning_rate": config.drops(0.1, (60, 90)),
     "weight_decay": 2e-4,
     "epochs": 120,
     "monitor": "val_robust_accuracy",
@@ -30,10 +30,10 @@ COMMON = {
         "eps": 8 / 255,
         # choice: steps of 2/255 and uniform starts, as in training; the paper gives the counts alone.
         "attacks": {
-            "FGSM": _base.FGSM,
-            "PGD-7": _base.pgd_column(7, 2 / 255),
-            "PGD-20": _base.pgd_column(20, 2 / 255),
-            "CW-20": _base.cw_column(20, 2 / 255),
+            "FGSM": config.FGSM,
+            "PGD-7": config.pgd_column(7, 2 / 255),
+            "PGD-20": config.pgd_column(20, 2 / 255),
+            "CW-20": config.cw_column(20, 2 / 255),
         },
     },
 }
@@ -73,7 +73,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def table(file: str, row: str, paper: Mapping[str, Sequence[float]], *settings: _base.Settings) -> ConfigDict:
+def table(file: str, row: str, paper: Mapping[str, Sequence[float]], *settings: config.Settings) -> ConfigDict:
     """Returns a row of one of the tables; `paper` has its rows, each by its figures in the order of `COLUMNS`."""
-    setting = _base.pick(file, {name: METHODS[name] for name in paper}, row)
-    return _base.build(COMMON, *settings, setting, {"paper": _base.figures(COLUMNS, *paper[row])})
+    setting = config.pick(file, {name: METHODS[name] for name in paper}, row)
+    return config.build(COMMON, *settings, setting, {"paper": config.figures(COLUMNS, *paper[row])})

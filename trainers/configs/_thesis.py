@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from trainers.configs import _base
+from tfrobust.runs import config
 
 EPS = 8 / 255
 
@@ -55,8 +55,8 @@ BASELINES: dict[str, dict[str, Any]] = {
 
 CIFAR = {
     "model": {"name": "resnet18"},
-    "attack": _base.pgd(EPS, 10, EPS / 4),
-    "learning_rate": _base.drops(0.1, (75, 90)),
+    "attack": config.pgd(EPS, 10, EPS / 4),
+    "learning_rate": config.drops(0.1, (75, 90)),
     "weight_decay": 2e-4,
     "epochs": 100,
 }
@@ -69,12 +69,12 @@ def columns(eps: float) -> dict[str, Any]:
     choice: FAB is the untargeted one with 100 steps, AutoAttack its standard version; the thesis only cites both.
     """
     return {
-        "FGSM": _base.FGSM,
-        "PGD-20": _base.pgd_column(20, eps / 10),
-        "PGD-100": _base.pgd_column(100, eps / 10),
+        "FGSM": config.FGSM,
+        "PGD-20": config.pgd_column(20, eps / 10),
+        "PGD-100": config.pgd_column(100, eps / 10),
         "MIM-20": {"name": "mim", "steps": 20, "step_size": eps / 10},
         "FAB": {"name": "fab", "steps": 100},
-        "CW": _base.cw_column(20, eps / 10),
+        "CW": config.cw_column(20, eps / 10),
         "AutoAttack": {"name": "autoattack", "version": "standard"},
     }
 
@@ -86,14 +86,14 @@ def chosen(eps: float, labels: Iterable[str]) -> dict[str, Any]:
 
 def black_box(eps: float, labels: Iterable[str], source: str) -> dict[str, Any]:
     """Returns the tables of a black box: the same attacks, made on a natural network that `source` describes."""
-    return {"tables": _base.transfer_of({"black box": source}, {label: columns(eps)[label] for label in labels})}
+    return {"tables": config.transfer_of({"black box": source}, {label: columns(eps)[label] for label in labels})}
 
 
-def ablation(file: str, row: str, rows: dict[str, _base.Settings], paper: dict[str, tuple[float, float]]) -> Any:
+def ablation(file: str, row: str, rows: dict[str, config.Settings], paper: dict[str, tuple[float, float]]) -> Any:
     """Returns a row of tables 3.6 to 3.8: SPAT on CIFAR-10, clean and under PGD-20."""
-    setting = _base.pick(file, rows, row)
-    figures = {"paper": _base.figures(("clean", "PGD-20"), *paper[row])}
-    return _base.build(CIFAR, chosen(EPS, ["PGD-20"]), setting, figures)
+    setting = config.pick(file, rows, row)
+    figures = {"paper": config.figures(("clean", "PGD-20"), *paper[row])}
+    return config.build(CIFAR, chosen(EPS, ["PGD-20"]), setting, figures)
 
 
 # Chapter 4. choice: what is trained from scratch has chapter 3's schedule.
@@ -108,14 +108,14 @@ FINE_TUNING = 0.01  # choice: the rate of fine-tuning is not printed; a tenth of
 
 def weak_columns(*fractions: tuple[str, float]) -> dict[str, Any]:
     """Returns chapter 4's evaluation: 20 steps of eps/20, which barely reach the edge; choice: from uniform starts."""
-    attacks = {f"PGD {name}": _base.pgd_column(20, eps / 20, eps=eps) for name, eps in fractions}
+    attacks = {f"PGD {name}": config.pgd_column(20, eps / 20, eps=eps) for name, eps in fractions}
     return {"evaluation": {"eps": max(eps for _, eps in fractions), "attacks": attacks}}
 
 
 CIFAR_EVALUATION = weak_columns(("2/255", 2 / 255), ("5/255", 5 / 255), ("8/255", 8 / 255))
 CIFAR_COLUMNS = ("clean", "PGD 2/255", "PGD 5/255", "PGD 8/255")
 
-FALLING = _base.falls(2 / 255, 0.5 / 255, 50)
+FALLING = config.falls(2 / 255, 0.5 / 255, 50)
 
 
 def dra(eps: Any, p: float = 1 / 3, steps: int = 5) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def dra(eps: Any, p: float = 1 / 3, steps: int = 5) -> dict[str, Any]:
     return {"attack": {"name": "dra", "eps": eps, "steps": steps, "p": p, "start": "auto"}}
 
 
-def fine_tuning(attack: _base.Settings) -> dict[str, Any]:
+def fine_tuning(attack: config.Settings) -> dict[str, Any]:
     """Returns standard training, 50 epochs against the attack, 10 clean ones.
 
     choice: clean and adversarial images 1:1 in one update, where "iteratively" may also mean by turns.

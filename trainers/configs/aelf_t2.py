@@ -2,9 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _aelf, _base
+from tfrobust.runs import config
+from trainers.configs import _aelf
 
-SCHEDULE = {"learning_rate": _base.drops(0.1, (20, 40)), "epochs": 50}
+SCHEDULE = {"learning_rate": config.drops(0.1, (20, 40)), "epochs": 50}
 ROWS = _aelf.mnist_rows(SCHEDULE)
 
 # Clean and shifted left, right, up, down; the same attacked.
@@ -18,6 +19,6 @@ PAPER = {
 
 def get_config(row: str = "aelfs") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    paper = _base.figures(_aelf.MNIST_COLUMNS, *PAPER[row])
-    return _base.build(_aelf.COMMON, _aelf.mnist(SCHEDULE), setting, {"paper": paper})
+    setting = config.pick(__file__, ROWS, row)
+    paper = config.figures(_aelf.MNIST_COLUMNS, *PAPER[row])
+    return config.build(_aelf.COMMON, _aelf.mnist(SCHEDULE), setting, {"paper": paper})

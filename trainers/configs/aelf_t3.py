@@ -3,18 +3,19 @@ entropy jt_0.4 (0.4 : 0.6), jt_0.5, jt_0.6, jt_star_0.4 .. 0.6, aelfs_0.4 .. 0.6
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _aelf, _base
+from tfrobust.runs import config
+from trainers.configs import _aelf
 
 COMMON = {
     # choice: one activation for all rows; the table that describes CNN_B is lost.
     "model": {"name": "cnn_b", "activation": "leaky_relu"},
-    "attack": _base.pgd(0.031, 5, 0.01, start="none"),
+    "attack": config.pgd(0.031, 5, 0.01, start="none"),
     "weight_decay": 2e-4,  # "because CNN_B is very small"
     "evaluation": {
         "eps": 0.031,
         "attacks": {
-            "PGD-5": _base.pgd_column(5, 0.01, start="none"),
-            "PGD-10": _base.pgd_column(10, 0.005, start="none"),
+            "PGD-5": config.pgd_column(5, 0.01, start="none"),
+            "PGD-10": config.pgd_column(10, 0.005, start="none"),
         },
     },
 }
@@ -22,7 +23,7 @@ WEIGHTS = {"0.4": (0.4, 0.6), "0.5": (0.5, 0.5), "0.6": (0.6, 0.4)}
 FIRST = _aelf.after(_aelf.STANDARD)
 FROZEN = _aelf.after(_aelf.STANDARD, "head")
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "st": _aelf.STANDARD,
     "at": {"objective": {"name": "madry"}},
     **{f"trades_{beta}": _aelf.trades(float(beta), 0.031, 5, 0.01) for beta in (1, 2, 3)},
@@ -52,6 +53,6 @@ PAPER = {
 
 def get_config(row: str = "aelfs_0.5") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    paper = _base.figures(("clean", "PGD-5", "PGD-10"), *PAPER[row])
-    return _base.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})
+    setting = config.pick(__file__, ROWS, row)
+    paper = config.figures(("clean", "PGD-5", "PGD-10"), *PAPER[row])
+    return config.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})

@@ -9,15 +9,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _aelf, _base
+from tfrobust.runs import config
+from trainers.configs import _aelf
 
 COMMON = {
-    "attack": _base.pgd(0.031, 10, 0.0062, start="none"),
+    "attack": config.pgd(0.031, 10, 0.0062, start="none"),
     "evaluation": {
         "eps": 0.031,
         "attacks": {
-            "PGD-10": _base.pgd_column(10, 0.0062, start="none"),
-            "PGD-10 random start": _base.pgd_column(10, 0.0062),  # choice: uniform
+            "PGD-10": config.pgd_column(10, 0.0062, start="none"),
+            "PGD-10 random start": config.pgd_column(10, 0.0062),  # choice: uniform
         },
     },
 }
@@ -43,7 +44,7 @@ def trades(beta: float) -> dict[str, Any]:
 AELFS = {**_aelf.aelfs(0.5, 0.5, beta=0.2), **_aelf.after(_aelf.STANDARD, "head")}
 PLAIN = wrn(dropout=0.0)
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "at": {"objective": {"name": "madry"}, **PLAIN},
     "rst_0.5": {**rst(0.5), **PLAIN},
     "rst_1.0": {**rst(1.0), **PLAIN},
@@ -79,6 +80,6 @@ PAPER = {
 
 def get_config(row: str = "aelfs_leaky") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    paper = _base.figures(COLUMNS[: len(PAPER[row])], *PAPER[row])
-    return _base.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})
+    setting = config.pick(__file__, ROWS, row)
+    paper = config.figures(COLUMNS[: len(PAPER[row])], *PAPER[row])
+    return config.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})

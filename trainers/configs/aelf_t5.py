@@ -8,13 +8,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _aelf, _base
+from tfrobust.runs import config
+from trainers.configs import _aelf
 
 COMMON = {
     "data": {"name": "cifar100"},
     # choice: the attack of the evaluation, for that of the training is not printed.
-    "attack": _base.pgd(0.03, 7, 0.0075, start="none"),
-    "evaluation": {"eps": 0.03, "attacks": {"PGD-7": _base.pgd_column(7, 0.0075, start="none")}},
+    "attack": config.pgd(0.03, 7, 0.0075, start="none"),
+    "evaluation": {"eps": 0.03, "attacks": {"PGD-7": config.pgd_column(7, 0.0075, start="none")}},
 }
 
 
@@ -25,7 +26,7 @@ def wrn(activation: str = "relu") -> dict[str, Any]:
 
 AELFS = {**_aelf.aelfs(0.5, 0.5, beta=0.2), **_aelf.after(_aelf.STANDARD, "head")}
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "at": {"objective": {"name": "madry"}, **wrn()},
     "trades_6": {**_aelf.trades(6.0, 0.03, 7, 0.0075), **wrn()},
     "st": {**_aelf.STANDARD, **wrn()},
@@ -47,6 +48,6 @@ PAPER = {
 
 def get_config(row: str = "aelfs_leaky") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    paper = _base.figures(("clean", "PGD-7"), *PAPER[row])
-    return _base.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})
+    setting = config.pick(__file__, ROWS, row)
+    paper = config.figures(("clean", "PGD-7"), *PAPER[row])
+    return config.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})

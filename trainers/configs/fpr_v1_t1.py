@@ -2,17 +2,18 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _fpr
+from tfrobust.runs import config
+from trainers.configs import _fpr
 
-ROWS: dict[str, _base.Settings] = {
-    "madry": {"objective": _fpr.MADRY, "paper": _base.figures(_fpr.MNIST_COLUMNS, 98.72, 92.86, 95.97)},
+ROWS: dict[str, config.Settings] = {
+    "madry": {"objective": _fpr.MADRY, "paper": config.figures(_fpr.MNIST_COLUMNS, 98.72, 92.86, 95.97)},
     "at_id": {
         "objective": _fpr.regularization(0.01),  # 0.001 to 0.05 work as well, says the paper
-        "paper": _base.figures(_fpr.MNIST_COLUMNS, 98.66, 95.69, 96.90),
+        "paper": config.figures(_fpr.MNIST_COLUMNS, 98.66, 95.69, 96.90),
     },
 }
 
 
 def get_config(row: str = "at_id") -> ConfigDict:
     """Returns the configuration of a row."""
-    return _base.build(_fpr.MNIST, _base.pick(__file__, ROWS, row))
+    return config.build(_fpr.MNIST, config.pick(__file__, ROWS, row))

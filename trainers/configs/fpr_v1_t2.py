@@ -2,7 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _fpr
+from tfrobust.runs import config
+from trainers.configs import _fpr
 
 COLUMNS = ("clean", "PGD-5", "black box PGD-5")
 PAPER = {
@@ -15,8 +16,8 @@ PAPER = {
 
 def get_config(row: str = "at_att_id") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, _fpr.rows((3, 4), "id"), row)
+    setting = config.pick(__file__, _fpr.rows((3, 4), "id"), row)
     # The paper prints no step count for its evaluation; FPR-v2 gives the same figures as PGD with 5 steps.
     attacks = {"PGD-5": _fpr.ATTACKS["PGD-5"]}
-    measured = {"evaluation": {"eps": 8 / 255, "attacks": attacks}, "tables": _base.transfer_of(_fpr.TWIN, attacks)}
-    return _base.build(_fpr.CIFAR, setting, {**measured, "paper": _base.figures(COLUMNS, *PAPER[row])})
+    measured = {"evaluation": {"eps": 8 / 255, "attacks": attacks}, "tables": config.transfer_of(_fpr.TWIN, attacks)}
+    return config.build(_fpr.CIFAR, setting, {**measured, "paper": config.figures(COLUMNS, *PAPER[row])})

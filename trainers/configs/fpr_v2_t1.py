@@ -2,11 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _fpr, fpr_v1_t1
+from tfrobust.runs import config
+from trainers.configs import _fpr, fpr_v1_t1
 
-ROWS: dict[str, _base.Settings] = {"madry": fpr_v1_t1.ROWS["madry"], "at_reg": fpr_v1_t1.ROWS["at_id"]}
+ROWS: dict[str, config.Settings] = {"madry": fpr_v1_t1.ROWS["madry"], "at_reg": fpr_v1_t1.ROWS["at_id"]}
 
 
 def get_config(row: str = "at_reg") -> ConfigDict:
     """Returns the configuration of a row."""
-    return _base.build(_fpr.MNIST, _base.pick(__file__, ROWS, row))
+    return config.build(_fpr.MNIST, config.pick(__file__, ROWS, row))

@@ -9,7 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _infofeature
+from tfrobust.runs import config
+from trainers.configs import _infofeature
 
 EPS, STEP = 8 / 255, 2 / 255
 
@@ -44,10 +45,10 @@ ROWS = {row: _infofeature.METHODS[row] for row in PAPER}
 
 def get_config(row: str = "madry") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
+    setting = config.pick(__file__, ROWS, row)
     measured = {
         "evaluation": {"eps": EPS, "attacks": ""},
         "tables": {"distances": {"groups": GROUPS}},
-        "paper": _base.figures(COLUMNS, *PAPER[row]),
+        "paper": config.figures(COLUMNS, *PAPER[row]),
     }
-    return _base.build(_infofeature.COMMON, _infofeature.RESNET18, setting, measured)
+    return config.build(_infofeature.COMMON, _infofeature.RESNET18, setting, measured)

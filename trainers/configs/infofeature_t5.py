@@ -3,11 +3,12 @@ adv_interpolation, infofeature."""
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _infofeature
+from tfrobust.runs import config
+from trainers.configs import _infofeature
 
 SVHN = {
     "data": {"name": "svhn_cropped", "augment": {"pad": 4, "flip": False}},
-    "learning_rate": _base.drops(0.01, (60, 90)),
+    "learning_rate": config.drops(0.01, (60, 90)),
 }
 
 # Clean, FGSM, PGD-7, PGD-20, CW-20; of the best runs.

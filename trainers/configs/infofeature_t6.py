@@ -6,10 +6,11 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _infofeature
+from tfrobust.runs import config
+from trainers.configs import _infofeature
 
 # choice: steps of 2/255 and uniform starts.
-ATTACKS = {"PGD-10": _base.pgd_column(10, 2 / 255), "CW-10": _base.cw_column(10, 2 / 255)}
+ATTACKS = {"PGD-10": config.pgd_column(10, 2 / 255), "CW-10": config.cw_column(10, 2 / 255)}
 SOURCES = {name: f"a ResNet-18: infofeature_t1.py:{name}" for name in ("standard", "madry")}
 
 # Random noise (its kind is not described; choice: uniform in the ball); on each source PGD-10, CW-10.
@@ -24,10 +25,10 @@ ROWS = {row: _infofeature.METHODS[row] for row in PAPER}
 
 def get_config(row: str = "infofeature") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
+    setting = config.pick(__file__, ROWS, row)
     measured = {
         "evaluation": {"eps": 8 / 255, "attacks": ""},
-        "tables": _base.transfer_of(SOURCES, ATTACKS),
-        "paper": _base.figures(COLUMNS, *PAPER[row]),
+        "tables": config.transfer_of(SOURCES, ATTACKS),
+        "paper": config.figures(COLUMNS, *PAPER[row]),
     }
-    return _base.build(_infofeature.COMMON, _infofeature.WRN, setting, measured)
+    return config.build(_infofeature.COMMON, _infofeature.WRN, setting, measured)

@@ -9,11 +9,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _fpr
+from tfrobust.runs import config
+from trainers.configs import _fpr
 
 DATA: dict[str, dict[str, Any]] = {
     "digits": {
-        "data": {"name": "digits", "batch_size": 64, "augment": _base.NO_AUGMENT},
+        "data": {"name": "digits", "batch_size": 64, "augment": config.NO_AUGMENT},
         "attack": {"name": "pgd", "eps": 0.15, "steps": 10},
         "epochs": 30,
     },
@@ -38,9 +39,9 @@ ROWS = {f"{data}_{method}": {**DATA[data], **METHODS[method]} for data in DATA f
 
 def get_config(row: str = "digits_feature_regularization") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
+    setting = config.pick(__file__, ROWS, row)
     epochs = setting["epochs"]
     rate = {"name": "CosineDecay", "initial_learning_rate": 0.05, "decay_steps": epochs}
     eps = setting["attack"]["eps"]
-    evaluation = {"evaluation": {"attacks": {"PGD-20": _base.pgd_column(20, eps / 4)}, "eps": eps}}
-    return _base.build({"learning_rate": rate, "weight_decay": 2e-4}, setting, evaluation)
+    evaluation = {"evaluation": {"attacks": {"PGD-20": config.pgd_column(20, eps / 4)}, "eps": eps}}
+    return config.build({"learning_rate": rate, "weight_decay": 2e-4}, setting, evaluation)

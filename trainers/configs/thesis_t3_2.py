@@ -2,13 +2,14 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
 WHITE = ("FGSM", "PGD-20", "CW")
 COMMON = {
-    "data": {"name": "mnist", "augment": _base.NO_AUGMENT},  # choice: batches of 128, no augmentation
+    "data": {"name": "mnist", "augment": config.NO_AUGMENT},  # choice: batches of 128, no augmentation
     "model": {"name": "spat_mnist"},
-    "attack": _base.pgd(0.3, 40, 0.01),
+    "attack": config.pgd(0.3, 40, 0.01),
     "learning_rate": 0.01,
     "weight_decay": 2e-4,  # choice: that of CIFAR-10
     "epochs": 80,
@@ -30,5 +31,5 @@ PAPER = {
 
 def get_config(row: str = "spat") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    return _base.build(COMMON, setting, {"paper": _base.figures(COLUMNS, *PAPER[row])})
+    setting = config.pick(__file__, ROWS, row)
+    return config.build(COMMON, setting, {"paper": config.figures(COLUMNS, *PAPER[row])})

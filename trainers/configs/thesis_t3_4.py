@@ -2,9 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     **_thesis.BASELINES,
     # choice: the warm-ups of their authors (of 110 and 100 epochs) kept in these 100.
     "gairat": {"objective": {"name": "gairat", "bias": -1.0, "warmup": 60}},
@@ -38,10 +39,10 @@ BLACK = {
 
 def get_config(row: str = "spat") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
+    setting = config.pick(__file__, ROWS, row)
     measured = {
         **_thesis.chosen(_thesis.EPS, WHITE),
         **_thesis.black_box(_thesis.EPS, WHITE, "a natural ResNet-101: thesis_t4_4.py:vanilla_resnet101"),
     }
-    paper = _base.figures(COLUMNS, *PAPER[row], *BLACK[row])
-    return _base.build(_thesis.CIFAR, measured, setting, {"paper": paper})
+    paper = config.figures(COLUMNS, *PAPER[row], *BLACK[row])
+    return config.build(_thesis.CIFAR, measured, setting, {"paper": paper})

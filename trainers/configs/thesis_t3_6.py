@@ -5,7 +5,8 @@ What is not varied is alpha = beta = 0.2 and s = 5. The text swaps alpha and bet
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
 # Clean, PGD-20.
 PAPER = {
@@ -26,7 +27,7 @@ PAPER = {
 DEFAULT = {**_thesis.spat(), **_thesis.cosine("resnet18")}
 VARIED = (0.0, 0.2, 0.4, 0.6)
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     **{f"alpha_{alpha}": {**DEFAULT, **_thesis.spat(alpha=alpha)} for alpha in VARIED},
     **{f"beta_{beta}": {**DEFAULT, **_thesis.spat(beta=beta)} for beta in VARIED},
     **{f"s_{scale}": {**DEFAULT, **_thesis.cosine("resnet18", float(scale))} for scale in (1, 3, 5, 8, 10)},

@@ -5,7 +5,8 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
 # Clean, PGD-20.
 PAPER = {
@@ -16,7 +17,7 @@ PAPER = {
 }
 HEAD = _thesis.cosine("resnet18")
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "spat": {**_thesis.spat(), **HEAD},
     "plain_accuracy": {**_thesis.spat(accuracy=False), **HEAD},
     "plain_robustness": {**_thesis.spat(robustness=False), **HEAD},

@@ -2,12 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
 # Clean, PGD-20.
 PAPER = {"spat": (84.26, 59.56), "paced_ce": (82.86, 53.55), "ce": (82.12, 51.82)}
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "spat": {**_thesis.spat(), **_thesis.cosine("resnet18")},
     "paced_ce": {**_thesis.spat(), **_thesis.cosine("resnet18", None)},
     "ce": _thesis.BASELINES["trades"],

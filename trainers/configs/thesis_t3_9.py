@@ -6,7 +6,8 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis, thesis_t3_4
+from tfrobust.runs import config
+from trainers.configs import _thesis, thesis_t3_4
 
 # The table's names. choice: "Blur" is Gaussian (one of CIFAR-10-C's extra kinds); figures are means of 5 severities.
 KINDS = ("gaussian_blur", "contrast", "fog", "frost", "snow", "jpeg_compression", "saturate", "defocus_blur")
@@ -22,7 +23,7 @@ ROWS = {row: thesis_t3_4.ROWS[row] for row in PAPER}
 
 def get_config(row: str = "spat") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    paper = _base.figures([f"{kind} mean" for kind in KINDS], *PAPER[row])
+    setting = config.pick(__file__, ROWS, row)
+    paper = config.figures([f"{kind} mean" for kind in KINDS], *PAPER[row])
     measured = {"evaluation": {"eps": _thesis.EPS}, "tables": {"corruptions": {"kinds": KINDS}}}
-    return _base.build(_thesis.CIFAR, measured, setting, {"paper": paper})
+    return config.build(_thesis.CIFAR, measured, setting, {"paper": paper})

@@ -3,22 +3,23 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
 # "We follow the TRADES study". choice: its schedule, 100 epochs at 0.01 that fall at 55, 75 and 90, and no
 # augmentation: the chapter's crops and flips are those of CIFAR-10, and a mirrored digit is another character.
-SCHEDULE = {"learning_rate": _base.drops(0.01, (55, 75, 90)), "epochs": 100}
+SCHEDULE = {"learning_rate": config.drops(0.01, (55, 75, 90)), "epochs": 100}
 COMMON = {
-    "data": {"name": "mnist", "augment": _base.NO_AUGMENT},
+    "data": {"name": "mnist", "augment": config.NO_AUGMENT},
     "model": {"name": "dra_mnist"},
-    "attack": _base.pgd(0.3, 40, 0.01),
+    "attack": config.pgd(0.3, 40, 0.01),
     "weight_decay": 2e-4,
     **SCHEDULE,
     **_thesis.weak_columns(("1/10", 0.1), ("3/10", 0.3)),
 }
 STANDARD = {"objective": {"name": "standard"}, **SCHEDULE}
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "vanilla": {"objective": {"name": "standard"}},
     **{f"trades_{weight:g}": {"objective": {"name": "trades", "beta": weight}} for weight in (1.0, 0.5, 0.1)},
     # choice: eps stays at 0.1 and no clean epochs follow, both being named for CIFAR-10 alone; rate 0.01.
@@ -44,5 +45,5 @@ PAPER = {
 
 def get_config(row: str = "dra") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    return _base.build(COMMON, setting, {"paper": _base.figures(COLUMNS, *PAPER[row])})
+    setting = config.pick(__file__, ROWS, row)
+    return config.build(COMMON, setting, {"paper": config.figures(COLUMNS, *PAPER[row])})

@@ -3,14 +3,15 @@ dra."""
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
 TRADES = {
-    "attack": _base.pgd(0.031, 10, 0.007),  # choice: its authors'
+    "attack": config.pgd(0.031, 10, 0.007),  # choice: its authors'
     "learning_rate": _thesis.CIFAR["learning_rate"],
     "epochs": _thesis.CIFAR["epochs"],
 }
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "vanilla": {**TRADES, **_thesis.STANDARD},
     "trades_0.05": {"objective": {"name": "trades", "beta": 0.05}, **TRADES},
     "trades_0.01": {"objective": {"name": "trades", "beta": 0.01}, **TRADES},
@@ -28,6 +29,6 @@ PAPER = {
 
 def get_config(row: str = "dra") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    figures = _base.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return _base.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+    setting = config.pick(__file__, ROWS, row)
+    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
+    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})

@@ -3,10 +3,11 @@ resnet101."""
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis, thesis_t4_3
+from tfrobust.runs import config
+from trainers.configs import _thesis, thesis_t4_3
 
 NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     f"{method}_{network}": {**thesis_t4_3.ROWS[method], "model": {"name": network}}
     for network in NETWORKS
     for method in ("vanilla", "dra")
@@ -27,6 +28,6 @@ PAPER = {
 
 def get_config(row: str = "dra_resnet50") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    figures = _base.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return _base.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+    setting = config.pick(__file__, ROWS, row)
+    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
+    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})

@@ -3,11 +3,12 @@ trades_pgd, trades_dra, fine_tuning_pgd, fine_tuning_dra (the paper's "ours").""
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis
+from tfrobust.runs import config
+from trainers.configs import _thesis
 
 # 44.5 % of a vanilla ResNet-50 is left by either. choice: 5 steps, for PGD of 2.5 eps/5 as for DRA.
 ATTACKS = {
-    "pgd": {"attack": _base.pgd(2.55 / 255, 5, 2.55 / 255 / 2)},
+    "pgd": {"attack": config.pgd(2.55 / 255, 5, 2.55 / 255 / 2)},
     "dra": _thesis.dra(1 / 255),
 }
 SCHEDULE = {"learning_rate": _thesis.CIFAR["learning_rate"], "epochs": _thesis.CIFAR["epochs"]}
@@ -15,7 +16,7 @@ MADRY = {"objective": {"name": "madry"}, **SCHEDULE}
 # choice: a weight of 1 (the lesser of table 4.1), for none is printed. DRA maximizes TRADES' KL there, from its start.
 TRADES = {"objective": {"name": "trades", "beta": 1.0}, **SCHEDULE}
 
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     **{f"madry_{name}": {**MADRY, **attack} for name, attack in ATTACKS.items()},
     **{f"trades_{name}": {**TRADES, **attack} for name, attack in ATTACKS.items()},
     **{f"fine_tuning_{name}": _thesis.fine_tuning(attack) for name, attack in ATTACKS.items()},
@@ -34,6 +35,6 @@ PAPER = {
 
 def get_config(row: str = "fine_tuning_dra") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    figures = _base.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return _base.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+    setting = config.pick(__file__, ROWS, row)
+    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
+    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})

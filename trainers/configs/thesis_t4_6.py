@@ -2,12 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis, thesis_t4_3
+from tfrobust.runs import config
+from trainers.configs import _thesis, thesis_t4_3
 
 SHARES = {"p_1_6": 1 / 6, "p_1_3": 1 / 3, "p_1_2": 1 / 2, "p_1": 1.0}
 
 # choice: eps stays at 1/255, for the row of 1/3 has the figures of table 4.5.
-ROWS: dict[str, _base.Settings] = {
+ROWS: dict[str, config.Settings] = {
     "p_0": thesis_t4_3.ROWS["vanilla"],  # nothing may change: its figures are those of the vanilla network
     **{name: _thesis.fine_tuning(_thesis.dra(1 / 255, p=p)) for name, p in SHARES.items()},
 }
@@ -24,6 +25,6 @@ PAPER = {
 
 def get_config(row: str = "p_1_3") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    figures = _base.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return _base.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+    setting = config.pick(__file__, ROWS, row)
+    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
+    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})

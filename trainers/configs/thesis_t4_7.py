@@ -6,7 +6,8 @@
 
 from ml_collections import ConfigDict
 
-from trainers.configs import _base, _thesis, thesis_t4_3
+from tfrobust.runs import config
+from trainers.configs import _thesis, thesis_t4_3
 
 KINDS = ("snow", "frost", "zoom_blur", "motion_blur", "jpeg_compression", "gaussian_noise")
 # choice: means of the 5 severities, for the text names none.
@@ -19,7 +20,7 @@ ROWS = {row: thesis_t4_3.ROWS[row] for row in PAPER}
 
 def get_config(row: str = "dra") -> ConfigDict:
     """Returns the configuration of a row."""
-    setting = _base.pick(__file__, ROWS, row)
-    paper = _base.figures([f"{kind} mean" for kind in KINDS], *PAPER[row])
+    setting = config.pick(__file__, ROWS, row)
+    paper = config.figures([f"{kind} mean" for kind in KINDS], *PAPER[row])
     measured = {"evaluation": {"eps": _thesis.EPS}, "tables": {"corruptions": {"kinds": KINDS}}}
-    return _base.build(_thesis.SCRATCH, measured, setting, {"paper": paper})
+    return config.build(_thesis.SCRATCH, measured, setting, {"paper": paper})

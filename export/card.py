@@ -1,0 +1,150 @@
+"""What is known of an exported classifier, for those who have only the export: its model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tfrobust
+from export import pictures
+from export.extra import EXTRA
+from tfrobust.classifiers import digest
+from tfrobust.evaluation import Report
+from tfrobust.runs import provenance
+from tfrobust.runs.build import PER_PHASE, given, phases_of
+from tfrobust.runs.workdir import Workdir, data_of
+from tfrobust.utils.versions import versions
+
+FILE = "model_card.json"
+UNEVALUATED = "This classifier was exported without an evaluation: nothing is known of its accuracy under attack."
+# Of a report; its curves and the settings of a machine stay behind.
+FIGURES = (
+    "clean_accuracy",
+    "robust_accuracy",
+    "robust_accuracy_8bit",
+    "eps",
+    "norm",
+    "images",
+    "seed",
+    "alarms",
+    "checks",
+    "notes",
+    "versions",
+)
+OF_A_FIT = (*PER_PHASE, "seed", "weight_decay", "model", "fine_tune", "mixed_precision", "data")
+
+
+class Facts(NamedTuple):
+    """What a classifier does not know of itself.
+
+    Args:
+        class_names: in the order of the labels; empty: numbers.
+        data: name and options of its data set, as `tfrobust.data.load` takes them; None: unknown.
+        training: objective, attack and settings of each fit, and by what code; None: unknown.
+        report: its evaluation; None: there is none, and the card says so.
+    """
+
+    class_names: Sequence[str] = ()
+    data: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
+    report: Report | None = None
+
+
+def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
+    """Returns the model card, as JSON holds it.
+
+    Raises:
+        ValueError: for an evaluation of other weights.
+    """
+    weights = digest(classifier)
+    if facts.report is not None and facts.report.classifier != weights:
+        raise ValueError(
+            "The evaluation is of another classifier: expected one of the very weights that are exported (evaluate it "
+            f"again). Received: weights {facts.report.classifier or 'of no Keras model'} there, {weights} here"
+        )
+    height, width, channels = classifier.input_shape[1:]
+    return {
+        "classifier": {
+            "name": classifier.name,
+            "parameters": classifier.count_params(),
+            "weights": weights,
+            "precision": precision,
+        },
+        "input": {
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "pixels": "float32 in [0, 1]; NaN and what lies outside are refused",
+            "uint8": "0..255",
+            "image_bytes": f"PNG or JPEG of at most {pictures.MEGAPIXELS} megapixels, resized to height and width",
+        },
+        "classes": class_names(classifier, facts),
+        "data": facts.data,
+        "training": facts.training,
+        "evaluation": UNEVALUATED if facts.report is None else evaluation(facts.report),
+        "versions": versions(),
+    }
+
+
+def class_names(classifier: Any, facts: Facts) -> list[str]:
+    """Returns a name for each class.
+
+    Raises:
+        ValueError: for names of another number of classes.
+    """
+    classes = classifier.output["logits"].shape[-1]
+    names = list(facts.class_names) or [str(label) for label in range(classes)]
+    if len(names) != classes:
+        raise ValueError(f"Invalid class names: expected {classes}. Received: {len(names)} of the data")
+    return names
+
+
+def evaluation(report: Report) -> dict[str, Any]:
+    """Returns the figures of a report that a user of the classifier has to know."""
+    results = [{"name": r.name, "settings": r.settings, "accuracy": r.accuracy} for r in report.flat]
+    return {**{name: getattr(report, name) for name in FIGURES}, "attacks": results}
+
+
+def of_run(workdir: Workdir, config: Mapping[str, Any]) -> Facts:
+    """Returns what a run knows of its classifier: data, every fit with all settings, code, evaluation where it is.
+
+    Args:
+        workdir: of the run.
+        config: of the run.
+    """
+    data = data_of(config)
+    return Facts(
+        class_names=tfrobust.data.info(**data).class_names,
+        data=data,
+        training={"fits": [_fit(phase) for phase in phases_of(config)], "code": provenance.read(workdir.provenance)},
+        report=Report.load(workdir.evaluation) if workdir.evaluation.is_file() else None,
+    )
+
+
+def _fit(phase: Mapping[str, Any]) -> dict[str, Any]:
+    attack = given(phase["attack"])
+    named = {
+        "objective": tfrobust.objectives.get(phase["objective"]).get_config(),
+        "attack": tfrobust.attacks.get(attack).get_config() if attack else None,
+    }
+    return {**{name: phase[name] for name in OF_A_FIT}, **named}
+
+
+def write(version: Path, card: Mapping[str, Any]) -> None:
+    """Writes the card into a version."""
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    (version / EXTRA / FILE).write_text(text, encoding="utf-8")
+
+
+def read(version: Path) -> dict[str, Any]:
+    """Returns the card of an exported version.
+
+    Raises:
+        FileNotFoundError: where there is none.
+    """
+    file = version / EXTRA / FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"Expected a version that export.savedmodel wrote, with {file}. Received: no such file")
+    return json.loads(file.read_text(encoding="utf-8"))

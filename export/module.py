@@ -1,0 +1,117 @@
+"""A classifier as a plain module of its weights and signatures: all that a SavedModel keeps, nothing of Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from export import pictures
+
+Tensor = Any
+Outputs = Mapping[str, Tensor]
+
+
+class Signatures:
+    """What a classifier is asked for by TensorFlow Serving; see `export.savedmodel.export_classifier`.
+
+    Args:
+        classifier: a Keras model with named outputs, on images of one size.
+        precision: in which kernels are stored; they are cast back before anything is computed. Vectors stay as they
+            are: they take no room, and the statistics of a normalization matter most.
+
+    Attributes:
+        module: holds the weights. It is not the classifier, nor does it hold it: of Keras' own objects a SavedModel
+            would keep every variable a second time, and what only Keras can read.
+    """
+
+    def __init__(self, classifier: Any, precision: str = "float32") -> None:
+        self._classifier = classifier
+        self._shape = tuple(classifier.input_shape[1:])
+        self._trainable = [_stored(v, precision) for v in classifier.trainable_variables]
+        self._others = [_stored(v, precision) for v in classifier.non_trainable_variables]
+        self.module = tf.Module(name="classifier")
+        self.module.weights = [*self._trainable, *self._others]
+        # Traced once for all signatures; what one of them does not read is not computed in it.
+        self._outputs = _signature(self._pixels(tf.float32), self._call)
+
+    def functions(self) -> dict[str, Callable[..., Outputs]]:
+        """Returns them by name: `explain` only where there are maps, `predict_bytes` where pictures fit the pixels."""
+        pixels, whole = self._pixels(tf.float32), self._pixels(tf.uint8)
+        encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        found = {
+            "serving_default": _signature(pixels, lambda pixels: self._labelled(self._outputs(_checked(pixels)))),
+            "logits": _signature(pixels, lambda pixels: {"logits": _logits(self._outputs(_checked(pixels)))}),
+            "uint8": _signature(whole, lambda pixels: self._labelled(self._outputs(_fractions(_some(pixels))))),
+        }
+        if self._shape[-1] in pictures.CHANNELS:
+            decode = partial(pictures.decode, shape=self._shape)
+            found["predict_bytes"] = _signature(
+                encoded, lambda image_bytes: self._labelled(self._outputs(_fractions(decode(_some(image_bytes)))))
+            )
+        if {"attention", "cam"} & set(self._classifier.output):
+            found["explain"] = _signature(pixels, lambda pixels: self._explained(self._outputs(_checked(pixels))))
+        return found
+
+    def _pixels(self, dtype: tf.DType) -> tf.TensorSpec:
+        return tf.TensorSpec((None, *self._shape), dtype, name="pixels")
+
+    def _call(self, pixels: Tensor) -> Outputs:
+        given = [
+            [tf.cast(stored, variable.dtype) for stored, variable in zip(kept, variables, strict=True)]
+            for kept, variables in (
+                (self._trainable, self._classifier.trainable_variables),
+                (self._others, self._classifier.non_trainable_variables),
+            )
+        ]
+        return self._classifier.stateless_call(*given, pixels, training=False)[0]
+
+    def _labelled(self, outputs: Outputs) -> Outputs:
+        logits = _logits(outputs)
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits), "label": tf.argmax(logits, axis=-1)}
+
+    def _explained(self, outputs: Outputs) -> Outputs:
+        labelled = self._labelled(outputs)
+        maps = {f"attention_{block}": weights for block, weights in outputs.get("attention", {}).items()}
+        if "cam" in outputs:
+            maps["cam"] = tf.gather(outputs["cam"], labelled["label"], axis=3, batch_dims=1)
+        return {**labelled, **{name: self._upsampled(values) for name, values in maps.items()}}
+
+    def _upsampled(self, values: Tensor) -> Tensor:
+        """Maps `(batch, h, w)` to the size of the images, bilinearly."""
+        return tf.image.resize(tf.cast(values[..., None], tf.float32), self._shape[:2])[..., 0]
+
+
+def _stored(variable: Any, precision: str) -> tf.Variable:
+    value = tf.convert_to_tensor(variable)
+    value = tf.cast(value, precision) if value.dtype.is_floating and value.shape.rank > 1 else value
+    return tf.Variable(value, trainable=False, name=variable.path)
+
+
+def _signature(spec: tf.TensorSpec, function: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    return tf.function(function, input_signature=[spec], autograph=False)
+
+
+def _logits(outputs: Outputs) -> Tensor:
+    return tf.cast(outputs["logits"], tf.float32)
+
+
+def _fractions(pixels: Tensor) -> Tensor:
+    return tf.cast(pixels, tf.float32) / 255.0
+
+
+def _some(batch: Tensor) -> Tensor:
+    some = tf.debugging.Assert(tf.shape(batch)[0] > 0, ["Expected at least one image. Received an empty batch"])
+    with tf.control_dependencies([some]):
+        return tf.identity(batch)
+
+
+def _checked(pixels: Tensor) -> Tensor:
+    """Refuses what a camera cannot give, for a classifier would label it all the same: NaN, 0..255 for 0..1."""
+    inside = tf.reduce_all((pixels >= 0) & (pixels <= 1))  # a NaN is in no order
+    message = "Expected pixels in [0, 1]. Received values from, to:"
+    right = tf.debugging.Assert(inside, [message, tf.reduce_min(pixels), tf.reduce_max(pixels)])
+    with tf.control_dependencies([right]):
+        return _some(pixels)

@@ -1,0 +1,294 @@
+"""TensorFlow Serving's REST protocol, on the standard library's HTTP server.
+
+Werkzeug's server closes the connection after every answer and asks for a body before it looks at the body's length;
+neither can be changed without framing the requests here after all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import sys
+import threading
+import time
+import traceback
+import urllib.parse
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
+
+from export import grpc_service
+from export.servable import Signature, Versions
+from export.tensors import Refusal, Spec, invalid
+
+_PATH = re.compile(
+    r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
+    r"(?P<action>:predict|/metadata|)"
+)
+_PATHS = "/v1/models/NAME[/versions/N], the same with /metadata or :predict"
+_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+}  # anything else is a 500, as in TensorFlow Serving
+
+
+def predict(versions: Versions, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, Any]:
+    """Answers `:predict`, rows for `instances` and columns for `inputs`.
+
+    Raises:
+        Refusal: for a body that is no such request.
+    """
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"Expected a JSON object. Received: {error}") from error
+    if not isinstance(request, dict) or ("instances" in request) == ("inputs" in request):
+        raise invalid('Expected a JSON object with one of "instances" and "inputs"')
+    name = request.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid("Expected a text as signature_name")
+    with versions.use(spec.name, grpc_service.number_of(spec)) as (_, servable):
+        signature = servable.signature(name)
+        in_rows = "instances" in request
+        values = _columns(request["instances"], signature) if in_rows else _named(request["inputs"], signature)
+        outputs = signature(signature.read(values, Spec.from_json))
+    lists = {name: signature.outputs[name].to_json(output) for name, output in outputs.items()}
+    if not in_rows:
+        return {"outputs": _unnamed(lists)}
+    if not all(isinstance(rows, list) for rows in lists.values()) or len(set(map(len, lists.values()))) > 1:
+        raise invalid('The outputs of this signature are no rows: expected "inputs" in place of "instances"')
+    rows = zip(*lists.values(), strict=True)
+    return {"predictions": [_unnamed(dict(zip(lists, row, strict=True))) for row in rows]}
+
+
+def _has_names(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) != {"b64"}
+
+
+def _named(value: Any, signature: Signature) -> dict[str, Any]:
+    """Returns what stands for the inputs by name; the name of the only one may be left out."""
+    if _has_names(value):
+        return value
+    if len(signature.inputs) != 1:
+        raise invalid(f"Expected an object with the inputs {', '.join(signature.inputs)}")
+    return dict.fromkeys(signature.inputs, value)
+
+
+def _columns(rows: Any, signature: Signature) -> dict[str, Any]:
+    """Returns the inputs by name out of rows, all of them with names or none."""
+    if not isinstance(rows, list) or not rows:
+        raise invalid('Expected at least one row in the list "instances"')
+    if not any(map(_has_names, rows)):
+        return _named(rows, signature)
+    if not all(_has_names(row) and row.keys() == rows[0].keys() for row in rows):
+        raise invalid("Expected the same inputs in every row")
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _unnamed(outputs: Mapping[str, Any]) -> Any:
+    return outputs if len(outputs) != 1 else next(iter(outputs.values()))
+
+
+def _status(versions: Versions, spec: model_pb2.ModelSpec) -> dict[str, Any]:
+    return _json(grpc_service.status(versions, get_model_status_pb2.GetModelStatusRequest(model_spec=spec)))
+
+
+def _metadata(versions: Versions, spec: model_pb2.ModelSpec) -> dict[str, Any]:
+    request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+    response = grpc_service.metadata(versions, request)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    return {"model_spec": _json(response.model_spec), "metadata": {"signature_def": _json(signatures)}}
+
+
+def _json(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+_GET: dict[str, Callable[[Versions, model_pb2.ModelSpec], dict[str, Any]]] = {"": _status, "/metadata": _metadata}
+
+
+class _Unread(Exception):
+    """A request that is refused before its body is read: the connection cannot go on."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, one thread."""
+
+    server: RestServer
+    protocol_version = "HTTP/1.1"
+    timeout = 30  # seconds of silence that end a connection
+    wbufsize = 1 << 16  # an answer is one write ...
+    disable_nagle_algorithm = True  # ... which leaves at once
+
+    def do_GET(self) -> None:
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # a body that nobody reads would be taken for the next request
+        self._run(self._get)
+
+    def do_POST(self) -> None:
+        self._run(self._post)
+
+    def _not_allowed(self) -> None:
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, f"Expected GET or POST. Received: {self.command}")
+
+    do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _not_allowed
+
+    def handle_expect_100(self) -> bool:
+        """Leaves it to `_body` to ask for the body: after a look at its length."""
+        return True
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answers what the standard library refuses, in JSON as everything."""
+        self.close_connection = True
+        self._answer(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keeps silent about requests."""
+
+    def _get(self) -> dict[str, Any]:
+        spec, action = self._asked()
+        if action not in _GET:
+            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, "Expected POST for :predict. Received: GET")
+        return _GET[action](self.server.versions, spec)
+
+    def _post(self) -> dict[str, Any]:
+        spec, action = self._asked()
+        if action != ":predict":
+            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, "Expected GET for all but :predict. Received: POST")
+        return predict(self.server.versions, spec, self._body())
+
+    def _asked(self) -> tuple[model_pb2.ModelSpec, str]:
+        """Returns what the path asks of which model."""
+        match = _PATH.fullmatch(self.path.partition("?")[0])
+        if not match:
+            raise _Unread(HTTPStatus.NOT_FOUND, f"Expected {_PATHS}. Received: {self.path[:200]}")
+        spec = model_pb2.ModelSpec(name=urllib.parse.unquote(match["name"]), version_label=match["label"])
+        if match["version"]:
+            spec.version.value = int(match["version"])
+        return spec, match["action"]
+
+    def _body(self) -> bytes:
+        lengths = set(self.headers.get_all("Content-Length", []))
+        if "Transfer-Encoding" in self.headers or not lengths:
+            raise _Unread(HTTPStatus.LENGTH_REQUIRED, "Expected a Content-Length, and no chunks")
+        text = lengths.pop()
+        if lengths or not re.fullmatch("[0-9]{1,18}", text):
+            raise _Unread(HTTPStatus.BAD_REQUEST, f"Expected one decimal Content-Length. Received: {text[:100]}")
+        length, limit = int(text), self.server.max_bytes
+        if length > limit:
+            message = f"Expected a body of at most {limit} bytes. Received: {length}"
+            raise _Unread(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(HTTPStatus.CONTINUE)
+            self.end_headers()
+            self.wfile.flush()
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionAbortedError("the client has hung up")
+        return body
+
+    def _run(self, answer: Callable[[], dict[str, Any]]) -> None:
+        try:
+            self._answer(HTTPStatus.OK, answer())
+        except Refusal as refusal:
+            status = _STATUS.get(refusal.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+            self._answer(status, {"error": str(refusal)})
+        except _Unread as refusal:
+            self.send_error(refusal.status, str(refusal))
+        except OSError:
+            raise  # of the connection
+        except Exception:  # a bug of ours: the client is told, and the traceback says where
+            traceback.print_exc()
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "The server failed; its stderr says why"})
+
+    def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, POST")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+class RestServer(ThreadingHTTPServer):
+    """The server of the REST protocol.
+
+    Args:
+        versions: of the model.
+        host: address to bind to.
+        port: 0 for a free one.
+        max_bytes: of a body; a larger one is refused by its Content-Length, unread.
+
+    Raises:
+        OSError: for a port that is taken.
+    """
+
+    daemon_threads = False  # `stop` waits for them
+    request_queue_size = 128
+
+    def __init__(self, versions: Versions, host: str, port: int, max_bytes: int) -> None:
+        self.versions, self.max_bytes = versions, max_bytes
+        self._connections: set[socket.socket] = set()
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            raise OSError(f"REST cannot listen on {host}:{port}: expected a free port. Received: {error}") from error
+        self.port = self.server_address[1]
+
+    def start(self) -> None:
+        """Begins to answer."""
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}).start()
+
+    def stop(self) -> None:
+        """Takes no new requests and waits for those that are running."""
+        self.shutdown()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)  # what waits for a next request reads the end; answers still leave
+        self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection when its client has, at most two seconds later.
+
+        Closed with bytes of a refused body still on their way, it would be reset, and the client not see the answer.
+        """
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+            end = time.monotonic() + 2
+            while (left := end - time.monotonic()) > 0:
+                request.settimeout(left)
+                if not request.recv(1 << 16):
+                    break
+        self._connections.discard(request)
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keeps silent about clients that hang up."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)

@@ -1,0 +1,285 @@
+"""Where an adversary may go: norm balls around the clean image, inside the pixel range."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import ops
+
+from tfrobust import schedules
+from tfrobust.attacks.rows import pixels, zeros
+from tfrobust.attacks.steps import Greedy, Normalized, Sign, count_values, l2_norm
+from tfrobust.schedules import Schedule, value_at
+from tfrobust.utils.registry import OfRange, unknown
+
+if TYPE_CHECKING:
+    from tfrobust.utils.graph import Noise
+
+Tensor = Any
+
+EPS = OfRange(8 / 255)  # the radius where none is given
+HALVINGS = 30  # of the interval in which a threshold is looked for
+
+
+class Ball:
+    """All z with ||z - x|| <= eps and every pixel within the bounds; the base of the norm balls.
+
+    Args:
+        eps: radius in units of the pixels, as the bounds give them (8/255 within (0, 1) is 8 within (0, 255)), or a
+            schedule over the fractional epoch.
+        bounds: least and greatest pixel value.
+        mask: 1 where a pixel may change, 0 where it may not: an array or nested lists, `(H, W, C)`, `(H, W, 1)` or, for
+            a batch of its own, `(B, H, W, C)`. None: all may. The radius is the same with and without.
+
+    Raises:
+        ValueError: for bounds that are no range, eps that is negative or not finite, and what is no mask.
+    """
+
+    steepest: Callable[..., Any]  # the step rule that a plain search takes in this norm
+    widest: float = math.inf  # greatest radius that bounds anything, in pixel ranges
+
+    def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
+        if len(bounds) != 2 or not bounds[0] < bounds[1]:
+            raise ValueError(f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}")
+        eps = schedules.get(eps)
+        if not callable(eps) and not (schedules.is_number(eps) and 0 <= eps < math.inf):
+            raise ValueError(f"Invalid value for `eps`: expected a number of at least 0. Received: eps={eps!r}")
+        self.eps = eps
+        self.bounds = (float(bounds[0]), float(bounds[1]))
+        self.mask = None if mask is None else _checked(mask)
+        if not callable(eps) and eps > self.widest * self.width:
+            advice = ", as a fraction (8/255, not 8)" if self.width == 1 else f" of the bounds {self.bounds}"
+            raise ValueError(
+                f"Invalid value for `eps`: expected at most the pixel range {self.width:g}{advice}. Received: eps={eps}"
+            )
+
+    def at(self, epoch: Any) -> Ball:
+        """Returns this ball with the radius that a schedule gives at the fractional epoch."""
+        if not callable(self.eps):
+            return self
+        ball = copy.copy(self)
+        ball.eps = ops.cast(value_at(self.eps, epoch), "float32")
+        return ball
+
+    @property
+    def endless(self) -> bool:
+        """Whether it has no radius: adversaries of any size count, and the nearest is the one looked for."""
+        return isinstance(self.eps, float) and math.isinf(self.eps)
+
+    @property
+    def width(self) -> float:
+        """The pixel range, greatest less least value: what constants that are lengths are multiplied by."""
+        return self.bounds[1] - self.bounds[0]
+
+    @property
+    def radius(self) -> Any:
+        """eps as a number or a scalar tensor.
+
+        Raises:
+            ValueError: where eps is a schedule and no epoch was given.
+        """
+        if callable(self.eps):
+            raise ValueError("This ball's eps is a schedule: expected `ball.at(epoch)` (or `attack.at(epoch)`) first.")
+        return self.eps
+
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        """Returns a point drawn uniformly from the ball, shaped as x, clipped to the bounds."""
+        raise NotImplementedError
+
+    def project(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns the point of the ball around x nearest to z, then clipped to the bounds; both `(B, ...)`."""
+        return ops.clip(x + self._project(self.masked(z - x)), *self.bounds)
+
+    def masked(self, v: Tensor) -> Tensor:
+        """Returns changes or gradients `(B, H, W, C)` with 0 where nothing may change.
+
+        Raises:
+            ValueError: for a mask that does not fit them.
+        """
+        if self.mask is None:
+            return v
+        fits = len(v.shape) == 4 and all(m in (1, n) for m, n in zip(self.mask.shape[-3:], v.shape[1:], strict=True))
+        if not fits:
+            raise ValueError(
+                f"Invalid value for `mask`: expected (H, W, C) of the images, {tuple(v.shape[1:])}. "
+                f"Received: {self.mask.shape}"
+            )
+        v = ops.convert_to_tensor(v)
+        return ops.where(self.mask, v, ops.zeros_like(v))  # not a product: 0 * inf is not a number
+
+    def distance(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns the norm of z - x for each example, `(B,)`."""
+        raise NotImplementedError
+
+    def far(self, z: Tensor, x: Tensor, hit: Tensor) -> Tensor:
+        """Returns by how much an adversary can still be bettered, `(B,)`: what is nearer by it takes its place.
+
+        Infinity where z is no adversary; else 0, so that the first one stays, and without a radius the distance from x.
+
+        Args:
+            z: what a search found, `(B, H, W, C)`.
+            x: clean pixels.
+            hit: where z is an adversary, `(B,)`.
+        """
+        return ops.where(hit, self.distance(z, x) if self.endless else zeros(z), math.inf)
+
+    def _project(self, delta: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        masked = "" if self.mask is None else f", mask={self.mask.shape}"
+        return f"{type(self).__name__}(eps={self.eps!r}, bounds={self.bounds}{masked})"
+
+
+class Linf(Ball):
+    """The ball of the maximum norm: no value of a pixel changes by more than eps.
+
+    Example:
+
+    >>> Linf(0.1).project(np.array([[0.9]]), np.array([[0.5]])).numpy()
+    array([[0.6]])
+    """
+
+    steepest = Sign
+    widest = 1.0
+
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        return self.project(x + self.radius * noise.uniform(x), x)
+
+    def distance(self, z: Tensor, x: Tensor) -> Tensor:
+        return ops.max(_rows(ops.abs(z - x)), axis=-1)
+
+    def _project(self, delta: Tensor) -> Tensor:
+        return ops.clip(delta, -self.radius, self.radius)
+
+
+class L2(Ball):
+    """The Euclidean ball: the root of the sum of squared changes is at most eps.
+
+    Example:
+
+    >>> L2(0.5).project(np.array([[0.6, 0.8]]), np.array([[0.0, 0.0]])).numpy()
+    array([[0.3, 0.4]])
+    """
+
+    steepest = Normalized
+
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        # A direction drawn from a normal distribution is uniform; volume grows with radius ** dimension.
+        direction = self.masked(noise.fold(0).normal(x))
+        dimension = ops.sum(self.masked(ops.ones_like(x)), axis=pixels(x), keepdims=True)
+        first = x[(slice(None), *[slice(0, 1)] * (len(x.shape) - 1))]
+        share = (0.5 + 0.5 * noise.fold(1).uniform(first)) ** (1.0 / dimension)
+        return self.project(x + self.radius * share * direction / l2_norm(direction), x)
+
+    def distance(self, z: Tensor, x: Tensor) -> Tensor:
+        return ops.sqrt(ops.sum(_rows(ops.square(z - x)), axis=-1))
+
+    def _project(self, delta: Tensor) -> Tensor:
+        return delta * ops.minimum(1.0, self.radius / l2_norm(delta))
+
+
+class L1(Ball):
+    """The ball of the mean absolute change: the sum of all changes is at most eps * N, N = H * W * C values.
+
+    eps is a mean so that it compares with the radius of the maximum norm: 1/255 lets every value change by one step of
+    an 8-bit image, or few values by many. Thesis, section 4.4.2.
+
+    Example:
+
+    >>> L1(0.1).project(np.array([[0.6, 0.4]]), np.array([[0.5, 0.5]])).numpy()  # the sum is 0.2 = 0.1 * 2
+    array([[0.6, 0.4]])
+    >>> L1(0.1).project(np.array([[0.9, 0.4]]), np.array([[0.5, 0.5]])).numpy().round(3)
+    array([[0.7, 0.5]])
+    """
+
+    steepest = Greedy
+    widest = 1.0
+
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        # N + 1 exponential numbers over their sum, less the last one, are uniform in the simplex.
+        uniform = noise.fold(0).uniform(x)
+        one = noise.fold(1).uniform(x[(slice(None), *[slice(0, 1)] * (len(x.shape) - 1))])
+        sizes, last = (-ops.log(ops.maximum(ops.abs(u), 1e-12)) for u in (uniform, one))
+        sizes = self.masked(sizes)
+        total = ops.sum(sizes, axis=pixels(x), keepdims=True) + last
+        return self.project(x + self.radius * count_values(x) * ops.sign(uniform) * sizes / total, x)
+
+    def distance(self, z: Tensor, x: Tensor) -> Tensor:
+        return ops.mean(_rows(ops.abs(z - x)), axis=-1)
+
+    def project(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns the point nearest to z within both the ball around x and the bounds; both `(B, ...)`.
+
+        Its changes have the sizes min(max(|z - x| - theta, 0), room), room up to the bound and theta >= 0 the least
+        number for which they fit the radius: found by bisection, then exactly. Croce and Hein 2021 (Mind the Box),
+        proposition 2.1. Clipping after a projection would waste what the bounds cut off.
+        """
+        delta = self.masked(z - x)
+        least, most = (ops.cast(bound, delta.dtype) for bound in self.bounds)
+        sizes = ops.abs(delta)
+        room = ops.minimum(ops.where(delta > 0, most - x, x - least), sizes)
+        budget = ops.cast(self.radius, delta.dtype) * count_values(delta)
+        axis = pixels(delta)
+
+        def total(values: Tensor) -> Tensor:
+            return ops.sum(values, axis=axis, keepdims=True)
+
+        def shrunk(theta: Tensor) -> Tensor:
+            return ops.minimum(ops.maximum(sizes - theta, 0.0), room)
+
+        def halve(_: Any, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+            middle = (low + high) / 2
+            fits = total(shrunk(middle)) <= budget
+            return ops.where(fits, low, middle), ops.where(fits, middle, high)
+
+        theta = ops.max(sizes, axis=axis, keepdims=True)
+        low, high = ops.fori_loop(0, HALVINGS, lambda k, ends: halve(k, *ends), (ops.zeros_like(theta), theta))
+        theta = (low + high) / 2
+        moving = (sizes > theta) & (sizes - theta < room)
+        whole = total(ops.where(sizes - theta >= room, room, 0.0))
+        exact = (total(ops.where(moving, sizes, 0.0)) + whole - budget) / ops.maximum(
+            total(ops.cast(moving, delta.dtype)), 1.0
+        )
+        theta = ops.where(total(room) <= budget, 0.0, ops.clip(exact, low, high))
+        kept = shrunk(theta)
+        kept = kept * ops.minimum(1.0, budget / ops.maximum(total(kept), 1e-30))  # what rounding left over
+        return ops.clip(x + ops.sign(delta) * kept, *self.bounds)
+
+
+NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+def ball(norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> Ball:
+    """Returns the ball of a norm by its name; the other arguments are those of `Ball`.
+
+    Raises:
+        ValueError: for an unknown norm.
+    """
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    return NORMS[norm](eps, bounds, mask)
+
+
+def _checked(mask: Any) -> np.ndarray:
+    """Returns a mask as an array of truth values, `(H, W, C)` or `(B, H, W, C)`."""
+    wanted = "Invalid value for `mask`: expected 1 where a pixel may change and 0 where not, of shape (H, W, C)."
+    try:
+        array = np.asarray(mask, "float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{wanted} Received: {mask!r}") from error
+    if array.ndim not in (3, 4):
+        raise ValueError(f"{wanted} Received: shape {array.shape}")
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{wanted} Received: values from {array.min():g} to {array.max():g}")
+    if not array.any():
+        raise ValueError(f"{wanted} Received: 0 everywhere, so that nothing may change")
+    return array > 0
+
+
+def _rows(v: Tensor) -> Tensor:
+    return ops.reshape(v, (ops.shape(v)[0], -1))

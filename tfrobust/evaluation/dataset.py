@@ -1,0 +1,140 @@
+"""Images and labels in host memory, read once and checked as they are read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfrobust.classifiers import check_classifier
+from tfrobust.data.batch import Contract, prepare
+from tfrobust.data.containers import batches_of
+from tfrobust.utils import graph as backend
+from tfrobust.utils.batches import traced
+from tfrobust.utils.errors import plain_errors
+
+
+class Images(NamedTuple):
+    """Pixels `(N, H, W, C)` float32 within the bounds and labels `(N,)` int32."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def batches(self, numbers: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (pixels, labels, numbers) of the numbered images, in as few batches as can be, all of about one size.
+
+        A last batch of few images would cost nearly what a full one costs.
+        """
+        for packed in np.array_split(numbers, -(-len(numbers) // batch_size)) if len(numbers) else ():
+            yield self.x[packed], self.y[packed], packed
+
+
+def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float]) -> tuple[Images, int]:
+    """Returns all images, checked as a step of training checks them, and the classifier's number of classes.
+
+    Args:
+        classifier: a Keras model, or a callable, which can only be asked what it gives.
+        data: what `fit` takes, see `batches_of`; read once.
+        batch_size: of arrays.
+        bounds: least and greatest pixel value.
+
+    Raises:
+        ValueError: for what is no classifier or no data, wrong shapes, pixels outside the bounds or not finite, labels
+            that are none, and no images.
+    """
+    backend.require("An evaluation")
+    if isinstance(classifier, keras.Model) or not callable(classifier):
+        check_classifier(classifier)
+    batches = batches_of(data, batch_size)
+    first = next(batches, None)
+    if first is None or not len(first[0]):
+        raise ValueError("Invalid data: expected at least one image. Received: none")
+    if isinstance(classifier, keras.Model):
+        contract = Contract.of(classifier, bounds)
+    else:
+        contract = Contract(*_asked(classifier, first[0]), bounds)
+    check = backend.compiled(lambda x, y: prepare(contract.check(x, y), contract)[:2])
+    xs, ys = [], []
+    with plain_errors():
+        for x, y in itertools.chain([first], batches):
+            pixels, labels = check(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
+            # The checks let rounding pass; an attack needs the clean image inside the bounds.
+            xs.append(np.clip(pixels.numpy(), *bounds))
+            ys.append(labels.numpy())
+    return Images(np.concatenate(xs), np.concatenate(ys)), contract.classes
+
+
+def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
+    """Returns input shape and number of classes of a callable, which can only be asked: by tracing it into a graph."""
+    if len(x.shape) != 4:
+        raise ValueError(f"Invalid shape of x: expected (batch, H, W, C). Received: {x.shape}")
+    outputs = _traced_outputs(classify, x)
+    named = isinstance(outputs, Mapping)
+    logits = outputs.get("logits") if named else outputs
+    shape, dtype = _kind(logits)
+    if not named or shape.rank != 2 or (shape[-1] or 1) < 2 or not dtype.is_floating:
+        what = f"{sorted(outputs)}" if named else type(outputs).__name__
+        what += (
+            f", logits {shape} {dtype.name}"
+            if named and "logits" in outputs
+            else f" {shape}" * (shape.rank is not None)
+        )
+        raise ValueError(
+            "Invalid classifier: expected a callable that returns a dict with 'logits' (batch, at least 2 classes) in "
+            f"floating point. Received: {what}.{_advice(shape, dtype)}"
+        )
+    return (None, *x.shape[1:]), shape[-1]
+
+
+def _kind(value: Any) -> tuple[tf.TensorShape, tf.DType]:
+    """Returns shape and type of what may be a tensor or an array, and of anything else unknown ones."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return tf.TensorShape(value.shape), tf.as_dtype(value.dtype)
+    return tf.TensorShape(None), tf.variant
+
+
+def _traced_outputs(classify: Callable[[Any], Any], x: Any) -> Any:
+    """Returns what a callable gives for symbolic pixels.
+
+    Raises:
+        ValueError: for one that computes outside of TensorFlow.
+    """
+    seen = []
+
+    def look(z: Any) -> Any:
+        seen.append(classify(z))
+        return tf.constant(0)
+
+    try:
+        traced(look, tf.TensorSpec((1, *x.shape[1:]), tf.float32))
+    except (NotImplementedError, tf.errors.OperatorNotAllowedInGraphError, AttributeError) as error:
+        if not isinstance(error, AttributeError) or "numpy" in str(error):
+            raise ValueError(
+                "Invalid classifier: expected a callable in TensorFlow or keras.ops, since attacks trace it into their "
+                "graphs. Received: one that computes in NumPy or the like. Wrap it: "
+                "logits = tf.numpy_function(predict, [z], tf.float32), then "
+                '{"logits": tf.ensure_shape(logits, (None, classes))}; it has no gradients, so that only attacks of '
+                f"queries say anything (the suite 'black_box'). The error was: {error}"
+            ) from error
+        raise
+    return seen[0]
+
+
+def _advice(shape: tf.TensorShape, dtype: tf.DType) -> str:
+    """Returns how to wrap what a callable returned, where that is clear."""
+    if dtype == tf.variant:
+        return ""
+    if shape.rank is None or (shape.rank == 2 and shape[-1] is None):
+        return " The number of classes is not known: tf.ensure_shape(logits, (None, classes))."
+    if shape.rank == 1 or (shape.rank == 2 and shape[-1] == 1):
+        return (
+            ' Of one that returns labels: lambda z: {"logits": tf.one_hot(predict(z), classes)}; only attacks on '
+            "decisions find their way there: hop_skip_jump (the suites 'black_box' and 'standard')."
+        )
+    if shape.rank == 2:
+        return ' Wrap it: lambda z: {"logits": tf.cast(predict(z), "float32")}.'
+    return ""

@@ -1,0 +1,48 @@
+"""Whether a classifier gives labels alone: nothing in its logits moves with the pixels but the class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras import ops
+
+from tfrobust.attacks.threat_model import L2, Ball
+from tfrobust.attacks.walks import Walk, flat, margin
+from tfrobust.utils import graph as backend
+
+Tensor = Any
+
+NEAR = 1e-5  # how far away logits are compared, in pixel ranges
+BISECTIONS = 24  # a softmax that is saturated at the images has a gradient so near to the boundary
+
+
+def labels_only(
+    classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, x: Tensor, y: Tensor, noise: backend.Noise
+) -> Tensor:
+    """Returns around which images a classifier tells its class and nothing more, `(B,)`.
+
+    There its logits are equal bit by bit at a point beside the image, and the gradient of the margin is zero at the
+    image and at the decision boundary, on the way to an image of the batch that is taken for another class.
+
+    Args:
+        classify: pixels -> dict with "logits".
+        ball: of the pixel range and the mask.
+        x: pixels, `(B, H, W, C)`, that are classified right.
+        y: labels, `(B,)`.
+        noise: for the point beside.
+    """
+    low, high = ball.bounds
+    logits = classify(x)["logits"]
+    beside = ops.clip(x + NEAR * (high - low) * noise.uniform(x), low, high)
+    same = ops.all(classify(beside)["logits"] == logits, axis=-1)
+    differs = ops.cast(ops.argmax(logits, axis=-1), "int32")[None, :] != y[:, None]
+    other = ops.take(x, ops.argmax(ops.cast(differs, "int32"), axis=-1), axis=0)
+    line = Walk(classify, L2(1.0, ball.bounds), x, y, ops.arange(ops.shape(x)[0]))
+    border = line.shrunk(other, ops.any(differs, axis=-1), BISECTIONS)
+
+    def flat_at(z: Tensor) -> Tensor:
+        value, _, gradient = backend.value_and_gradient(margin(classify, y), z)
+        return flat(value, gradient, ball)
+
+    return same & ops.any(differs, axis=-1) & flat_at(x) & flat_at(border)

@@ -1,0 +1,80 @@
+"""How often a classifier is right on images that something was done to: one graph for the classifier, one for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.evaluation.dataset import Images, read
+from tfrobust.models.inference import in_inference
+from tfrobust.utils.batches import specs, traced
+
+Tensor = Any
+Change = Callable[[Tensor, Tensor], Tensor]  # (pixels, numbers of the images) -> pixels; in graph code
+
+
+class Measured:
+    """A classifier with its images, read once; `right` asks it about what became of them.
+
+    Args:
+        classifier: as `evaluate` takes it.
+        data: as `evaluate` takes it.
+        batch_size: images in a batch.
+        bounds: least and greatest pixel value.
+    """
+
+    def __init__(
+        self, classifier: Any, data: Any, batch_size: int = 256, bounds: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
+        self.images, self.classes = read(classifier, data, batch_size, bounds)
+        self.batch_size = batch_size
+        self.numbers = np.arange(len(self.images.y))
+        self.classify = asked(classifier, self.images)
+
+    def right(self, change: Change | None = None) -> np.ndarray:
+        """Returns where the classifier is right on the changed images, `(N,)` bool; None: on the images themselves."""
+        if change is None:
+            return self.right_on(self.images.x)
+        pixels, _, numbers, _ = specs(self.images.x)
+        run = traced(change, pixels, numbers)
+        return self._right(lambda x, packed: run(x, packed))
+
+    def right_on(self, z: np.ndarray) -> np.ndarray:
+        """Returns where the classifier is right on other pixels for the same labels, `(N,)` bool."""
+        return self._right(lambda _, packed: z[packed])
+
+    def _right(self, made: Callable[[np.ndarray, np.ndarray], Any]) -> np.ndarray:
+        batches = self.images.batches(self.numbers, self.batch_size)
+        answers = [losses.correct(self.classify(made(x, packed)), y) for x, y, packed in batches]
+        return np.concatenate([np.asarray(right) > 0 for right in answers])
+
+
+def checked(
+    classifiers: Mapping[str, Any], data: Any, batch_size: int, bounds: tuple[float, float]
+) -> tuple[Images, int]:
+    """Returns all images, read once and checked for every classifier, and the number of classes of all of them.
+
+    Raises:
+        ValueError: for classifiers of different numbers of classes, and whatever `evaluate` refuses.
+    """
+    (first, classifier), *others = classifiers.items()
+    images, classes = read(classifier, data, batch_size, bounds)
+    last = slice(int(images.y.argmax()), int(images.y.argmax()) + 1)  # the image of the greatest label
+    for name, other in others:
+        _, theirs = read(other, (images.x[last], images.y[last]), batch_size, bounds)
+        if theirs != classes:
+            raise ValueError(
+                f"Invalid classifier {name!r}: expected one of {classes} classes, as {first!r} has. "
+                f"Received: one of {theirs}"
+            )
+    return images, classes
+
+
+def asked(classifier: Any, images: Images) -> Callable[[Any], Any]:
+    """Returns pixels -> logits float32 as one graph."""
+    classify = in_inference(classifier)
+    return traced(lambda z: ops.cast(classify(z)["logits"], "float32"), specs(images.x)[0])

@@ -1,0 +1,132 @@
+"""Accuracy under corruptions, by kind and severity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfrobust import data as datasets
+from tfrobust.evaluation.tables import table
+from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.evaluation.tables.corrupt import KINDS, SEVERITIES, corrupt
+from tfrobust.utils.registry import unknown
+from tfrobust.utils.text import percent
+
+# The data set that has corrupted copies of its own, and their name in TensorFlow Datasets.
+STORED = {"cifar10": "cifar10_corrupted/{kind}_{severity}"}
+# What Hendrycks and Dietterich average over, and their four extra kinds, as TensorFlow Datasets spells them.
+CIFAR_10_C = (
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "frosted_glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic", "pixelate", "jpeg_compression"),
+)
+EXTRA = ("gaussian_blur", "saturate", "spatter", "speckle_noise")
+
+
+def corruptions(
+    classifier: Any,
+    data: Any,
+    kinds: Sequence[str] | None = None,
+    severities: Sequence[int] = SEVERITIES,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: bool = True,
+) -> table.Table:
+    """Measures accuracy on corrupted images: a row for each kind, a column for each severity, and their means.
+
+    Of the data set "cifar10", given by its name, the stored copies are read: CIFAR-10-C (Hendrycks and Dietterich 2019,
+    Benchmarking Neural Network Robustness to Common Corruptions and Perturbations), through TensorFlow Datasets. Images
+    of any other data are corrupted here, by `corrupt`: the same families of kinds, but not CIFAR-10-C, and figures of
+    the two do not compare. The row "mean" is over the kinds; "clean" is no part of it.
+
+    Args:
+        classifier: as `evaluate` takes it.
+        data: name of a data set, whose test split is read and brought to the bounds, or data as `evaluate` takes them.
+        kinds: names; None: all (of CIFAR-10-C its 15, without the 4 extra ones: gaussian_blur, saturate, spatter,
+            speckle_noise).
+        severities: from 1 to 5.
+        bounds: least and greatest pixel value.
+        batch_size: images in a batch; changes no figure.
+        seed: of the random numbers, which are functions of (seed, kind, number of the image).
+        verbose: print a line for each kind.
+
+    Returns:
+        A `Table`: rows "clean", the kinds, "mean"; columns the severities, "mean".
+
+    Raises:
+        ValueError: for unknown kinds and severities, and whatever `evaluate` refuses.
+        OSError: where CIFAR-10-C is neither there nor can be downloaded.
+
+    Example:
+
+    >>> x, y = np.random.default_rng(0).random((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
+    >>> classifier = tfrobust.models.get("digits")
+    >>> table = tfrobust.evaluation.tables.corruptions(classifier, (x, y), ["fog"], [1, 5], verbose=False)
+    >>> table.rows, table.columns
+    (('clean', 'fog', 'mean'), ('1', '5', 'mean'))
+    """
+    stored = STORED.get(data) if isinstance(data, str) else None
+    kinds = _known(kinds, CIFAR_10_C if stored else tuple(KINDS), (*CIFAR_10_C, *EXTRA) if stored else tuple(KINDS))
+    severities = _severities(severities)
+
+    def of(name: str) -> Measured:
+        return Measured(
+            classifier, _within(bounds, datasets.load(name, "test", batch_size=batch_size)), batch_size, bounds
+        )
+
+    measured = of(data) if isinstance(data, str) else Measured(classifier, data, batch_size, bounds)
+
+    def accuracy(kind: str, severity: int) -> float:
+        if stored:
+            return float(of(stored.format(kind=kind, severity=severity)).right().mean())
+        return float(
+            measured.right(
+                lambda x, numbers: corrupt(x, kind, severity, seed=seed, numbers=numbers, bounds=bounds)
+            ).mean()
+        )
+
+    columns = [str(severity) for severity in severities]
+    clean = float(measured.right().mean())
+    figures: dict[str, dict[str, float | None]] = {"clean": dict.fromkeys([*columns, "mean"], clean)}
+    for kind in kinds:
+        row = [accuracy(kind, severity) for severity in severities]
+        figures[kind] = dict(zip([*columns, "mean"], [*row, table.mean(row)], strict=True))
+        if verbose:
+            print(f"{kind}: {', '.join(map(percent, row))}", flush=True)
+    figures["mean"] = {column: table.mean([figures[kind][column] for kind in kinds]) for column in figures["clean"]}
+    note = "CIFAR-10-C." if stored else "The families of CIFAR-10-C made by tfrobust; not CIFAR-10-C itself."
+    return table.made(
+        "accuracy under corruptions, by severity",
+        figures,
+        len(measured.images.y),
+        seed,
+        settings={"data": data if isinstance(data, str) else "arrays", "kinds": kinds, "severities": severities},
+        notes=(note,),
+    )
+
+
+def _within(bounds: tuple[float, float], data: Any) -> Any:
+    """Returns a loaded data set, whose pixels are fractions, with pixels within the bounds."""
+    low, high = bounds
+    return data if (low, high) == (0.0, 1.0) else data.map(lambda x, y: (low + (high - low) * x, y))
+
+
+def _known(kinds: Sequence[str] | None, all_of_them: Sequence[str], known: Sequence[str]) -> list[str]:
+    if isinstance(kinds, str) or (kinds is not None and not len(kinds)):
+        raise ValueError(f"Invalid value for `kinds`: expected a list of names, or None for all. Received: {kinds!r}")
+    for kind in kinds or ():
+        if kind not in known:
+            raise unknown("kind of corruption", kind, known)
+    return list(all_of_them if kinds is None else kinds)
+
+
+def _severities(severities: Sequence[int]) -> list[int]:
+    given = list(np.atleast_1d(severities))
+    if not given or any(severity not in SEVERITIES for severity in given):
+        raise ValueError(f"Invalid value for `severities`: expected integers from 1 to 5. Received: {severities!r}")
+    return [int(severity) for severity in given]

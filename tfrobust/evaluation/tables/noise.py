@@ -1,0 +1,133 @@
+"""Accuracy under random noise, by its size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfrobust import losses
+from tfrobust.attacks.threat_model import ball as ball_of
+from tfrobust.evaluation.dataset import Images
+from tfrobust.evaluation.tables import table
+from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.models.inference import in_inference
+from tfrobust.utils.batches import ImageNoise, specs, stream, traced
+from tfrobust.utils.registry import unknown
+
+Tensor = Any
+KINDS = ("uniform", "gaussian")
+SIZES = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255)  # of the pixel range
+
+
+def noise(
+    classifier: Any,
+    data: Any,
+    eps: Sequence[float] | None = None,
+    kinds: Sequence[str] = KINDS,
+    *,
+    draws: int = 20,
+    norm: str = "linf",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: bool = True,
+) -> table.Table:
+    """Measures accuracy under random noise of several sizes, in the mean over many draws and for the worst of them.
+
+    uniform: a point drawn uniformly from the ball of radius eps. gaussian: x + eps * N(0, 1), of standard deviation eps
+    and so not bounded by it. Both are clipped to the bounds. Row "... mean": the share of (image, draw) that is right.
+    Row "... worst": the share of images that every draw leaves right, which falls with the number of draws.
+
+    Args:
+        classifier: as `evaluate` takes it.
+        data: as `evaluate` takes it.
+        eps: sizes in units of the pixels; None: 2, 4, 8, 16 and 32 of 255 parts of their range.
+        kinds: of "uniform" and "gaussian".
+        draws: of every image.
+        norm: of the ball.
+        bounds: least and greatest pixel value.
+        batch_size: images in a batch; changes no figure.
+        seed: of the draws, which are functions of (seed, draw, number of the image) and scale with eps.
+        verbose: print a line for each kind.
+
+    Returns:
+        A `Table`: a row for the mean and one for the worst of the draws of each kind; columns "clean" and each eps.
+
+    Raises:
+        ValueError: for unknown kinds, sizes and counts, and whatever `evaluate` refuses.
+
+    Example:
+
+    >>> x, y = np.full((4, 8, 8, 1), 0.5, "float32"), np.array([0, 1, 2, 3])
+    >>> classifier = tfrobust.models.get("digits")
+    >>> tfrobust.evaluation.tables.noise(classifier, (x, y), [0.1], ["uniform"], draws=2, verbose=False).rows
+    ('uniform mean', 'uniform worst of 2')
+    """
+    if not isinstance(draws, (int, np.integer)) or draws < 1:
+        raise ValueError(f"Invalid value for `draws`: expected an integer of at least 1. Received: {draws!r}")
+    sizes = np.array(SIZES) * (bounds[1] - bounds[0]) if eps is None else eps
+    radii = [float(radius) for radius in np.atleast_1d(sizes)]
+    if not radii:
+        raise ValueError("Invalid value for `eps`: expected at least one size. Received: none")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise unknown("kind of noise", kind, KINDS)
+    measured = Measured(classifier, data, batch_size, bounds)
+    clean = float(measured.right().mean())
+    figures: dict[str, dict[str, float | None]] = {}
+    for place, kind in enumerate(kinds):
+        rows = [f"{kind} mean", f"{kind} worst of {draws}"]
+        figures.update({row: {"clean": clean} for row in rows})
+        for radius in radii:
+            draw = drawn(kind, radius, norm, bounds)
+            count = times_right(classifier, measured.images, draw, draws, stream(seed, KINDS.index(kind)), batch_size)
+            shares = [float(count.mean() / draws), float((count == draws).mean())]
+            for row, share in zip(rows, shares, strict=True):
+                figures[row][f"{radius:.4g}"] = share
+        if verbose:
+            print(f"noise, {place + 1} of {len(kinds)} kinds: {kind}", flush=True)
+    return table.made(
+        "accuracy under random noise, by eps",
+        figures,
+        len(measured.images.y),
+        seed,
+        settings={"eps": radii, "kinds": list(kinds), "draws": int(draws), "norm": norm, "bounds": list(bounds)},
+    )
+
+
+def drawn(kind: str, eps: float, norm: str, bounds: tuple[float, float]) -> Callable[[Tensor, Any], Tensor]:
+    """Returns `(x, noise) -> z`, one draw.
+
+    Args:
+        kind: "uniform" in the ball, or "gaussian" of standard deviation eps.
+        eps: in units of the pixels.
+        norm: of the ball.
+        bounds: least and greatest pixel value.
+    """
+    ball = ball_of(norm, eps, bounds)
+    if kind == "uniform":
+        return ball.start
+    return lambda x, noise: ops.clip(x + eps * noise.normal(x), *ball.bounds)
+
+
+def times_right(
+    classifier: Any, images: Images, draw: Callable[[Tensor, Any], Tensor], draws: int, seed: Tensor, batch_size: int
+) -> np.ndarray:
+    """Returns how many draws leave each image right, `(N,)`; all draws of a batch are one loop in a graph."""
+    classify = in_inference(classifier)
+
+    def counted(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:
+        noise = ImageNoise(seed, numbers)
+
+        def once(place: Tensor, count: Tensor) -> Tensor:
+            logits = ops.cast(classify(draw(x, noise.fold(place)))["logits"], "float32")
+            return count + ops.cast(losses.correct(logits, y), "float32")
+
+        return ops.fori_loop(0, draws, once, ops.zeros_like(ops.cast(y, "float32")))
+
+    run = traced(counted, *specs(images.x))
+    batches = images.batches(np.arange(len(images.y)), batch_size)
+    return np.concatenate([np.asarray(run(x, y, packed, seed)) for x, y, packed in batches]).astype("int64")

@@ -1,0 +1,139 @@
+"""Accuracy on shifted images, clean and attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfrobust.evaluation.evaluate import evaluate
+from tfrobust.evaluation.tables import table
+from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.utils.registry import unknown
+from tfrobust.utils.text import percent
+
+Tensor = Any
+DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
+
+
+def shift(x: Tensor, direction: str, pixels: int, fill: float = 0.0) -> Tensor:
+    """Returns images moved by whole pixels; what comes in from outside is background.
+
+    Args:
+        x: pixels, `(B, H, W, C)`.
+        direction: "left", "right", "up" or "down": where the picture goes.
+        pixels: how far.
+        fill: value of the background.
+
+    Raises:
+        ValueError: for an unknown direction and for a distance that leaves nothing of the picture.
+
+    Example:
+
+    >>> tfrobust.evaluation.shift(np.array([[[[1.0], [2.0], [3.0]]]]), "left", 1)[0, 0, :, 0].numpy()
+    array([2., 3., 0.])
+    """
+    if direction not in DIRECTIONS:
+        raise unknown("direction", direction, DIRECTIONS)
+    x = ops.convert_to_tensor(x)
+    steps = [pixels * way for way in DIRECTIONS[direction]]
+    if (
+        not isinstance(pixels, (int, np.integer))
+        or pixels < 1
+        or any(abs(step) >= side for step, side in zip(steps, x.shape[1:3], strict=True))
+    ):
+        raise ValueError(
+            "Invalid value for `pixels`: expected an integer of at least 1 and less than the images' sides, "
+            f"{tuple(x.shape[1:3])} (on the command line --pixels). Received: {pixels!r}"
+        )
+    kept = [slice(max(0, -step), side - max(0, step)) for step, side in zip(steps, x.shape[1:3], strict=True)]
+    room = [(max(0, step), max(0, -step)) for step in steps]
+    return ops.pad(x[:, kept[0], kept[1]], ((0, 0), *room, (0, 0)), constant_values=fill)
+
+
+def shifts(
+    classifier: Any,
+    data: Any,
+    pixels: int = 8,
+    *,
+    attack: Any = None,
+    eps: float | None = None,
+    norm: str = "linf",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: bool = True,
+) -> table.Table:
+    """Measures accuracy on images shifted left, right, up and down, clean and under attack.
+
+    The shifted images are attacked, pixels that came in from outside too: adversarially trained networks lose more to
+    a shift than others do. AELF, section 2.2 and table 2: MNIST at 32x32, 8 pixels.
+
+    Args:
+        classifier: as `evaluate` takes it.
+        data: as `evaluate` takes it.
+        pixels: how far, less than a side of the images.
+        attack: None: clean alone; or one attack, or the `attacks` of `evaluate`: a suite's name, a list, a mapping.
+        eps: radius of the attacks in units of the pixels.
+        norm: of their ball.
+        bounds: least and greatest pixel value; the least one is the background.
+        batch_size: images in a batch.
+        seed: of the random starts.
+        verbose: print a line for each shift and attack.
+
+    Returns:
+        A `Table`: rows "unshifted", "shifted left", "shifted right", "shifted up", "shifted down"; columns "clean", one
+        for each attack, and, of several, "worst case".
+
+    Raises:
+        ValueError: for a distance that is none, an attack without eps, and whatever `evaluate` refuses.
+
+    Example:
+
+    >>> x, y = np.zeros((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
+    >>> table = tfrobust.evaluation.tables.shifts(tfrobust.models.get("digits"), (x, y), pixels=2, verbose=False)
+    >>> table.columns, len(table.rows)
+    (('clean',), 5)
+    """
+    if attack is not None and eps is None:
+        raise ValueError(
+            "`attack` needs `eps`, its radius: expected a number in units of the pixels. Received: eps=None"
+        )
+    measured = Measured(classifier, data, batch_size, bounds)
+    x, y = measured.images
+    moved = {"unshifted": x}
+    for direction in DIRECTIONS:
+        moved[f"shifted {direction}"] = np.asarray(shift(x, direction, pixels, bounds[0]))
+    figures: dict[str, dict[str, float | None]] = {}
+    attacks: dict[str, Any] = {}
+    for name, z in moved.items():
+        figures[name] = {"clean": float(measured.right_on(z).mean())}
+        if verbose:
+            print(f"{name}: clean {percent(figures[name]['clean'])}", flush=True)  # type: ignore[arg-type]
+        if attack is not None and eps is not None:
+            report = evaluate(
+                classifier, (z, y), attacks=_several(attack), eps=eps, norm=norm, bounds=bounds,
+                batch_size=batch_size, seed=seed, probes=0, verbose=verbose,
+            )  # fmt: skip
+            figures[name].update({result.name: result.accuracy for result in report.attacks})
+            if len(report.attacks) > 1:
+                figures[name]["worst case"] = report.robust_accuracy
+            attacks = {result.name: result.settings for result in report.attacks}
+    return table.made(
+        f"accuracy on images shifted by {pixels} pixels",
+        figures,
+        len(y),
+        seed,
+        settings={"pixels": int(pixels), "eps": eps, "norm": norm, "bounds": list(bounds), "attacks": attacks},
+    )
+
+
+def _several(attack: Any) -> Any:
+    """Returns what `evaluate` takes as attacks: one attack becomes a list."""
+    from tfrobust.evaluation import suites
+
+    suite = isinstance(attack, str) and attack in suites.names()
+    config = isinstance(attack, Mapping) and isinstance(attack.get("name"), str)
+    return attack if suite or (isinstance(attack, (list, tuple, Mapping)) and not config) else [attack]

@@ -1,0 +1,329 @@
+"""The sections of a study, one function each: measure, draw, put the numbers down, say what is left out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfrobust import attacks
+from tfrobust.attacks.cw_linf import margin
+from tfrobust.classifiers import REMEDIES
+from tfrobust.evaluation.tables.table import ACCURACY, Table
+from tfrobust.interpret import plots
+from tfrobust.interpret.batches import batches
+from tfrobust.interpret.coverage import coverage as measure_coverage
+from tfrobust.interpret.embedding import embed
+from tfrobust.interpret.gradient_test import gradient_map_test
+from tfrobust.interpret.gradients import clip_deviations, input_gradients, normalize, rescale, sign_picture
+from tfrobust.interpret.hard_classes import agreement, prototype_cosines, weight_norms
+from tfrobust.interpret.hard_classes import hard_classes as count_hard_classes
+from tfrobust.interpret.maps import attention_maps, class_activation_maps
+from tfrobust.interpret.perturbations import attack_strength, dra_success, perturbation_distances
+from tfrobust.interpret.relevance import attention_against_robustness
+from tfrobust.utils import html
+
+STEPS = 20  # of PGD, where one attack is asked for
+SIDE_BY_SIDE = 10  # of the attacks that are compared
+SIGNS = 0.2  # least |G|, as a share of the image's greatest, whose sign is painted
+EMBEDDED = 300  # images in a map of features
+OF_DRA = 4  # eps of DRA, a mean absolute change, is this part of eps
+
+
+class Drawn(NamedTuple):
+    """A figure of matplotlib, what it shows in words, and whether it is too wide for a narrow screen."""
+
+    figure: Any
+    caption: str
+    wide: bool = False
+
+
+class Section(NamedTuple):
+    """A part of the page: text, figures, tables of (head, rows), numbers for JSON, and sentences on what is missing."""
+
+    title: str
+    text: str
+    figures: Sequence[Drawn] = ()
+    tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]] = ()
+    numbers: Mapping[str, Any] = {}
+    missing: Sequence[str] = ()
+
+
+class Subject:
+    """What is looked at; see `study` for the arguments."""
+
+    def __init__(
+        self,
+        classifiers: dict[str, Any],
+        splits: dict[str, Any],
+        eps: float,
+        norm: str,
+        judge: Any,
+        names: Sequence[str] | None,
+        shown: int,
+        seed: int,
+    ) -> None:
+        self.classifiers = classifiers
+        self.splits = splits
+        self.data = splits["test"]
+        self.eps = eps
+        self.judge = judge
+        self.seed = seed
+        ball: dict[str, Any] = {"eps": eps, "norm": norm}
+        self.attack = attacks.pgd(steps=STEPS, **ball)
+        self.compared = {
+            "PGD": attacks.pgd(steps=SIDE_BY_SIDE, **ball),
+            "CW": attacks.pgd(steps=SIDE_BY_SIDE, loss=margin, **ball),
+            "MIM": attacks.mim(steps=SIDE_BY_SIDE, **ball),
+        }
+        self.on_maps = attacks.infofeature(steps=SIDE_BY_SIDE, **ball)
+        first = next(batches(classifiers.values(), self.data, "study", (), shown))
+        self.x, self.y = (np.asarray(part[:shown]) for part in first[:2])
+        classes = next(iter(classifiers.values())).output["logits"].shape[-1]
+        if names is not None and len(names) != classes:
+            raise ValueError(f"Invalid value for `class_names`: expected {classes} names. Received: {len(names)}")
+        self.names = names
+        self.captions = [str(label if names is None else names[label]) for label in self.y]
+
+    @functools.cached_property
+    def images(self) -> dict[str, int]:
+        """Number of images of each split."""
+        readers = self.classifiers.values()
+        return {
+            split: sum(len(batch.y) for batch in batches(readers, data, "study")) for split, data in self.splits.items()
+        }
+
+    def giving(self, *outputs: str) -> tuple[dict[str, Any], list[str]]:
+        """Returns the classifiers that give all outputs, and a sentence on the others of each output."""
+        having: dict[str, Any] = {}
+        lacking: dict[str, list[str]] = {}
+        for name, classifier in self.classifiers.items():
+            if first := next((output for output in outputs if output not in classifier.output), None):
+                lacking.setdefault(first, []).append(name)
+            else:
+                having[name] = classifier
+        return having, [
+            f"Left out for {', '.join(names)}, without the output {output!r}. {REMEDIES[output]}"
+            for output, names in lacking.items()
+        ]
+
+    def attacks_on(self, classifier: Any) -> dict[str, Any]:
+        """Returns the attacks that are compared; the one on class activation maps where there are such."""
+        return {**self.compared, **({"InfoFeature": self.on_maps} if "cam" in classifier.output else {})}
+
+
+def attention(of: Subject) -> Section:
+    having, missing = of.giving("attention")
+    figures = []
+    for name, classifier in having.items():
+        rows = {"image": of.x, **attention_maps(classifier, of.x)}
+        figures.append(Drawn(plots.grid(rows, f"Attention of {name}", of.captions), f"{name}, by block.", True))
+    text = "Attention weights of each block, enlarged to the image; those of a block sum to 1 over its positions."
+    return Section("Attention maps", text, figures, missing=missing)
+
+
+def activation(of: Subject) -> Section:
+    having, missing = of.giving("cam", "feature_map")
+    figures = []
+    for name, classifier in having.items():
+        maps = {form: class_activation_maps(classifier, of.x, of.y, form) for form in ("clipped", "signed")}
+        figure = plots.grid({"image": of.x, **maps}, f"Class activation of {name}", of.captions)
+        figures.append(Drawn(figure, f"{name}: maps of the true class.", True))
+    text = (
+        "What each place adds to the true class. Clipped: only what speaks for it. Signed: also what speaks against "
+        "it; the mean over the places is the logit without its bias."
+    )
+    return Section("Class activation maps", text, figures, missing=missing)
+
+
+def gradients(of: Subject) -> Section:
+    figures = []
+    for name, classifier in of.classifiers.items():
+        g = input_gradients(classifier, of.x, of.y)
+        scaled = normalize(g)
+        rows = {
+            "image": of.x,
+            "raw": rescale(g),
+            "clipped": clip_deviations(g),
+            "G / max |G|": np.take_along_axis(scaled, np.abs(scaled).argmax(-1)[..., None], -1)[..., 0],
+            "sign, on black": sign_picture(scaled, SIGNS),
+            "sign, on white": sign_picture(scaled, SIGNS, "white"),
+        }
+        figures.append(Drawn(plots.grid(rows, f"Input gradients of {name}", of.captions), f"{name}.", True))
+    text = (
+        "Gradients of the cross entropy by the pixels. Raw: from least to greatest as 0 to 1. Clipped: to the mean "
+        "+- 3 standard deviations before. Signs: green is +, red is -, where |G| exceeds "
+        f"{SIGNS:g} of the image's greatest."
+    )
+    return Section("Input gradients", text, figures)
+
+
+def gradient_test(of: Subject) -> Section:
+    title = "Gradient-map test"
+    text = (
+        "How often a judge that was trained on clean images alone gives the label to the gradient map of another "
+        "classifier. The papers read a high accuracy as good alignment of gradients and images. A gradient points away "
+        "from the label: of strokes on a dark ground it is a negative, and negated their picture."
+    )
+    if of.judge is None:
+        missing = ["Left out: it needs a judge, a classifier of the same data trained by the objective `standard`."]
+        return Section(title, text, missing=missing)
+    tables = {split: gradient_map_test(of.judge, of.classifiers, data) for split, data in of.splits.items()}
+    own = ", ".join(f"{table.settings['judge_accuracy']:.1%} of {split}" for split, table in tables.items())
+    caption = f"With 95 % intervals. Of the images themselves the judge has right: {own}."
+    figures = [Drawn(plots.gradient_map_test(tables), caption)]
+    return Section(title, text, figures, [_stacked(tables)], {k: _numbers(t) for k, t in tables.items()})
+
+
+def relevance(of: Subject) -> Section:
+    having, missing = of.giving("attention", "local_features")
+    figures, numbers, rows = [], {}, []
+    for name, classifier in having.items():
+        found = {
+            split: attention_against_robustness(classifier, data, of.attack, seed=of.seed)
+            for split, data in of.splits.items()
+        }
+        numbers[name] = {split: {block: r._asdict() for block, r in part.items()} for split, part in found.items()}
+        for block in next(iter(found.values())):
+            own = {split: part[block] for split, part in found.items()}
+            figures.append(Drawn(plots.relevance(own, f"{name}, {block}"), f"{name}, {block}, under PGD-{STEPS}."))
+            rows += [
+                [name, block, split, f"{r.correlation:.3f}", f"{r.low:.3f} to {r.high:.3f}", str(r.images)]
+                for split, r in own.items()
+            ]
+    text = (
+        "Positions ranked by how far an attack moves their local features, and their mean attention weight. The rank "
+        "correlation of distance and weight is the mean over the images, its interval a bootstrap over them; negative "
+        "says that attention goes to what is robust."
+    )
+    head = ["classifier", "block", "split", "rank correlation", "95 % interval", "images"]
+    tables = [(head, rows)] if rows else []
+    return Section("Attention against robustness", text, figures, tables, numbers, missing)
+
+
+def hard_classes(of: Subject) -> Section:
+    figures, rows, missing, norms = [], [], [], {}
+    numbers: dict[str, Any] = {}
+    for name, classifier in of.classifiers.items():
+        found = count_hard_classes(classifier, of.data, of.attack, seed=of.seed)
+        figures.append(Drawn(plots.hard_classes(found, of.names, name), f"{name}: where PGD-{STEPS} sends each class."))
+        numbers[name] = {**found._asdict(), "pairs": found.pairs()}
+        pairs = ", ".join(f"{_called(of, i)} → {_called(of, j)} ({share:.0%})" for i, j, share in found.pairs(3))
+        test = "-" if found.p_value is None else f"{found.statistic:.1f} ({found.degrees}), p = {found.p_value:.2g}"
+        rows.append([name, str(found.fooled.sum()), test, f"{found.least_expected:.1f}", "-", pairs or "-"])
+        try:
+            norms[name], cosines = weight_norms(classifier), prototype_cosines(classifier)
+        except ValueError as error:
+            missing.append(f"Prototypes are left out for {name}. {error}")
+            continue
+        agrees = agreement(found.shares, cosines, seed=of.seed)
+        numbers[name] |= {"cosines": cosines, "agreement": agrees._asdict(), "weight_norms": norms[name]}
+        if np.isfinite(agrees.correlation):
+            rows[-1][4] = f"{agrees.correlation:.2f}, p = {agrees.p_value:.2g}"
+            figures.append(
+                Drawn(plots.agreement(found.shares, cosines, name), f"{name}: a point for each two classes.")
+            )
+    if norms:
+        figures.append(Drawn(plots.weight_norms(norms, of.names), "Norms of the head's weight vectors."))
+    text = (
+        f"Of the images that were right, those that PGD-{STEPS} fools, by what they are taken for. The chi-square test "
+        "asks whether all wrong classes are as likely (rough where fewer than 5 are expected in a cell); the rank "
+        "correlation whether classes of near prototypes are mistaken for each other more often."
+    )
+    head = [
+        "classifier",
+        "fooled",
+        "chi-square (degrees)",
+        "least expected",
+        "correlation with cosines",
+        "hardest pairs",
+    ]
+    return Section("Hard classes", text, figures, [(head, rows)], numbers, missing)
+
+
+def embedding(of: Subject) -> Section:
+    having, missing = of.giving("features")
+    figures = []
+    for name, classifier in having.items():
+        found = embed(classifier, of.data, of.attack, images=EMBEDDED, seed=of.seed)
+        caption = f"{name}: the first {len(found.labels) // 2} images; hollow marks are predicted wrong."
+        figures.append(Drawn(plots.embedding(found, of.names, f"Features of {name} (t-SNE)"), caption, True))
+    text = f"Features of clean images and of the same after PGD-{STEPS}, in one map of two dimensions by t-SNE."
+    return Section("Features in two dimensions", text, figures, missing=missing)
+
+
+def coverage(of: Subject) -> Section:
+    table = measure_coverage(of.classifiers, of.data)
+    text = (
+        "The share of an image's pixels whose gradient exceeds a part of the image's greatest: AELF's broader "
+        "attention as a number."
+    )
+    figures = [Drawn(plots.coverage(table), "Mean over the images.")]
+    return Section("Coverage", text, figures, [_stacked({"": table})], {"test": _numbers(table)})
+
+
+def strength(of: Subject) -> Section:
+    figures, numbers, by_steps = [], {}, {}
+    for name, classifier in of.classifiers.items():
+        compared = of.attacks_on(classifier)
+        apart = perturbation_distances(classifier, of.data, compared, seed=of.seed)
+        left = attack_strength(classifier, of.data, compared, seed=of.seed)
+        title = f"Distances of adversaries on {name}"
+        figures.append(Drawn(plots.perturbation_distances(apart, title), f"{name}, {SIDE_BY_SIDE} iterations each."))
+        figures.append(Drawn(plots.attack_strength(left, f"Iterations on {name}"), f"{name}: accuracy that is left."))
+        numbers[name] = {"distances": _numbers(apart), "strength": _numbers(left)}
+        by_steps[name] = left
+    dra = dra_success(of.classifiers, of.data, eps=of.eps / OF_DRA, seed=of.seed)
+    figures.append(Drawn(plots.dra_success(dra), "Success among the images that were right."))
+    numbers["dra"] = _numbers(dra)
+    tables = [_stacked(by_steps, "accuracy by iterations"), _stacked({"": dra}, "success of DRA by p")]
+    text = (
+        f"How far apart the adversaries of attacks lie ({SIDE_BY_SIDE} iterations), what iterations of one size bring, "
+        f"and DRA's success by the share of values that it changes (mean absolute change of {of.eps / OF_DRA:.4g})."
+    )
+    _, missing = of.giving("cam")
+    missing = [sentence.replace("Left out", "InfoFeature's attack is left out") for sentence in missing]
+    return Section("Attacks side by side", text, figures, tables, numbers, missing)
+
+
+# By the names under which their numbers stand.
+ALL: Mapping[str, Callable[[Subject], Section]] = {
+    "attention_maps": attention,
+    "class_activation_maps": activation,
+    "gradients": gradients,
+    "gradient_map_test": gradient_test,
+    "relevance": relevance,
+    "hard_classes": hard_classes,
+    "embedding": embedding,
+    "coverage": coverage,
+    "attacks": strength,
+}
+
+
+def _called(of: Subject, label: int) -> str:
+    return str(label if of.names is None else of.names[label])
+
+
+def _numbers(table: Table) -> dict[str, Any]:
+    rows = zip(table.rows, table.figures, strict=True)
+    figures = {row: dict(zip(table.columns, cells, strict=True)) for row, cells in rows}
+    return {"measure": table.measure, "images": table.images, "settings": table.settings, "figures": figures}
+
+
+def _stacked(tables: Mapping[str, Table], what: str = "") -> tuple[list[str], list[list[str]]]:
+    """Returns head and rows of tables with the same columns, one below the other; a row is called by its table too."""
+    first = next(iter(tables.values()))
+    rows = [
+        [" · ".join(filter(None, (name, row))), *_cells(table, row)]
+        for name, table in tables.items()
+        for row in table.rows
+    ]
+    return [what, *first.columns], rows
+
+
+def _cells(table: Table, row: str) -> Iterator[str]:
+    share = table.measure in (ACCURACY, "success rate", "share of pixels")
+    for figure in table.figures[table.rows.index(row)]:
+        yield "-" if figure is None else html.percent(figure) if share else html.number(figure)

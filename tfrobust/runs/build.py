@@ -1,0 +1,242 @@
+"""From a config to the objects that it names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import tfrobust
+from tfrobust.attacks.threat_model import ball
+from tfrobust.classifiers import head_of
+from tfrobust.evaluation.attack_list import line_up
+from tfrobust.runs import cli
+from tfrobust.runs.workdir import data_of
+from tfrobust.schedules import is_number
+from tfrobust.utils.registry import unknown
+
+
+@keras.saving.register_keras_serializable(package="tfrobust")
+class OverEpochs(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate schedule over epochs, called by the optimizer with its step.
+
+    Args:
+        schedule: a Keras schedule whose argument is the fractional epoch.
+        steps_per_epoch: updates in an epoch.
+    """
+
+    def __init__(self, schedule: Any, steps_per_epoch: int) -> None:
+        self.schedule = schedule
+        self.steps_per_epoch = steps_per_epoch
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(keras.ops.cast(step, "float32") / self.steps_per_epoch)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> OverEpochs:
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps_per_epoch"])
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that are not None: the others are left to their defaults."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+PER_PHASE = (
+    "objective",
+    "attack",
+    "search_in_training_mode",
+    "optimizer",
+    "learning_rate",
+    "ema",
+    "epochs",
+    "frozen",
+    "monitor",
+)
+JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+
+
+def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the config of each fit: the top level's fields under those of the phase; one fit where there are none.
+
+    Raises:
+        ValueError: for a config without all the fields that a run reads, and a phase with a field that is not its own.
+    """
+    from tfrobust.runs import config as _base
+
+    if missing := sorted(set(_base.FIELDS) - set(config)):
+        raise ValueError(
+            f"Invalid config: expected the fields of tfrobust/runs/config.py. Missing: {', '.join(missing)}"
+        )
+    for phase in config["phases"]:
+        if not isinstance(phase, Mapping):
+            raise ValueError(f"Invalid phase: expected a mapping of fields. Received: {phase!r}")
+        if others := sorted(set(phase) - set(PER_PHASE)):
+            raise unknown("field of a phase", others[0], PER_PHASE)
+    overrides: Sequence[Mapping[str, Any]] = config["phases"] or ({},)
+    return [{**config, **phase} for phase in overrides]
+
+
+def check_evaluation(config: Mapping[str, Any]) -> None:
+    """Refuses, before any training, an evaluation that could not be made after it.
+
+    Raises:
+        ValueError: for an unknown suite or norm and an eps that is no radius.
+    """
+    options = given(config["evaluation"])
+    if options.get("attacks"):
+        if "eps" not in options:
+            raise ValueError(f"`evaluation` with attacks needs `eps`, its radius. Received: {options}")
+        norm = options.get("norm", "linf")
+        line_up(options["attacks"], norm, ball(norm, options["eps"]))
+
+
+def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.Dataset:
+    """Returns one split of the config's data; augmentation and the length of an epoch are for training alone."""
+    arguments = dict(config["data"])
+    of_training = {name: arguments.pop(name) for name in ("augment", "steps_per_epoch") if name in arguments}
+    if split == "train":
+        options |= of_training
+    return tfrobust.data.load(arguments.pop("name"), split, seed=config["seed"], **arguments, **options)
+
+
+def first_images(data: tf.data.Dataset, images: int) -> tf.data.Dataset:
+    """Returns the first images of a batched dataset, in batches."""
+    return data.unbatch().take(images).batch(256)
+
+
+def build_classifier(config: Mapping[str, Any]) -> keras.Model:
+    """Returns the config's network, or the one of its file, with weight decay as an L2 term of the kernels.
+
+    Raises:
+        ValueError: for a file whose network does not fit the data.
+    """
+    if config["mixed_precision"]:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    data = config["data"]
+    info = tfrobust.data.info(**data_of(config))
+    if config["fine_tune"]:
+        if config["mixed_precision"]:
+            raise ValueError(
+                "`fine_tune` keeps the precision of its file: expected mixed_precision=False. Received: True, with "
+                f"{config['fine_tune']}"
+            )
+        classifier = tfrobust.expose(cli.load_classifier(config["fine_tune"]))
+        for layer in classifier._flatten_layers():
+            layer.trainable = True  # a file remembers what was frozen when it was written; here `frozen` says it
+        shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]
+        fits = all(known in (None, size) for known, size in zip(shape, info.input_shape, strict=True))
+        if not fits or classes != info.classes:
+            raise ValueError(
+                f"{config['fine_tune']} does not fit the data {data['name']!r}: expected images {info.input_shape} and "
+                f"{info.classes} classes. Received: a classifier of {shape} and {classes}"
+            )
+    else:
+        shapes = {"input_shape": info.input_shape, "classes": info.classes}
+        classifier = tfrobust.models.get({**shapes, **config["model"]})
+    if config["weight_decay"]:
+        for variable in classifier.trainable_variables:
+            if len(variable.shape) > 1:  # kernels: no bias, nothing of BatchNorm
+                variable.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
+    return classifier
+
+
+@contextlib.contextmanager
+def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
+    """Freezes layers for a while; afterwards they are as they were.
+
+    Args:
+        classifier: a classifier.
+        names: of its layers; "head" is the one that makes the logits, whatever its name.
+
+    Raises:
+        ValueError: for a name that no layer has.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"Invalid value for `frozen`: expected a list of layers' names. Received: {names!r}")
+    layers = {layer.name: layer for layer in classifier._flatten_layers(include_self=False)}
+    layers["head"] = head_of(classifier)
+    for name in names:
+        if name not in layers:
+            raise unknown("layer in `frozen`", name, layers)
+    parts = [part for name in names for part in layers[name]._flatten_layers()]
+    before = [part.trainable for part in parts]
+    for part in parts:
+        part.trainable = False
+    try:
+        yield
+    finally:
+        for part, trainable in zip(parts, before, strict=True):
+            part.trainable = trainable
+
+
+def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns the config's optimizer.
+
+    Raises:
+        ValueError: for an optimizer or schedule that Keras does not know.
+    """
+    rate = tfrobust.schedules.get(config["learning_rate"])
+    if callable(rate):
+        rate = OverEpochs(rate, steps_per_epoch)
+    arguments = {**config["optimizer"], "learning_rate": rate}
+    if not (is_number(config["ema"]) and 0 <= config["ema"] < 1):
+        raise ValueError(
+            f"Invalid value for `ema`: expected a momentum in [0, 1), 0 for none. Received: {config['ema']}"
+        )
+    if config["ema"]:
+        arguments |= {"use_ema": True, "ema_momentum": config["ema"]}
+    if "name" not in arguments:
+        raise ValueError(f"`optimizer` needs a `name`, such as 'sgd' or 'adam'. Received: {config['optimizer']}")
+    return keras.optimizers.get({"class_name": arguments.pop("name"), "config": arguments})
+
+
+def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: int = 0) -> tfrobust.AdversarialTrainer:
+    """Returns the compiled trainer of one phase around the classifier.
+
+    Args:
+        config: the phase's, of `phases_of`.
+        classifier: what all phases train.
+        number: of the phase; each has random starts of its own.
+
+    Raises:
+        ValueError: for a phase that cannot be trained as it is described.
+    """
+    for field in ("epochs", "steps_per_execution"):
+        if not is_number(config[field], int) or config[field] < 1:
+            raise ValueError(
+                f"Invalid value for `{field}`: expected an integer of at least 1. Received: {config[field]!r}"
+            )
+    if config["jit_compile"] not in JIT_COMPILE:
+        raise unknown("value for `jit_compile`", config["jit_compile"], JIT_COMPILE)
+    if config["monitor"] and not config["data"]["validation"]:
+        raise ValueError(
+            "`monitor` needs validation data: expected data.validation > 0, or monitor='' to keep the last "
+            f"classifier. Received: monitor={config['monitor']!r}, data.validation=0"
+        )
+    with frozen(classifier, config["frozen"]):
+        trainer = tfrobust.AdversarialTrainer(
+            classifier,
+            config["objective"],
+            given(config["attack"]) or None,
+            search_in_training_mode=config["search_in_training_mode"],
+            seed=config["seed"] + 7919 * number,
+        )
+        if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.metrics_names:
+            raise unknown("monitor", config["monitor"], [f"val_{name}" for name in trainer.metrics_names])
+        steps_per_epoch = int(load_data(config, "train").cardinality())
+        trainer.compile(
+            build_optimizer(config, steps_per_epoch),
+            jit_compile=JIT_COMPILE[config["jit_compile"]],
+            steps_per_execution=config["steps_per_execution"],
+        )
+    return trainer

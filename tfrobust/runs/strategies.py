@@ -1,0 +1,115 @@
+"""On which devices and machines a run trains: `--config.strategy`, one `tf.distribute` strategy a name."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tfrobust.utils.registry import Registry
+
+_registry = Registry("strategy", tf.distribute.Strategy)
+get, names, register = _registry.get, _registry.names, _registry.register
+
+# A strategy is made once a process: several of a kind in one process can wait for each other for ever.
+
+
+@register
+def none() -> Any:
+    """One device: the first GPU, or the CPU."""
+    return tf.distribute.get_strategy()
+
+
+@register
+def mirrored(devices: tuple[str, ...] | None = None) -> Any:
+    """All GPUs of this machine.
+
+    Args:
+        devices: these alone, such as ("GPU:0", "GPU:1").
+    """
+    return _mirrored(None if devices is None else tuple(devices))
+
+
+@register
+def auto() -> Any:
+    """All GPUs of this machine where there are several, else none."""
+    return mirrored() if len(tf.config.list_physical_devices("GPU")) > 1 else none()
+
+
+@register
+def multi_worker() -> Any:
+    """All GPUs of several machines, which the environment variable TF_CONFIG lists: see docs/distributed.md.
+
+    Raises:
+        ValueError: for a TF_CONFIG that is missing, no JSON, or does not name this process.
+    """
+    check_cluster(os.environ.get("TF_CONFIG"))
+    return _multi_worker()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...] | None) -> Any:
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _multi_worker() -> Any:
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+@contextlib.contextmanager
+def losses_told() -> Iterator[None]:
+    """Makes one sentence of the error of a process whose peer is gone.
+
+    Raises:
+        ConnectionError: in place of it.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+        raise ConnectionError(
+            "Lost another worker: start the same command on every machine again, it goes on from the last checkpoint. "
+            f"Received: {error.message.strip().splitlines()[0]}"
+        ) from error
+
+
+def check_cluster(text: str | None) -> None:
+    """Refuses a TF_CONFIG that does not say which machines there are and which of them this one is.
+
+    Args:
+        text: the variable's value; None where it is not set.
+
+    Raises:
+        ValueError: for a text that is no JSON, a cluster that is no lists of HOST:PORT, a task that is not in it.
+
+    Example:
+
+    >>> check_cluster('{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 1}}')
+    """
+    expected = (
+        'Invalid TF_CONFIG: expected {"cluster": {"worker": ["HOST:PORT", ...]}, '
+        '"task": {"type": "worker", "index": I}}, the same cluster and another index on every machine. Received: '
+    )
+    try:
+        config = json.loads(text or "")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{expected}{text!r}" + (f", which is no JSON ({error})" if text else "")) from error
+    cluster, task = (config.get(part) if isinstance(config, dict) else None for part in ("cluster", "task"))
+    if not isinstance(cluster, dict) or not isinstance(task, dict):
+        raise ValueError(f"{expected}{text}")
+    for addresses in cluster.values():
+        if not isinstance(addresses, list) or not all(isinstance(a, str) and ":" in a for a in addresses):
+            raise ValueError(f"{expected}{text}, where {addresses!r} is no list of HOST:PORT")
+    workers, index = cluster.get(task.get("type"), []), task.get("index")
+    if set(cluster) - {"worker", "chief"}:
+        raise ValueError(f"{expected}{text}, with tasks other than workers and a chief")
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(workers):
+        known = [f"{kind} {i}" for kind, addresses in cluster.items() for i in range(len(addresses))]
+        raise ValueError(
+            f"{expected}{text}, whose task {task.get('type')} {index} is none of its cluster: {', '.join(known)}"
+        )

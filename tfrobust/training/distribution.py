@@ -1,0 +1,82 @@
+"""`fit` on several devices and machines: what Keras 3 leaves to do, and which process writes.
+
+Two work-arounds for https://github.com/keras-team/keras/issues/20585, one a method; the tests named `upstream` in
+tests/distribution fail when one can go.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrobust.utils import graph as backend
+
+
+class Distributed:
+    """Inherited before `keras.Model`: `fit`, `evaluate` and `predict` work under any `tf.distribute` strategy."""
+
+    classifier: keras.Model
+    distribute_strategy: Any
+    steps_per_execution: int
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Builds what is not built yet from the shapes of the data.
+
+        Keras averages the replicas' first batches to learn their shapes, which fails across workers and where one
+        batch is smaller than the others. The dataset knows the shapes; nothing has to be read.
+        """
+        if iterator is not None:
+            spec = iterator._distributed_dataset.element_spec
+            parts = spec if isinstance(spec, tuple) else (spec,)
+            shapes = (self.classifier.input_shape, (None,), (None,))  # of x, y and weights that have no static one
+            data_batch = tuple(
+                keras.tree.map_structure(functools.partial(_of_one_replica, shape=shape), part)
+                for part, shape in zip(parts, shapes, strict=False)
+            )
+        super()._maybe_symbolic_build(data_batch=data_batch)  # type: ignore[misc]
+
+    def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
+        """Returns the function that `fit` calls, of a step whose logs have an axis.
+
+        Keras takes the mean of each log over workers by its first axis, which a scalar does not have.
+        """
+        if self.steps_per_execution > 1 and self.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "Several replicas take one step at a time, for Keras' loop over steps cannot hold their communication: "
+                f"expected steps_per_execution=1. Received: {self.steps_per_execution}"
+            )
+        optimizer = getattr(self, "optimizer", None)
+        if self.distribute_strategy.num_replicas_in_sync > 1 and (several := backend.accumulated(optimizer)) > 1:
+            raise ValueError(
+                "Keras cannot accumulate the gradients of several replicas: expected an optimizer without "
+                f"gradient_accumulation_steps. Received: gradient_accumulation_steps={several}"
+            )
+        make = super()._make_function  # type: ignore[misc]
+        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return make(step_function)
+
+        @functools.wraps(step_function)
+        def with_an_axis(data: Any) -> Any:
+            return keras.tree.map_structure(lambda log: tf.convert_to_tensor(log)[None], step_function(data))
+
+        return make(with_an_axis)
+
+
+def _of_one_replica(spec: Any, shape: tuple[int | None, ...]) -> Any:
+    spec = spec._value_specs[0] if hasattr(spec, "_value_specs") else spec
+    return tf.TensorSpec(shape, spec.dtype) if spec.shape.rank is None else spec
+
+
+def is_chief(strategy: Any) -> bool:
+    """Returns whether this process writes the files of a run: one of the workers does, and a process of its own."""
+    return bool(strategy.extended.should_checkpoint)
+
+
+def wait_for_all(strategy: Any) -> None:
+    """Returns when all workers have come to this line."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        strategy.reduce(tf.distribute.ReduceOp.SUM, tf.constant(0.0), axis=None).numpy()
