@@ -24,7 +24,7 @@ from absl import app, flags
 import tfrobust
 from tfrobust import losses
 from tfrobust.attacks import Evasion
-from tfrobust.attacks.gradient import adversarial_cross_entropy
+from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.evaluation import suites
 from tfrobust.runs import cli
 from tfrobust.runs import config as _base

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -182,3 +183,11 @@ def _sums_to_one(classifier: keras.Model) -> bool:
     logits = ops.convert_to_numpy(classifier(keras.random.uniform((2, *shape), seed=0), training=False)["logits"])
     logits = logits.astype("float32")
     return bool((logits >= 0).all() and (logits <= 1).all() and abs(logits.sum(-1) - 1).max() < 1e-2)
+
+
+def in_inference(classify: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a Keras model called in inference mode; a function as it is.
+
+    Keras' augmentation layers augment where a call says nothing of its mode.
+    """
+    return functools.partial(classify, training=False) if isinstance(classify, keras.Model) else classify

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import is_number
 
 Schedule = float | Callable[[Any], Any]
 
@@ -74,11 +73,6 @@ class From(keras.optimizers.schedules.LearningRateSchedule):
         return {"epoch": self.epoch, "value": self.value, "before": self.before}
 
 
-def is_number(value: Any, kind: Any = (int, float, np.number)) -> bool:
-    """Whether a value is a finite number of Python or NumPy, and not a truth value or a text that looks like one."""
-    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def value_at(schedule: Schedule, epoch: Any) -> Any:
     """Returns the value of a number or of a schedule at an epoch.
 
@@ -106,14 +100,3 @@ def nonnegative(name: str, weight: Schedule) -> Schedule:
     if not callable(weight) and not (is_number(weight) and weight >= 0):
         raise ValueError(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight!r}")
     return weight
-
-
-def nonnegative_number(name: str, value: float) -> float:
-    """Returns a value that has to be a number, for it is no weight that a schedule could change.
-
-    Raises:
-        ValueError: for what is no finite number of at least 0.
-    """
-    if not (is_number(value) and value >= 0):
-        raise ValueError(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
-    return value

@@ -34,6 +34,7 @@ from tfrobust.training.own_state import OwnState, from_an_older_version
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import plain_errors
 from tfrobust.utils.files import replacing
+from tfrobust.utils.random import Noise
 from tfrobust.views import Observed, Views
 
 Tensor = Any
@@ -556,7 +557,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         mixed = tf.ensure_shape(tf.concat([batch.x[:first], x_adv], axis=0), batch.x.shape)
         return functools.partial(make, mixed, mixed, None), tf.range(rows) >= first
 
-    def _search(self, x: Tensor, y: Tensor, noise: backend.Noise) -> tuple[Tensor, Observed | None]:
+    def _search(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Observed | None]:
         assert self._adversary is not None
         classify = functools.partial(self._classify, training=self.search_in_training_mode)
         # A training-mode forward moves BatchNorm's statistics and dropout's seeds: they are put back.

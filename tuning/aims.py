@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 from tuning.trials import Result
 
 ROUNDING = 1e-6  # of a share: a history holds those of float32, in which 0.9 is less than 0.9

@@ -144,7 +144,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     from tfrobust.runs import config as _base
     from tfrobust.runs.build import check_evaluation, phases_of
-    from tfrobust.schedules import is_number
+    from tfrobust.utils.validation import is_number
     from tuning import outcome
 
     last = phases_of(config)[-1]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from tfrobust.attacks.registry import ATTACKS
 from tfrobust.models.registry import MODELS
 from tfrobust.objectives.objective import OBJECTIVES
-from tfrobust.schedules import is_number
 from tfrobust.utils.registry import Registry, unknown
+from tfrobust.utils.validation import is_number
 
 LOG, LINEAR = "log", "linear"
 

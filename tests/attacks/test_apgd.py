@@ -11,8 +11,7 @@ from tfrobust.attacks import L2, Attack, Linf, Normalized, Sign
 from tfrobust.attacks.apgd import LOSSES
 from tfrobust.attacks.auto_step import AutoStep
 from tfrobust.attacks.autoattack import VERSIONS, substitutes
-from tfrobust.utils.batches import ImageNoise
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import ImageNoise, Noise
 
 RNG = np.random.default_rng(3)
 X = RNG.uniform(0.2, 0.8, (12, 3, 3, 1)).astype("float32")

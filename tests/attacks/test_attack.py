@@ -12,7 +12,7 @@ import tfrobust
 from tfrobust import attacks, losses
 from tfrobust.attacks import L2, Adversary, Attack, Evasion, Gradient, Linf, Momentum, Normalized, OfEps, Sign
 from tfrobust.objectives.terms import adversarial_cross_entropy
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import Noise
 
 RNG = np.random.default_rng(1)
 X = RNG.uniform(0.3, 0.7, (5, 3, 3, 2)).astype("float32")

@@ -6,7 +6,7 @@ import pytest
 
 from tfrobust.attacks import L1, L2, Linf, starts
 from tfrobust.attacks.threat_model import NORMS, ball
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import Noise
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0, 1, (50, 4, 4, 3)).astype("float32")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks
-from tfrobust.utils.batches import ImageNoise
+from tfrobust.utils.random import ImageNoise
 
 SHAPE = (3, 4, 2)
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from tfrobust import attacks
 from tfrobust.attacks.gradients import Exact, Expected
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import Noise
 
 RNG = np.random.default_rng(3)
 X = RNG.uniform(0.3, 0.7, (5, 4, 4, 1)).astype("float32")

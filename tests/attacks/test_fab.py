@@ -14,7 +14,7 @@ import tfrobust
 from tfrobust import attacks
 from tfrobust.attacks import L2, Linf
 from tfrobust.attacks.hyperplanes import onto
-from tfrobust.utils.batches import ImageNoise
+from tfrobust.utils.random import ImageNoise
 
 SHAPE = (3, 4, 2)
 
@@ -292,7 +292,7 @@ def test_noise_by_image_makes_figures_independent_of_the_batch(trained):
 def test_restarts_begin_halfway_to_the_edge():
     _, x, _, _, _ = linear()
     clean = np.zeros((len(x), 5), "float32")
-    noise = tfrobust.utils.graph.Noise(0)
+    noise = tfrobust.utils.Noise(0)
     for norm, mask in (("linf", None), ("l2", None), ("l2", np.arange(24).reshape(SHAPE) % 2)):
         attack = attacks.fab(0.3, norm=norm, restarts=2, targets=2, mask=mask)
         for run in range(4):

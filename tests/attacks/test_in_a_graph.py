@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tfrobust
 from tfrobust import attacks
-from tfrobust.attacks.gradient import adversarial_cross_entropy
+from tfrobust.attacks.view_losses import adversarial_cross_entropy
 
 SPECS = [tf.TensorSpec((None, 6, 6, 1), tf.float32), tf.TensorSpec((None,), tf.int32)]
 SMALL = {"eps": 0.05, "steps": 2, "queries": 4, "classes": 4}

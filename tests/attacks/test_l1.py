@@ -9,7 +9,7 @@ from tfrobust import attacks, evaluation
 from tfrobust.attacks import L1
 from tfrobust.attacks.steps import Greedy
 from tfrobust.evaluation import alarms
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import Noise
 
 RNG = np.random.default_rng(8)
 X = RNG.uniform(0, 1, (20, 2, 3, 2)).astype("float32")

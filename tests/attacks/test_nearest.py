@@ -6,7 +6,7 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import Noise
 
 RNG = np.random.default_rng(4)
 X = RNG.uniform(0.2, 0.8, (12, 3, 3, 1)).astype("float32")

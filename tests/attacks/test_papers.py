@@ -9,9 +9,9 @@ from keras import ops
 import tfrobust
 from tfrobust import attacks, losses
 from tfrobust.attacks import Linf
-from tfrobust.attacks.infofeature import cam_distance
+from tfrobust.attacks.view_losses import cam_distance
 from tfrobust.objectives.terms import adversarial_cross_entropy
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import Noise
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from keras import ops
 from tfrobust import attacks, losses
 from tfrobust.attacks import Attack, Linf, Sign
 from tfrobust.attacks.gradients import Estimated, Exact
-from tfrobust.utils.batches import ImageNoise
-from tfrobust.utils.graph import Noise, SharedNoise
+from tfrobust.utils.random import ImageNoise, Noise, SharedNoise
 
 RNG = np.random.default_rng(5)
 SHAPE = (4, 3, 2)

@@ -10,9 +10,8 @@ import tfrobust
 from tfrobust import attacks, losses
 from tfrobust.attacks import L1, L2, Linf
 from tfrobust.attacks.square import Square, share
-from tfrobust.attacks.squares import Squares, Windows, entries, halved, pyramids, table, whole
-from tfrobust.utils.batches import ImageNoise
-from tfrobust.utils.graph import Noise
+from tfrobust.attacks.squares import Squares, Windows, entries, halved, pyramids, table
+from tfrobust.utils.random import ImageNoise, Noise
 
 RNG = np.random.default_rng(3)
 SHAPE = (6, 5, 2)
@@ -132,7 +131,7 @@ def eta_by_the_formula(side):
 
 @pytest.mark.parametrize("side", [1, 3, 5, 7, 21])
 def test_pyramids(side):
-    eta = np.asarray(pyramids(halved(side)[:, None], whole(side)[None, :]))
+    eta = np.asarray(pyramids(halved(side)[:, None], undivided(side)[None, :]))
     np.testing.assert_allclose(eta, eta_by_the_formula(side), rtol=1e-6)
 
 

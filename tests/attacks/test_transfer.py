@@ -10,8 +10,8 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks
-from tfrobust.attacks.gradient import adversarial_cross_entropy
-from tfrobust.utils.graph import Noise
+from tfrobust.attacks.view_losses import adversarial_cross_entropy
+from tfrobust.utils.random import Noise
 
 RNG = np.random.default_rng(2)
 X = RNG.uniform(0.4, 0.6, (6, 2, 2, 1)).astype("float32")

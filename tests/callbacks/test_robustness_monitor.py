@@ -232,8 +232,8 @@ def test_other_models_and_trainers_without_an_attack_are_refused(unwatched, tmp_
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"every": 0}, "`every`: expected a whole number >= 1. Received: every=0"),
-        ({"count": 2.5}, "`count`: expected a whole number >= 1"),
+        ({"every": 0}, "`every`: expected an integer of at least 1. Received: 0"),
+        ({"count": 2.5}, "`count`: expected an integer of at least 1"),
         ({"deviations": 0}, "`deviations`: expected a positive number"),
         ({"threshold": -0.1}, "`threshold`: expected a number of at least 0"),
         ({"attack": "pgdd"}, "Did you mean"),

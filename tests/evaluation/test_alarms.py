@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import attacks
-from tfrobust.attacks.cw_linf import margin
 from tfrobust.attacks.square import square
+from tfrobust.attacks.view_losses import margin
 from tfrobust.evaluation import Result, evaluate, probes
 from tfrobust.evaluation.alarms import CHECKS, Evidence, alarms, made
 from tfrobust.evaluation.dataset import Images

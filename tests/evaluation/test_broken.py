@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import attacks, interpret, losses
-from tfrobust.attacks.gradient import adversarial_cross_entropy
+from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.evaluation import evaluate
 from tfrobust.evaluation.tables import corruptions, noise, shifts, transfer
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tfrobust.evaluation import Adversaries, Report, Result
 from tfrobust.evaluation import html as _page
+from tfrobust.evaluation.html import page as page_of
 from tfrobust.utils import charts
 from tfrobust.utils import html as _pages
 
@@ -105,7 +106,7 @@ class Parsed(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def full():
-    page = _pages.report(report(adversaries(), alarms=("The logits look like probabilities: give the logits.",)))
+    page = page_of(report(adversaries(), alarms=("The logits look like probabilities: give the logits.",)))
     return page, Parsed(page)
 
 
@@ -168,8 +169,8 @@ def test_the_table_of_attacks(full):
 def test_columns_are_told_from_a_cascade():
     right = 114
     columns = tuple(Result(name, {}, 0.5, 1.0, attacked=right, fooled=10) for name in ("a", "b"))
-    assert "by itself" in _pages.report(report(clean_accuracy=right / 120, attacks=columns))
-    assert "it and all before it left" in _pages.report(report())
+    assert "by itself" in page_of(report(clean_accuracy=right / 120, attacks=columns))
+    assert "it and all before it left" in page_of(report())
 
 
 def test_classes_and_confusion_are_counted(full):
@@ -238,7 +239,7 @@ def test_hostile_text_stays_text():
         norm=HOSTILE,
         versions={HOSTILE: HOSTILE},
     )
-    page = _pages.report(hostile, [f"{HOSTILE}{c}" for c in range(10)])
+    page = page_of(hostile, [f"{HOSTILE}{c}" for c in range(10)])
     parsed = Parsed(page)
     assert "script" not in parsed.tags
     assert HOSTILE in parsed.sections["alarms"] and HOSTILE in parsed.sections["notes"]
@@ -248,15 +249,15 @@ def test_hostile_text_stays_text():
 
 def test_names_of_classes():
     names = [f"kind {chr(97 + c)}" for c in range(10)]
-    parsed = Parsed(_pages.report(report(adversaries()), names))
+    parsed = Parsed(page_of(report(adversaries()), names))
     assert [row[0] for row in parsed.rows["classes"][1:]] == names
     with pytest.raises(ValueError, match=r"`class_names`: expected 10 names\. Received: 2"):
-        _pages.report(report(adversaries()), ["a", "b"])
+        page_of(report(adversaries()), ["a", "b"])
 
 
 def test_of_many_classes_the_hardest_are_shown():
     found = adversaries(n=3000, classes=1000)
-    page = _pages.report(report(found, classes=1000))
+    page = page_of(report(found, classes=1000))
     parsed = Parsed(page)
     assert "The 20 hardest of 1000 classes" in parsed.sections["classes"]
     assert "Limited to the 20 hardest classes" in parsed.sections["confusion"]
@@ -279,7 +280,7 @@ def test_large_images_are_few_and_thinned_out():
 
 def test_what_is_missing_is_said(tmp_path):
     bare = report(attacks=(), curves={}, robust_accuracy_8bit=None, notes=(), checks=())
-    parsed = Parsed(_pages.report(bare))
+    parsed = Parsed(page_of(bare))
     assert not {"notes", "classes", "confusion"} & set(parsed.sections)
     assert "No alarm was raised" in parsed.sections["alarms"] and "none" in parsed.sections["alarms"]
     assert "Not measured." in parsed.sections["accuracy"]
@@ -292,25 +293,25 @@ def test_what_is_missing_is_said(tmp_path):
 def test_a_report_whose_adversaries_were_lost(tmp_path):
     report(adversaries()).save(tmp_path / "r.json")
     (tmp_path / "r.npz").unlink()
-    parsed = Parsed(_pages.report(Report.load(tmp_path / "r.json")))
+    parsed = Parsed(page_of(Report.load(tmp_path / "r.json")))
     assert "no adversaries" in parsed.sections["worst"] and "classes" not in parsed.sections
 
 
 def test_a_report_looks_the_same_when_loaded(tmp_path, full):
     saved = report(adversaries(), alarms=("The logits look like probabilities: give the logits.",))
     saved.save(tmp_path / "r.json")
-    assert _pages.report(Report.load(tmp_path / "r.json")) == full[0]
+    assert page_of(Report.load(tmp_path / "r.json")) == full[0]
 
 
 def test_nobody_fooled():
-    parsed = Parsed(_pages.report(report(adversaries(n=19, fooled=False))))
+    parsed = Parsed(page_of(report(adversaries(n=19, fooled=False))))
     assert "No image that was right was fooled" in parsed.sections["worst"]
 
 
 def test_predictions_that_are_none():
     found = adversaries()
     found.predicted = np.where(found.fooled_by >= 0, -1, found.predicted)
-    parsed = Parsed(_pages.report(report(found)))
+    parsed = Parsed(page_of(report(found)))
     assert "none (NaN)" in parsed.sections["worst"]
 
 

@@ -286,7 +286,7 @@ def test_blocks_in_any_order_and_as_a_list():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"width": 0}, r"Invalid value for `width`: expected a whole number >= 1\. Received: width=0"),
+        ({"width": 0}, r"Invalid value for `width`: expected an integer of at least 1\. Received: 0"),
         ({"width": 1.5}, "`width`"),
         ({"attention": (2,)}, r"expected the blocks to attend, each once, as \(4,\).*Received: attention=\(2,\)"),
         ({"attention": (4, 4)}, "each once"),

@@ -229,7 +229,7 @@ def test_cosine_head(name, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"classes": 1}, r"Invalid value for `classes`: expected a whole number >= 2\. Received: classes=1"),
+        ({"classes": 1}, r"Invalid value for `classes`: expected an integer of at least 2\. Received: 1"),
         ({"classes": 2.5}, "`classes`"),
         ({"input_shape": (8, 8)}, r"Invalid value for `input_shape`: expected \(height, width, channels\)"),
         ({"input_shape": (8, 0, 1)}, "`input_shape`"),

@@ -334,9 +334,9 @@ def test_mixed_precision_gives_float32_logits(name, head):
     ("options", "words"),
     [
         ({"depth": 27}, r"`depth`: expected 6n \+ 4.*the nearest are 22 and 28\. Received: depth=27"),
-        ({"depth": 4}, r"Invalid value for `depth`: expected a whole number >= 10\. Received: depth=4"),
+        ({"depth": 4}, r"Invalid value for `depth`: expected an integer of at least 10\. Received: 4"),
         ({"depth": 28.0}, "`depth`"),
-        ({"width": 0}, r"Invalid value for `width`: expected a whole number >= 1"),
+        ({"width": 0}, r"Invalid value for `width`: expected an integer of at least 1"),
         ({"dropout": 1.0}, r"Invalid value for `dropout`: expected a number in \[0, 1\)\. Received: dropout=1\.0"),
         ({"dropout": -0.1}, "`dropout`"),
         ({"dropout": "0.2"}, "`dropout`"),

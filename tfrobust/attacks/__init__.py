@@ -27,7 +27,7 @@ from tfrobust.attacks.square import square
 from tfrobust.attacks.steps import Gradient, Momentum, Normalized, OfEps, Sign, Strongest
 from tfrobust.attacks.threat_model import L1, L2, Ball, Linf
 from tfrobust.attacks.transfer import transfer
-from tfrobust.utils.graph import Noise
+from tfrobust.utils.random import Noise
 
 __all__ = [
     "Adversary",

@@ -2,22 +2,13 @@
 
 from typing import Any
 
-from keras import ops
-
-from tfrobust import losses
 from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
 from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.view_losses import nearness
 from tfrobust.schedules import Schedule
-from tfrobust.views import Views
-
-
-def nearness(views: Views) -> Any:
-    """Minus the cosine distance of f(x') to the features of the partner, the reversed batch's row, `(B,)`."""
-    partner = ops.flip(views.clean["features"], axis=0)
-    return -losses.cosine_distance(views.adv["features"], partner)
 
 
 @register

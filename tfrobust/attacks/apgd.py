@@ -11,15 +11,15 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.auto_step import AutoStep
 from tfrobust.attacks.base import ranked_target
-from tfrobust.attacks.cw_linf import margin
-from tfrobust.attacks.gradient import Adversary, Attack, Loss, adversarial_cross_entropy
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column
-from tfrobust.attacks.steps import whole
 from tfrobust.attacks.threat_model import EPS, Ball, ball
+from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy, margin
 from tfrobust.schedules import Schedule
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer
 from tfrobust.views import Views
 
 Tensor = Any
@@ -59,7 +59,7 @@ LOSSES = {
     "margin": Maximized(margin),
 }
 TARGETED = {"ce": LOSSES["ce"], "dlr": Maximized(dlr_to_the_label, least_classes=4), "margin": LOSSES["margin"]}
-DRAWS: dict[str, Callable[[backend.Noise, Tensor], Tensor]] = {
+DRAWS: dict[str, Callable[[Noise, Tensor], Tensor]] = {
     "linf": lambda noise, x: noise.uniform(x),
     "l2": lambda noise, x: noise.normal(x),
 }
@@ -117,7 +117,7 @@ def apgd(
     where = ball(norm, eps, bounds, mask)
     search = Attack(
         where,
-        AutoStep(where.steepest(1.0), whole("steps", steps)),
+        AutoStep(where.steepest(1.0), check_integer("steps", steps)),
         steps,
         start=functools.partial(_on_the_surface, norm),
         restarts=restarts,
@@ -127,12 +127,12 @@ def apgd(
     return Adversary(
         search,
         maximized.loss,
-        targets=whole("targets", targets) if maximized.targets else 0,
+        targets=check_integer("targets", targets) if maximized.targets else 0,
         least_classes=maximized.least_classes,
     )
 
 
-def _on_the_surface(norm: str, ball: Ball, x: Tensor, noise: backend.Noise) -> Tensor:
+def _on_the_surface(norm: str, ball: Ball, x: Tensor, noise: Noise) -> Tensor:
     """Returns a start at distance eps from x: uniform numbers (Linf) or normal ones (L2), scaled."""
     delta = ball.masked(DRAWS[norm](noise, x))
     size = column(ball.distance(delta, ops.zeros_like(delta)), x)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfrobust.attacks.base import where_rows
-from tfrobust.attacks.rows import column, zeros
-from tfrobust.attacks.steps import Sign, whole
+from tfrobust.attacks.rows import column, where_rows, zeros
+from tfrobust.attacks.steps import Sign
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -128,7 +128,7 @@ def control_points(steps: int) -> list[int]:
     >>> control_points(100)
     [22, 41, 57, 70, 80, 87, 93, 99]
     """
-    interval, shrink, least = (max(percent * whole("steps", steps) // 100, 1) for percent in (22, 3, 6))
+    interval, shrink, least = (max(percent * check_integer("steps", steps) // 100, 1) for percent in (22, 3, 6))
     points, point = [], interval
     while point <= steps:
         points.append(point)

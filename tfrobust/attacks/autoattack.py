@@ -8,9 +8,9 @@ from tfrobust.attacks import registry
 from tfrobust.attacks.apgd import LOSSES
 from tfrobust.attacks.base import Cascade, Evasion
 from tfrobust.attacks.expectation import expectation
-from tfrobust.attacks.steps import whole
 from tfrobust.attacks.threat_model import EPS
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer
 
 
 class Entry(NamedTuple):
@@ -116,7 +116,7 @@ def _entries(version: str, classes: int) -> list[tuple[Entry, Entry]]:
     """Returns the version's entries, each with the one that runs: itself where it is defined for so many classes."""
     if version not in VERSIONS:
         raise unknown("version of autoattack", version, VERSIONS)
-    if whole("classes", classes) < 2:
+    if check_integer("classes", classes) < 2:
         raise ValueError(f"Invalid value for `classes`: expected at least 2. Received: {classes}")
     return [(entry, _defined(entry, classes)) for entry in VERSIONS[version]]
 

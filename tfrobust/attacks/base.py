@@ -13,10 +13,10 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks.gradients import Gradients
-from tfrobust.attacks.rows import zeros
+from tfrobust.attacks.rows import where_rows, zeros
 from tfrobust.attacks.threat_model import Ball
+from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
-from tfrobust.models.inference import in_inference
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import plain_errors
 from tfrobust.utils.registry import Member
@@ -268,10 +268,3 @@ def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:
     others = ops.where(ops.one_hot(y, classes, dtype="bool"), -float("inf"), others)
     order = ops.argsort(-others, axis=-1)
     return ops.cast(ops.take(order, ops.minimum(rank, classes - 2), axis=-1), "int32")
-
-
-def where_rows(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Returns the rows of `a` where `chosen` `(B,)` is true, else those of `b`; both `(B, ...)`."""
-    # As two dimensions: TensorFlow broadcasts a choice of more of them several times slower.
-    rows = ops.where(chosen[:, None], *(ops.reshape(v, (ops.shape(v)[0], math.prod(a.shape[1:]))) for v in (a, b)))
-    return ops.reshape(rows, ops.shape(a))

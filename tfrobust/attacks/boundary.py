@@ -7,15 +7,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust.attacks.base import Classify, Evasion, where_rows
+from tfrobust.attacks.base import Classify, Evasion
 from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column
-from tfrobust.attacks.steps import whole
+from tfrobust.attacks.rows import column, where_rows
 from tfrobust.attacks.threat_model import EPS, L2, Ball, Linf, ball
 from tfrobust.attacks.walks import Walk, flat, margin
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -88,9 +88,9 @@ class Boundary(Evasion):
         super().__init__(ball, gradients=Exact())
         if not isinstance(ball, (Linf, L2)):
             raise unknown("norm of boundary", type(ball).__name__.lower(), ("linf", "l2"))
-        self.steps = whole("steps", steps)
-        self.bisections = whole("bisections", bisections)
-        self.restarts = whole("restarts", restarts)
+        self.steps = check_integer("steps", steps)
+        self.bisections = check_integer("bisections", bisections)
+        self.restarts = check_integer("restarts", restarts)
         self.flat_only = flat_only
 
     def runs(self, classes: int) -> int:
@@ -101,7 +101,7 @@ class Boundary(Evasion):
         return queries + (self.steps + 1) * self.gradients.forwards, (self.steps + 1) * self.gradients.backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        noise = backend.Noise.of(seed)
+        noise = Noise.of(seed)
         hunted = ops.ones_like(y, dtype="bool")
         if self.flat_only:
             value, _, gradient = self.gradients(margin(classify, y), x, noise)
@@ -124,7 +124,7 @@ class _Walk(Walk):
         batch: Tensor,
         y: Tensor,
         rows: Tensor,
-        noise: backend.Noise,
+        noise: Noise,
         run: Any,
     ) -> None:
         super().__init__(classify, attack.ball, batch, y, rows)

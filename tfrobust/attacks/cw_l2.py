@@ -10,15 +10,15 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify, where_rows
+from tfrobust.attacks.base import Classify
 from tfrobust.attacks.gradient import OF_GRADIENTS
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column
-from tfrobust.attacks.steps import whole
+from tfrobust.attacks.rows import column, where_rows
 from tfrobust.attacks.threat_model import Ball
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -68,7 +68,7 @@ class CWL2(MinimumNorm):
         return (steps + 1) * self.gradients.forwards, steps * self.gradients.backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        draws = backend.Noise.of(seed).fold(OF_GRADIENTS)
+        draws = Noise.of(seed).fold(OF_GRADIENTS)
 
         def loss(z: Tensor) -> tuple[Tensor, Tensor]:
             return self._missing(ops.cast(classify(z)["logits"], "float32"), y)
@@ -90,7 +90,7 @@ class CWL2(MinimumNorm):
         *_, found = ops.while_loop(running, body, carry)
         return self._within(found, x)
 
-    def _descend(self, loss: Any, x: Tensor, c: Tensor, found: Found, draws: backend.Noise) -> tuple[Found, Tensor]:
+    def _descend(self, loss: Any, x: Tensor, c: Tensor, found: Found, draws: Noise) -> tuple[Found, Tensor]:
         """Returns what is found with one c beside what was, and where an adversary was among it, `(B,)`."""
         low, high = self.ball.bounds
         middle, half = (low + high) / 2, (high - low) / 2
@@ -189,8 +189,8 @@ def cw_l2(
     """
     return CWL2(
         minimum_norm.ball("l2", eps, bounds, mask, "cw_l2"),
-        whole("steps", steps),
-        searches=whole("searches", searches),
+        check_integer("steps", steps),
+        searches=check_integer("searches", searches),
         initial_c=minimum_norm.number("initial_c", initial_c, 0, above=True),
         learning_rate=minimum_norm.number("learning_rate", learning_rate, 0, above=True),
         confidence=minimum_norm.number("confidence", confidence, 0),

@@ -2,28 +2,13 @@
 
 from typing import Any
 
-from keras import ops
-
-from tfrobust import losses
 from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.pgd import pgd
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.threat_model import EPS
+from tfrobust.attacks.view_losses import margin
 from tfrobust.schedules import Schedule
-from tfrobust.views import Views
-
-
-def margin(views: Views) -> Any:
-    """max_{j != y} z'_j - z'_y, `(B,)`."""
-    return losses.margin(views.adv["logits"], views.y)
-
-
-def margin_to_target(views: Views) -> Any:
-    """z'_t - z'_y, `(B,)`, t the class that the run reaches for."""
-    logits, labels = views.adv["logits"], ops.stack([views.target, views.y], axis=-1)
-    reached, left = ops.unstack(ops.take_along_axis(logits, labels, axis=-1), axis=-1)
-    return reached - left
 
 
 @register

@@ -9,16 +9,16 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify, where_rows
+from tfrobust.attacks.base import Classify
 from tfrobust.attacks.gradient import OF_GRADIENTS
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import dual_norm, nearest
 from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column
-from tfrobust.attacks.steps import whole
+from tfrobust.attacks.rows import column, where_rows
 from tfrobust.attacks.threat_model import L2, Ball
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -40,7 +40,7 @@ class DeepFool(MinimumNorm):
         return self.steps * forwards + 2 * self.gradients.linear_cost(0)[0], self.steps * backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        draws = backend.Noise.of(seed).fold(OF_GRADIENTS)
+        draws = Noise.of(seed).fold(OF_GRADIENTS)
 
         def linear(z: Tensor, draw: Any) -> Any:
             return self.gradients.linear(lambda v: ops.cast(classify(v)["logits"], "float32"), z, draws.fold(draw))
@@ -119,13 +119,13 @@ def deepfool(
     >>> tfrobust.attacks.deepfool(steps=20).cost(classes=10)  # with one look at the clean and one at the last point
     (22, 180)
     """
-    if whole("candidates", candidates) < 2:
+    if check_integer("candidates", candidates) < 2:
         raise ValueError(
             f"Invalid value for `candidates`: expected at least 2, the label and another. Received: {candidates}"
         )
     return DeepFool(
         minimum_norm.ball(norm, eps, bounds, mask, "deepfool"),
-        whole("steps", steps),
+        check_integer("steps", steps),
         overshoot=minimum_norm.number("overshoot", overshoot, 0),
         candidates=candidates,
     )

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack, Loss
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps, Strongest, whole
+from tfrobust.attacks.steps import OfEps, Strongest
 from tfrobust.attacks.threat_model import L1
+from tfrobust.attacks.view_losses import Loss
 from tfrobust.schedules import Schedule
 from tfrobust.utils.registry import OfRange
+from tfrobust.utils.validation import check_integer
 
 EPS = OfRange(1 / 255)  # the mean change where none is given
 
@@ -62,7 +64,7 @@ def dra(
     >>> tfrobust.attacks.dra(eps=2 / 255).ball.radius * 255
     2.0
     """
-    size = OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size
+    size = OfEps(2.5 / check_integer("steps", steps)) if step_size is None else step_size
     step = Strongest(size, p, fixed_mask)
     where = L1(eps, bounds, mask)
     search = Attack(where, step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted)

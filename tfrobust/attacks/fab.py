@@ -10,16 +10,17 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify, ranked_target, where_rows
+from tfrobust.attacks.base import Classify, ranked_target
 from tfrobust.attacks.gradient import OF_GRADIENTS
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import nearest, onto
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column, pixels
-from tfrobust.attacks.steps import l2_norm, whole
+from tfrobust.attacks.rows import column, pixels, where_rows
+from tfrobust.attacks.steps import l2_norm
 from tfrobust.attacks.threat_model import EPS, L2, Ball
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -48,7 +49,7 @@ class FAB(MinimumNorm):
         return judged + self.steps * (forwards + judged), self.steps * backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        noise = backend.Noise.of(seed)
+        noise = Noise.of(seed)
         draws = noise.fold(OF_GRADIENTS)
 
         def linear(z: Tensor, draw: Any) -> Any:
@@ -83,7 +84,7 @@ class FAB(MinimumNorm):
             return lambda k: target, 1
         return lambda k: (y + 1 + k) % classes, classes - 1
 
-    def _start(self, clean: Tensor, x: Tensor, run: Any, noise: backend.Noise) -> Tensor:
+    def _start(self, clean: Tensor, x: Tensor, run: Any, noise: Noise) -> Tensor:
         """Returns x at the first run of each target, later a random point halfway to the edge of the ball."""
         if self.restarts == 1:
             return x
@@ -162,12 +163,12 @@ def fab(
     9
     """
     if isinstance(targets, bool) or targets != 0:
-        whole("targets", targets)
-    if whole("restarts", restarts) > 1 and eps is None:
+        check_integer("targets", targets)
+    if check_integer("restarts", restarts) > 1 and eps is None:
         raise ValueError("Invalid value for `eps`: expected a radius, for restarts begin at half of it. Received: None")
     return FAB(
         minimum_norm.ball(norm, eps, bounds, mask, "fab"),
-        whole("steps", steps),
+        check_integer("steps", steps),
         targets=targets,
         restarts=restarts,
         alpha_max=minimum_norm.number("alpha_max", alpha_max, 0, 1),

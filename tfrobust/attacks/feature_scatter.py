@@ -2,19 +2,13 @@
 
 from typing import Any
 
-from tfrobust import losses
 from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
 from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.view_losses import scattering
 from tfrobust.schedules import Schedule
-from tfrobust.views import Views
-
-
-def scattering(views: Views) -> Any:
-    """Each row's part of the optimal transport distance of the clean and the attacked logits, `(B,)`."""
-    return losses.optimal_transport(views.clean["logits"], views.adv["logits"])
 
 
 @register

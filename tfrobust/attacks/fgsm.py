@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack, Loss
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
 from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.view_losses import Loss
 from tfrobust.schedules import Schedule
 
 

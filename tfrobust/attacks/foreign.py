@@ -12,11 +12,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust.attacks.base import Classify, where_rows
+from tfrobust.attacks.base import Classify
+from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.steps import count_values
 from tfrobust.attacks.threat_model import ball
+from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
-from tfrobust.models.inference import in_inference
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import plain_errors
 from tfrobust.utils.registry import unknown

@@ -12,25 +12,22 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import starts
-from tfrobust.attacks.base import Classify, Evasion, ranked_target, where_rows
+from tfrobust.attacks.base import Classify, Evasion, ranked_target
 from tfrobust.attacks.gradients import Exact, Gradients
-from tfrobust.attacks.rows import zeros
-from tfrobust.attacks.steps import Step, whole
+from tfrobust.attacks.rows import where_rows, zeros
+from tfrobust.attacks.steps import Step
 from tfrobust.attacks.threat_model import Ball
+from tfrobust.attacks.view_losses import Loss
 from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import Member, unknown
+from tfrobust.utils.validation import check_integer
 from tfrobust.views import Observed, Views
 
 Tensor = Any
-Loss = Callable[[Views], Any]
 
 KEEPS = ("last", "best", "fooling")
 OF_GRADIENTS = 104729  # folds the noise of gradients away from that of starts
-
-
-def adversarial_cross_entropy(views: Views) -> Tensor:
-    """CE(x', y), `(B,)`: what an attack maximizes where nothing else is said."""
-    return losses.cross_entropy(views.adv["logits"], views.y)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -73,10 +70,10 @@ class Attack(Member):
             raise unknown("value for `keep`", keep, KEEPS)
         self.ball = ball
         self.step = step
-        self.steps = whole("steps", steps)
+        self.steps = check_integer("steps", steps)
         self.start = starts.get(start)
         self.own_start = starts.get(own_start)
-        self.restarts = whole("restarts", restarts)
+        self.restarts = check_integer("restarts", restarts)
         self.keep = keep
         self.targeted = targeted
         self.gradients = gradients or Exact()
@@ -128,7 +125,7 @@ class Attack(Member):
                 f"{self.name}(loss=...)"
             )
         x = ops.convert_to_tensor(x)
-        noise = backend.Noise.of(seed)
+        noise = Noise.of(seed)
         if self.restarts == 1:
             z, _, observed = self._search(loss, x, noise, valued=False)
             return z, observed
@@ -139,7 +136,7 @@ class Attack(Member):
         return z, observed
 
     def _search(
-        self, loss: Callable[[Tensor], Any], x: Tensor, noise: backend.Noise, valued: bool
+        self, loss: Callable[[Tensor], Any], x: Tensor, noise: Noise, valued: bool
     ) -> tuple[Tensor, Tensor | None, Observed | None]:
         observes = False
         draws = noise.fold(OF_GRADIENTS)

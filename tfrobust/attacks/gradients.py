@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from keras import ops
 
 from tfrobust.attacks.rows import column, zeros
-from tfrobust.attacks.steps import whole
-from tfrobust.schedules import is_number
 from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise, SharedNoise
+from tfrobust.utils.validation import check_integer, is_number
 
 Tensor = Any
 Loss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated
@@ -27,13 +27,13 @@ class Gradients(Protocol):
     forwards: int
     backwards: int
 
-    def __call__(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None, Tensor]:
+    def __call__(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
         """Returns value `(B,)`, what the loss observed `(B,)` or None, and gradient `(B, ...)` at z."""
 
-    def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
+    def value(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
         """Returns value and observed alone."""
 
-    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+    def linear(self, outputs: Outputs, z: Tensor, noise: Noise) -> tuple[Tensor, Pull]:
         """Returns values `(B, C)` at z, and `v -> gradient of sum_c v_c * value_c`, for gradients of many classes."""
 
     def linear_cost(self, pulls: int) -> tuple[int, int]:
@@ -45,13 +45,13 @@ class Exact:
 
     forwards = backwards = 1
 
-    def __call__(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None, Tensor]:
+    def __call__(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
         return backend.value_and_gradient(loss, z)
 
-    def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
+    def value(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
         return backend.split(loss(z))
 
-    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+    def linear(self, outputs: Outputs, z: Tensor, noise: Noise) -> tuple[Tensor, Pull]:
         return backend.linearization(outputs, z)
 
     def linear_cost(self, pulls: int) -> tuple[int, int]:
@@ -80,16 +80,16 @@ class Expected:
                 f"Received: {transformation!r}"
             )
         self.transformation = transformation
-        self.samples = whole("samples", samples)
+        self.samples = check_integer("samples", samples)
         self.forwards = self.backwards = self.samples
 
-    def __call__(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None, Tensor]:
+    def __call__(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
         return self._mean(lambda k: backend.value_and_gradient(self._drawn(loss, noise.fold(k)), z), z)
 
-    def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
+    def value(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
         return self._mean(lambda k: (*backend.split(self._drawn(loss, noise.fold(k))(z)), None), z)[:2]
 
-    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+    def linear(self, outputs: Outputs, z: Tensor, noise: Noise) -> tuple[Tensor, Pull]:
         def add(k: Tensor, total: Tensor) -> Tensor:
             return total + self._drawn(outputs, noise.fold(k))(z)
 
@@ -103,7 +103,7 @@ class Expected:
     def linear_cost(self, pulls: int) -> tuple[int, int]:
         return self.samples * (1 + pulls), self.samples * pulls
 
-    def _drawn(self, loss: Loss, noise: backend.Noise) -> Loss:
+    def _drawn(self, loss: Loss, noise: Noise) -> Loss:
         transformation = self.transformation
         return loss if transformation is None else lambda z: loss(transformation(z, noise.seed))
 
@@ -150,12 +150,12 @@ class Estimated:
             raise ValueError(
                 f"Invalid value for `radius`: expected a positive number of pixel units. Received: {radius!r}"
             )
-        self.samples = whole("samples", samples)
+        self.samples = check_integer("samples", samples)
         self.radius = float(radius)
         self.forwards = 2 * self.samples + 1
 
-    def __call__(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None, Tensor]:
-        directions = backend.SharedNoise(noise.seed)
+    def __call__(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
+        directions = SharedNoise(noise.seed)
 
         def add(k: Tensor, total: Tensor) -> Tensor:
             signs = ops.where(directions.fold(k).uniform(z) < 0, -1.0, 1.0)
@@ -168,10 +168,10 @@ class Estimated:
         gradient = ops.fori_loop(0, self.samples, add, ops.zeros_like(z))
         return *backend.split(loss(z)), gradient
 
-    def value(self, loss: Loss, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Tensor | None]:
+    def value(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
         return backend.split(loss(z))
 
-    def linear(self, outputs: Outputs, z: Tensor, noise: backend.Noise) -> tuple[Tensor, Pull]:
+    def linear(self, outputs: Outputs, z: Tensor, noise: Noise) -> tuple[Tensor, Pull]:
         def pull(v: Tensor) -> Tensor:
             return self(lambda point: _weighted_sum(v, outputs(point)), z, noise)[2]
 

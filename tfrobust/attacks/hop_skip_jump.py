@@ -9,14 +9,16 @@ import keras
 from keras import ops
 
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify, where_rows
+from tfrobust.attacks.base import Classify
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column, pixels, zeros
-from tfrobust.attacks.steps import l2_norm, whole
+from tfrobust.attacks.rows import column, pixels, where_rows, zeros
+from tfrobust.attacks.steps import l2_norm
 from tfrobust.attacks.threat_model import EPS, L2, Ball
 from tfrobust.attacks.walks import Walk, flat, margin
 from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise, NumberedNoise, SharedNoise
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -112,10 +114,10 @@ class HopSkipJump(MinimumNorm):
         flat_only: bool = False,
     ) -> None:
         super().__init__(ball, targeted=targeted)
-        self.steps = whole("steps", steps)
-        self.samples = whole("samples", samples)
-        self.starts = whole("starts", starts)
-        self.restarts = whole("restarts", restarts)
+        self.steps = check_integer("steps", steps)
+        self.samples = check_integer("samples", samples)
+        self.starts = check_integer("starts", starts)
+        self.restarts = check_integer("restarts", restarts)
         self.flat_only = flat_only
 
     def runs(self, classes: int) -> int:
@@ -131,10 +133,10 @@ class HopSkipJump(MinimumNorm):
             value, _, gradient = backend.value_and_gradient(margin(classify, y), x)
             rows = ops.nonzero(flat(value, gradient, self.ball))[0]
         walk = Walk(classify, self.ball, x, y, rows, self.targeted)
-        found = self._walked(walk, backend.SharedNoise(backend.Noise.of(seed).seed))
+        found = self._walked(walk, SharedNoise(Noise.of(seed).seed))
         return ops.scatter_update(x, rows[:, None], self._within(found, walk.x))
 
-    def _walked(self, walk: Walk, noise: backend.Noise) -> Found:
+    def _walked(self, walk: Walk, noise: Noise) -> Found:
         """Returns the nearest adversaries of a whole walk."""
         start, begun = self._begun(walk, noise.fold(0))
         walking = begun.distance < math.inf  # from a point of another class
@@ -154,7 +156,7 @@ class HopSkipJump(MinimumNorm):
         first = ops.convert_to_tensor(1, "int32")
         return Found(*ops.while_loop(goes_on, step, (first, start, tuple(begun)))[2])
 
-    def _begun(self, walk: Walk, noise: backend.Noise) -> tuple[Tensor, Found]:
+    def _begun(self, walk: Walk, noise: Noise) -> tuple[Tensor, Found]:
         """Returns the nearest of the starts, at the boundary, and what is found with them."""
         nothing = self._nothing(walk.x, walk.hits(walk.x))
 
@@ -175,7 +177,7 @@ class HopSkipJump(MinimumNorm):
         behind, hit = _behind(walk, start)
         return start, self._nearer(found, behind, hit & there, walk.x)
 
-    def _candidate(self, x: Tensor, k: Tensor, noise: backend.Noise) -> Tensor:
+    def _candidate(self, x: Tensor, k: Tensor, noise: Noise) -> Tensor:
         """Returns points of any class, shaped as x: noise, and when that has come to its end images of the batch."""
         low, high = self.ball.bounds
         fine = (noise.uniform(x) + 1) / 2 * (high - low) + low
@@ -186,7 +188,7 @@ class HopSkipJump(MinimumNorm):
         others = ops.take(x, (ops.arange(images) + 1 + k - self.starts) % ops.maximum(images, 1), axis=0)
         return ops.where(k < self.starts, drawn, others)
 
-    def _moved(self, walk: Walk, z: Tensor, t: Tensor, noise: backend.Noise) -> Tensor:
+    def _moved(self, walk: Walk, z: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """Returns the points at the boundary that one step from others there, z, leads to."""
         root = ops.sqrt(ops.cast(t, "float32"))
         far, bounds = walk.ball.distance(z, walk.x), walk.ball.bounds
@@ -208,7 +210,7 @@ class HopSkipJump(MinimumNorm):
         moved = ops.while_loop(stepping, halve, start)[1]
         return walk.shrunk(moved, ops.ones_like(far, dtype="bool"), BISECTIONS)
 
-    def _direction(self, walk: Walk, z: Tensor, radius: Tensor, count: Tensor, noise: backend.Noise) -> Tensor:
+    def _direction(self, walk: Walk, z: Tensor, radius: Tensor, count: Tensor, noise: Noise) -> Tensor:
         """Returns the estimate of the boundary's normal at z, towards the adversaries, shaped as z.
 
         However few images are left, a forward is of about `AT_ONCE` points, and never of more than that or one for each
@@ -239,9 +241,9 @@ class HopSkipJump(MinimumNorm):
         mean = ops.where(ops.abs(mean) == 1, 0.0, mean)  # all on one side: nothing would be left
         return along - column(mean, z) * units
 
-    def _units(self, walk: Walk, around: Tensor, numbers: Tensor, images: Tensor, noise: backend.Noise) -> Tensor:
+    def _units(self, walk: Walk, around: Tensor, numbers: Tensor, images: Tensor, noise: Noise) -> Tensor:
         """Returns the numbered directions, the same for each of the images, `(images * numbers, ...)`."""
-        drawn = backend.NumberedNoise(noise.seed, numbers)
+        drawn = NumberedNoise(noise.seed, numbers)
         like = around[: ops.size(numbers)]
         u = drawn.normal(like) if isinstance(walk.ball, L2) else drawn.uniform(like)
         u = walk.ball.masked(ops.tile(u, (images, *[1] * (len(around.shape) - 1))))

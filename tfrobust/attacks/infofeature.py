@@ -2,58 +2,15 @@
 
 from typing import Any
 
-from keras import ops
-
-from tfrobust import losses
-from tfrobust.attacks.gradient import Adversary, Attack, Loss
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import OfEps
 from tfrobust.attacks.threat_model import EPS, ball
-from tfrobust.schedules import Schedule, nonnegative_number
-from tfrobust.utils.registry import unknown
-from tfrobust.views import Views
+from tfrobust.attacks.view_losses import information
+from tfrobust.schedules import Schedule
 
 Tensor = Any
-
-CLASSES = ("all", "true")
-
-
-def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
-    """Returns D(CAM(x), CAM(x')), `Views -> (B,)`.
-
-    Args:
-        distance: "l2", "l1", "cosine", "mse" or "huber" of the maps, flattened; see `tfrobust.losses`.
-        classes: "all" class maps, or that of the "true" class.
-
-    Raises:
-        ValueError: for unknown names.
-    """
-    of = losses.distance(distance)
-    if classes not in CLASSES:
-        raise unknown("value for `classes`", classes, CLASSES)
-
-    def chosen(views: Views, cam: Tensor) -> Tensor:
-        if classes == "all":
-            return cam
-        true = ops.reshape(ops.one_hot(views.y, cam.shape[-1], dtype="bool"), (-1, 1, 1, cam.shape[-1]))
-        return ops.sum(ops.where(true, cam, ops.zeros_like(cam)), axis=-1)
-
-    def cam_distance(views: Views) -> Tensor:
-        return of(chosen(views, views.clean["cam"]), chosen(views, views.adv["cam"]))
-
-    return cam_distance
-
-
-def information(weight: float = 0.1, distance: str = "l2", classes: str = "all") -> Loss:
-    """Returns CE(x', y) + weight * D(CAM(x), CAM(x')), `Views -> (B,)`; the arguments are those of `infofeature`."""
-    weight = nonnegative_number("weight", weight)
-    distance_of_maps = cam_distance(distance, classes)
-
-    def information(views: Views) -> Tensor:
-        return losses.cross_entropy(views.adv["logits"], views.y) + weight * distance_of_maps(views)
-
-    return information
 
 
 @register

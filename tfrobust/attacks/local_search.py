@@ -10,13 +10,14 @@ import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.base import Classify, Evasion, where_rows
+from tfrobust.attacks.base import Classify, Evasion
 from tfrobust.attacks.registry import register
+from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.squares import flat, signs
-from tfrobust.attacks.steps import whole
 from tfrobust.attacks.threat_model import EPS, Ball, ball
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -104,11 +105,11 @@ class LocalSearch(Evasion):
         targeted: bool = False,
     ) -> None:
         super().__init__(ball, targeted=targeted)
-        self.rounds = whole("rounds", rounds)
-        self.candidates = whole("candidates", candidates)
-        self.pixels = whole("pixels", pixels)
-        self.neighborhood = whole("neighborhood", neighborhood)
-        self.restarts = whole("restarts", restarts)
+        self.rounds = check_integer("rounds", rounds)
+        self.candidates = check_integer("candidates", candidates)
+        self.pixels = check_integer("pixels", pixels)
+        self.neighborhood = check_integer("neighborhood", neighborhood)
+        self.restarts = check_integer("restarts", restarts)
         self._reach = REACHES[type(ball).__name__.lower()] * ball.radius
 
     def runs(self, classes: int) -> int:
@@ -118,7 +119,7 @@ class LocalSearch(Evasion):
         return self.rounds * (self.candidates + 1), 0
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        noise = backend.Noise.of(seed)
+        noise = Noise.of(seed)
         like = x[..., :1]
         free = ops.any(self.ball.masked(ops.ones_like(x)) > 0, axis=-1, keepdims=True)
 

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack, Loss
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import Momentum, OfEps, whole
+from tfrobust.attacks.steps import Momentum, OfEps
 from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.view_losses import Loss
 from tfrobust.schedules import Schedule
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -57,7 +59,7 @@ def mim(
     20
     """
     where = ball(norm, eps, bounds, mask)
-    size = OfEps(1.0 / whole("steps", steps)) if step_size is None else step_size
+    size = OfEps(1.0 / check_integer("steps", steps)) if step_size is None else step_size
     step = Momentum(where.steepest(size), decay)
     search = Attack(where, step, steps, start=start, own_start="none", restarts=restarts, keep=keep, targeted=targeted)
     return search if loss is None else search.maximizing(loss)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Evasion, where_rows
+from tfrobust.attacks.base import Evasion
 from tfrobust.attacks.gradients import Gradients
+from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.threat_model import Ball
-from tfrobust.schedules import is_number
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack, Loss
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps, whole
+from tfrobust.attacks.steps import OfEps
 from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.view_losses import Loss
 from tfrobust.schedules import Schedule
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -58,6 +60,6 @@ def pgd(
     10
     """
     where = ball(norm, eps, bounds, mask)
-    size = OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size
+    size = OfEps(2.5 / check_integer("steps", steps)) if step_size is None else step_size
     search = Attack(where, where.steepest(size), steps, start=start, restarts=restarts, keep=keep, targeted=targeted)
     return search if loss is None else search.maximizing(loss)

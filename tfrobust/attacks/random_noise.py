@@ -8,12 +8,12 @@ import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.base import Classify, Evasion, where_rows
+from tfrobust.attacks.base import Classify, Evasion
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import zeros
-from tfrobust.attacks.steps import whole
+from tfrobust.attacks.rows import where_rows, zeros
 from tfrobust.attacks.threat_model import EPS, Ball, ball
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise, SharedNoise
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -71,13 +71,13 @@ class RandomNoise(Evasion):
 
     def __init__(self, ball: Ball, draws: int, *, targeted: bool = False) -> None:
         super().__init__(ball, targeted=targeted)
-        self.draws = whole("draws", draws)
+        self.draws = check_integer("draws", draws)
 
     def cost(self, classes: int) -> tuple[int, int]:
         return self.draws, 0
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        noise = backend.SharedNoise(backend.Noise.of(seed).seed)
+        noise = SharedNoise(Noise.of(seed).seed)
         sign = -1.0 if self.targeted else 1.0
 
         def searching(draw: Tensor, best: Tensor, value: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from keras import ops
@@ -22,3 +23,10 @@ def column(rows: Tensor, like: Tensor) -> Tensor:
 def zeros(x: Tensor) -> Tensor:
     """Returns a zero for each image, `(B,)`."""
     return ops.zeros_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0])
+
+
+def where_rows(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Returns the rows of `a` where `chosen` `(B,)` is true, else those of `b`; both `(B, ...)`."""
+    # As two dimensions: TensorFlow broadcasts a choice of more of them several times slower.
+    rows = ops.where(chosen[:, None], *(ops.reshape(v, (ops.shape(v)[0], math.prod(a.shape[1:]))) for v in (a, b)))
+    return ops.reshape(rows, ops.shape(a))

@@ -7,14 +7,15 @@ from typing import Any
 
 import keras
 
-from tfrobust.attacks.cw_linf import margin
-from tfrobust.attacks.gradient import Adversary, Attack, Loss
+from tfrobust.attacks.gradient import Adversary, Attack
 from tfrobust.attacks.gradients import Estimated, Gradients
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.steps import Momentum, OfEps, whole
+from tfrobust.attacks.steps import Momentum, OfEps
 from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.view_losses import Loss, margin
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.registry import OfRange, unknown
+from tfrobust.utils.validation import check_integer
 
 RADIUS = OfRange(0.01)
 NORMS = ("linf", "l2")
@@ -73,7 +74,7 @@ def spsa(
     if norm not in NORMS:
         raise unknown("norm of spsa", norm, NORMS)
     where = ball(norm, eps, bounds, mask)
-    step = where.steepest(OfEps(2.5 / whole("steps", steps)) if step_size is None else step_size)
+    step = where.steepest(OfEps(2.5 / check_integer("steps", steps)) if step_size is None else step_size)
     search = Attack(
         where,
         Momentum(step, decay) if decay else step,

@@ -13,11 +13,10 @@ from tfrobust import losses
 from tfrobust.attacks.base import Classify, Evasion
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.squares import PROPOSALS, flat
-from tfrobust.attacks.steps import whole
 from tfrobust.attacks.threat_model import EPS, Ball, ball
-from tfrobust.schedules import is_number
-from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer, is_number
 
 Tensor = Any
 
@@ -98,9 +97,9 @@ class Square(Evasion):
             raise ValueError(
                 f"Invalid value for `p_init`: expected a share of the image in (0, 1]. Received: {p_init!r}"
             )
-        self.queries = whole("queries", queries)
+        self.queries = check_integer("queries", queries)
         self.p_init = float(p_init)
-        self.restarts = whole("restarts", restarts)
+        self.restarts = check_integer("restarts", restarts)
         self._proposals = PROPOSALS[norm]
 
     def runs(self, classes: int) -> int:
@@ -110,7 +109,7 @@ class Square(Evasion):
         return self.queries, 0
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        noise = backend.Noise.of(seed)
+        noise = Noise.of(seed)
         proposal = self._proposals(
             self.ball, x, [share(self.p_init, query) for query in range(1, self.queries)] or [1.0]
         )

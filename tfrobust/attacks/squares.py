@@ -23,7 +23,7 @@ from tfrobust.attacks.steps import l2_norm
 from tfrobust.attacks.threat_model import Ball
 
 if TYPE_CHECKING:
-    from tfrobust.utils.graph import Noise
+    from tfrobust.utils.random import Noise
 
 Tensor = Any
 
@@ -84,7 +84,7 @@ class Windows:
         self._sides = [self.side(p, height, width) for p in shares]
         self._within = [table(np.ones, length, self._sides) for length in (height, width)]
         self._profiles = [
-            ops.concatenate([table(pattern, length, self._sides) for pattern in (halved, whole)])
+            ops.concatenate([table(pattern, length, self._sides) for pattern in (halved, undivided)])
             for length in (height, width)
         ]
         self._like = x[:, :1, :1, :1]
@@ -105,7 +105,7 @@ class Windows:
         side = max(min(height, width) // GRID, 1)
         down, across = height // side, width // side
         drawn = noise.uniform(ops.tile(self._like, (1, down, across, channels + 1)))[:, :, None, :, None, :]
-        along, across_it = (ops.convert_to_tensor(pattern(side), "float32") for pattern in (halved, whole))
+        along, across_it = (ops.convert_to_tensor(pattern(side), "float32") for pattern in (halved, undivided))
         upon = pyramids(along[:, None, None, None], across_it[None, None, :, None])
         beside = pyramids(across_it[:, None, None, None], along[None, None, :, None])
         tiles = signs(drawn[..., :channels]) * ops.where(drawn[..., channels:] < 0, upon, beside)
@@ -158,7 +158,7 @@ def halved(side: int) -> np.ndarray:
     return np.where(place < n, 1.0, -1.0) * _levels(n)[n - distance]
 
 
-def whole(side: int) -> np.ndarray:
+def undivided(side: int) -> np.ndarray:
     """Returns the profile of these pyramids along the side that they share, `(side,)`."""
     n = side // 2
     return _levels(n)[n - np.abs(np.arange(side) - n)]

@@ -9,7 +9,7 @@ from tfrobust.attacks.threat_model import Ball
 from tfrobust.utils.registry import unknown
 
 if TYPE_CHECKING:
-    from tfrobust.utils.graph import Noise
+    from tfrobust.utils.random import Noise
 
 Tensor = Any
 Start = Callable[[Ball, Tensor, "Noise"], Tensor]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from keras import ops
 
 from tfrobust.attacks.rows import column, pixels
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 
@@ -182,17 +181,6 @@ def size_in(size: Size, ball: Any) -> Any:
 def l2_norm(v: Tensor) -> Tensor:
     """Returns the Euclidean norm per example, other dimensions kept as 1; never below 1e-12, so that one can divide."""
     return ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=pixels(v), keepdims=True), 1e-24))
-
-
-def whole(name: str, value: Any) -> int:
-    """Returns a count as an int.
-
-    Raises:
-        ValueError: for what is no integer of at least 1.
-    """
-    if not is_number(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"Invalid value for `{name}`: expected an integer of at least 1. Received: {value!r}")
-    return int(value)
 
 
 def count_values(v: Tensor) -> int:

@@ -15,9 +15,10 @@ from tfrobust.attacks.rows import pixels, zeros
 from tfrobust.attacks.steps import Greedy, Normalized, Sign, count_values, l2_norm
 from tfrobust.schedules import Schedule, value_at
 from tfrobust.utils.registry import OfRange, unknown
+from tfrobust.utils.validation import is_number
 
 if TYPE_CHECKING:
-    from tfrobust.utils.graph import Noise
+    from tfrobust.utils.random import Noise
 
 Tensor = Any
 
@@ -46,7 +47,7 @@ class Ball:
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise ValueError(f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}")
         eps = schedules.get(eps)
-        if not callable(eps) and not (schedules.is_number(eps) and 0 <= eps < math.inf):
+        if not callable(eps) and not (is_number(eps) and 0 <= eps < math.inf):
             raise ValueError(f"Invalid value for `eps`: expected a number of at least 0. Received: eps={eps!r}")
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))

@@ -11,13 +11,14 @@ import numpy as np
 from keras import ops
 
 from tfrobust.attacks.base import Classify, Evasion
-from tfrobust.attacks.gradient import Attack, adversarial_cross_entropy
+from tfrobust.attacks.gradient import Attack
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.registry import ATTACKS, register
 from tfrobust.attacks.threat_model import NORMS, Ball
-from tfrobust.classifiers import check_classifier
-from tfrobust.models.inference import in_inference
-from tfrobust.schedules import Schedule, is_number
+from tfrobust.attacks.view_losses import adversarial_cross_entropy
+from tfrobust.classifiers import check_classifier, in_inference
+from tfrobust.schedules import Schedule
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 Source: TypeAlias = keras.Model | Classify | str | os.PathLike[str]

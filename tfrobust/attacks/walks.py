@@ -8,8 +8,8 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.base import Classify, where_rows
-from tfrobust.attacks.rows import column, pixels
+from tfrobust.attacks.base import Classify
+from tfrobust.attacks.rows import column, pixels, where_rows
 from tfrobust.attacks.threat_model import Ball
 
 Tensor = Any

@@ -16,11 +16,10 @@ from tfrobust.attacks import Adversary
 from tfrobust.interpret.batches import Batch, Search, batches, graph, logits_of, made
 from tfrobust.interpret.gradients import check_deviations, gradient, normalized, rescaled
 from tfrobust.interpret.maps import enlarged
-from tfrobust.models.outputs import check_whole
-from tfrobust.schedules import nonnegative_number
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.adversaries import check_radii
 from tfrobust.training.distribution import is_chief
+from tfrobust.utils.validation import check_integer, check_nonnegative
 
 Tensor = Any
 
@@ -89,11 +88,11 @@ class RobustnessMonitor(keras.callbacks.Callback):
         super().__init__()
         self._images = images
         self._directory = os.path.join(log_dir, "robustness")
-        self._every = check_whole("every", every, 1)
+        self._every = check_integer("every", every, 1)
         self._attack = None if attack is None else made(attack)
-        self._count = check_whole("count", count, 1)
+        self._count = check_integer("count", count, 1)
         self._deviations = check_deviations(deviations)
-        self._threshold = nonnegative_number("threshold", threshold)
+        self._threshold = check_nonnegative("threshold", threshold)
         self._writer: Any = None
 
     def set_model(self, model: keras.Model) -> None:

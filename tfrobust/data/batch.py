@@ -12,6 +12,7 @@ from tfrobust.classifiers import divides_pixels
 from tfrobust.data.containers import described, sole
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import demand, plain_errors
+from tfrobust.utils.random import Noise
 
 Tensor = Any
 
@@ -29,9 +30,9 @@ class Batch(NamedTuple):
     present: Tensor  # (B,): 1.0, or 0.0 for the one row that stands in for an empty local batch
     given_y: Tensor  # as the user gave them, for compiled metrics
 
-    def noise(self, seed: Any) -> backend.Noise:
+    def noise(self, seed: Any) -> Noise:
         """Returns noise whose rows are those of the global batch."""
-        return backend.Noise(seed, backend.rows_before(tf.cast(tf.reduce_sum(self.present), tf.int32)))
+        return Noise(seed, backend.rows_before(tf.cast(tf.reduce_sum(self.present), tf.int32)))
 
     @property
     def one(self) -> Tensor:

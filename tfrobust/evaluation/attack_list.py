@@ -15,11 +15,12 @@ from tfrobust import attacks
 from tfrobust.attacks import Adversary, Attack, Ball, Cascade, Evasion
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.registry import ATTACKS
+from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK
-from tfrobust.models.inference import in_inference
 from tfrobust.objectives.terms import adversarial_cross_entropy
-from tfrobust.utils.batches import ImageNoise, specs, traced
+from tfrobust.utils.graph import specs, traced
+from tfrobust.utils.random import ImageNoise
 
 Tensor = Any
 Search = Callable[..., Any]  # pixels, labels, numbers of the images, seed, run -> x_adv

@@ -14,8 +14,8 @@ from tfrobust.classifiers import check_classifier
 from tfrobust.data.batch import Contract, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.utils import graph as backend
-from tfrobust.utils.batches import traced
 from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.graph import traced
 
 
 class Images(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfrobust.utils import charts as _figures
-from tfrobust.utils.html import duration, interval
+from tfrobust.utils.html import duration, interval, render
 from tfrobust.utils.text import short
 
 if TYPE_CHECKING:
@@ -24,8 +24,22 @@ BYTES = 3_000_000  # of all embedded images, before PNG packs them
 ELSEWHERE = ("name", "norm", "bounds")  # of an attack's settings: they stand in other columns
 
 
-def context(report: Report, class_names: Sequence[str] | None = None) -> dict[str, Any]:
-    """Returns what the template reads; see `tfrobust.utils.html.report`."""
+def page(report: Report, class_names: Sequence[str] | None = None) -> str:
+    """Returns the page of a report: alarms, figures, attacks, curves, worst images, classes, confusion, how to repeat.
+
+    What the report does not hold is left out with a sentence.
+
+    Args:
+        report: of `tfrobust.evaluate`.
+        class_names: one for each class, in the order of the labels; without them classes have numbers.
+
+    Raises:
+        ValueError: for another number of names than of classes.
+    """
+    return render("report.html", **_context(report, class_names))
+
+
+def _context(report: Report, class_names: Sequence[str] | None) -> dict[str, Any]:
     if class_names is not None and len(class_names) != report.classes:
         raise ValueError(
             f"Invalid value for `class_names`: expected {report.classes} names. Received: {len(class_names)}"

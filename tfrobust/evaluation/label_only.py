@@ -10,6 +10,7 @@ from keras import ops
 from tfrobust.attacks.threat_model import L2, Ball
 from tfrobust.attacks.walks import Walk, flat, margin
 from tfrobust.utils import graph as backend
+from tfrobust.utils.random import Noise
 
 Tensor = Any
 
@@ -18,7 +19,7 @@ BISECTIONS = 24  # a softmax that is saturated at the images has a gradient so n
 
 
 def labels_only(
-    classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, x: Tensor, y: Tensor, noise: backend.Noise
+    classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, x: Tensor, y: Tensor, noise: Noise
 ) -> Tensor:
     """Returns around which images a classifier tells its class and nothing more, `(B,)`.
 

@@ -20,7 +20,8 @@ from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.label_only import labels_only
 from tfrobust.evaluation.scoring import judged
 from tfrobust.utils import graph as backend
-from tfrobust.utils.batches import ImageNoise, specs, stream, traced
+from tfrobust.utils.graph import specs, traced
+from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.views import Views
 
 Tensor = Any

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfrobust.attacks import Attack, Ball, OfEps
-from tfrobust.attacks.cw_linf import margin
+from tfrobust.attacks.view_losses import margin
 from tfrobust.evaluation.adversaries import ROBUST, WRONG_CLEAN, Adversaries
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.scoring import Referee, returned, rounded
-from tfrobust.utils.batches import specs, traced
+from tfrobust.utils.graph import specs, traced
 
 Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]

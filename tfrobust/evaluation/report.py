@@ -142,10 +142,10 @@ class Report:
             path: of the page.
             class_names: in the order of the labels; None: numbers.
         """
-        from tfrobust.utils import html
+        from tfrobust.evaluation import html
 
         with replacing(path) as beside:
-            beside.write_text(html.report(self, class_names), encoding="utf-8")
+            beside.write_text(html.page(self, class_names), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:

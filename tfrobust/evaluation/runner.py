@@ -16,7 +16,8 @@ from tfrobust.evaluation.progress import Progress
 from tfrobust.evaluation.record import Judge, Outcome
 from tfrobust.evaluation.report import Result
 from tfrobust.evaluation.resume import Key, State
-from tfrobust.utils.batches import in_flight, stream
+from tfrobust.utils.graph import in_flight
+from tfrobust.utils.random import stream
 
 
 class Runs:

@@ -11,10 +11,10 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust.attacks.threat_model import Ball
+from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
 from tfrobust.evaluation.vote import voted
-from tfrobust.models.inference import in_inference
-from tfrobust.utils.batches import traced
+from tfrobust.utils.graph import traced
 
 Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]

@@ -10,15 +10,16 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks, losses
-from tfrobust.attacks.base import where_rows
-from tfrobust.classifiers import check_classifier
+from tfrobust.attacks import view_losses
+from tfrobust.attacks.rows import where_rows
+from tfrobust.classifiers import check_classifier, in_inference
 from tfrobust.data.batch import Contract, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.evaluation.scoring import returned
-from tfrobust.models.inference import in_inference
 from tfrobust.utils import graph as backend
-from tfrobust.utils.batches import ImageNoise, stream, traced
 from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.graph import traced
+from tfrobust.utils.random import ImageNoise, stream
 
 Tensor = Any
 Bounds = tuple[float, float]
@@ -170,7 +171,7 @@ def made(attack: Any) -> Any:
     """
     item = attacks.get(attack) if isinstance(attack, (str, Mapping)) else attack
     if isinstance(item, attacks.Attack):
-        item = item.maximizing(attacks.attack.adversarial_cross_entropy)
+        item = item.maximizing(view_losses.adversarial_cross_entropy)
     if not callable(item) or getattr(item, "targeted", False):
         raise ValueError(
             "Invalid attack: expected an untargeted one of tfrobust.attacks, its name or config, or a callable "

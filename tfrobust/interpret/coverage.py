@@ -13,7 +13,7 @@ from tfrobust.interpret.batches import Bounds, batches, graph
 from tfrobust.interpret.gradient_test import check_named
 from tfrobust.interpret.gradients import gradient
 from tfrobust.interpret.gradients import normalized as by_maximum
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.interpret.batches import Batch, Bounds, Search, batches, graph
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 

@@ -10,10 +10,10 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.interpret.batches import Bounds, graph, images, logits_of
-from tfrobust.schedules import is_number
 from tfrobust.utils import graph as backend
 from tfrobust.utils.charts import GREEN, VERMILION
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 

@@ -10,13 +10,13 @@ from keras import ops
 
 from tfrobust import attacks as members
 from tfrobust import losses
-from tfrobust.attacks.steps import whole
+from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.attack_list import plain
 from tfrobust.evaluation.tables import table
 from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of, made
 from tfrobust.interpret.gradient_test import check_named
-from tfrobust.models.inference import in_inference
-from tfrobust.utils.batches import ImageNoise, stream
+from tfrobust.utils.random import ImageNoise, stream
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -126,7 +126,7 @@ def attack_strength(
     """
     _check_attacks(attacks)
     adversaries = {name: _iterative(attack) for name, attack in attacks.items()}
-    counts = [whole("steps", count) for count in steps]
+    counts = [check_integer("steps", count) for count in steps]
 
     def left(adversary: Any) -> Any:
         def right(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, count: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfrobust import attacks
-from tfrobust.attacks.cw_linf import margin
+from tfrobust.attacks.view_losses import margin
 from tfrobust.classifiers import REMEDIES
 from tfrobust.evaluation.tables.table import ACCURACY, Table
 from tfrobust.interpret import plots

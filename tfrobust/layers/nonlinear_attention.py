@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tfrobust.layers.attend import attend, check_shapes
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tfrobust.models.outputs import named_outputs
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 
 Tensor = Any
 

@@ -8,8 +8,9 @@ import keras
 
 from tfrobust.models import heads
 from tfrobust.models.blocks import HE, batch_norm, convolution, pooled
-from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole
+from tfrobust.models.outputs import activation_layer, check_image_shape
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -53,7 +54,7 @@ def cnn_b(
         AELF, Tables 1 (lost) to 3.
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 8))
-    last = heads.make(head, check_whole("classes", classes, 2))
+    last = heads.make(head, check_integer("classes", classes, 2))
     for stage, filters in enumerate((64, 128, 256)):
         if stage > 0:
             x = keras.layers.MaxPooling2D(2)(x)

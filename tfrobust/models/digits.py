@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole, named_outputs
+from tfrobust.models.outputs import activation_layer, check_image_shape, named_outputs
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -44,8 +45,8 @@ def digits(
     ['cam', 'feature_map', 'features', 'logits']
     """
     inputs = keras.Input(check_image_shape(input_shape))
-    last = heads.make(head, check_whole("classes", classes, 2))
-    width = check_whole("features", features, 8)
+    last = heads.make(head, check_integer("classes", classes, 2))
+    width = check_integer("features", features, 8)
     x = inputs
     for filters, strides in ((width // 8, 1), (width // 4, 2), (width // 2, 1), (width, 2)):
         x = keras.layers.Conv2D(filters, 3, strides, padding="same")(x)

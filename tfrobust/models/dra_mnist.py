@@ -9,8 +9,9 @@ import keras
 from tfrobust.models import heads
 from tfrobust.models.blocks import check_rate
 from tfrobust.models.blocks import dropout as dropped
-from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
+from tfrobust.models.outputs import check_image_shape, named_outputs
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -47,7 +48,7 @@ def dra_mnist(
         Thesis, section 4.4; Zhang et al. 2019, https://github.com/yaodongyu/TRADES (`models/net_mnist.py`).
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 16))
-    last = heads.make(head, check_whole("classes", classes, 2))
+    last = heads.make(head, check_integer("classes", classes, 2))
     check_rate("dropout", dropout)
     x = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(10, 5)(x))
     x = keras.layers.Conv2D(20, 5)(keras.layers.ReLU()(x))

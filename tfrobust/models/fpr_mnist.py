@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
+from tfrobust.models.outputs import check_image_shape, named_outputs
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -39,7 +40,7 @@ def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head:
         FPR-v2, section on MNIST; Madry et al. 2018, https://github.com/MadryLab/mnist_challenge (`model.py`).
     """
     x = inputs = keras.Input(check_image_shape(input_shape))
-    last = heads.make(head, check_whole("classes", classes, 2))
+    last = heads.make(head, check_integer("classes", classes, 2))
     for filters in (32, 64):
         x = keras.layers.Conv2D(filters, 5, padding="same", activation="relu")(x)
         x = keras.layers.MaxPooling2D(2, padding="same")(x)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import keras
 
 from tfrobust.models import heads
-from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
+from tfrobust.models.outputs import check_image_shape, named_outputs
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -43,7 +44,7 @@ def lenet5(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: he
         on MNIST in chapter 3 of the thesis.
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 12))
-    last = heads.make(head, check_whole("classes", classes, 2))
+    last = heads.make(head, check_integer("classes", classes, 2))
     for filters, padding in ((6, "same"), (16, "valid")):
         x = keras.layers.Conv2D(filters, 5, padding=padding, activation="relu")(x)
         x = keras.layers.MaxPooling2D(2)(x)

@@ -13,9 +13,10 @@ from tfrobust.layers.nonlinear_attention import NonlinearAttention
 from tfrobust.layers.standardize import Standardize
 from tfrobust.models import heads
 from tfrobust.models.blocks import he_by_outputs
-from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole, named_outputs
+from tfrobust.models.outputs import activation_layer, check_image_shape, named_outputs
 from tfrobust.models.registry import register
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -74,8 +75,8 @@ def madry_resnet(
         1e-3, and only the first unit of block 2 shares its activation). FPR-v1 and FPR-v2, sections 3 and 4.2.
     """
     inputs = keras.Input(check_image_shape(input_shape))
-    last = heads.make(head, check_whole("classes", classes, 2))
-    check_whole("width", width, 1)
+    last = heads.make(head, check_integer("classes", classes, 2))
+    check_integer("width", width, 1)
     blocks = _check_blocks(attention)
     if form not in ("nonlinear", *FORMS):
         raise unknown("form of attention", form, ("nonlinear", *FORMS))

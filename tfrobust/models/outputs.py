@@ -56,13 +56,6 @@ def _not_a_head(head: Any) -> ValueError:
     )
 
 
-def check_whole(name: str, value: Any, least: int) -> int:
-    """Returns `value` as an int if it is a whole number of at least `least`; a ValueError in words if not."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"Invalid value for `{name}`: expected a whole number >= {least}. Received: {name}={value!r}")
-    return value
-
-
 def check_image_shape(input_shape: Any, least: int = 1) -> tuple[int, int, int]:
     """Returns `(height, width, channels)`; a ValueError in words for anything else or for less than `least` pixels."""
     sizes = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()

@@ -9,8 +9,9 @@ import keras
 
 from tfrobust.models import heads
 from tfrobust.models.blocks import batch_norm, convolution, pooled, uniform_third
-from tfrobust.models.outputs import check_image_shape, check_whole
+from tfrobust.models.outputs import check_image_shape
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -52,7 +53,7 @@ def preact_resnet18(
         Robust Deep Learning).
     """
     inputs = keras.Input(check_image_shape(input_shape, 8))
-    last = heads.make(head, check_whole("classes", classes, 2))
+    last = heads.make(head, check_integer("classes", classes, 2))
     x = convolution(inputs, 64, 3, initializer=uniform_third())
     for stage in range(4):
         for i in range(2):

@@ -9,8 +9,9 @@ import keras
 from tfrobust.models import heads
 from tfrobust.models.blocks import HE, check_rate
 from tfrobust.models.blocks import dropout as dropped
-from tfrobust.models.outputs import check_image_shape, check_whole, named_outputs
+from tfrobust.models.outputs import check_image_shape, named_outputs
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 
 @register
@@ -49,7 +50,7 @@ def spat_mnist(
         Thesis, section 3.4; Zhang et al. 2019, https://github.com/yaodongyu/TRADES (`models/small_cnn.py`).
     """
     x = inputs = keras.Input(check_image_shape(input_shape, 16))
-    last = heads.make(head, check_whole("classes", classes, 2))
+    last = heads.make(head, check_integer("classes", classes, 2))
     check_rate("dropout", dropout)
     for filters in (32, 64):
         for _ in range(2):

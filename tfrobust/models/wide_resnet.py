@@ -9,8 +9,9 @@ import keras
 
 from tfrobust.models import heads
 from tfrobust.models.blocks import batch_norm, check_rate, convolution, dropout, he_by_outputs, pooled
-from tfrobust.models.outputs import activation_layer, check_image_shape, check_whole
+from tfrobust.models.outputs import activation_layer, check_image_shape
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -181,9 +182,9 @@ def _wide_resnet(
     head: heads.Head,
 ) -> keras.Model:
     inputs = keras.Input(check_image_shape(input_shape, 8))
-    last = heads.make(head, check_whole("classes", classes, 2))
-    check_whole("depth", depth, 10)
-    check_whole("width", width, 1)
+    last = heads.make(head, check_integer("classes", classes, 2))
+    check_integer("depth", depth, 10)
+    check_integer("width", width, 1)
     check_rate("dropout", dropout)
     if (depth - 4) % 6:
         near = depth - (depth - 4) % 6

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.adv_interpolation import nearness
+from tfrobust.attacks.view_losses import nearness
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import check_smoothing
 from tfrobust.views import Views

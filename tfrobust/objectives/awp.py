@@ -9,7 +9,8 @@ from typing import Any
 from keras import ops
 
 from tfrobust.objectives.objective import Objective, get, register
-from tfrobust.schedules import From, nonnegative_number
+from tfrobust.schedules import From
+from tfrobust.utils.validation import check_nonnegative
 
 Tensor = Any
 
@@ -55,8 +56,8 @@ def awp(objective: str | Mapping[str, Any] | Objective = "madry", gamma: float =
     >>> sorted(tfrobust.objectives.awp("trades", gamma=0.005, warmup=10).outer)
     ['clean_cross_entropy', 'kl_divergence']
     """
-    nonnegative_number("gamma", gamma)
-    nonnegative_number("warmup", warmup)
+    check_nonnegative("gamma", gamma)
+    check_nonnegative("warmup", warmup)
     wrapped = copy.copy(get(objective))
     if wrapped.weight_perturbation != 0:
         raise ValueError(f"Expected an objective without weight perturbation. Received: objective={objective!r}")

@@ -1,6 +1,6 @@
 """Feature scattering."""
 
-from tfrobust.attacks.feature_scatter import scattering
+from tfrobust.attacks.view_losses import scattering
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import smoothed
 

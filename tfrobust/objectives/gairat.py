@@ -8,7 +8,7 @@ from tfrobust import losses
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
-from tfrobust.schedules import is_number
+from tfrobust.utils.validation import is_number
 from tfrobust.views import Views
 
 Tensor = Any

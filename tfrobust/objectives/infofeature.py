@@ -1,6 +1,6 @@
 """Training against the attack on class activation maps."""
 
-from tfrobust.attacks.infofeature import cam_distance, information
+from tfrobust.attacks.view_losses import cam_distance, information
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import smoothed
 

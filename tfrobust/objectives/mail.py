@@ -8,7 +8,7 @@ from tfrobust import losses
 from tfrobust.objectives.objective import Loss, Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy, kl_divergence, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
-from tfrobust.schedules import is_number, nonnegative_number
+from tfrobust.utils.validation import check_nonnegative, is_number
 from tfrobust.views import Views
 
 Tensor = Any
@@ -88,7 +88,7 @@ def mail_trades(
     >>> sorted(tfrobust.objectives.mail_trades().outer)
     ['clean_cross_entropy', 'weighted_kl_divergence']
     """
-    beta = nonnegative_number("beta", beta)
+    beta = check_nonnegative("beta", beta)
     full = {"weighted_kl_divergence": (_weighted(kl_divergence, slope, bias, constant), beta)}
     outer = after_warmup(warmup, {"kl_divergence": (kl_divergence, beta)}, full)
     return Objective(kl_divergence, {"clean_cross_entropy": clean_cross_entropy, **outer}, start="normal")

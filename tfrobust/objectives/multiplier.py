@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrobust.schedules import nonnegative_number
+from tfrobust.utils.validation import check_nonnegative
 
 Tensor = Any
 
@@ -34,7 +34,7 @@ class Multiplier:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            nonnegative_number(name, value)
+            check_nonnegative(name, value)
 
     def __call__(self, epoch: Any) -> float:
         """Returns the first value, whatever the epoch: what the weight is outside a trainer."""

@@ -7,7 +7,8 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import clean_cross_entropy, kl_divergence
-from tfrobust.schedules import Schedule, nonnegative, nonnegative_number
+from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.utils.validation import check_nonnegative
 from tfrobust.views import Views
 
 Tensor = Any
@@ -74,8 +75,8 @@ def spat(
     >>> sorted(trainer.objective.outer)
     ['paced_cross_entropy', 'paced_divergence']
     """
-    accuracy = {"paced_cross_entropy": paced_cross_entropy(nonnegative_number("beta", beta), detached)}
-    robustness = {"paced_divergence": paced_divergence(nonnegative_number("alpha", alpha))}
+    accuracy = {"paced_cross_entropy": paced_cross_entropy(check_nonnegative("beta", beta), detached)}
+    robustness = {"paced_divergence": paced_divergence(check_nonnegative("alpha", alpha))}
     if not paced_accuracy:
         accuracy = {"clean_cross_entropy": clean_cross_entropy}
     if not paced_robustness:

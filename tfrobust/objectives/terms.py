@@ -4,9 +4,10 @@ from typing import Any
 
 from keras import ops
 
-from tfrobust import losses, schedules
-from tfrobust.attacks.gradient import adversarial_cross_entropy as adversarial_cross_entropy
+from tfrobust import losses
+from tfrobust.attacks.view_losses import adversarial_cross_entropy as adversarial_cross_entropy
 from tfrobust.objectives.objective import Loss
+from tfrobust.utils.validation import is_number
 from tfrobust.views import Views
 
 Tensor = Any
@@ -19,7 +20,7 @@ def clean_cross_entropy(views: Views) -> Tensor:
 
 def check_smoothing(smoothing: float) -> None:
     """Raises ValueError for smoothing outside [0, 1]."""
-    if not (schedules.is_number(smoothing) and 0 <= smoothing <= 1):
+    if not (is_number(smoothing) and 0 <= smoothing <= 1):
         raise ValueError(f"Invalid value for `smoothing`: expected a share in [0, 1]. Received: {smoothing!r}")
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from tfrobust.objectives.objective import Loss, Term
-from tfrobust.schedules import From, is_number
+from tfrobust.schedules import From
+from tfrobust.utils.validation import is_number
 
 Weighted = Mapping[str, tuple[Loss, float]]  # name -> loss and weight
 

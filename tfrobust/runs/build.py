@@ -15,8 +15,8 @@ from tfrobust.classifiers import head_of
 from tfrobust.evaluation.attack_list import line_up
 from tfrobust.runs import cli
 from tfrobust.runs.workdir import data_of
-from tfrobust.schedules import is_number
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import is_number
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")

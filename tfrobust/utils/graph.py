@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 import keras
 import tensorflow as tf
 
+from tfrobust.utils import graph as backend
+
 Tensor = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -132,87 +134,6 @@ def in_graph() -> bool:
     return not tf.executing_eagerly()
 
 
-class Noise:
-    """Random numbers that are a function of (seed, folded-in counters, row in the global batch), and of nothing else.
-
-    Args:
-        seed: an int or a `(2,)` integer tensor.
-        first: the global-batch row of the first local row; two replicas then draw what one would.
-    """
-
-    def __init__(self, seed: Any = 0, first: Any = 0) -> None:
-        self._seed = tf.stack([tf.cast(seed, tf.int32), 0]) if len(tf.convert_to_tensor(seed).shape) == 0 else seed
-        self._first = first
-
-    @classmethod
-    def of(cls, seed: Any) -> Noise:
-        """Returns `seed` itself where it is a `Noise` already."""
-        return seed if isinstance(seed, Noise) else cls(seed)
-
-    def fold(self, counter: Any) -> Noise:
-        """Returns another stream, one for each value of an integer counter."""
-        return Noise(tf.random.experimental.stateless_fold_in(self._seed, tf.cast(counter, tf.int32)), self._first)
-
-    @property
-    def seed(self) -> Tensor:
-        """The `(2,)` seed of this stream, for stateless operations of one's own."""
-        return self._seed
-
-    def uniform(self, x: Tensor) -> Tensor:
-        """Returns uniform numbers in [-1, 1), of the shape of `x`."""
-        return self._draw(functools.partial(tf.random.stateless_uniform, minval=-1.0, maxval=1.0), x)
-
-    def normal(self, x: Tensor) -> Tensor:
-        """Returns standard normal numbers of the shape of `x`."""
-        return self._draw(tf.random.stateless_normal, x)
-
-    def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
-        shape = tf.shape(x)
-        if isinstance(self._first, int) and self._first == 0:
-            drawn = distribution(shape, seed=self._seed, dtype=x.dtype, alg="philox")
-        else:  # a counter-based generator fills in row order: the rows before ours are drawn and dropped
-            rows = tf.concat([shape[:1] + self._first, shape[1:]], axis=0)
-            drawn = distribution(rows, seed=self._seed, dtype=x.dtype, alg="philox")[self._first :]
-        return tf.ensure_shape(drawn, x.shape)
-
-
-class SharedNoise(Noise):
-    """One draw `(1, ...)` for all rows of whatever batch: a function of the seed and the counters alone."""
-
-    def fold(self, counter: Any) -> SharedNoise:
-        return SharedNoise(super().fold(counter).seed)
-
-    def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
-        return super()._draw(distribution, x[:1])
-
-
-class NumberedNoise(Noise):
-    """Random numbers that are a function of (seed, folded-in counters, number of the row).
-
-    An image then meets the same random starts in whichever batch it is packed: neither `batch_size` nor what other
-    images survived changes a figure, unless the attack's loss couples the rows (feature_scatter, adv_interpolation).
-
-    Args:
-        seed: a `(2,)` integer tensor.
-        numbers: of the rows, `(B,)` integers: those of the images in the data, of samples, or the like.
-    """
-
-    def __init__(self, seed: Tensor, numbers: Tensor) -> None:
-        super().__init__(seed)
-        self._numbers = numbers
-
-    def fold(self, counter: Any) -> NumberedNoise:
-        return NumberedNoise(super().fold(counter).seed, self._numbers)
-
-    def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
-        def row(number: Tensor) -> Tensor:
-            seed = tf.random.experimental.stateless_fold_in(self._seed, number)
-            return distribution(tf.shape(x)[1:], seed=seed, dtype=x.dtype, alg="philox")
-
-        drawn = tf.map_fn(row, self._numbers, fn_output_signature=tf.TensorSpec(x.shape[1:], x.dtype))
-        return tf.ensure_shape(drawn, x.shape)
-
-
 @contextlib.contextmanager
 def put_back(variables: Iterable[Any]) -> Iterator[None]:
     """Gives variables the values back, bit for bit, that they have now, when the block ends."""
@@ -278,3 +199,21 @@ def rows_before(rows: Tensor) -> Any:
     context = tf.distribute.get_replica_context()
     counts = context.all_gather(tf.reshape(rows, [1]), axis=0)
     return tf.reduce_sum(counts[: context.replica_id_in_sync_group])
+
+
+def traced(function: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[..., Any]:
+    """Returns the function as one graph, traced here and never again; every batch size goes through it."""
+    compiled: Any = backend.compiled(function)
+    graph = compiled.get_concrete_function(*specs)
+    return lambda *args: graph(*(tf.convert_to_tensor(a, s.dtype) for a, s in zip(args, specs, strict=True)))
+
+
+def in_flight() -> int:
+    """Returns how many batches to compute at a time: two on a CPU; a GPU is full with one, and its memory counts."""
+    return 1 if tf.config.list_logical_devices("GPU") else 2
+
+
+def specs(x: Any) -> tuple[tf.TensorSpec, ...]:
+    """Returns the specifications of (pixels, labels, image numbers, seed) of a batch of any size."""
+    labels, numbers = (tf.TensorSpec((None,), tf.int32) for _ in range(2))
+    return tf.TensorSpec((None, *x.shape[1:]), tf.float32), labels, numbers, tf.TensorSpec((2,), tf.int32)

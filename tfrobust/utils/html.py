@@ -1,4 +1,4 @@
-"""The one renderer of HTML pages, and the page of a robustness report.
+"""The one renderer of HTML pages.
 
 A page is a template that extends `templates/base.html` and a function that makes its context; `render` joins them.
 Whatever comes from outside is escaped, pictures are data URIs, and a content security policy keeps the page from
@@ -8,15 +8,11 @@ loading anything: it can be mailed and kept.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 
 from tfrobust.utils import text as _text
-
-if TYPE_CHECKING:
-    from tfrobust.evaluation.report import Report
 
 
 class Interval(NamedTuple):
@@ -65,23 +61,6 @@ def interval(share: float, count: int, confidence: float = 0.95) -> Interval:
 
     found = stats.binomtest(round(share * count), count).proportion_ci(confidence, method="exact")
     return Interval(float(found.low), float(found.high))
-
-
-def report(report: Report, class_names: Sequence[str] | None = None) -> str:
-    """Returns the page of a report: alarms, figures, attacks, curves, worst images, classes, confusion, how to repeat.
-
-    What the report does not hold is left out with a sentence.
-
-    Args:
-        report: of `tfrobust.evaluate`.
-        class_names: one for each class, in the order of the labels; without them classes have numbers.
-
-    Raises:
-        ValueError: for another number of names than of classes.
-    """
-    from tfrobust.evaluation import html
-
-    return render("report.html", **html.context(report, class_names))
 
 
 @functools.cache

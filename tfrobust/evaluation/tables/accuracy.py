@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
+from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images, read
-from tfrobust.models.inference import in_inference
-from tfrobust.utils.batches import specs, traced
+from tfrobust.utils.graph import specs, traced
 
 Tensor = Any
 Change = Callable[[Tensor, Tensor], Tensor]  # (pixels, numbers of the images) -> pixels; in graph code

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfrobust.utils.batches import ImageNoise, stream
+from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.registry import unknown
 
 Tensor = Any

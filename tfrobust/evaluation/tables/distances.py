@@ -14,7 +14,7 @@ from tfrobust.evaluation.scoring import Referee
 from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import checked
 from tfrobust.evaluation.tables.craft import craft
-from tfrobust.utils.batches import stream
+from tfrobust.utils.random import stream
 
 
 def distances(

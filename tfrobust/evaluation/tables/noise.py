@@ -10,11 +10,12 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks.threat_model import ball as ball_of
+from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import Measured
-from tfrobust.models.inference import in_inference
-from tfrobust.utils.batches import ImageNoise, specs, stream, traced
+from tfrobust.utils.graph import specs, traced
+from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.registry import unknown
 
 Tensor = Any

@@ -17,7 +17,7 @@ from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import checked
 from tfrobust.evaluation.tables.craft import craft
 from tfrobust.evaluation.tables.noise import drawn, times_right
-from tfrobust.utils.batches import stream
+from tfrobust.utils.random import stream
 from tfrobust.utils.text import percent
 
 NOISE = 2**30  # the noise's place among the streams of random numbers
