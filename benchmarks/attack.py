@@ -18,8 +18,8 @@ from absl import app, flags
 
 import tfrobust
 from benchmarks.floor import Floor, medians, network, step_function
+from commands.build import phases_of
 from tfrobust.objectives.terms import adversarial_cross_entropy
-from tfrobust.runs.build import phases_of
 from trainers.configs import digits
 
 BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a batch.", lower_bound=1)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from absl import app, flags
 from tqdm import tqdm
 
-from tfrobust.runs.workdir import Workdir
+from commands.workdir import Workdir
 from trainers.configs import digits
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each objective.", lower_bound=1)
@@ -109,7 +109,7 @@ def evaluate(classifier: Path, config: Mapping[str, Any], eps: float, to: Path) 
         import keras
 
         import tfrobust
-        from tfrobust.runs.build import load_data
+        from commands.build import load_data
 
         # Evaluations follow one another: each gets all the threads, and lets go of its graphs.
         keras.backend.clear_session()

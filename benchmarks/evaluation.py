@@ -22,12 +22,12 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfrobust
+from commands import cli
+from commands import config as _base
 from tfrobust import losses
 from tfrobust.attacks import Evasion
 from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.evaluation import suites
-from tfrobust.runs import cli
-from tfrobust.runs import config as _base
 from trainers.configs import digits
 from trainers.train import run
 

@@ -15,8 +15,8 @@ from typing import Any
 from absl import flags
 
 from benchmarks import documents
-from tfrobust.runs import cli
-from tfrobust.runs.workdir import Workdir
+from commands import cli
+from commands.workdir import Workdir
 from tfrobust.utils.files import replacing
 from tfrobust.utils.html import interval
 from trainers.configs.interpretation import DATA, METHODS

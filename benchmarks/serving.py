@@ -20,9 +20,9 @@ import numpy as np
 from absl import flags
 
 from benchmarks import documents
+from commands import cli
 from export.connections import Model, connect
 from export.loading import load
-from tfrobust.runs import cli
 from tfrobust.utils.files import replacing
 
 BEGIN = "<!-- figures: python -m benchmarks.serving -->"

@@ -31,7 +31,7 @@ import tfrobust
 from benchmarks import documents
 from benchmarks.floor import LEARNING_RATE, Floor, medians
 from benchmarks.steps import LIBRARIES, Bench, Ours, Settings, first_losses
-from tfrobust.runs import cli
+from commands import cli
 from tfrobust.utils.files import replacing
 from tfrobust.utils.versions import versions
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tfrobust
+from commands import provenance
+from commands.build import PER_PHASE, given, phases_of
+from commands.workdir import Workdir, data_of
 from export import pictures
 from export.extra import EXTRA
 from tfrobust.classifiers import digest
 from tfrobust.evaluation import Report
-from tfrobust.runs import provenance
-from tfrobust.runs.build import PER_PHASE, given, phases_of
-from tfrobust.runs.workdir import Workdir, data_of
 from tfrobust.utils.versions import versions
 
 FILE = "model_card.json"

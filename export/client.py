@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from commands import cli
 from export import logits as _logits
 from export.connections import Connection, Model, ServingError, check_server, connect, pixel_shape
-from tfrobust.runs import cli
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 OUTPUTS = ("logits", "probabilities", "label")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfrobust.runs import cli
+from commands import cli
 
 if TYPE_CHECKING:
+    from commands.workdir import Workdir
     from export.card import Facts
-    from tfrobust.runs.workdir import Workdir
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 CLASS_NAMES = "class_names.txt"
@@ -196,7 +196,7 @@ def main(_: list[str]) -> None:
         raise cli.Misuse(f"A run knows its data and its evaluation: expected neither beside --workdir. {received}")
     options = {"precision": given.precision, "unevaluated": given.unevaluated}
     if given.workdir:
-        from tfrobust.runs.workdir import Workdir
+        from commands.workdir import Workdir
 
         print(export_workdir(Workdir(given.workdir), given.out, **options))
     else:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from tfrobust.runs import cli
+from commands import cli
 
 NOTICE = "A small local server for development and tests: for production take TensorFlow Serving (docs/serving.md)."
 GRACE = 30.0  # seconds for the requests that are running when the server is told to stop

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from commands import cli
 from export import logits as _logits
-from tfrobust.runs import cli
 
 # What may lie between an export and its classifier, by the precision of its kernels: logits as a share of the largest
 # |logit|, probabilities as they are. In a session, or another batch, operations are fused otherwise.
@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> int:
         )
     classifier = _classifier(version, given.model, card["classifier"]["weights"])
     import tfrobust
-    from tfrobust.runs.build import first_images
+    from commands.build import first_images
 
     images = first_images(tfrobust.data.load(split="test", **data), given.images)
     x, y = (np.concatenate(parts) for parts in zip(*images.as_numpy_iterator(), strict=True))

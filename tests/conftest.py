@@ -16,8 +16,8 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
+from commands import cli
 from tfrobust.models import heads
-from tfrobust.runs import cli
 
 
 @pytest.fixture(autouse=True)

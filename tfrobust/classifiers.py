@@ -10,8 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust.models.given import Given
-from tfrobust.models.graph import Step
+from tfrobust.models import Given, Step
 from tfrobust.utils.digest import digest_of
 
 DIVIDES = 1 / 64  # a `Rescaling` by less wants pixels of 0..255: 1/255, 1/128, 1/127.5

@@ -17,10 +17,9 @@ from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import as_given, check_classifier
 from tfrobust.data.batch import Batch, Contract, enough_for, prepare
 from tfrobust.data.containers import sole
-from tfrobust.models.augmentation import Augmentation
-from tfrobust.objectives import Objective
+from tfrobust.models import Augmentation
+from tfrobust.objectives import Multiplier, Objective
 from tfrobust.objectives.awp import perturbed
-from tfrobust.objectives.multiplier import Multiplier
 from tfrobust.schedules import value_at
 from tfrobust.training import copies, cost
 from tfrobust.training.adversaries import check_radii, training_adversary, validation_adversary

@@ -1,1 +1,3 @@
 """Command lines that train and evaluate: thin compositions of `tfrobust`."""
+
+__all__ = ["configs", "evaluate", "train"]

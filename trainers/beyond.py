@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import config_flags
 
-from tfrobust.runs import cli
-from tfrobust.runs.paper import beside
+from commands import cli
+from commands.paper import beside
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Table
@@ -110,7 +110,7 @@ def measure(kind: str, subject: Subject, settings: Mapping[str, Any]) -> Table:
 
 def labels(tables: Mapping[str, Any]) -> list[str]:
     """Returns the labels under which a config's tables give their figures, as its `paper` has them."""
-    from tfrobust.runs.config import DIRECTIONS
+    from commands.config import DIRECTIONS
 
     found = []
     for kind, settings in tables.items():
@@ -177,7 +177,7 @@ def main(_: list[str]) -> None:
     sources, targets = _pairs("source", given.source), _pairs("target", given.target)
     config, path, output = None, Path(given.model or ""), given.output
     if given.workdir:
-        from tfrobust.runs.workdir import Workdir
+        from commands.workdir import Workdir
 
         workdir = Workdir(given.workdir)
         config, path, output = workdir.read_config(), workdir.classifier, output or workdir.path / "tables"
@@ -226,7 +226,7 @@ def _missing(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> str | N
 def _data(config: Mapping[str, Any] | None, name: str, images: int | None) -> tuple[Any, str | None]:
     """Returns the test split, and the data set's name where its stored copies are of the same images."""
     import tfrobust
-    from tfrobust.runs.build import first_images, load_data
+    from commands.build import first_images, load_data
 
     resized = config is not None and config["data"].get("image_size")
     data = load_data(config, "test") if config is not None else tfrobust.data.load(name, "test")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfrobust.runs import cli
-from tfrobust.runs.paper import beside_paper
+from commands import cli
+from commands.paper import beside_paper
 
 if TYPE_CHECKING:
+    from commands.workdir import Workdir
     from tfrobust.evaluation import Report
-    from tfrobust.runs.workdir import Workdir
 
 
 DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # of an evaluation whose config leaves them open
@@ -69,8 +69,8 @@ def evaluate_workdir(
     classifier = cli.load_classifier(workdir.classifier)
 
     import tfrobust
-    from tfrobust.runs.build import given, load_data
-    from tfrobust.runs.workdir import data_of
+    from commands.build import given, load_data
+    from commands.workdir import data_of
 
     own = {**DEFAULTS, **given(config["evaluation"])}
     own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # a run without an evaluation of its own
@@ -126,7 +126,7 @@ def _evaluate(
 ) -> Report:
     """Evaluates, writes the report and its page and removes the state that a killed evaluation goes on from."""
     import tfrobust
-    from tfrobust.runs.build import first_images
+    from commands.build import first_images
 
     notes: tuple[str, ...] = ()
     if split != "test":
@@ -156,8 +156,8 @@ def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> N
     """Refuses a report that the coming one could not be compared with, before hours are spent on it."""
     import numpy as np
 
-    from tfrobust.evaluation.dataset import Images
-    from tfrobust.runs import gates
+    from commands import gates
+    from tfrobust.evaluation import Images
 
     gates.check_comparable(other, eps=options["eps"], norm=options["norm"])
     x, y = (np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True))
@@ -203,14 +203,14 @@ def main(_: list[str]) -> int:
     _check_flags(given)
     paper: Mapping[str, float] = {}
     if given.workdir:
-        from tfrobust.runs.workdir import Workdir
+        from commands.workdir import Workdir
 
         workdir = Workdir(given.workdir)
         paper = workdir.read_config().get("paper", {})
     else:
         cli.check_classifier_file(given.model)
+    from commands import gates
     from tfrobust.evaluation import Report
-    from tfrobust.runs import gates
 
     other = Report.load(given.not_worse_than) if given.not_worse_than else None
     options = {"output": given.output, "images": given.images, "other": other, **_options(given)}

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfrobust.runs import cli
+from commands import cli
 
 if TYPE_CHECKING:
+    from commands.workdir import Workdir
     from tfrobust.interpret import Study
-    from tfrobust.runs.workdir import Workdir
 
 IMAGES = 1000  # of each split, where nothing is said
 
@@ -48,7 +48,7 @@ def interpret_workdirs(
     Raises:
         ValueError: for runs of different data, and no radius.
     """
-    from tfrobust.runs.workdir import data_of
+    from commands.workdir import data_of
 
     configs = [workdir.read_config() for workdir in workdirs]
     data = data_of(configs[0])
@@ -64,7 +64,7 @@ def interpret_workdirs(
     }
 
     import tfrobust
-    from tfrobust.runs.build import first_images, given
+    from commands.build import first_images, given
 
     own = {key: value for key, value in given(configs[0]["evaluation"]).items() if key in ("eps", "norm")}
     options = {**own, **given(options)}
@@ -105,7 +105,7 @@ def main(_: list[str]) -> None:
         raise cli.Misuse(f"Expected different runs. Received: {', '.join(given.workdir)}")
     if given.output and Path(given.output).suffix != ".html":
         raise cli.Misuse(f"Expected --output=FILE.html: the numbers stand beside it. Received: {given.output}")
-    from tfrobust.runs.workdir import Workdir
+    from commands.workdir import Workdir
 
     workdirs = [Workdir(path) for path in given.workdir]
     judge = Workdir(given.judge) if given.judge else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from tfrobust.runs import cli
+from commands import cli
 from trainers.configs import digits
 from trainers.train import run
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfrobust.runs import cli, config_flag
-from tfrobust.runs.paper import beside_paper
+from commands import cli, config_flag
+from commands.paper import beside_paper
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
@@ -41,7 +41,7 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     Raises:
         ValueError: for a folder of another config, and whatever the config's members refuse.
     """
-    from tfrobust.runs.workdir import Workdir
+    from commands.workdir import Workdir
     from tfrobust.training.distribution import is_chief, wait_for_all
 
     strategy = fit(config, path)
@@ -66,10 +66,10 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     """
     import keras
 
-    from tfrobust.runs import provenance, strategies
-    from tfrobust.runs.build import build_classifier, build_trainer, check_evaluation, phases_of
-    from tfrobust.runs.forecast import forecast_of
-    from tfrobust.runs.workdir import Workdir
+    from commands import provenance, strategies
+    from commands.build import build_classifier, build_trainer, check_evaluation, phases_of
+    from commands.forecast import forecast_of
+    from commands.workdir import Workdir
     from tfrobust.training.distribution import is_chief, wait_for_all
 
     phases = phases_of(config)
@@ -100,8 +100,8 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
 
 def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
     """Evaluates and exports what was trained."""
+    from commands.build import given
     from export.savedmodel import export_workdir
-    from tfrobust.runs.build import given
     from trainers.evaluate import evaluate_workdir
 
     report = evaluate_workdir(workdir, **given(config["evaluation"])) if config["evaluation"]["attacks"] else None
@@ -117,7 +117,7 @@ def _fit(
     import keras
 
     import tfrobust
-    from tfrobust.runs.build import frozen, load_data
+    from commands.build import frozen, load_data
     from tfrobust.training.distribution import is_chief
     from tfrobust.utils import graph as backend
 
@@ -178,7 +178,7 @@ def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, st
 
 def main(_: list[str]) -> None:
     config = flags.FLAGS.config.to_dict()  # a file that is missing is found here, before seconds of imports
-    from tfrobust.runs.strategies import losses_told
+    from commands.strategies import losses_told
 
     with losses_told():
         report = run(config, flags.FLAGS.workdir)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from commands.build import phases_of
+from commands.workdir import Workdir
 from tfrobust.evaluation import Report
-from tfrobust.runs.build import phases_of
-from tfrobust.runs.workdir import Workdir
 from tfrobust.utils import html
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent

@@ -13,8 +13,8 @@ import keras_tuner
 from keras_tuner import errors
 
 import tfrobust
-from tfrobust.runs.build import phases_of
-from tfrobust.runs.workdir import data_of
+from commands.build import phases_of
+from commands.workdir import data_of
 from trainers import train
 from tuning.aims import Aim
 from tuning.spaces import Dimension, with_values

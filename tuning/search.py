@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfrobust.runs import cli, config_flag
+from commands import cli, config_flag
 from tuning import launcher
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _work(runner: Any, config: Mapping[str, Any], path: Path) -> None:
     """Runs trials of a chief in another process."""
     import grpc
 
-    from tfrobust.runs.workdir import Workdir
+    from commands.workdir import Workdir
 
     try:
         runner.oracle.get_space()  # waits for the chief, who makes the folder
@@ -142,8 +142,8 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: for numbers that cannot be, a config without validation data or attack.
     """
-    from tfrobust.runs import config as _base
-    from tfrobust.runs.build import check_evaluation, phases_of
+    from commands import config as _base
+    from commands.build import check_evaluation, phases_of
     from tfrobust.utils.validation import is_number
     from tuning import outcome
 
@@ -171,7 +171,7 @@ def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
         ValueError: for a field that does.
     """
     import tfrobust
-    from tfrobust.runs.build import given, phases_of
+    from commands.build import given, phases_of
     from tuning.spaces import with_values
 
     def ball(values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -193,7 +193,7 @@ def claim(path: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: for a folder of another space, tuner, seed or config; it names what differs.
     """
-    from tfrobust.runs.workdir import Workdir
+    from commands.workdir import Workdir
     from tfrobust.utils.files import sweep
 
     Workdir(path).claim(_fixed(config))

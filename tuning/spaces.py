@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tfrobust.attacks.registry import ATTACKS
-from tfrobust.models.registry import MODELS
-from tfrobust.objectives.objective import OBJECTIVES
+from tfrobust.attacks import ATTACKS
+from tfrobust.models import MODELS
+from tfrobust.objectives import OBJECTIVES
 from tfrobust.utils.registry import Registry, unknown
 from tfrobust.utils.validation import is_number
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfrobust.runs.workdir import Workdir
+from commands.workdir import Workdir
 from tfrobust.utils.files import replacing
 
 

@@ -84,7 +84,7 @@ def test_distances_are_those_of_the_nearest(measure):
     nearest = attacks.fab(None, steps=8, targets=3, norm="l2")
     if measure == "evaluation":
         named = {"still": still, "nearest": nearest}
-        table = tfrobust.evaluation.tables.distances({"it": classifier}, (x, y), named, eps=1.0, verbose=False)
+        table = tfrobust.evaluation.distances({"it": classifier}, (x, y), named, eps=1.0, verbose=False)
         found = table["nearest", "it"]
     else:
         found = tfrobust.interpret.perturbation_distances(classifier, (x, y), {"a": still, "b": nearest})["a", "b"]

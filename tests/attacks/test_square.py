@@ -10,7 +10,7 @@ import tfrobust
 from tfrobust import attacks, losses
 from tfrobust.attacks import L1, L2, Linf
 from tfrobust.attacks.square import Square, share
-from tfrobust.attacks.squares import Squares, Windows, entries, halved, pyramids, table
+from tfrobust.attacks.squares import Squares, Windows, entries, halved, pyramids, table, undivided
 from tfrobust.utils.random import ImageNoise, Noise
 
 RNG = np.random.default_rng(3)

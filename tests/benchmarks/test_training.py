@@ -14,7 +14,7 @@ import tfrobust
 from benchmarks import documents, training
 from benchmarks.floor import Floor, network, step_function
 from benchmarks.steps import Bench, Ours, Settings
-from tfrobust.runs.cli import Misuse
+from commands.cli import Misuse
 
 ROOT = Path(__file__).parents[2]
 TINY = Settings(batch_size=4, image_size=8, repeats=1, threads=1, steps=2)

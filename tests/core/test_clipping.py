@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tfrobust
-from tfrobust.runs import build
+from commands import build
 from trainers.configs import digits
 
 ROOT = Path(__file__).resolve().parents[2]

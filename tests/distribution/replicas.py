@@ -265,7 +265,7 @@ def shared_batches():
 
 def command():
     """`trainers.train` by a strategy that a user has registered: phases, files, and on from where it was."""
-    from tfrobust.runs import strategies
+    from commands import strategies
     from trainers import train
     from trainers.configs import digits
 

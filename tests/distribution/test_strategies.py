@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from tfrobust.runs import strategies
+from commands import strategies
 from tfrobust.training.distribution import is_chief, wait_for_all
 
 CLUSTER = {"worker": ["alpha:2222", "beta:2222"]}

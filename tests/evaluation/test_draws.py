@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from commands import gates
 from tfrobust.evaluation import Report, evaluate
 from tfrobust.evaluation.vote import voted
-from tfrobust.runs import gates
 
 IMAGES = 200
 NAN, INF = np.nan, np.inf

@@ -14,14 +14,14 @@ from absl import flags
 from tensorflow_serving.apis import prediction_log_pb2
 
 import tfrobust
+from commands import provenance
+from commands.workdir import Workdir
 from export import card as _card
 from export import extra, savedmodel, session
 from export.savedmodel import export_classifier, export_model, export_workdir
 from export.servable import Servable
 from export.verify import TOLERANCES
 from tfrobust.classifiers import digest
-from tfrobust.runs import provenance
-from tfrobust.runs.workdir import Workdir
 from trainers.configs import digits
 
 

@@ -8,12 +8,12 @@ import pytest
 from absl import flags
 
 import tfrobust
+from commands import cli
+from commands import config as _base
+from commands.paper import beside
+from commands.workdir import Workdir
 from tfrobust.evaluation import Table, evaluate
 from tfrobust.evaluation.tables import shifts
-from tfrobust.runs import cli
-from tfrobust.runs import config as _base
-from tfrobust.runs.paper import beside
-from tfrobust.runs.workdir import Workdir
 from trainers import beyond
 from trainers.configs import aelf_t2
 

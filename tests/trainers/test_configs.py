@@ -16,11 +16,11 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import tfrobust
+from commands import build
+from commands import config as _base
 from tfrobust.evaluation.attack_list import line_up
 from tfrobust.models import heads
 from tfrobust.models.registry import MODELS
-from tfrobust.runs import build
-from tfrobust.runs import config as _base
 from trainers import beyond
 
 corruptions = importlib.import_module("tfrobust.evaluation.tables.corruptions")  # the function has the module's name

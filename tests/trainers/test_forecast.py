@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from tfrobust.runs.forecast import Forecast
+from commands.forecast import Forecast
 from tfrobust.utils.text import duration
 from trainers.configs import digits
 from trainers.train import run

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from commands import gates
 from tfrobust.evaluation import Adversaries, Report, Result
-from tfrobust.runs import gates
 
 PGD = (Result("pgd", {"steps": (5,)}, 0.5, 1.0),)
 

@@ -10,7 +10,7 @@ import warnings
 import pytest
 from absl import flags
 
-from tfrobust.runs import cli, config_flag
+from commands import cli, config_flag
 from trainers.configs import digits
 from trainers.train import DEFAULT
 

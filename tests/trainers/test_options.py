@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfrobust
-from tfrobust.runs import build
+from commands import build
 from trainers.configs import digits
 from trainers.train import run
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import tfrobust
-from tfrobust.runs import build
-from tfrobust.runs import config as _base
-from tfrobust.runs.paper import beside_paper
-from tfrobust.runs.workdir import Workdir
+from commands import build
+from commands import config as _base
+from commands.paper import beside_paper
+from commands.workdir import Workdir
 from trainers.configs import digits
 from trainers.train import run
 

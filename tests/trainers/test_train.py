@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfrobust.runs import build
-from tfrobust.runs.workdir import Workdir
+from commands import build
+from commands.workdir import Workdir
 from trainers.configs import digits
 from trainers.evaluate import evaluate_workdir
 from trainers.train import _keeper, run

@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tfrobust
-from tfrobust.runs import build
+from commands import build
 from trainers import train
 from tuning import outcome
 from tuning.aims import Aim

@@ -1,5 +1,6 @@
 """Attacks: a ball, a step rule, a count, a start; and, for evaluation, a loss."""
 
+from tfrobust.attacks import starts, view_losses, walks
 from tfrobust.attacks.adv_interpolation import adv_interpolation
 from tfrobust.attacks.apgd import apgd
 from tfrobust.attacks.autoattack import autoattack
@@ -15,26 +16,31 @@ from tfrobust.attacks.feature_scatter import feature_scatter
 from tfrobust.attacks.fgsm import fgsm
 from tfrobust.attacks.foreign import from_art, from_foolbox
 from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hop_skip_jump import hop_skip_jump
 from tfrobust.attacks.infofeature import infofeature
 from tfrobust.attacks.local_search import local_search
 from tfrobust.attacks.mim import mim
 from tfrobust.attacks.pgd import pgd
 from tfrobust.attacks.random_noise import random_noise
-from tfrobust.attacks.registry import get, names, register
+from tfrobust.attacks.registry import ATTACKS, get, names, register
+from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.spsa import spsa
 from tfrobust.attacks.square import square
 from tfrobust.attacks.steps import Gradient, Momentum, Normalized, OfEps, Sign, Strongest
-from tfrobust.attacks.threat_model import L1, L2, Ball, Linf
+from tfrobust.attacks.threat_model import EPS, L1, L2, Ball, Linf, ball
 from tfrobust.attacks.transfer import transfer
 from tfrobust.utils.random import Noise
 
 __all__ = [
+    "ATTACKS",
     "Adversary",
     "Attack",
     "Ball",
     "Cascade",
+    "EPS",
     "Evasion",
+    "Exact",
     "Gradient",
     "L1",
     "L2",
@@ -48,6 +54,7 @@ __all__ = [
     "adv_interpolation",
     "apgd",
     "autoattack",
+    "ball",
     "boundary",
     "cw_l2",
     "cw_linf",
@@ -70,5 +77,9 @@ __all__ = [
     "register",
     "spsa",
     "square",
+    "starts",
     "transfer",
+    "view_losses",
+    "walks",
+    "where_rows",
 ]

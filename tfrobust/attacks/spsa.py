@@ -12,8 +12,7 @@ from tfrobust.attacks.gradients import Estimated, Gradients
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.steps import Momentum, OfEps
 from tfrobust.attacks.threat_model import EPS, ball
-from tfrobust.attacks.view_losses import Loss, margin
-from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy, margin
 from tfrobust.utils.registry import OfRange, unknown
 from tfrobust.utils.validation import check_integer
 

@@ -1,9 +1,12 @@
 """Honest measurement: how often a classifier is right on clean images and under every attack of a suite."""
 
-from tfrobust.evaluation import suites
+from tfrobust.evaluation import suites, tables
 from tfrobust.evaluation.adversaries import Adversaries, Verification
+from tfrobust.evaluation.attack_list import line_up, plain
+from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.evaluate import evaluate
 from tfrobust.evaluation.report import Report, Result
+from tfrobust.evaluation.scoring import returned
 from tfrobust.evaluation.tables.corrupt import corrupt
 from tfrobust.evaluation.tables.corruptions import corruptions
 from tfrobust.evaluation.tables.distances import distances
@@ -14,6 +17,7 @@ from tfrobust.evaluation.tables.transfer import transfer_table
 
 __all__ = [
     "Adversaries",
+    "Images",
     "Report",
     "Result",
     "Table",
@@ -22,9 +26,13 @@ __all__ = [
     "corruptions",
     "distances",
     "evaluate",
+    "line_up",
     "noise",
+    "plain",
+    "returned",
     "shift",
     "shifts",
     "suites",
+    "tables",
     "transfer_table",
 ]

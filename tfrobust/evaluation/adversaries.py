@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tfrobust.attacks.threat_model import Ball
+from tfrobust.attacks import Ball
 from tfrobust.classifiers import check_classifier
 from tfrobust.evaluation.scoring import Referee, rounded
 from tfrobust.utils.files import replacing

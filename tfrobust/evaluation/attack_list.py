@@ -12,9 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import attacks
-from tfrobust.attacks import Adversary, Attack, Ball, Cascade, Evasion
-from tfrobust.attacks.gradients import Exact
-from tfrobust.attacks.registry import ATTACKS
+from tfrobust.attacks import ATTACKS, Adversary, Attack, Ball, Cascade, Evasion, Exact
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfrobust.attacks import Ball, Cascade
-from tfrobust.attacks.threat_model import ball as ball_of
+from tfrobust.attacks import ball as ball_of
 from tfrobust.classifiers import digest
 from tfrobust.evaluation.adversaries import ROBUST
 from tfrobust.evaluation.alarms import Evidence, alarms, made

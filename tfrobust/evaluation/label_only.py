@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from tfrobust.attacks.threat_model import L2, Ball
+from tfrobust.attacks import L2, Ball
 from tfrobust.attacks.walks import Walk, flat, margin
 from tfrobust.utils import graph as backend
 from tfrobust.utils.random import Noise

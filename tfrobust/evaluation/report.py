@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrobust.attacks.threat_model import ball
+from tfrobust.attacks import ball
 from tfrobust.evaluation.adversaries import WRONG_CLEAN, Adversaries, Verification, verify
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent

@@ -14,8 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfrobust.attacks import Ball
-from tfrobust.attacks.base import Evasion
+from tfrobust.attacks import Ball, Evasion
 from tfrobust.evaluation.attack_list import Contestant, LineUp
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.record import Judge, Outcome

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfrobust.attacks.threat_model import Ball
+from tfrobust.attacks import Ball
 from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
 from tfrobust.evaluation.vote import voted

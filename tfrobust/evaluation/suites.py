@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfrobust import attacks
-from tfrobust.attacks import Adversary, Cascade, cw_linf, pgd
-from tfrobust.attacks.threat_model import EPS
+from tfrobust.attacks import EPS, Adversary, Cascade, cw_linf, pgd
 from tfrobust.attacks.view_losses import margin, margin_to_target
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.registry import Registry

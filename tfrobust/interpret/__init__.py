@@ -3,7 +3,7 @@
 Every function takes a classifier, or several by name, and images or a data set, which is read batch by batch.
 """
 
-from tfrobust.interpret import plots
+from tfrobust.interpret import batches, gradients, maps, plots
 from tfrobust.interpret.coverage import coverage
 from tfrobust.interpret.embedding import Embedding, embed
 from tfrobust.interpret.gradient_test import gradient_map_test
@@ -33,6 +33,7 @@ __all__ = [
     "attack_strength",
     "attention_against_robustness",
     "attention_maps",
+    "batches",
     "class_activation_maps",
     "class_prototypes",
     "clip_deviations",
@@ -40,9 +41,11 @@ __all__ = [
     "dra_success",
     "embed",
     "gradient_map_test",
+    "gradients",
     "hard_classes",
     "hard_classes_of",
     "input_gradients",
+    "maps",
     "normalize",
     "perturbation_distances",
     "plots",

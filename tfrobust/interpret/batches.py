@@ -10,12 +10,11 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks, losses
-from tfrobust.attacks import view_losses
-from tfrobust.attacks.rows import where_rows
+from tfrobust.attacks import view_losses, where_rows
 from tfrobust.classifiers import check_classifier, in_inference
 from tfrobust.data.batch import Contract, prepare
 from tfrobust.data.containers import batches_of
-from tfrobust.evaluation.scoring import returned
+from tfrobust.evaluation import returned
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import plain_errors
 from tfrobust.utils.graph import traced

@@ -9,7 +9,7 @@ from keras import ops
 
 from tfrobust.classifiers import head_of
 from tfrobust.interpret.batches import Bounds, graph, images
-from tfrobust.layers.class_activation_map import FORMS
+from tfrobust.layers import ClassActivationMap
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -94,8 +94,8 @@ def class_activation_maps(
 
     Reference: InfoFeature, equations 5 (signed) and 6 (clipped).
     """
-    if form not in FORMS:
-        raise unknown("form of a class activation map", form, FORMS)
+    if form not in ClassActivationMap.FORMS:
+        raise unknown("form of a class activation map", form, ClassActivationMap.FORMS)
     parts = images(classifier, x, labels, "class activation map", ["cam", "feature_map"], batch_size, bounds)
     first = next(parts)
     head = head_of(classifier).in_form(form)

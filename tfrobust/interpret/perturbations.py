@@ -11,7 +11,7 @@ from keras import ops
 from tfrobust import attacks as members
 from tfrobust import losses
 from tfrobust.classifiers import in_inference
-from tfrobust.evaluation.attack_list import plain
+from tfrobust.evaluation import plain
 from tfrobust.evaluation.tables import table
 from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of, made
 from tfrobust.interpret.gradient_test import check_named
@@ -35,7 +35,7 @@ def perturbation_distances(
 ) -> table.Table:
     """Measures the mean L2 distance ||x'_a - x'_b||_2 between the adversaries of each two attacks, in pixel ranges.
 
-    The random start of an image is the same for all attacks that draw one alike. `tfrobust.evaluation.tables.distances`
+    The random start of an image is the same for all attacks that draw one alike. `tfrobust.evaluation.distances`
     measures those from one reference, for several classifiers.
 
     Args:

@@ -1,5 +1,6 @@
 """Keras layers of robust classifiers."""
 
+from tfrobust.layers import last
 from tfrobust.layers.class_activation_map import ClassActivationMap
 from tfrobust.layers.linear_attention import LinearAttention
 from tfrobust.layers.nonlinear_attention import NonlinearAttention
@@ -12,4 +13,5 @@ __all__ = [
     "NonlinearAttention",
     "NormalizedCosineSoftmax",
     "Standardize",
+    "last",
 ]

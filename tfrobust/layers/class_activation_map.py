@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -18,9 +18,6 @@ def _clipped(feature_map: Tensor, kernel: Tensor) -> Tensor:
     # A product is positive where both signs agree, so two matrix products stand for the (B, H, W, K, C) tensor.
     positive = ops.matmul(ops.relu(feature_map), ops.relu(kernel))
     return positive + ops.matmul(ops.relu(-feature_map), ops.relu(-kernel))
-
-
-FORMS = {"clipped": _clipped, "signed": ops.matmul}
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -70,6 +67,8 @@ class ClassActivationMap(keras.layers.Layer):
         InfoFeature, equation 6 (clipped) and equation 5 (signed).
     """
 
+    FORMS: ClassVar = {"clipped": _clipped, "signed": ops.matmul}
+
     def __init__(
         self,
         dense: keras.layers.Layer | None = None,
@@ -90,8 +89,8 @@ class ClassActivationMap(keras.layers.Layer):
                 "Invalid value for `dense`: expected a keras.layers.Dense, EinsumDense or Conv2D. "
                 f"Received: dense={dense!r}"
             )
-        if form not in FORMS:
-            raise unknown("form of `ClassActivationMap`", form, FORMS)
+        if form not in self.FORMS:
+            raise unknown("form of `ClassActivationMap`", form, self.FORMS)
         # The variables are float32 under mixed precision: losses subtract and exponentiate what leaves here.
         super().__init__(**{"dtype": dense.variable_dtype, **kwargs})
         self.dense = dense
@@ -132,7 +131,7 @@ class ClassActivationMap(keras.layers.Layer):
 
     def _map(self, feature_map: Tensor, kernel: Tensor, label: Tensor | None) -> Tensor:
         if label is None:
-            return FORMS[self.form](feature_map, kernel)
+            return self.FORMS[self.form](feature_map, kernel)
         if len(label.shape) != 1 or not keras.backend.is_int_dtype(label.dtype):
             raise ValueError(
                 "Invalid `label` of `ClassActivationMap`: expected integers of shape (batch,). "
@@ -140,7 +139,7 @@ class ClassActivationMap(keras.layers.Layer):
             )
         # (B, 1, K, 1): for every image a kernel of one class.
         own = ops.take(ops.transpose(kernel), ops.cast(label, "int32"), axis=0)[:, None, :, None]
-        return FORMS[self.form](feature_map, own)[..., 0]
+        return self.FORMS[self.form](feature_map, own)[..., 0]
 
     def get_config(self) -> dict[str, Any]:
         dense = keras.saving.serialize_keras_object(self.dense)

@@ -12,8 +12,6 @@ from tfrobust.utils.registry import unknown
 
 Tensor = Any
 
-FORMS = ("sum", "dot")
-
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class LinearAttention(keras.layers.Layer):
@@ -51,9 +49,11 @@ class LinearAttention(keras.layers.Layer):
         Jetley et al. 2018 (Learn To Pay Attention), section 3.1; the "linear" model of FPR-v2's comparison is "sum".
     """
 
+    FORMS = ("sum", "dot")
+
     def __init__(self, form: str = "sum", **kwargs: Any) -> None:
-        if form not in FORMS:
-            raise unknown("form of `LinearAttention`", form, FORMS)
+        if form not in self.FORMS:
+            raise unknown("form of `LinearAttention`", form, self.FORMS)
         super().__init__(**kwargs)
         self.form = form
 

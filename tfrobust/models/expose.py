@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import keras
 from keras import ops
 
-from tfrobust.layers.class_activation_map import FORMS, ClassActivationMap
+from tfrobust.layers import ClassActivationMap
 from tfrobust.layers.last import LAST, before_activation, is_linear, shape_for
 from tfrobust.models.given import remembering
 from tfrobust.models.graph import Step, alike, is_graph, tail, which_activation
@@ -65,8 +65,8 @@ def expose(
     (None, 6, 6, 10)
     """
     _check_functional(model)
-    if form not in FORMS:
-        raise unknown("form of `expose`", form, FORMS)
+    if form not in ClassActivationMap.FORMS:
+        raise unknown("form of `expose`", form, ClassActivationMap.FORMS)
     with unmoved(model):
         named = getattr(model, "output", None)  # a Sequential model has none
         if isinstance(named, dict) and "logits" in named:

@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 
 import keras
 
-from tfrobust.layers.class_activation_map import ClassActivationMap
-from tfrobust.layers.normalized_cosine_softmax import NormalizedCosineSoftmax
+from tfrobust.layers import ClassActivationMap, NormalizedCosineSoftmax
 from tfrobust.utils.registry import Registry
 
 HEADS = Registry("head", keras.layers.Layer)

@@ -8,9 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from tfrobust.layers.linear_attention import FORMS, LinearAttention
-from tfrobust.layers.nonlinear_attention import NonlinearAttention
-from tfrobust.layers.standardize import Standardize
+from tfrobust.layers import LinearAttention, NonlinearAttention, Standardize
 from tfrobust.models import heads
 from tfrobust.models.blocks import he_by_outputs
 from tfrobust.models.outputs import activation_layer, check_image_shape, named_outputs
@@ -78,8 +76,8 @@ def madry_resnet(
     last = heads.make(head, check_integer("classes", classes, 2))
     check_integer("width", width, 1)
     blocks = _check_blocks(attention)
-    if form not in ("nonlinear", *FORMS):
-        raise unknown("form of attention", form, ("nonlinear", *FORMS))
+    if form not in ("nonlinear", *LinearAttention.FORMS):
+        raise unknown("form of attention", form, ("nonlinear", *LinearAttention.FORMS))
 
     x = _convolution(16, "stem")(Standardize(name="standardize")(inputs))
     local: dict[int, Tensor] = {}

@@ -1,10 +1,11 @@
 """Training objectives: one factory a method; `get` takes a name, a config or an instance."""
 
+from tfrobust.objectives import terms
 from tfrobust.objectives.adv_interpolation import adv_interpolation
 from tfrobust.objectives.aelf import aelf
 from tfrobust.objectives.aelfs import aelfs
 from tfrobust.objectives.alp import alp
-from tfrobust.objectives.awp import awp
+from tfrobust.objectives.awp import awp, perturbed
 from tfrobust.objectives.dra import dra
 from tfrobust.objectives.feature_matching import feature_matching
 from tfrobust.objectives.feature_regularization import feature_regularization
@@ -15,12 +16,16 @@ from tfrobust.objectives.joint import joint
 from tfrobust.objectives.madry import madry
 from tfrobust.objectives.mail import mail_at, mail_trades
 from tfrobust.objectives.mart import mart
-from tfrobust.objectives.objective import Objective, Term, get, names, register
+from tfrobust.objectives.multiplier import Multiplier
+from tfrobust.objectives.objective import OBJECTIVES, Loss, Objective, Term, get, names, register
 from tfrobust.objectives.spat import spat
 from tfrobust.objectives.standard import standard
 from tfrobust.objectives.trades import trades
 
 __all__ = [
+    "Loss",
+    "Multiplier",
+    "OBJECTIVES",
     "Objective",
     "Term",
     "adv_interpolation",
@@ -41,8 +46,10 @@ __all__ = [
     "mail_trades",
     "mart",
     "names",
+    "perturbed",
     "register",
     "spat",
     "standard",
+    "terms",
     "trades",
 ]

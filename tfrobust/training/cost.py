@@ -8,8 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.attacks import Adversary
-from tfrobust.objectives import Objective
-from tfrobust.objectives.objective import Loss
+from tfrobust.objectives import Loss, Objective
 from tfrobust.views import Observed, Views
 
 Passes = tuple[float, float]  # forwards and backwards, in units of the whole batch

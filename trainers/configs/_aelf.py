@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfrobust.runs import config
+from commands import config
 
 COMMON = {"seed": 8, "weight_decay": 5e-4}  # the paper's seed; torch's draws are others
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 
 # Black box: adversaries of an independently trained copy of the same method with the same configuration.
 TWIN = {"black box": "a twin of the same row, trained with --config.seed=1"}

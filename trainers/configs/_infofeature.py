@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 
 SMOOTHING = 0.5
 PGD = config.pgd(8 / 255, 7, 2 / 255)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tfrobust.runs import config
+from commands import config
 
 EPS = 8 / 255
 

@@ -3,7 +3,7 @@ entropy jt_0.4 (0.4 : 0.6), jt_0.5, jt_0.6, jt_star_0.4 .. 0.6, aelfs_0.4 .. 0.6
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _aelf
 
 COMMON = {

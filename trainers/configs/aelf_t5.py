@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _aelf
 
 COMMON = {

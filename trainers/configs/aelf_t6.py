@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _aelf
 
 SCHEDULE = {"learning_rate": config.drops(0.1, (10, 20)), "epochs": 30}

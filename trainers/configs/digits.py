@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from tfrobust.runs import config as _base
+from commands import config as _base
 
 SMOOTH = {"smoothing": 0.5}
 # Warm-ups of GAIRAT and MAIL take about half of their authors' training; choice: a fifth of this one.

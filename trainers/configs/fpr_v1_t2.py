@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _fpr
 
 COLUMNS = ("clean", "PGD-5", "black box PGD-5")

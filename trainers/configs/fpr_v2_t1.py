@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _fpr, fpr_v1_t1
 
 ROWS: dict[str, config.Settings] = {"madry": fpr_v1_t1.ROWS["madry"], "at_reg": fpr_v1_t1.ROWS["at_id"]}

@@ -6,7 +6,7 @@ The paper trains the last three several times and gives its best and its worst r
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config as _base
+from commands import config as _base
 from trainers.configs import _infofeature
 
 # Clean, FGSM, PGD-7, PGD-20, CW-20.

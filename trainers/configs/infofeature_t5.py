@@ -3,7 +3,7 @@ adv_interpolation, infofeature."""
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _infofeature
 
 SVHN = {

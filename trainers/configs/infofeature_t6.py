@@ -6,7 +6,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _infofeature
 
 # choice: steps of 2/255 and uniform starts.

@@ -5,7 +5,7 @@ What is not varied is alpha = beta = 0.2 and s = 5. The text swaps alpha and bet
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis
 
 # Clean, PGD-20.

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis
 
 # Clean, PGD-20.

@@ -6,7 +6,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis, thesis_t3_4
 
 # The table's names. choice: "Blur" is Gaussian (one of CIFAR-10-C's extra kinds); figures are means of 5 severities.

@@ -3,7 +3,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis
 
 # "We follow the TRADES study". choice: its schedule, 100 epochs at 0.01 that fall at 55, 75 and 90, and no

@@ -3,7 +3,7 @@ dra."""
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis
 
 TRADES = {

@@ -3,7 +3,7 @@ resnet101."""
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis, thesis_t4_3
 
 NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")

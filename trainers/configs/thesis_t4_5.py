@@ -3,7 +3,7 @@ trades_pgd, trades_dra, fine_tuning_pgd, fine_tuning_dra (the paper's "ours").""
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis
 
 # 44.5 % of a vanilla ResNet-50 is left by either. choice: 5 steps, for PGD of 2.5 eps/5 as for DRA.

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis, thesis_t4_3
 
 SHARES = {"p_1_6": 1 / 6, "p_1_3": 1 / 3, "p_1_2": 1 / 2, "p_1": 1.0}

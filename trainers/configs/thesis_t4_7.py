@@ -6,7 +6,7 @@
 
 from ml_collections import ConfigDict
 
-from tfrobust.runs import config
+from commands import config
 from trainers.configs import _thesis, thesis_t4_3
 
 KINDS = ("snow", "frost", "zoom_blur", "motion_blur", "jpeg_compression", "gaussian_noise")

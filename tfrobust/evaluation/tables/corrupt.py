@@ -232,7 +232,7 @@ def corrupt(
     Example:
 
     >>> x = np.full((1, 8, 8, 1), 0.5, "float32")
-    >>> round(float(tfrobust.evaluation.tables.corrupt(x, "brightness", 3)[0, 0, 0, 0]), 3)
+    >>> round(float(tfrobust.evaluation.corrupt(x, "brightness", 3)[0, 0, 0, 0]), 3)
     0.65
     """
     found, x = KINDS.get(kind), ops.convert_to_tensor(x, "float32")

@@ -66,7 +66,7 @@ def corruptions(
 
     >>> x, y = np.random.default_rng(0).random((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
     >>> classifier = tfrobust.models.get("digits")
-    >>> table = tfrobust.evaluation.tables.corruptions(classifier, (x, y), ["fog"], [1, 5], verbose=False)
+    >>> table = tfrobust.evaluation.corruptions(classifier, (x, y), ["fog"], [1, 5], verbose=False)
     >>> table.rows, table.columns
     (('clean', 'fog', 'mean'), ('1', '5', 'mean'))
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrobust.attacks.threat_model import ball as ball_of
+from tfrobust.attacks import ball as ball_of
 from tfrobust.evaluation.attack_list import line_up
 from tfrobust.evaluation.scoring import Referee
 from tfrobust.evaluation.tables import table
@@ -58,7 +58,7 @@ def distances(
     >>> data = np.random.default_rng(0).random((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
     >>> attacks = {"PGD": {"name": "pgd", "steps": 2}, "CW": {"name": "cw_linf", "steps": 2}}
     >>> digits = {"digits": tfrobust.models.get("digits")}
-    >>> tfrobust.evaluation.tables.distances(digits, data, attacks, eps=0.1, verbose=False).rows
+    >>> tfrobust.evaluation.distances(digits, data, attacks, eps=0.1, verbose=False).rows
     ('CW',)
     """
     if not isinstance(attacks, Mapping) or len(attacks) < 2:

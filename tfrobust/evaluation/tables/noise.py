@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.threat_model import ball as ball_of
+from tfrobust.attacks import ball as ball_of
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.tables import table
@@ -64,7 +64,7 @@ def noise(
 
     >>> x, y = np.full((4, 8, 8, 1), 0.5, "float32"), np.array([0, 1, 2, 3])
     >>> classifier = tfrobust.models.get("digits")
-    >>> tfrobust.evaluation.tables.noise(classifier, (x, y), [0.1], ["uniform"], draws=2, verbose=False).rows
+    >>> tfrobust.evaluation.noise(classifier, (x, y), [0.1], ["uniform"], draws=2, verbose=False).rows
     ('uniform mean', 'uniform worst of 2')
     """
     if not isinstance(draws, (int, np.integer)) or draws < 1:

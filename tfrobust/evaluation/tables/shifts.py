@@ -93,7 +93,7 @@ def shifts(
     Example:
 
     >>> x, y = np.zeros((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
-    >>> table = tfrobust.evaluation.tables.shifts(tfrobust.models.get("digits"), (x, y), pixels=2, verbose=False)
+    >>> table = tfrobust.evaluation.shifts(tfrobust.models.get("digits"), (x, y), pixels=2, verbose=False)
     >>> table.columns, len(table.rows)
     (('clean',), 5)
     """

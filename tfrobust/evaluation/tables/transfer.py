@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrobust.attacks.threat_model import ball as ball_of
+from tfrobust.attacks import ball as ball_of
 from tfrobust.evaluation.attack_list import line_up
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.scoring import Referee
@@ -70,7 +70,7 @@ def transfer_table(
 
     >>> a, b = (tfrobust.models.get("digits") for _ in range(2))
     >>> data = np.random.default_rng(0).random((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
-    >>> table = tfrobust.evaluation.tables.transfer(
+    >>> table = tfrobust.evaluation.transfer_table(
     ...     {"a": a}, {"a": a, "b": b}, data, {"FGSM": "fgsm"}, eps=0.1, verbose=False
     ... )
     >>> table.rows, table.columns

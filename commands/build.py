@@ -10,11 +10,11 @@ import keras
 import tensorflow as tf
 
 import tfrobust
-from tfrobust.attacks.threat_model import ball
+from commands import cli
+from commands.workdir import data_of
+from tfrobust.attacks import ball
 from tfrobust.classifiers import head_of
-from tfrobust.evaluation.attack_list import line_up
-from tfrobust.runs import cli
-from tfrobust.runs.workdir import data_of
+from tfrobust.evaluation import line_up
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import is_number
 
@@ -71,12 +71,10 @@ def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         ValueError: for a config without all the fields that a run reads, and a phase with a field that is not its own.
     """
-    from tfrobust.runs import config as _base
+    from commands import config as _base
 
     if missing := sorted(set(_base.FIELDS) - set(config)):
-        raise ValueError(
-            f"Invalid config: expected the fields of tfrobust/runs/config.py. Missing: {', '.join(missing)}"
-        )
+        raise ValueError(f"Invalid config: expected the fields of commands/config.py. Missing: {', '.join(missing)}")
     for phase in config["phases"]:
         if not isinstance(phase, Mapping):
             raise ValueError(f"Invalid phase: expected a mapping of fields. Received: {phase!r}")

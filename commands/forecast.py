@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tfrobust.runs.build import load_data
+from commands.build import load_data
 from tfrobust.utils.text import duration
 
 MEASURED = 20  # steps, without the first one, which traces
