@@ -5,12 +5,14 @@ from tfrobust.evaluation import Report, evaluate
 from tfrobust.models import expose
 from tfrobust.objectives import Objective, Term
 from tfrobust.trainer import AdversarialTrainer
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.views import Observed, Views
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdversarialTrainer",
+    "InvalidArgument",
     "Objective",
     "Observed",
     "Report",

@@ -12,6 +12,7 @@ from keras import ops
 
 from tfrobust.models import Given, Step
 from tfrobust.utils.digest import digest_of
+from tfrobust.utils.errors import InvalidArgument
 
 DIVIDES = 1 / 64  # a `Rescaling` by less wants pixels of 0..255: 1/255, 1/128, 1/127.5
 PROBABILITIES = ("softmax", "sigmoid")
@@ -47,29 +48,31 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
     """
     outputs = getattr(classifier, "output", None) if isinstance(classifier, keras.Model) and classifier.built else None
     if not isinstance(outputs, dict) or "logits" not in outputs:
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid classifier: expected a Keras model with named outputs, 'logits' among them, as "
             f"tfrobust.models.get and tfrobust.expose(model) return it. Received: {_described(classifier, outputs)}"
         )
     if missing := sorted(set(needs) - set(outputs)):
         remedies = "".join(f" {_remedy(name, classifier)}" for name in missing if name in REMEDIES)
-        raise ValueError(
+        raise InvalidArgument(
             f"The {reader} reads {missing}, which this classifier does not give: expected a classifier with outputs "
             f"{sorted(set(needs) | {'logits'})}. Received: {sorted(outputs)}.{remedies}"
         )
     shape = outputs["logits"].shape
     if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
-        raise ValueError(f"Invalid classifier: expected logits (batch, at least 2 classes). Received: {shape}")
+        raise InvalidArgument(f"Invalid classifier: expected logits (batch, at least 2 classes). Received: {shape}")
     if len(classifier.inputs) != 1:
         inputs = [f"{tensor.name} {tensor.shape}" for tensor in classifier.inputs]
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid classifier: expected one input, the image, for an attack changes that alone; make constants or "
             f"channels of the image of the others. Received: {inputs}"
         )
     if len(classifier.inputs[0].shape) != 4:
-        raise ValueError(f"Invalid classifier: expected images (batch, H, W, C). Received: {classifier.input_shape}")
+        raise InvalidArgument(
+            f"Invalid classifier: expected images (batch, H, W, C). Received: {classifier.input_shape}"
+        )
     if _squashed(outputs["logits"]) or _sums_to_one(classifier):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid classifier: expected logits, received probabilities in its output 'logits'. Leave the softmax or "
             "sigmoid out, or let tfrobust.expose(model) split it off."
         )

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -145,7 +146,7 @@ def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 def _largest(logits: Tensor, count: int, loss: str, instead: str) -> Tensor:
     logits = ops.convert_to_tensor(logits)
     if logits.shape[-1] < count:
-        raise ValueError(
+        raise InvalidArgument(
             f"The loss {loss!r} compares the {count} largest logits: expected at least {count} classes, or the loss "
             f"{instead!r}. Received: {logits.shape[-1]} classes"
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import is_number
 
@@ -41,7 +42,7 @@ def get(schedule: Any) -> Any:
     try:
         return known[name](**arguments)
     except TypeError as error:
-        raise ValueError(f"Invalid arguments of schedule {name!r}: {error}. Received: {arguments}") from error
+        raise InvalidArgument(f"Invalid arguments of schedule {name!r}: {error}. Received: {arguments}") from error
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -98,5 +99,5 @@ def nonnegative(name: str, weight: Schedule) -> Schedule:
     """
     weight = get(weight)
     if not callable(weight) and not (is_number(weight) and weight >= 0):
-        raise ValueError(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight!r}")
+        raise InvalidArgument(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight!r}")
     return weight

@@ -31,7 +31,7 @@ from tfrobust.training.means import Mean, side
 from tfrobust.training.metrics import ACCURACIES, SidedMetrics
 from tfrobust.training.own_state import OwnState, from_an_older_version
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.files import replacing
 from tfrobust.utils.random import Noise
 from tfrobust.views import Observed, Views
@@ -100,7 +100,7 @@ class AdversarialTrainer(Distributed, keras.Model):
                 warnings.warn(advice, stacklevel=2)
         self.attack = None if attack is None else attacks.get(attack)
         if self.objective.inner is not None and self.attack is None:
-            raise ValueError(
+            raise InvalidArgument(
                 f"The objective {self.objective.name!r} attacks: expected an `attack`, such as "
                 "tfrobust.attacks.pgd(eps=8/255, step_size=2/255, steps=10). Received: attack=None"
             )
@@ -167,7 +167,7 @@ class AdversarialTrainer(Distributed, keras.Model):
             ValueError: for a loss, and a metric that is named like a term of the objective.
         """
         if loss is not None or "loss_weights" in options:
-            raise ValueError(
+            raise InvalidArgument(
                 f"`compile` takes no loss: expected the objective alone, here {self.objective!r}; weigh its terms with "
                 f"its own arguments. Received: loss={loss!r}"
             )
@@ -233,7 +233,7 @@ class AdversarialTrainer(Distributed, keras.Model):
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # Keras warns of its own default
         if not self.trainable_variables:
-            raise ValueError(
+            raise InvalidArgument(
                 "Expected a classifier with trainable variables. Received: one whose layers are all frozen"
             )
         if self.compiled and self._trainable_ids() != self._compiled_trainable:
@@ -354,7 +354,7 @@ class AdversarialTrainer(Distributed, keras.Model):
             ValueError: for a config without a classifier.
         """
         if "classifier" not in config:
-            raise ValueError(
+            raise InvalidArgument(
                 "The config of a trainer leaves its classifier out. Expected AdversarialTrainer(classifier, "
                 "**trainer.get_config()) for another one, with keras.models.clone_model(trainer.classifier) perhaps; "
                 "copy.deepcopy(trainer) for a copy; and trainer.save(path), which saves the classifier, in place of "
@@ -409,9 +409,9 @@ class AdversarialTrainer(Distributed, keras.Model):
         is_dataset = isinstance(x, tf.data.Dataset)
         size = int(x.cardinality()) if is_dataset else len(x) if hasattr(x, "__len__") else None
         if size == 0:
-            raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
+            raise InvalidArgument("Invalid data: expected at least one batch. Received: an empty dataset")
         if getattr(getattr(y, "dtype", None), "kind", "") in tuple("OSU"):  # Keras would refuse it without saying why
-            raise ValueError(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype}")
+            raise InvalidArgument(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype}")
         replicas = self.distribute_strategy.num_replicas_in_sync
         return enough_for(replicas, x, batch_size) if replicas > 1 else x
 
@@ -449,7 +449,7 @@ class AdversarialTrainer(Distributed, keras.Model):
     def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
         """Returns the function that `fit` and `evaluate` call; what XLA compiles of it `_checked` says, not Keras."""
         if self.jit_compile and self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
+            raise InvalidArgument(
                 "XLA cannot compile the sums that several replicas form together in a step: expected "
                 "compile(jit_compile=False). Received: jit_compile=True"
             )

@@ -9,6 +9,7 @@ from tfrobust.attacks.apgd import LOSSES
 from tfrobust.attacks.base import Cascade, Evasion
 from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.threat_model import EPS
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer
 
@@ -117,7 +118,7 @@ def _entries(version: str, classes: int) -> list[tuple[Entry, Entry]]:
     if version not in VERSIONS:
         raise unknown("version of autoattack", version, VERSIONS)
     if check_integer("classes", classes) < 2:
-        raise ValueError(f"Invalid value for `classes`: expected at least 2. Received: {classes}")
+        raise InvalidArgument(f"Invalid value for `classes`: expected at least 2. Received: {classes}")
     return [(entry, _defined(entry, classes)) for entry in VERSIONS[version]]
 
 

@@ -18,7 +18,7 @@ from tfrobust.attacks.threat_model import Ball
 from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import Member
 
 Tensor = Any
@@ -90,7 +90,7 @@ class Evasion(Member):
             ValueError: for an attack that reads none.
         """
         if self.gradients is None:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid attack {self.name!r}: expected one that follows gradients. Received: one of queries alone"
             )
         return self._with(gradients=gradients)
@@ -144,7 +144,7 @@ class Evasion(Member):
             ValueError: for fewer than `least_classes`.
         """
         if classes < self.least_classes:
-            raise ValueError(
+            raise InvalidArgument(
                 f"The attack {self!r} is defined for at least {self.least_classes} classes: expected another loss or "
                 f"attack, such as apgd(loss='ce'). Received: a classifier of {classes} classes"
             )
@@ -201,7 +201,7 @@ class Cascade(Member):
         self, members: Sequence[Evasion], names: Sequence[str] | None = None, notes: Sequence[str] = ()
     ) -> None:
         if not members:
-            raise ValueError("Invalid value for `members`: expected at least one attack. Received: none")
+            raise InvalidArgument("Invalid value for `members`: expected at least one attack. Received: none")
         self.members = tuple(members)
         self.names = tuple(names or [member.name for member in members])
         self.notes = tuple(notes)
@@ -247,7 +247,7 @@ def _classes(classify: Classify, x: Tensor) -> int:
     if not isinstance(outputs, Mapping):
         outputs = classify(x[:1])
     if not isinstance(outputs, Mapping) or "logits" not in outputs:
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid classifier: expected named outputs, 'logits' among them, as tfrobust.expose(model) gives them. "
             f"Received: {type(outputs).__name__}"
         )

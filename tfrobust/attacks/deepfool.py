@@ -17,6 +17,7 @@ from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, where_rows
 from tfrobust.attacks.threat_model import L2, Ball
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
 from tfrobust.utils.validation import check_integer
 
@@ -120,7 +121,7 @@ def deepfool(
     (22, 180)
     """
     if check_integer("candidates", candidates) < 2:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid value for `candidates`: expected at least 2, the label and another. Received: {candidates}"
         )
     return DeepFool(

@@ -19,6 +19,7 @@ from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, pixels, where_rows
 from tfrobust.attacks.steps import l2_norm
 from tfrobust.attacks.threat_model import EPS, L2, Ball
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
 from tfrobust.utils.validation import check_integer
 
@@ -165,7 +166,9 @@ def fab(
     if isinstance(targets, bool) or targets != 0:
         check_integer("targets", targets)
     if check_integer("restarts", restarts) > 1 and eps is None:
-        raise ValueError("Invalid value for `eps`: expected a radius, for restarts begin at half of it. Received: None")
+        raise InvalidArgument(
+            "Invalid value for `eps`: expected a radius, for restarts begin at half of it. Received: None"
+        )
     return FAB(
         minimum_norm.ball(norm, eps, bounds, mask, "fab"),
         check_integer("steps", steps),

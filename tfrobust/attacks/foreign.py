@@ -19,7 +19,7 @@ from tfrobust.attacks.threat_model import ball
 from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -83,7 +83,7 @@ class Foreign:
         """
         backend.require("An attack")
         if backend.in_graph():
-            raise ValueError(
+            raise InvalidArgument(
                 f"The attack {self.name!r} of another library computes with values, which a graph does not have yet: "
                 "expected a call outside of tf.function and Dataset.map. Received: a call while a graph is traced"
             )
@@ -149,7 +149,7 @@ def from_foolbox(
     """
     foolbox = _imported("foolbox", "from_foolbox")
     if not isinstance(attack, foolbox.attacks.base.Attack):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `attack`: expected an object of foolbox.attacks, such as "
             f"foolbox.attacks.LinfPGD(steps=40). Received: {attack!r}"
         )
@@ -206,12 +206,12 @@ def from_art(
     estimators = _imported("art.estimators.classification", "from_art")
     base = _imported("art.attacks", "from_art").EvasionAttack
     if not callable(make) or (inspect.isclass(make) and not issubclass(make, base)):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `make`: expected a class of art.attacks.evasion, or a function estimator -> attack. "
             f"Received: {make!r}"
         )
     if arguments and not inspect.isclass(make):
-        raise ValueError(f"Invalid arguments: expected none beside a function. Received: {sorted(arguments)}")
+        raise InvalidArgument(f"Invalid arguments: expected none beside a function. Received: {sorted(arguments)}")
     takes = inspect.signature(make).parameters if inspect.isclass(make) else ()
     added = {"norm": {"linf": np.inf, "l2": 2, "l1": 1}.get(norm), "verbose": False}
     of_sums = norm == "l1" and "norm" in takes
@@ -221,9 +221,11 @@ def from_art(
         ours = {key: value for key, value in ours.items() if key in takes and value is not None}
         attack = make(estimator, **{**ours, **arguments})
         if not isinstance(attack, base):
-            raise ValueError(f"Invalid value for `make`: expected it to make an evasion attack. Received: {attack!r}")
+            raise InvalidArgument(
+                f"Invalid value for `make`: expected it to make an evasion attack. Received: {attack!r}"
+            )
         if attack.targeted and not isinstance(attack, evasion.AutoAttack):  # to which targets come on top
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid attack: expected an untargeted one, for labels are true ones. Received: {attack!r}"
             )
         return attack

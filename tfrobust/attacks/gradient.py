@@ -19,6 +19,7 @@ from tfrobust.attacks.steps import Step
 from tfrobust.attacks.threat_model import Ball
 from tfrobust.attacks.view_losses import Loss
 from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import Member, unknown
 from tfrobust.utils.validation import check_integer
@@ -119,7 +120,7 @@ class Attack(Member):
         """
         backend.require("An attack")
         if isinstance(loss, keras.Model):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid loss: expected a function of pixels, z -> (B,). Received: the model {loss.name!r}. An attack "
                 "becomes an adversary that takes (classifier, x, y) by a loss: attack.maximizing(loss) or "
                 f"{self.name}(loss=...)"
@@ -174,7 +175,9 @@ class Attack(Member):
         if self.keep != "fooling":
             return sign * value
         if observed is None:
-            raise ValueError('keep="fooling" needs a loss that observes which images are right: expected an Adversary')
+            raise InvalidArgument(
+                'keep="fooling" needs a loss that observes which images are right: expected an Adversary'
+            )
         right = observed > 0.5  # a mean, under an expectation
         return ops.where(right if self.targeted else ~right, math.inf, sign * value)
 

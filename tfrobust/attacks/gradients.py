@@ -9,6 +9,7 @@ from keras import ops
 
 from tfrobust.attacks.rows import column, zeros
 from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise, SharedNoise
 from tfrobust.utils.validation import check_integer, is_number
 
@@ -75,7 +76,7 @@ class Expected:
 
     def __init__(self, transformation: Transformation | None = None, samples: int = 20) -> None:
         if transformation is not None and not callable(transformation):
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid value for `transformation`: expected a function `(pixels, seed) -> pixels`. "
                 f"Received: {transformation!r}"
             )
@@ -147,7 +148,7 @@ class Estimated:
 
     def __init__(self, samples: int = 64, radius: float = 0.01) -> None:
         if not (is_number(radius) and 0 < radius < float("inf")):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `radius`: expected a positive number of pixel units. Received: {radius!r}"
             )
         self.samples = check_integer("samples", samples)

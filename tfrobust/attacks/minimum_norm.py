@@ -12,6 +12,7 @@ from tfrobust.attacks.base import Evasion
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.threat_model import Ball
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import is_number
 
@@ -79,5 +80,5 @@ def number(name: str, value: Any, least: float, most: float = math.inf, *, above
     if not is_number(value) or not least <= value <= most or value == math.inf or (above and value == least):
         low = f"above {least:g}" if above else f"of at least {least:g}"
         high = "" if most == math.inf else f" and at most {most:g}"
-        raise ValueError(f"Invalid value for `{name}`: expected a number {low}{high}. Received: {value!r}")
+        raise InvalidArgument(f"Invalid value for `{name}`: expected a number {low}{high}. Received: {value!r}")
     return float(value)

@@ -13,6 +13,7 @@ from tfrobust.attacks.registry import register
 from tfrobust.attacks.steps import Momentum, OfEps
 from tfrobust.attacks.threat_model import EPS, ball
 from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy, margin
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import OfRange, unknown
 from tfrobust.utils.validation import check_integer
 
@@ -105,7 +106,7 @@ class Queried(Adversary):
         return self.attack.steps * self.attack.gradients.forwards + 1, 0  # the last iterate is judged alone
 
     def expecting(self, gradients: Gradients) -> Queried:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid attack {self.name!r}: expected one that follows the gradients of a classifier. "
             "Received: one that estimates them"
         )

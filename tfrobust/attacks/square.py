@@ -14,6 +14,7 @@ from tfrobust.attacks.base import Classify, Evasion
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.squares import PROPOSALS, flat
 from tfrobust.attacks.threat_model import EPS, Ball, ball
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer, is_number
@@ -94,7 +95,7 @@ class Square(Evasion):
         if norm not in PROPOSALS:
             raise unknown("norm of square", norm, PROPOSALS)
         if not (is_number(p_init) and 0 < p_init <= 1):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `p_init`: expected a share of the image in (0, 1]. Received: {p_init!r}"
             )
         self.queries = check_integer("queries", queries)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from keras import ops
 
 from tfrobust.attacks.rows import column, pixels
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import is_number
 
 Tensor = Any
@@ -110,7 +111,9 @@ class Strongest(Sign):
     def __init__(self, size: Size, share: float = 1.0, fixed_mask: bool = False) -> None:
         super().__init__(size)
         if not (is_number(share) and 0 < share <= 1):
-            raise ValueError(f"Invalid value for `p`: expected a share of the values in (0, 1]. Received: {share!r}")
+            raise InvalidArgument(
+                f"Invalid value for `p`: expected a share of the values in (0, 1]. Received: {share!r}"
+            )
         self.share = share
         self.fixed_mask = fixed_mask
 
@@ -200,7 +203,7 @@ def _scaled(gradient: Tensor) -> Tensor:
 def _checked(size: Size) -> Size:
     number = size.fraction if isinstance(size, OfEps) else size
     if not (is_number(number) and number > 0):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid value for `step_size`: expected a positive fraction of the pixel range. Received: {size!r}"
         )
     return size

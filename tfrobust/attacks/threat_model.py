@@ -14,6 +14,7 @@ from tfrobust import schedules
 from tfrobust.attacks.rows import pixels, zeros
 from tfrobust.attacks.steps import Greedy, Normalized, Sign, count_values, l2_norm
 from tfrobust.schedules import Schedule, value_at
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import OfRange, unknown
 from tfrobust.utils.validation import is_number
 
@@ -45,16 +46,18 @@ class Ball:
 
     def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
-            raise ValueError(f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}")
+            raise InvalidArgument(
+                f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}"
+            )
         eps = schedules.get(eps)
         if not callable(eps) and not (is_number(eps) and 0 <= eps < math.inf):
-            raise ValueError(f"Invalid value for `eps`: expected a number of at least 0. Received: eps={eps!r}")
+            raise InvalidArgument(f"Invalid value for `eps`: expected a number of at least 0. Received: eps={eps!r}")
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.mask = None if mask is None else _checked(mask)
         if not callable(eps) and eps > self.widest * self.width:
             advice = ", as a fraction (8/255, not 8)" if self.width == 1 else f" of the bounds {self.bounds}"
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `eps`: expected at most the pixel range {self.width:g}{advice}. Received: eps={eps}"
             )
 
@@ -84,7 +87,9 @@ class Ball:
             ValueError: where eps is a schedule and no epoch was given.
         """
         if callable(self.eps):
-            raise ValueError("This ball's eps is a schedule: expected `ball.at(epoch)` (or `attack.at(epoch)`) first.")
+            raise InvalidArgument(
+                "This ball's eps is a schedule: expected `ball.at(epoch)` (or `attack.at(epoch)`) first."
+            )
         return self.eps
 
     def start(self, x: Tensor, noise: Noise) -> Tensor:
@@ -105,7 +110,7 @@ class Ball:
             return v
         fits = len(v.shape) == 4 and all(m in (1, n) for m, n in zip(self.mask.shape[-3:], v.shape[1:], strict=True))
         if not fits:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `mask`: expected (H, W, C) of the images, {tuple(v.shape[1:])}. "
                 f"Received: {self.mask.shape}"
             )
@@ -272,13 +277,13 @@ def _checked(mask: Any) -> np.ndarray:
     try:
         array = np.asarray(mask, "float32")
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{wanted} Received: {mask!r}") from error
+        raise InvalidArgument(f"{wanted} Received: {mask!r}") from error
     if array.ndim not in (3, 4):
-        raise ValueError(f"{wanted} Received: shape {array.shape}")
+        raise InvalidArgument(f"{wanted} Received: shape {array.shape}")
     if not np.isin(array, (0, 1)).all():
-        raise ValueError(f"{wanted} Received: values from {array.min():g} to {array.max():g}")
+        raise InvalidArgument(f"{wanted} Received: values from {array.min():g} to {array.max():g}")
     if not array.any():
-        raise ValueError(f"{wanted} Received: 0 everywhere, so that nothing may change")
+        raise InvalidArgument(f"{wanted} Received: 0 everywhere, so that nothing may change")
     return array > 0
 
 

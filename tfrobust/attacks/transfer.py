@@ -18,6 +18,7 @@ from tfrobust.attacks.threat_model import NORMS, Ball
 from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.classifiers import check_classifier, in_inference
 from tfrobust.schedules import Schedule
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import is_number
 
 Tensor = Any
@@ -68,7 +69,7 @@ class Transfer(Evasion):
         super().check_classes(classes)
         for source in self.sources:
             if isinstance(source, keras.Model) and (theirs := int(source.output["logits"].shape[-1])) != classes:
-                raise ValueError(
+                raise InvalidArgument(
                     f"Invalid source {source.name!r}: expected one of the target's {classes} classes. "
                     f"Received: {theirs} classes"
                 )
@@ -119,12 +120,12 @@ def transfer(
 def _loaded(sources: Any) -> list[Classify]:
     each = list(sources) if isinstance(sources, (list, tuple)) else [sources]
     if not each:
-        raise ValueError("Invalid value for `sources`: expected at least one classifier. Received: none")
+        raise InvalidArgument("Invalid value for `sources`: expected at least one classifier. Received: none")
     classifiers = []
     for source in each:
         if isinstance(source, (str, os.PathLike)):
             if not os.path.isfile(source):
-                raise ValueError(
+                raise InvalidArgument(
                     "Invalid value for `sources`: expected classifiers or paths of .keras files. "
                     f"Received: {os.fspath(source)!r}, where there is no file"
                 )
@@ -144,12 +145,12 @@ def _inner(attack: Any, given: Mapping[str, Any]) -> Evasion:
     if isinstance(attack, Attack):
         attack = attack.maximizing(adversarial_cross_entropy)
     if not isinstance(attack, Evasion):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `attack`: expected the name, the config or an instance of one attack of "
             f"tfrobust.attacks. Received: {attack!r}"
         )
     if not _is_in(attack.ball, **given):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid value for `attack`: expected one that stays within {dict(given)}. "
             f"Received: one in {attack.ball!r}"
         )

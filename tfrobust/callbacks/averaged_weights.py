@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import InvalidArgument
 
 
 class AveragedWeights(keras.callbacks.CallbackList):
@@ -43,7 +44,9 @@ class AveragedWeights(keras.callbacks.CallbackList):
         super().set_model(model)
         self._optimizer: Any = backend.unscaled(getattr(model, "optimizer", None))
         if model and not self._optimizer.use_ema:
-            raise ValueError("Expected an optimizer with use_ema=True. Received: one without averages of the weights")
+            raise InvalidArgument(
+                "Expected an optimizer with use_ema=True. Received: one without averages of the weights"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._exchange()

@@ -18,7 +18,7 @@ from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.adversaries import validation_adversary
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -75,12 +75,12 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         self.gap = gap
         self._batches = list(itertools.islice(batches_of(data, 256, endless=True), batches))
         if not self._batches:
-            raise ValueError("Invalid data: expected at least one image. Received: none")
+            raise InvalidArgument("Invalid data: expected at least one image. Received: none")
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         if not isinstance(model, AdversarialTrainer) or model.attack is None:
-            raise ValueError(f"Expected an AdversarialTrainer with an attack. Received: {model!r}")
+            raise InvalidArgument(f"Expected an AdversarialTrainer with an attack. Received: {model!r}")
         with plain_errors():
             self._checked = [prepare(model._contract.check(x, y), model._contract)[:2] for x, y in self._batches]
         ball = model.attack.ball

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.distribution import is_chief, wait_for_all
 from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import InvalidArgument
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -53,7 +54,9 @@ class Checkpoints(keras.callbacks.Callback):
         backend.require("Checkpoints")
         if not (trainer.compiled and trainer.built):
             missing = "compiled" if not trainer.compiled else "built: call it on an input first"
-            raise ValueError(f"Expected a compiled model that has its weights. Received: one that is not {missing}")
+            raise InvalidArgument(
+                f"Expected a compiled model that has its weights. Received: one that is not {missing}"
+            )
         with trainer.distribute_strategy.scope():
             trainer.optimizer.build(trainer.trainable_variables)
         variables = [*trainer.variables, *trainer.optimizer.variables]
@@ -105,7 +108,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         newest, _ = self._newest()
         if newest > epoch:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Expected `fit` with initial_epoch={newest}, as `restore()` returns it, or another folder than "
                 f"{self._directory}, which holds a checkpoint of epoch {newest}. Received: initial_epoch={epoch}"
             )
@@ -143,7 +146,7 @@ class Checkpoints(keras.callbacks.Callback):
         if listed == set():  # nothing, or a first save that was cut short
             return 0, {}
         found = "; ".join(f"epoch {number} is damaged: {reason}" for number, reason in damaged.items())
-        raise ValueError(
+        raise InvalidArgument(
             f"Expected a whole checkpoint in {self._directory}; delete the folder to train from the start. "
             f"Received: {found or 'none of those that are listed there'}"
         )
@@ -185,7 +188,7 @@ class _Run(tf.train.experimental.PythonState):
         if isinstance(there, list) and isinstance(here, list):
             differ = [(a, b) for a, b in zip(there, here, strict=False) if a != b]
             there, here = differ[0] if differ else (len(there), len(here))
-        raise ValueError(
+        raise InvalidArgument(
             f"Expected a checkpoint of this model, objective and optimizer, or another folder. Received: {path}, with "
             f"other {key}: {there!r} there, {here!r} here"
         )

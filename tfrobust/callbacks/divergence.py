@@ -9,6 +9,7 @@ import keras
 
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.guard import Guard
+from tfrobust.utils.errors import InvalidArgument
 
 
 class Divergence(keras.callbacks.Callback):
@@ -42,7 +43,7 @@ class Divergence(keras.callbacks.Callback):
     def __init__(self, directory: str | Path, limit: float = 1e6) -> None:
         super().__init__()
         if not limit > 0:
-            raise ValueError(f"Invalid value for `limit`: expected a positive number. Received: {limit!r}")
+            raise InvalidArgument(f"Invalid value for `limit`: expected a positive number. Received: {limit!r}")
         self._guard = Guard(str(directory), float(limit))
 
     def set_model(self, model: keras.Model) -> None:

@@ -19,6 +19,7 @@ from tfrobust.interpret.maps import enlarged
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.adversaries import check_radii
 from tfrobust.training.distribution import is_chief
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import check_integer, check_nonnegative
 
 Tensor = Any
@@ -98,7 +99,7 @@ class RobustnessMonitor(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         if not isinstance(model, AdversarialTrainer):
-            raise ValueError(f"Expected an AdversarialTrainer, whose `fit` a monitor watches. Received: {model!r}")
+            raise InvalidArgument(f"Expected an AdversarialTrainer, whose `fit` a monitor watches. Received: {model!r}")
         classifier, bounds = model.classifier, model._contract.bounds
         self._batch = _first(self._images, self._count, classifier, bounds)
         self._search = Search(classifier, self._adversary(model), model.seed)
@@ -134,7 +135,7 @@ class RobustnessMonitor(keras.callbacks.Callback):
     def _adversary(self, trainer: AdversarialTrainer) -> Any:
         adversary = trainer._validation_adversary if self._attack is None else self._attack
         if adversary is None:
-            raise ValueError(
+            raise InvalidArgument(
                 "Expected `attack=`, such as tfrobust.attacks.pgd(eps=8/255, steps=20), for a trainer that has none. "
                 "Received: attack=None"
             )
@@ -154,7 +155,7 @@ def _first(images: Any, count: int, classifier: keras.Model, bounds: tuple[float
             break
     first = Batch(*(tf.concat(parts, axis=0)[:count] for parts in zip(*found, strict=True)))
     if first.x.shape[-1] not in (1, 3):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid images: expected one channel or three, of which a picture is made. Received: {first.x.shape}"
         )
     return first

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrobust.utils.errors import InvalidArgument
+
 
 def images(x: Any, image_size: tuple[int, int] | None, where: str) -> np.ndarray:
     """Returns images as `(N, H, W, C)`, uint8 in 0..255 or float in [0, 1].
@@ -26,11 +28,13 @@ def images(x: Any, image_size: tuple[int, int] | None, where: str) -> np.ndarray
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4:
-        raise ValueError(f"Invalid images in {where}: expected shape (N, H, W) or (N, H, W, C). Received: {x.shape}")
+        raise InvalidArgument(
+            f"Invalid images in {where}: expected shape (N, H, W) or (N, H, W, C). Received: {x.shape}"
+        )
     if 0 in x.shape:
-        raise ValueError(f"Invalid images in {where}: expected at least one image. Received: shape {x.shape}")
+        raise InvalidArgument(f"Invalid images in {where}: expected at least one image. Received: shape {x.shape}")
     if x.shape[1] in (1, 3) and x.shape[2] > 3 and x.shape[3] > 3:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid images in {where}: expected channels last, (N, H, W, C). Received: shape {x.shape}, which looks "
             "like channels first; np.moveaxis(x, 1, -1) turns it round."
         )
@@ -54,7 +58,7 @@ def labels(y: Any, count: int, classes: int | None, where: str) -> tuple[np.ndar
     """
     y = np.asarray(y)
     if y.ndim not in (1, 2) or len(y) != count or 0 in y.shape:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid labels in {where}: expected one for each of the {count} images, shape ({count},), ({count}, 1) "
             f"or one-hot ({count}, C). Received: shape {y.shape}"
         )
@@ -62,15 +66,15 @@ def labels(y: Any, count: int, classes: int | None, where: str) -> tuple[np.ndar
         y, classes = _from_one_hot(y, classes, where)
     y = y.reshape(-1)
     if not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(f"Invalid labels in {where}: expected integers. Received: dtype {y.dtype}")
+        raise InvalidArgument(f"Invalid labels in {where}: expected integers. Received: dtype {y.dtype}")
     least, most = int(y.min()), int(y.max())
     classes = most + 1 if classes is None else classes
     if least < 0 or most >= classes:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid labels in {where}: expected integers in [0, {classes}). Received: labels from {least} to {most}"
         )
     if classes < 2:
-        raise ValueError(f"Invalid labels in {where}: expected at least 2 classes. Received: {classes}")
+        raise InvalidArgument(f"Invalid labels in {where}: expected at least 2 classes. Received: {classes}")
     return y.astype(np.int32), classes
 
 
@@ -98,15 +102,17 @@ def _pixels(x: np.ndarray, where: str) -> np.ndarray:
     if x.dtype == np.uint8:
         return x
     if not (np.issubdtype(x.dtype, np.integer) or np.issubdtype(x.dtype, np.floating)):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid images in {where}: expected uint8 in 0..255 or floats in [0, 1]. Received: dtype {x.dtype}"
         )
     least, most = x.min(), x.max()
     if not (np.isfinite(least) and np.isfinite(most)):  # min and max carry a NaN through
-        raise ValueError(f"Invalid images in {where}: expected finite pixels. Received: NaN or infinity among them")
+        raise InvalidArgument(
+            f"Invalid images in {where}: expected finite pixels. Received: NaN or infinity among them"
+        )
     whole = np.issubdtype(x.dtype, np.integer)
     if least < 0 or most > (255 if whole else 1):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid images in {where}: expected {'integers in 0..255' if whole else 'floats in [0, 1]'}. "
             f"Received: {x.dtype} pixels from {least} to {most}"
         )
@@ -121,13 +127,13 @@ def _stacked(x: Iterable[Any], image_size: tuple[int, int] | None, where: str) -
         if image_size is not None and image.shape[:2] != image_size:
             image = _resized(image, image_size)
         if stack and image.shape[:2] != stack[0].shape[:2]:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid images in {where}: expected images of one size, or image_size=(height, width) to resize them "
                 f"to. Received: images of sizes {stack[0].shape[:2]} and {image.shape[:2]}"
             )
         stack.append(image)
     if not stack:
-        raise ValueError(f"Invalid images in {where}: expected at least one image. Received: none")
+        raise InvalidArgument(f"Invalid images in {where}: expected at least one image. Received: none")
     # Gray images among coloured ones get three equal channels.
     channels = max(image.shape[-1] for image in stack)
     return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in stack])
@@ -135,7 +141,7 @@ def _stacked(x: Iterable[Any], image_size: tuple[int, int] | None, where: str) -
 
 def _resized(x: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     if 0 in x.shape:
-        raise ValueError(f"Expected images with at least one pixel. Received: shape {x.shape}")
+        raise InvalidArgument(f"Expected images with at least one pixel. Received: shape {x.shape}")
     with tf.device("CPU:0"):
         resized = tf.image.resize(x, image_size, antialias=True).numpy()
     if x.dtype == np.uint8:
@@ -145,10 +151,10 @@ def _resized(x: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
 
 def _from_one_hot(y: np.ndarray, classes: int | None, where: str) -> tuple[np.ndarray, int]:
     if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid labels in {where}: expected (N,), (N, 1) or one-hot rows with a single 1. Received: shape "
             f"{y.shape} with other rows; soft labels are not supported"
         )
     if classes is not None and classes != y.shape[1]:
-        raise ValueError(f"Invalid labels in {where}: expected {classes} columns. Received: shape {y.shape}")
+        raise InvalidArgument(f"Invalid labels in {where}: expected {classes} columns. Received: shape {y.shape}")
     return y.argmax(axis=1), y.shape[1]

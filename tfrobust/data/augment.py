@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -43,13 +44,13 @@ class Augment:
 
     def __post_init__(self) -> None:
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or self.pad < 0:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `pad`: expected pixels, an integer of at least 0. Received: {self.pad!r}"
             )
         if not isinstance(self.flip, bool):
-            raise ValueError(f"Invalid value for `flip`: expected True or False. Received: {self.flip!r}")
+            raise InvalidArgument(f"Invalid value for `flip`: expected True or False. Received: {self.flip!r}")
         if isinstance(self.fill, bool) or not isinstance(self.fill, (int, float)) or not 0 <= self.fill <= 1:
-            raise ValueError(f"Invalid value for `fill`: expected a fraction in [0, 1]. Received: {self.fill!r}")
+            raise InvalidArgument(f"Invalid value for `fill`: expected a fraction in [0, 1]. Received: {self.fill!r}")
 
     def __call__(self, x: Tensor, seed: Tensor) -> Tensor:
         """Returns the augmented batch, `(B, H, W, C)`: the same for the same seed.
@@ -92,7 +93,7 @@ def get(augment: Any) -> Augmentation | None:
             if key not in fields:
                 raise unknown("argument of augment", key, fields)
         return Augment(**augment)
-    raise ValueError(
+    raise InvalidArgument(
         "Invalid value for `augment`: expected None, a tfrobust.data.Augment, a mapping such as "
         f"{{'pad': 4, 'flip': True}}, or a function (x, seed) -> x. Received: {augment!r}"
     )

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfrobust.classifiers import divides_pixels
 from tfrobust.data.containers import described, sole
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import demand, plain_errors
+from tfrobust.utils.errors import InvalidArgument, demand, plain_errors
 from tfrobust.utils.random import Noise
 
 Tensor = Any
@@ -73,7 +73,7 @@ class Contract(NamedTuple):
             tf.errors.InvalidArgumentError: when the batch arrives; `plain_errors` makes a plain sentence of it.
         """
         if y is None:
-            raise ValueError(f"Invalid data: expected (x, y) with labels. Received: {_alone(x)}")
+            raise InvalidArgument(f"Invalid data: expected (x, y) with labels. Received: {_alone(x)}")
         x, y = _numbers(sole(x, "x"), "pixels: expected numbers"), _numbers(sole(y, "y"), LABELS)
         self.check_shapes(x, y)
         x, y = self._shaped(x, y)
@@ -88,10 +88,10 @@ class Contract(NamedTuple):
             if not tf.TensorShape(expected).is_compatible_with(received):
                 turned = len(received) == 3 and (received[1], received[2], received[0]) == expected
                 hint = " The images are channels first: transpose them to channels last." if turned else ""
-                raise ValueError(f"{self._wanted_x()} Received: {x.shape}.{hint}")
+                raise InvalidArgument(f"{self._wanted_x()} Received: {x.shape}.{hint}")
         fits = y.shape.rank in (None, 1) or (y.shape.rank == 2 and y.shape[-1] in (None, 1, self.classes))
         if not fits:
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid shape of y: expected integer labels (batch,) or (batch, 1), or one-hot labels "
                 f"(batch, {self.classes}). Received: {y.shape}"
             )
@@ -138,9 +138,9 @@ def direct(x: Any, y: Any, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]
     """
     x, y = _numbers(x, "pixels: expected numbers"), _numbers(y, LABELS)
     if x.shape.rank not in (None, 4):
-        raise ValueError(f"Invalid shape of x: expected a batch of images, (batch, H, W, C). Received: {x.shape}")
+        raise InvalidArgument(f"Invalid shape of x: expected a batch of images, (batch, H, W, C). Received: {x.shape}")
     if y.shape.rank not in (None, 1, 2) or not x.shape[:1].is_compatible_with(y.shape[:1]):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid shape of y: expected a label for each of the images {x.shape}: (batch,), (batch, 1) or one-hot "
             f"(batch, classes). Received: {y.shape}"
         )
@@ -190,11 +190,11 @@ def _numbers(part: Any, wanted: str) -> Tensor:
     try:
         tensor = tf.convert_to_tensor(part)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Invalid {wanted} in a dense tensor. Received: {type(part).__name__}") from error
+        raise InvalidArgument(f"Invalid {wanted} in a dense tensor. Received: {type(part).__name__}") from error
     if tensor.dtype == tf.bool:
         return tf.cast(tensor, tf.int32)
     if not (tensor.dtype.is_integer or tensor.dtype.is_floating):
-        raise ValueError(f"Invalid {wanted}. Received: dtype {tensor.dtype.name}")
+        raise InvalidArgument(f"Invalid {wanted}. Received: dtype {tensor.dtype.name}")
     return tensor
 
 
@@ -261,7 +261,7 @@ def enough_for(replicas: int, x: Any, batch_size: int | None) -> Any:
     if isinstance(x, tf.data.Dataset):
         return x.enumerate().map(checked)
     if hasattr(x, "shape") and (rows := min(len(x), batch_size or KERAS_BATCH_SIZE)) < replicas:
-        raise ValueError(f"{text} Received: {rows}")
+        raise InvalidArgument(f"{text} Received: {rows}")
     return x
 
 

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrobust.utils.errors import InvalidArgument
+
 Tensor = Any
 
 WANTED = (
@@ -40,9 +42,9 @@ def batches_of(data: Any, batch_size: int, *, endless: bool = False) -> Iterator
     elif isinstance(data, Iterable) and not (isinstance(data, (str, Mapping)) or hasattr(data, "shape")):
         forever = False  # nobody can know
     else:
-        raise ValueError(f"{WANTED} Received: {described(data)}")
+        raise InvalidArgument(f"{WANTED} Received: {described(data)}")
     if forever and not endless:
-        raise ValueError("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
+        raise InvalidArgument("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
     return (_labelled(batch) for batch in data)
 
 
@@ -79,7 +81,7 @@ def sole(part: Any, name: str) -> Any:
         return part
     entries = list(part.values()) if isinstance(part, Mapping) else list(part)
     if len(entries) != 1:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid data: expected one tensor {name}, or a dict of one. Received: {described(part)}. A classifier "
             "here has one image as its input and one label: build the others into the model, and map the data to (x, y)"
         )
@@ -88,7 +90,7 @@ def sole(part: Any, name: str) -> Any:
 
 def _labelled(batch: Any) -> tuple[Any, Any]:
     if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
-        raise ValueError(f"{WANTED} Received: batches that are {described(batch)}")
+        raise InvalidArgument(f"{WANTED} Received: batches that are {described(batch)}")
     x, y = (sole(part, name) for part, name in zip(batch, ("x", "y"), strict=False))
     return _local(x), _local(y)
 
@@ -111,13 +113,13 @@ def _indexed(data: keras.utils.PyDataset) -> Iterator[Any]:
 
 def _sliced(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
     if len(data) not in (2, 3):
-        raise ValueError(f"{WANTED} Received: {described(data)}")
+        raise InvalidArgument(f"{WANTED} Received: {described(data)}")
     try:
         x, y = (np.asarray(_local(sole(part, "x") if isinstance(part, Mapping) else part)) for part in data[:2])
     except ValueError as error:  # such as a list of batches
-        raise ValueError(f"{WANTED} Received: {described(data)}, which are no arrays") from error
+        raise InvalidArgument(f"{WANTED} Received: {described(data)}, which are no arrays") from error
     if not x.shape or not y.shape or len(x) != len(y):
-        raise ValueError(f"{WANTED} Received: shapes {x.shape} and {y.shape}, which are not of equal length")
+        raise InvalidArgument(f"{WANTED} Received: shapes {x.shape} and {y.shape}, which are not of equal length")
     return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
 
 
@@ -125,6 +127,8 @@ def _check_spec(spec: Any) -> None:
     """Refuses, before it is read, a dataset that has no labels or is not batched."""
     tensors = all(isinstance(part, tf.TensorSpec) for part in keras.tree.flatten(spec))
     if not (isinstance(spec, tuple) and len(spec) in (2, 3) and tensors):
-        raise ValueError(f"{WANTED} Received: a dataset of {described(spec) if isinstance(spec, Mapping) else spec}")
+        raise InvalidArgument(
+            f"{WANTED} Received: a dataset of {described(spec) if isinstance(spec, Mapping) else spec}"
+        )
     if any(part.shape.rank == 0 for part in keras.tree.flatten(spec[1])):
-        raise ValueError(f"{WANTED} Received: single examples, {spec}; call `data.batch(256)`")
+        raise InvalidArgument(f"{WANTED} Received: single examples, {spec}; call `data.batch(256)`")

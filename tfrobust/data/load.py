@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfrobust.data import augment as augmentation
 from tfrobust.data import pipeline, sources
 from tfrobust.data.splits import Splits
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 
@@ -95,7 +96,7 @@ def load(
     seed = _whole("seed", seed)
     transform = augmentation.get(augment)
     if not isinstance(shuffle, (bool, type(None))):
-        raise ValueError(f"Invalid value for `shuffle`: expected True, False or None. Received: {shuffle!r}")
+        raise InvalidArgument(f"Invalid value for `shuffle`: expected True, False or None. Received: {shuffle!r}")
     if split not in sources.SPLITS:
         raise unknown("split", split, sources.SPLITS)
     x, y, rows = _splits(name, validation, image_size).get(split)
@@ -141,10 +142,12 @@ def info(name: str, *, validation: float = 0.1, image_size: tuple[int, int] | No
 
 def _splits(name: str, validation: float, image_size: tuple[int, int] | None) -> Splits:
     if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < 1:
-        raise ValueError(f"Invalid value for `validation`: expected a fraction in [0, 1). Received: {validation!r}")
+        raise InvalidArgument(
+            f"Invalid value for `validation`: expected a fraction in [0, 1). Received: {validation!r}"
+        )
     if image_size is not None:
         if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
-            raise ValueError(f"Invalid value for `image_size`: expected (height, width). Received: {image_size!r}")
+            raise InvalidArgument(f"Invalid value for `image_size`: expected (height, width). Received: {image_size!r}")
         image_size = (_whole("image_size", image_size[0], least=1), _whole("image_size", image_size[1], least=1))
     return Splits(name, sources.find(name), validation, image_size)
 
@@ -156,5 +159,5 @@ def _whole(argument: str, value: Any, least: int | None = None) -> int:
         number = None
     if number is None or (least is not None and number < least):
         bound = "" if least is None else f" of at least {least}"
-        raise ValueError(f"Invalid value for `{argument}`: expected an integer{bound}. Received: {value!r}")
+        raise InvalidArgument(f"Invalid value for `{argument}`: expected an integer{bound}. Received: {value!r}")
     return number

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 SPLITS = ("train", "validation", "test")
@@ -59,7 +60,7 @@ def npz(argument: str) -> Source:
     if not pairs and {"x", "y"} <= {*names}:
         pairs = {"train": ("x", "y")}
     if not pairs:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid file {path!r}: expected arrays x_train, y_train, x_test, y_test, or x and y. "
             f"Received: {', '.join(names) or 'no array'}"
         )
@@ -69,7 +70,9 @@ def npz(argument: str) -> Source:
             try:
                 return arrays[x], arrays[y]
             except Exception as error:  # a damaged or a pickled array: zlib, zipfile and NumPy have an error each
-                raise ValueError(f"Invalid file {path!r}: expected readable {x} and {y}. Received: {error}") from error
+                raise InvalidArgument(
+                    f"Invalid file {path!r}: expected readable {x} and {y}. Received: {error}"
+                ) from error
 
     return Source({split: functools.partial(read, *pair) for split, pair in pairs.items()})
 
@@ -91,7 +94,7 @@ def folder(argument: str) -> Source:
     names = next(iter(found.values())).class_names
     for split, dataset in found.items():
         if dataset.class_names != names:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid folder {str(stored[split])!r}: expected the classes of the other splits, {names}. "
                 f"Received: {dataset.class_names}"
             )
@@ -112,7 +115,9 @@ def tfds(name: str) -> Source:
     except (ValueError, AssertionError) as error:  # an unknown name; or an unknown config or version of a known one
         builders = tensorflow_datasets.list_builders(with_community_datasets=False)
         if re.split("[/:]", name)[0] in builders:
-            raise ValueError(f"Invalid data set: expected one that TFDS knows. Received: {name!r}. {error}") from error
+            raise InvalidArgument(
+                f"Invalid data set: expected one that TFDS knows. Received: {name!r}. {error}"
+            ) from error
         usual = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "cifar10_corrupted/CONFIG")
         known = {"digits", "npz:FILE", "folder:DIR", *usual, *difflib.get_close_matches(name, builders)}
         raise unknown("data set (of these, or of TensorFlow Datasets)", name, known) from error
@@ -128,7 +133,7 @@ def tfds(name: str) -> Source:
     read = _images_of_tfds if None in builder.info.features[image].shape else _array_of_tfds
     stored = [split for split in SPLITS if split in builder.info.splits]
     if not stored:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid data set {name!r}: expected a split {' or '.join(map(repr, SPLITS))}. "
             f"Received: {', '.join(builder.info.splits) or 'none'}"
         )
@@ -146,14 +151,14 @@ def find(name: str) -> Source:
         ValueError: for a name that nobody knows.
     """
     if not isinstance(name, str) or not name:
-        raise ValueError(f"Invalid data set: expected a name such as 'digits' or 'npz:FILE'. Received: {name!r}")
+        raise InvalidArgument(f"Invalid data set: expected a name such as 'digits' or 'npz:FILE'. Received: {name!r}")
     word, _, argument = name.partition(":")
     return SOURCES[word](argument) if word in SOURCES else tfds(name)
 
 
 def _expect(right: bool, form: str, received: str) -> None:
     if not right:
-        raise ValueError(f"Invalid data set: expected {form!r}. Received: {received!r}")
+        raise InvalidArgument(f"Invalid data set: expected {form!r}. Received: {received!r}")
 
 
 @contextlib.contextmanager
@@ -164,9 +169,11 @@ def _reading(path: str) -> Iterator[Any]:
         try:
             arrays = np.load(file, allow_pickle=False)
         except Exception as error:  # zipfile's, NumPy's or the system's
-            raise ValueError(f"Invalid file {path!r}: expected NumPy's .npz format. Received: {error}") from error
+            raise InvalidArgument(f"Invalid file {path!r}: expected NumPy's .npz format. Received: {error}") from error
         if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise ValueError(f"Invalid file {path!r}: expected several named arrays, .npz. Received: one array, .npy")
+            raise InvalidArgument(
+                f"Invalid file {path!r}: expected several named arrays, .npz. Received: one array, .npy"
+            )
         yield arrays
 
 
@@ -174,7 +181,9 @@ def _decoded(path: str) -> np.ndarray:
     try:
         image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"Invalid image file {path!r}: expected PNG, JPEG, GIF or BMP. Received: {error}") from error
+        raise InvalidArgument(
+            f"Invalid image file {path!r}: expected PNG, JPEG, GIF or BMP. Received: {error}"
+        ) from error
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]  # without the alpha channel
 
 
@@ -186,7 +195,7 @@ def _image_and_label(name: str, about: Any) -> tuple[str, str]:
     wanted = (features.Image, features.ClassLabel)
     if len(keys) == 2 and all(isinstance(found.get(key), kind) for key, kind in zip(keys, wanted, strict=True)):
         return keys
-    raise ValueError(
+    raise InvalidArgument(
         f"Invalid data set {name!r}: expected an image classification, which has an image and a class label. "
         f"Received: features {', '.join(found) or about.features}"
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfrobust.data import arrays
 from tfrobust.data.sources import SPLITS, Source
+from tfrobust.utils.errors import InvalidArgument
 
 # What a data set without a test split gives up for one. The fraction and the two keys of the choice are part of what
 # "accuracy on the test split" means, so they never change.
@@ -51,11 +52,11 @@ class Splits:
         if split not in self.names:
             expected = " or ".join(map(repr, self.names))
             why = f" with validation={self._shares[split]}" if split == "validation" else ""
-            raise ValueError(f"Invalid split of {self._name!r}: expected {expected}. Received: {split!r}{why}")
+            raise InvalidArgument(f"Invalid split of {self._name!r}: expected {expected}. Received: {split!r}{why}")
         x, y, _ = self._stored(split if split in self._source.splits else "train")
         rows = np.arange(len(y)) if split != "train" and split in self._source.splits else self._derived(y, split)
         if not len(rows):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid split of {self._name!r}: expected at least one image for {split!r}. Received: {len(y)} "
                 f"images to choose from, with validation={self._shares['validation']}"
             )

@@ -13,6 +13,7 @@ import numpy as np
 from tfrobust.attacks import Ball
 from tfrobust.classifiers import check_classifier
 from tfrobust.evaluation.scoring import Referee, rounded
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent
 
@@ -116,9 +117,9 @@ class Adversaries:
                 arrays["mask"] = saved.get("mask")
             lengths = {len(arrays[array]) for array in ARRAYS}
             if lengths != {len(arrays["y"])} or lengths == {0} or arrays["x"].ndim != 4:
-                raise ValueError("lengths differ, or are zero")
+                raise InvalidArgument("lengths differ, or are zero")
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid adversaries: expected a file that Report.save wrote. Received: {self._path}"
             ) from error
         vars(self).update(arrays)
@@ -223,7 +224,7 @@ def _check_fits(classifier: keras.Model, found: Adversaries) -> None:
     shape, classes = classifier.input_shape[1:], int(classifier.output["logits"].shape[-1])
     fits = all(size in (None, own) for size, own in zip(shape, found.x.shape[1:], strict=True))
     if not fits or found.y.max() >= classes:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid classifier: expected one of images {found.x.shape[1:]} and at least {found.y.max() + 1} classes, "
             f"as the report's. Received: one of images {shape} and {classes} classes"
         )

@@ -17,6 +17,7 @@ from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise
 
@@ -119,7 +120,7 @@ def line_up(given: Any, norm: str, ball: Ball, classes: int | None = None) -> Li
         notes += given.notes
         given = [_member(name, attack, ball) for name, attack in zip(given.names, given.members, strict=True)]
     if not isinstance(given, (list, tuple, Mapping)) or not given:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}), or a list (or a "
             f"mapping label -> attack) of at least one attack. Received: {given!r}"
         )
@@ -134,19 +135,21 @@ def line_up(given: Any, norm: str, ball: Ball, classes: int | None = None) -> Li
     if classes is not None:
         entries = [kept for entry in entries if (kept := _defined(entry, classes, notes if of_suite else None))]
     if not entries:
-        raise ValueError(f"No attack of the suite is defined for this classifier: expected others. {' '.join(notes)}")
+        raise InvalidArgument(
+            f"No attack of the suite is defined for this classifier: expected others. {' '.join(notes)}"
+        )
     return LineUp(tuple(entries), isinstance(given, Mapping), tuple(notes))
 
 
 def _suite(name: str, norm: str, ball: Ball, classes: int | None) -> tuple[Any, list[str]]:
     if name in attacks.names() and name not in suites.names():
-        raise ValueError(f"Invalid value for `attacks`: expected [{name!r}], a list. Received: {name!r}")
+        raise InvalidArgument(f"Invalid value for `attacks`: expected [{name!r}], a list. Received: {name!r}")
     ours = {"eps": ball.radius, "norm": norm, "bounds": ball.bounds, "mask": ball.mask}
     if classes is not None:
         ours["classes"] = classes
     takes = suites.SUITES.parameters(name)
     if ball.mask is not None and takes and "mask" not in takes:
-        raise ValueError(f"The suite {name!r} takes no `mask`: expected another suite or a list. Received: a mask")
+        raise InvalidArgument(f"The suite {name!r} takes no `mask`: expected another suite or a list. Received: a mask")
     made = suites.get(name, **{key: value for key, value in ours.items() if key in takes})
     return (made.attacks, list(made.notes)) if isinstance(made, suites.Suite) else (made, [])
 
@@ -167,7 +170,7 @@ def _contestant(item: Any, ball: Ball) -> Contestant:
     if isinstance(item, Evasion):
         return _member(_name(item), item, ball)
     if not callable(item):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid attack: expected a name, a config, an Attack, an Adversary or a callable "
             f"`(classify, x, y) -> x_adv`. Received: {item!r}"
         )
@@ -178,16 +181,16 @@ def _contestant(item: Any, ball: Ball) -> Contestant:
 
 def _member(name: str, attack: Evasion, ball: Ball) -> Contestant:
     if attack.targeted:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid attack {name!r}: expected an untargeted one, for the labels are the true ones. "
             "Received: targeted=True"
         )
     theirs = attack.ball
     larger = type(theirs) is type(ball) and theirs.radius > ball.radius * (1 + SLACK)
     if larger or theirs.bounds != ball.bounds:
-        raise ValueError(f"Invalid attack {name!r}: expected it to stay in {ball!r}. Received: one in {theirs!r}")
+        raise InvalidArgument(f"Invalid attack {name!r}: expected it to stay in {ball!r}. Received: one in {theirs!r}")
     if ball.mask is not None and theirs.mask is None:
-        raise ValueError(f"Invalid attack {name!r}: expected the evaluation's `mask`. Received: one that has none")
+        raise InvalidArgument(f"Invalid attack {name!r}: expected the evaluation's `mask`. Received: one that has none")
     return Contestant(name, _settings(attack), attack)
 
 
@@ -199,7 +202,7 @@ def _named(item: str | Mapping[str, Any], norm: str, ball: Ball, classes: int | 
         ours["classes"] = classes
     made = attacks.get({"name": None, **{key: value for key, value in ours.items() if key in takes}, **config})
     if type(made.ball) is not type(ball):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid attack {made.name!r}: expected one in the {type(ball).__name__} ball of norm={norm!r}. Received: "
             f"{made!r}, which works in {made.ball!r}"
         )

@@ -14,7 +14,7 @@ from tfrobust.classifiers import check_classifier
 from tfrobust.data.batch import Contract, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.graph import traced
 
 
@@ -52,7 +52,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     batches = batches_of(data, batch_size)
     first = next(batches, None)
     if first is None or not len(first[0]):
-        raise ValueError("Invalid data: expected at least one image. Received: none")
+        raise InvalidArgument("Invalid data: expected at least one image. Received: none")
     if isinstance(classifier, keras.Model):
         contract = Contract.of(classifier, bounds)
     else:
@@ -71,7 +71,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
 def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
     """Returns input shape and number of classes of a callable, which can only be asked: by tracing it into a graph."""
     if len(x.shape) != 4:
-        raise ValueError(f"Invalid shape of x: expected (batch, H, W, C). Received: {x.shape}")
+        raise InvalidArgument(f"Invalid shape of x: expected (batch, H, W, C). Received: {x.shape}")
     outputs = _traced_outputs(classify, x)
     named = isinstance(outputs, Mapping)
     logits = outputs.get("logits") if named else outputs
@@ -83,7 +83,7 @@ def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ..
             if named and "logits" in outputs
             else f" {shape}" * (shape.rank is not None)
         )
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid classifier: expected a callable that returns a dict with 'logits' (batch, at least 2 classes) in "
             f"floating point. Received: {what}.{_advice(shape, dtype)}"
         )
@@ -113,7 +113,7 @@ def _traced_outputs(classify: Callable[[Any], Any], x: Any) -> Any:
         traced(look, tf.TensorSpec((1, *x.shape[1:]), tf.float32))
     except (NotImplementedError, tf.errors.OperatorNotAllowedInGraphError, AttributeError) as error:
         if not isinstance(error, AttributeError) or "numpy" in str(error):
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid classifier: expected a callable in TensorFlow or keras.ops, since attacks trace it into their "
                 "graphs. Received: one that computes in NumPy or the like. Wrap it: "
                 "logits = tf.numpy_function(predict, [z], tf.float32), then "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfrobust.utils import charts as _figures
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.html import duration, interval, render
 from tfrobust.utils.text import short
 
@@ -41,7 +42,7 @@ def page(report: Report, class_names: Sequence[str] | None = None) -> str:
 
 def _context(report: Report, class_names: Sequence[str] | None) -> dict[str, Any]:
     if class_names is not None and len(class_names) != report.classes:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid value for `class_names`: expected {report.classes} names. Received: {len(class_names)}"
         )
     named = [short(name, NAME) for name in (range(report.classes) if class_names is None else class_names)]

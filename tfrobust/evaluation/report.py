@@ -13,6 +13,7 @@ import numpy as np
 
 from tfrobust.attacks import ball
 from tfrobust.evaluation.adversaries import WRONG_CLEAN, Adversaries, Verification, verify
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent
 
@@ -162,7 +163,9 @@ class Report:
             found = Adversaries.load(_beside(path)) if saved.pop("adversaries", False) else None
             return cls(**saved, attacks=results, adversaries=found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"Invalid report: expected a file that Report.save wrote. Received: {path}") from error
+            raise InvalidArgument(
+                f"Invalid report: expected a file that Report.save wrote. Received: {path}"
+            ) from error
 
     def verify(self, classifier: Any, batch_size: int = 256) -> Verification:
         """Checks the adversaries again: ball, mask, pixel range, and what a classifier says of them.
@@ -179,7 +182,7 @@ class Report:
         """
         found = self.adversaries
         if found is None:
-            raise ValueError(
+            raise InvalidArgument(
                 "This report has no adversaries: expected one that `tfrobust.evaluate` made. Received: none"
             )
         where = ball(self.norm, self.eps, self.bounds, found.mask)
@@ -238,5 +241,5 @@ def _beside(path: str | os.PathLike[str]) -> Path:
     """Returns where the adversaries of a report lie: FILE.npz beside FILE.json, and else FILE.ANY.npz."""
     path = Path(path)
     if path.suffix in (".npz", ".html"):
-        raise ValueError(f"Invalid name of a report: expected FILE.json. Received: {path}")
+        raise InvalidArgument(f"Invalid name of a report: expected FILE.json. Received: {path}")
     return path.with_suffix(".npz") if path.suffix in (".json", "") else path.with_name(f"{path.name}.npz")

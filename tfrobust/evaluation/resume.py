@@ -19,6 +19,7 @@ from tfrobust.evaluation.attack_list import Contestant, LineUp
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.record import Judge, Outcome
 from tfrobust.utils.digest import digest_of
+from tfrobust.utils.errors import InvalidArgument
 
 LAYOUT = 3  # of the file, and of the batches
 TABLES = """
@@ -60,12 +61,14 @@ class State:
                 theirs, clean_predicted = self._open(ours)
             except (sqlite3.Error, TypeError) as error:
                 if "locked" in str(error):
-                    raise ValueError(f"The state {path} is in use: expected one that nobody else holds.") from error
-                raise ValueError(
+                    raise InvalidArgument(
+                        f"The state {path} is in use: expected one that nobody else holds."
+                    ) from error
+                raise InvalidArgument(
                     f"Invalid value for `state`: expected a state file, or none yet. Received: {path} ({error})"
                 ) from error
             if theirs != ours:
-                raise ValueError(
+                raise InvalidArgument(
                     f"The state {path} is of another evaluation: expected a file that does not exist yet, or the state "
                     f"of this one. What differs: {_differences(json.loads(theirs), fingerprint)}"
                 )
@@ -182,7 +185,7 @@ def _identity(member: Contestant) -> str:
     function = inspect.unwrap(attack)
     if inspect.isfunction(function) and "<" not in function.__qualname__:
         return f"{function.__module__}.{function.__qualname__}"
-    raise ValueError(
+    raise InvalidArgument(
         "`state` needs attacks that a later evaluation can recognize: attacks of tfrobust.attacks, functions that are "
         f"defined at the top of a module, or callable objects with a `get_config`. Received: {member.name!r}, "
         f"{attack!r}. Move the function to the top of a module, or give it a class whose `get_config` returns what it "

@@ -14,6 +14,7 @@ from tfrobust.attacks import Ball
 from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
 from tfrobust.evaluation.vote import voted
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import traced
 
 Tensor = Any
@@ -62,7 +63,7 @@ def returned(name: str, x_adv: Any, x: np.ndarray) -> np.ndarray:
     """
     z = np.asarray(x_adv)
     if z.shape != x.shape:
-        raise ValueError(f"Invalid result of the attack {name!r}: expected shape {x.shape}. Received: {z.shape}")
+        raise InvalidArgument(f"Invalid result of the attack {name!r}: expected shape {x.shape}. Received: {z.shape}")
     return z.astype("float32", copy=False)
 
 

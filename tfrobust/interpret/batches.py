@@ -16,7 +16,7 @@ from tfrobust.data.batch import Contract, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.evaluation import returned
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.graph import traced
 from tfrobust.utils.random import ImageNoise, stream
 
@@ -60,7 +60,9 @@ def batches(
     contracts = [_contract(classifier, needs, reader, bounds) for classifier in classifiers]
     first, *others = contracts
     if differ := [c.classes for c in others if c.classes != first.classes]:
-        raise ValueError(f"Expected classifiers of {first.classes} classes, as the first has. Received: {differ[0]}")
+        raise InvalidArgument(
+            f"Expected classifiers of {first.classes} classes, as the first has. Received: {differ[0]}"
+        )
 
     def checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         pixels, labels = prepare(first.check(x, y), first)[:2]
@@ -78,7 +80,7 @@ def batches(
                 yield Batch(pixels, labels, tf.range(count, count + rows))
             count += rows
     if not count:
-        raise ValueError("Invalid data: expected at least one image. Received: none")
+        raise InvalidArgument("Invalid data: expected at least one image. Received: none")
 
 
 def images(
@@ -172,7 +174,7 @@ def made(attack: Any) -> Any:
     if isinstance(item, attacks.Attack):
         item = item.maximizing(view_losses.adversarial_cross_entropy)
     if not callable(item) or getattr(item, "targeted", False):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid attack: expected an untargeted one of tfrobust.attacks, its name or config, or a callable "
             f"`(classify, x, y) -> x_adv`. Received: {attack!r}"
         )

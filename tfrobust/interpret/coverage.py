@@ -13,6 +13,7 @@ from tfrobust.interpret.batches import Bounds, batches, graph
 from tfrobust.interpret.gradient_test import check_named
 from tfrobust.interpret.gradients import gradient
 from tfrobust.interpret.gradients import normalized as by_maximum
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import is_number
 
 Tensor = Any
@@ -58,7 +59,9 @@ def coverage(
     """
     check_named(classifiers)
     if not len(thresholds) or not all(is_number(t) and t >= 0 for t in thresholds):
-        raise ValueError(f"Invalid value for `thresholds`: expected numbers of at least 0. Received: {thresholds!r}")
+        raise InvalidArgument(
+            f"Invalid value for `thresholds`: expected numbers of at least 0. Received: {thresholds!r}"
+        )
 
     def covered(classifier: Any) -> Any:
         def shares(x: Tensor, y: Tensor) -> Tensor:

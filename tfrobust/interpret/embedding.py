@@ -9,6 +9,7 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.interpret.batches import Batch, Bounds, Search, batches, graph
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import is_number
 
 Tensor = Any
@@ -68,7 +69,7 @@ def embed(
     Reference: thesis, figure 3.2 (1000 clean images).
     """
     if not is_number(images, int) or images < 2:
-        raise ValueError(f"Invalid value for `images`: expected an integer of at least 2. Received: {images!r}")
+        raise InvalidArgument(f"Invalid value for `images`: expected an integer of at least 2. Received: {images!r}")
     search = None if attack is None else Search(classifier, attack, seed)
 
     def seen(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,7 @@ def embed(
     rows = [row for side in sides for row in side]
     features, predicted = (np.concatenate([np.asarray(row[part]) for row in rows]) for part in (0, 1))
     if (count := sum(map(len, labels))) < 2:
-        raise ValueError(f"Invalid data: expected at least 2 images. Received: {count}")
+        raise InvalidArgument(f"Invalid data: expected at least 2 images. Received: {count}")
     y = np.concatenate(labels * (len(rows) // len(labels)))
     return Embedding(_t_sne(features, perplexity, seed), y, predicted, np.arange(len(y)) >= count)
 

@@ -12,6 +12,7 @@ from tfrobust import losses
 from tfrobust.evaluation.tables import table
 from tfrobust.interpret.batches import Bounds, batches, graph, logits_of
 from tfrobust.interpret.gradients import check_deviations, gradient, rescaled
+from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
 
@@ -99,6 +100,6 @@ def check_named(classifiers: Any) -> None:
         ValueError: in words.
     """
     if not isinstance(classifiers, Mapping) or not classifiers:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid value for `classifiers`: expected a mapping name -> classifier. Received: {classifiers!r}"
         )

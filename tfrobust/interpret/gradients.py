@@ -12,6 +12,7 @@ from tfrobust import losses
 from tfrobust.interpret.batches import Bounds, graph, images, logits_of
 from tfrobust.utils import graph as backend
 from tfrobust.utils.charts import GREEN, VERMILION
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import is_number
 
@@ -154,7 +155,9 @@ def sign_picture(
 
     g = _checked(g)
     if not (is_number(threshold) and threshold >= 0):
-        raise ValueError(f"Invalid value for `threshold`: expected a number of at least 0. Received: {threshold!r}")
+        raise InvalidArgument(
+            f"Invalid value for `threshold`: expected a number of at least 0. Received: {threshold!r}"
+        )
     if background not in BACKGROUNDS:
         raise unknown("background", background, BACKGROUNDS)
     place = np.abs(g).argmax(axis=-1, keepdims=True)
@@ -193,12 +196,12 @@ def check_deviations(deviations: float) -> float:
         ValueError: where it is not positive.
     """
     if not (is_number(deviations) and deviations > 0):
-        raise ValueError(f"Invalid value for `deviations`: expected a positive number. Received: {deviations!r}")
+        raise InvalidArgument(f"Invalid value for `deviations`: expected a positive number. Received: {deviations!r}")
     return float(deviations)
 
 
 def _checked(g: Any) -> np.ndarray:
     g = np.asarray(g, "float32")
     if g.ndim != 4:
-        raise ValueError(f"Invalid shape of g: expected gradients (N, H, W, C). Received: {g.shape}")
+        raise InvalidArgument(f"Invalid shape of g: expected gradients (N, H, W, C). Received: {g.shape}")
     return g

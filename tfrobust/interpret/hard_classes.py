@@ -14,6 +14,7 @@ from tfrobust import losses
 from tfrobust.classifiers import check_classifier, head_of
 from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of
 from tfrobust.layers import ClassActivationMap
+from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
 
@@ -169,7 +170,7 @@ def class_prototypes(classifier: Any) -> np.ndarray:
     head = head_of(classifier)
     kernel = getattr(ClassActivationMap(head) if isinstance(head, keras.layers.Dense) else head, "kernel", None)
     if kernel is None or len(kernel.shape) != 2:
-        raise ValueError(
+        raise InvalidArgument(
             "Class prototypes are the columns of the last dense layer: expected a classifier of tfrobust.models or "
             f"tfrobust.expose(model). Received: logits of the layer {head.name!r} ({type(head).__name__})"
         )
@@ -250,7 +251,7 @@ def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int =
     """
     shares, cosines = (np.asarray(part, "float64") for part in (shares, cosines))
     if shares.shape != cosines.shape or shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
-        raise ValueError(f"Expected two arrays (C, C) of one shape. Received: {shares.shape}, {cosines.shape}")
+        raise InvalidArgument(f"Expected two arrays (C, C) of one shape. Received: {shares.shape}, {cosines.shape}")
     cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
     ours = _centred_ranks(shares[cells])
 

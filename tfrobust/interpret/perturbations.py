@@ -15,6 +15,7 @@ from tfrobust.evaluation import plain
 from tfrobust.evaluation.tables import table
 from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of, made
 from tfrobust.interpret.gradient_test import check_named
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.validation import check_integer
 
@@ -240,7 +241,7 @@ def _right(classifier: Any, z: Tensor, y: Tensor) -> Tensor:
 def _iterative(attack: Any) -> members.Adversary:
     adversary = made(attack)
     if not isinstance(adversary, members.Adversary):
-        raise ValueError(
+        raise InvalidArgument(
             "Strength by iterations needs attacks that ascend a loss, such as tfrobust.attacks.pgd(...). "
             f"Received: {attack!r}"
         )
@@ -249,4 +250,4 @@ def _iterative(attack: Any) -> members.Adversary:
 
 def _check_attacks(attacks: Any) -> None:
     if not isinstance(attacks, Mapping) or not attacks:
-        raise ValueError(f"Invalid value for `attacks`: expected a mapping label -> attack. Received: {attacks!r}")
+        raise InvalidArgument(f"Invalid value for `attacks`: expected a mapping label -> attack. Received: {attacks!r}")

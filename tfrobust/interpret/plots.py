@@ -13,6 +13,7 @@ import numpy as np
 
 from tfrobust.utils import charts
 from tfrobust.utils.charts import GREY, style
+from tfrobust.utils.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Table
@@ -51,7 +52,7 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
     """
     parts = {label: np.asarray(part) for label, part in rows.items()}
     if wrong := [part.shape for part in parts.values() if part.ndim not in (3, 4)]:
-        raise ValueError(f"Expected pictures (N, H, W, C) or maps (N, H, W). Received: shape {wrong[0]}")
+        raise InvalidArgument(f"Expected pictures (N, H, W, C) or maps (N, H, W). Received: shape {wrong[0]}")
     first = next(iter(parts.values()))
     count, (height, width) = len(first), first.shape[1:3]
 

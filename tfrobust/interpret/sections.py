@@ -24,6 +24,7 @@ from tfrobust.interpret.maps import attention_maps, class_activation_maps
 from tfrobust.interpret.perturbations import attack_strength, dra_success, perturbation_distances
 from tfrobust.interpret.relevance import attention_against_robustness
 from tfrobust.utils import html
+from tfrobust.utils.errors import InvalidArgument
 
 STEPS = 20  # of PGD, where one attack is asked for
 SIDE_BY_SIDE = 10  # of the attacks that are compared
@@ -83,7 +84,7 @@ class Subject:
         self.x, self.y = (np.asarray(part[:shown]) for part in first[:2])
         classes = next(iter(classifiers.values())).output["logits"].shape[-1]
         if names is not None and len(names) != classes:
-            raise ValueError(f"Invalid value for `class_names`: expected {classes} names. Received: {len(names)}")
+            raise InvalidArgument(f"Invalid value for `class_names`: expected {classes} names. Received: {len(names)}")
         self.names = names
         self.captions = [str(label if names is None else names[label]) for label in self.y]
 

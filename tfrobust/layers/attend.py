@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfrobust.utils.errors import InvalidArgument
+
 Tensor = Any
 Shape = tuple[Any, ...]
 
@@ -46,18 +48,18 @@ def check_shapes(layer: str, local: Shape, vector: Shape, widths: tuple[int, int
     """
     channels, features = widths or ("channels", "features")
     if not _fits(local, 4, channels):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid `local_features` of `{layer}`: expected shape (batch, height, width, {channels}). Received: "
             f"shape={tuple(local)}. Attention reads a map of local features. Give it the last convolution's output "
             "instead of pooled features."
         )
     if not _fits(vector, 2, features):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid `global_feature` of `{layer}`: expected shape (batch, {features}), one vector for every image. "
             f"Received: shape={tuple(vector)}. Pool a map to one vector first, for example by GlobalMaxPooling2D."
         )
     if None not in (local[0], vector[0]) and local[0] != vector[0]:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid `global_feature` of `{layer}`: expected shape (batch, {features}), one vector for each of the "
             f"{local[0]} images of `local_features`. Received: shape={tuple(vector)}"
         )

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from tfrobust.layers.last import LAST, before_activation, is_linear, kernel_of, shape_for
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -79,13 +80,13 @@ class ClassActivationMap(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         if (dense is None) == (units is None):
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid arguments of `ClassActivationMap`: expected either `dense`, a dense layer, or `units`, the "
                 f"number of classes. Received: dense={dense!r}, units={units!r}"
             )
         dense = keras.layers.Dense(units) if dense is None else dense
         if not isinstance(dense, LAST):
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid value for `dense`: expected a keras.layers.Dense, EinsumDense or Conv2D. "
                 f"Received: dense={dense!r}"
             )
@@ -113,7 +114,7 @@ class ClassActivationMap(keras.layers.Layer):
             self._check_map(features.shape, feature_map.shape)
             outputs["cam"] = self._map(feature_map, self._two(kernel_of(self.dense, shape)), label)
         elif label is not None:
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid `label` of `ClassActivationMap`: expected a `feature_map` beside it, since a label picks one "
                 "class's map. Received: feature_map=None"
             )
@@ -133,7 +134,7 @@ class ClassActivationMap(keras.layers.Layer):
         if label is None:
             return self.FORMS[self.form](feature_map, kernel)
         if len(label.shape) != 1 or not keras.backend.is_int_dtype(label.dtype):
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid `label` of `ClassActivationMap`: expected integers of shape (batch,). "
                 f"Received: shape={tuple(label.shape)}, dtype={keras.backend.standardize_dtype(label.dtype)}"
             )
@@ -166,14 +167,14 @@ class ClassActivationMap(keras.layers.Layer):
     def _check_features(self, shape: tuple[int | None, ...]) -> None:
         width = self._width()
         if len(shape) != 2 or shape[-1] is None or shape[-1] != (width or shape[-1]):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid `features` of `ClassActivationMap`: expected shape (batch, {width or 'features'}). "
                 f"Received: shape={tuple(shape)}"
             )
 
     def _check_map(self, features: tuple[int | None, ...], shape: tuple[int | None, ...]) -> None:
         if len(shape) != 4 or shape[-1] != features[-1]:
-            raise ValueError(
+            raise InvalidArgument(
                 "Invalid `feature_map` of `ClassActivationMap`: expected shape (batch, height, width, "
                 f"{features[-1]}), the map whose average is the features. Received: shape={tuple(shape)}"
             )

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfrobust.layers.attend import attend, check_shapes
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import is_number
 
 Tensor = Any
@@ -49,7 +50,7 @@ class NonlinearAttention(keras.layers.Layer):
 
     def __init__(self, hidden: int = 64, **kwargs: Any) -> None:
         if not is_number(hidden, int) or hidden < 1:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `hidden`: expected a number of units, at least 1. Received: hidden={hidden!r}"
             )
         super().__init__(**kwargs)

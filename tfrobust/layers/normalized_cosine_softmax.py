@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfrobust import losses
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import is_number
 
 Tensor = Any
@@ -51,11 +52,11 @@ class NormalizedCosineSoftmax(keras.layers.Layer):
 
     def __init__(self, units: int, scale: float | None = 5.0, **kwargs: Any) -> None:
         if not is_number(units, int) or units < 1:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `units`: expected the number of classes, at least 1. Received: units={units!r}"
             )
         if scale is not None and not (is_number(scale) and scale > 0):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `scale`: expected a positive number or None. Received: scale={scale!r}"
             )
         # As the linear head: losses subtract and exponentiate what leaves here.
@@ -80,7 +81,7 @@ class NormalizedCosineSoftmax(keras.layers.Layer):
     def _check(self, shape: tuple[int | None, ...]) -> None:
         width = self.kernel.shape[0] if self.built else None
         if len(shape) != 2 or shape[-1] is None or shape[-1] != (width or shape[-1]):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid `features` of `NormalizedCosineSoftmax`: expected shape (batch, {width or 'features'}). "
                 f"Received: shape={tuple(shape)}"
             )

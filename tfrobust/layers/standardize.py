@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfrobust.utils.errors import InvalidArgument
+
 Tensor = Any
 
 
@@ -62,7 +64,7 @@ class Standardize(keras.layers.Layer):
 
 def _check_images(shape: tuple[int | None, ...]) -> None:
     if len(shape) != 4:
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid input of `Standardize`: expected a batch of images of shape (batch, height, width, channels). "
             f"Received: shape={tuple(shape)}"
         )

@@ -15,6 +15,7 @@ from tfrobust.models.given import remembering
 from tfrobust.models.graph import Step, alike, is_graph, tail, which_activation
 from tfrobust.models.outputs import named_outputs
 from tfrobust.models.same import check_same, unmoved
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -202,7 +203,7 @@ def _call_inner(step: Step, **tensors: Tensor | None) -> dict[str, Tensor | None
 
 def _from_pixels(classifier: keras.Model, preprocess: keras.layers.Layer | None, name: str) -> keras.Model:
     if preprocess is not None and not isinstance(preprocess, keras.layers.Layer):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `preprocess`: expected a Keras layer or model, such as keras.layers.Rescaling(255.0). "
             f"Received: preprocess={preprocess!r}"
         )
@@ -214,7 +215,7 @@ def _from_pixels(classifier: keras.Model, preprocess: keras.layers.Layer | None,
 
 def _check_functional(model: Any) -> None:
     if not isinstance(model, keras.Model):
-        raise ValueError(f"Invalid `model` of `expose`: expected a keras.Model. Received: {model!r}")
+        raise InvalidArgument(f"Invalid `model` of `expose`: expected a keras.Model. Received: {model!r}")
     if isinstance(model, keras.Sequential) and not is_graph(model):
         _refuse(
             model,
@@ -288,4 +289,6 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _refuse(model: keras.Model, expected: str, received: str, remedy: str) -> NoReturn:
-    raise ValueError(f"Cannot expose the model {model.name!r}: expected {expected}. Received: {received}. {remedy}")
+    raise InvalidArgument(
+        f"Cannot expose the model {model.name!r}: expected {expected}. Received: {received}. {remedy}"
+    )

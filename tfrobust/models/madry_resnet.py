@@ -13,6 +13,7 @@ from tfrobust.models import heads
 from tfrobust.models.blocks import he_by_outputs
 from tfrobust.models.outputs import activation_layer, check_image_shape, named_outputs
 from tfrobust.models.registry import register
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer
 
@@ -148,7 +149,7 @@ def _attended(head: Callable[..., Any], local: dict[int, Tensor], global_feature
 def _check_blocks(attention: Any) -> tuple[int, ...]:
     blocks = tuple(attention) if isinstance(attention, (tuple, list)) else None
     if blocks is None or any(b not in BLOCKS for b in blocks) or len(set(blocks)) < len(blocks):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `attention`: expected the blocks to attend, each once, as (4,), (3, 4) or (3,), or () "
             f"for the plain network. Received: attention={attention!r}"
         )

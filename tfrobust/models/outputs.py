@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -49,8 +50,8 @@ def named_outputs(head: Callable[..., Any], features: Tensor, feature_map: Tenso
     return {"logits": outputs["logits"], "features": features, **maps, **outputs}
 
 
-def _not_a_head(head: Any) -> ValueError:
-    return ValueError(
+def _not_a_head(head: Any) -> InvalidArgument:
+    return InvalidArgument(
         "Invalid head: expected a layer that gives a dict with 'logits', such as "
         f"tfrobust.layers.ClassActivationMap(units=10) or ClassActivationMap(dense). Received: {head!r}"
     )
@@ -60,7 +61,7 @@ def check_image_shape(input_shape: Any, least: int = 1) -> tuple[int, int, int]:
     """Returns `(height, width, channels)`; a ValueError in words for anything else or for less than `least` pixels."""
     sizes = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
     if len(sizes) != 3 or not all(isinstance(s, int) and s >= m for s, m in zip(sizes, (least, least, 1), strict=True)):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `input_shape`: expected (height, width, channels) with height and width >= "
             f"{least}. Received: input_shape={input_shape!r}"
         )

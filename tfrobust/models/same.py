@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrobust.utils.errors import InvalidArgument
+
 Tensor = Any
 
 IMAGES = 2
@@ -50,14 +52,14 @@ def check_same(
     if not _agree(received, expected, activation, tolerance):
         if not _agree(_values(classifier, given, x), expected, activation, tolerance):
             return  # random in inference
-        raise ValueError(
+        raise InvalidArgument(
             f"Cannot expose the model {model.name!r}: expected logits that give what the model gives, here by "
             f"{activation!r}. Received: another output on random images, {received[0]} in place of {expected[0]}. A "
             "subclass with an own `call`, or a last layer that is called with further arguments, cannot be taken "
             "apart: build a keras.Model(inputs, outputs) with named outputs, 'logits' among them."
         )
     if activation == "linear" and _are_probabilities(received):
-        raise ValueError(
+        raise InvalidArgument(
             f"Cannot expose the model {model.name!r}: expected a softmax that can be split off. Received: a last layer "
             "that gives probabilities by itself. Give it the softmax as its `activation`, or put a "
             "keras.layers.Softmax behind it."

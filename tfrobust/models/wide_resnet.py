@@ -11,6 +11,7 @@ from tfrobust.models import heads
 from tfrobust.models.blocks import batch_norm, check_rate, convolution, dropout, he_by_outputs, pooled
 from tfrobust.models.outputs import activation_layer, check_image_shape
 from tfrobust.models.registry import register
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import check_integer
 
 Tensor = Any
@@ -188,7 +189,7 @@ def _wide_resnet(
     check_rate("dropout", dropout)
     if (depth - 4) % 6:
         near = depth - (depth - 4) % 6
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `depth`: expected 6n + 4 (three stages of n blocks of two convolutions, three shortcuts "
             f"and the stem); the nearest are {near} and {near + 6}. Received: depth={depth}"
         )

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfrobust.objectives.objective import Objective, get, register
 from tfrobust.schedules import From
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import check_nonnegative
 
 Tensor = Any
@@ -60,6 +61,6 @@ def awp(objective: str | Mapping[str, Any] | Objective = "madry", gamma: float =
     check_nonnegative("warmup", warmup)
     wrapped = copy.copy(get(objective))
     if wrapped.weight_perturbation != 0:
-        raise ValueError(f"Expected an objective without weight perturbation. Received: objective={objective!r}")
+        raise InvalidArgument(f"Expected an objective without weight perturbation. Received: objective={objective!r}")
     wrapped.weight_perturbation = From(warmup, gamma) if warmup else gamma
     return wrapped

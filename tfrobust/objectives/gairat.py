@@ -8,6 +8,7 @@ from tfrobust import losses
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import is_number
 from tfrobust.views import Views
 
@@ -47,11 +48,13 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
     ['adversarial_cross_entropy', 'weighted_cross_entropy']
     """
     if not is_number(bias):
-        raise ValueError(f"Invalid value for `bias`: expected a number. Received: {bias!r}")
+        raise InvalidArgument(f"Invalid value for `bias`: expected a number. Received: {bias!r}")
 
     def weighted_cross_entropy(views: Views) -> Tensor:
         if views.observed is None:
-            raise ValueError("The objective 'gairat' reads `views.observed`: expected tfrobust.Observed(count, of).")
+            raise InvalidArgument(
+                "The objective 'gairat' reads `views.observed`: expected tfrobust.Observed(count, of)."
+            )
         kappa, steps = views.observed
         # (1 + tanh(a)) / 2 = sigmoid(2 a), without the difference of near numbers.
         weights = ops.sigmoid(2.0 * (bias + 5.0 * (1.0 - kappa / (steps // 2))))

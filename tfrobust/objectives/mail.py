@@ -8,6 +8,7 @@ from tfrobust import losses
 from tfrobust.objectives.objective import Loss, Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy, kl_divergence, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import check_nonnegative, is_number
 from tfrobust.views import Views
 
@@ -18,9 +19,11 @@ def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> 
     """Returns w * loss, w = sigmoid(slope * (m + bias)) of the margin m = max_{j != y} p'_j - p'_y, a constant."""
     for name, value in (("slope", slope), ("bias", bias)):
         if not is_number(value):
-            raise ValueError(f"Invalid value for `{name}`: expected a number. Received: {value!r}")
+            raise InvalidArgument(f"Invalid value for `{name}`: expected a number. Received: {value!r}")
     if constant is not None and not (is_number(constant) and constant > 0):
-        raise ValueError(f"Invalid value for `constant`: expected a positive number or None. Received: {constant!r}")
+        raise InvalidArgument(
+            f"Invalid value for `constant`: expected a positive number or None. Received: {constant!r}"
+        )
 
     def weighted(views: Views) -> Tensor:
         margin = losses.margin(ops.softmax(views.adv["logits"]), views.y)

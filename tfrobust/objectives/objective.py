@@ -9,6 +9,7 @@ import keras
 
 from tfrobust.attacks import starts
 from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Member, Registry
 from tfrobust.views import Views
 
@@ -76,11 +77,13 @@ class Objective(Member):
         weight_perturbation: Schedule = 0.0,
     ) -> None:
         if not outer:
-            raise ValueError("Invalid value for `outer`: expected at least one term. Received: {}")
+            raise InvalidArgument("Invalid value for `outer`: expected at least one term. Received: {}")
         if reserved := [name for name in outer if name in RESERVED]:
-            raise ValueError(f"Invalid names in `outer`: {RESERVED} are the trainer's. Received: {reserved}")
+            raise InvalidArgument(f"Invalid names in `outer`: {RESERVED} are the trainer's. Received: {reserved}")
         if not 0 < share <= 1:
-            raise ValueError(f"Invalid value for `share`: expected a part of the batch in (0, 1]. Received: {share}")
+            raise InvalidArgument(
+                f"Invalid value for `share`: expected a part of the batch in (0, 1]. Received: {share}"
+            )
         self.inner = inner
         self.outer = {name: term if isinstance(term, Term) else Term(term) for name, term in outer.items()}
         self.needs = frozenset(needs)

@@ -8,6 +8,7 @@ from tfrobust import losses
 from tfrobust.attacks import Adversary, Attack, OfEps
 from tfrobust.objectives import Objective
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import split
 from tfrobust.views import Views
 
@@ -28,7 +29,7 @@ def _counting(adversary: Adversary) -> Adversary:
 
 def _check_kind(name: str, attack: Any) -> None:
     if not isinstance(attack, (Attack, Adversary)):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid value for `{name}`: expected an attack that ascends a loss, such as tfrobust.attacks.pgd(...). "
             f"Received: {attack!r}, which is for `tfrobust.evaluate`"
         )
@@ -36,7 +37,7 @@ def _check_kind(name: str, attack: Any) -> None:
 
 def _check_steps(name: str, steps: int, objective: Objective) -> None:
     if steps < objective.least_steps:
-        raise ValueError(
+        raise InvalidArgument(
             f"The objective {objective.name!r} counts the iterates that are classified right: expected "
             f"`{name}` of at least {objective.least_steps} steps. Received: {steps}"
         )
@@ -49,7 +50,7 @@ def training_adversary(attack: Attack | Adversary | None, objective: Objective) 
     adversary = attack if isinstance(attack, Adversary) else attack.maximizing(objective.inner)
     search = adversary.attack
     if search.targeted:
-        raise ValueError("Invalid attack for training: expected an untargeted one. Received: targeted=True")
+        raise InvalidArgument("Invalid attack for training: expected an untargeted one. Received: targeted=True")
     _check_steps("attack", search.steps, objective)
     adversary = search.starting(objective.start).maximizing(adversary.loss)
     return _counting(adversary) if isinstance(attack, Adversary) else adversary
@@ -69,9 +70,9 @@ def validation_adversary(
     adversary = _counting(given if isinstance(given, Adversary) else given.maximizing(adversarial_cross_entropy))
     _check_steps("validation_attack", adversary.attack.steps, objective)
     if adversary.attack.targeted:
-        raise ValueError("Invalid `validation_attack`: expected an untargeted attack. Received: targeted=True")
+        raise InvalidArgument("Invalid `validation_attack`: expected an untargeted attack. Received: targeted=True")
     if attack is not None and adversary.ball.bounds != attack.ball.bounds:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid `validation_attack`: expected the attack's bounds {attack.ball.bounds}. "
             f"Received: {adversary.ball.bounds}"
         )
@@ -89,9 +90,11 @@ def check_radii(attack: Attack | Adversary | None, validation: Adversary | None,
     if attack is not None:
         for epoch in (0, last_epoch):
             if (eps := float(attack.at(epoch).ball.radius)) < 0:
-                raise ValueError(f"Invalid schedule of eps: expected at least 0. Received: {eps:g} at epoch {epoch}")
+                raise InvalidArgument(
+                    f"Invalid schedule of eps: expected at least 0. Received: {eps:g} at epoch {epoch}"
+                )
     if validation is not None and float(validation.at(last_epoch).ball.radius) <= 0:
-        raise ValueError(
+        raise InvalidArgument(
             f"The schedule of eps ends at 0 in epoch {last_epoch:g}, so validation would attack nothing: expected "
             "`validation_attack=`, such as tfrobust.attacks.pgd(eps=8/255, steps=20). Received: none"
         )

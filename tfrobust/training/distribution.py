@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import InvalidArgument
 
 
 class Distributed:
@@ -45,13 +46,13 @@ class Distributed:
         Keras takes the mean of each log over workers by its first axis, which a scalar does not have.
         """
         if self.steps_per_execution > 1 and self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
+            raise InvalidArgument(
                 "Several replicas take one step at a time, for Keras' loop over steps cannot hold their communication: "
                 f"expected steps_per_execution=1. Received: {self.steps_per_execution}"
             )
         optimizer = getattr(self, "optimizer", None)
         if self.distribute_strategy.num_replicas_in_sync > 1 and (several := backend.accumulated(optimizer)) > 1:
-            raise ValueError(
+            raise InvalidArgument(
                 "Keras cannot accumulate the gradients of several replicas: expected an optimizer without "
                 f"gradient_accumulation_steps. Received: gradient_accumulation_steps={several}"
             )

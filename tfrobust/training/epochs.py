@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from tfrobust.utils.errors import InvalidArgument
+
 
 class Clock(keras.callbacks.Callback):
     """Sets the trainer's fractional epoch, and speaks up about a `fit` that cannot do what was meant."""
@@ -33,7 +35,7 @@ class Clock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._seen:
-            raise ValueError("Invalid data: expected at least one batch. Received: an empty dataset")
+            raise InvalidArgument("Invalid data: expected at least one batch. Received: an empty dataset")
         # Keras counts by executions, which may be of several steps and the last of fewer.
         self._steps = self._steps or int(self._trainer._batches.numpy()) - self._before or self._seen
 

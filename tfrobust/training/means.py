@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
 
@@ -37,7 +38,7 @@ def side(name: str, sides: set[str], attacked: Tensor | None) -> Tensor:
     if attacked is None or not sides:
         return 1.0
     if len(sides) > 1:
-        raise ValueError(
+        raise InvalidArgument(
             f"With a share below 1 clean and attacked rows are different images: expected a loss that reads one side. "
             f"Received: {name!r}, which reads {sorted(sides)}"
         )

@@ -14,6 +14,7 @@ import keras
 # Keras offers no public way to resolve what `compile` takes as metrics, or to tell its callbacks a direction.
 from keras.src.trainers.compile_utils import CompileMetrics, get_metric
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -114,7 +115,7 @@ class SidedMetrics(CompileMetrics):
             known = [f"{prefix}{known}" for known in self._directions for prefix in ("", "val_")]
             raise unknown(f"monitor of {who} (one that another callback logs needs `mode`)", callback.monitor, known)
         if self._directions[name] is None:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Keras cannot know whether {callback.monitor!r} should rise or fall: expected {who} with mode='max' "
                 "or mode='min'. Received: mode='auto'"
             )
@@ -122,7 +123,7 @@ class SidedMetrics(CompileMetrics):
     def _check_names(self) -> None:
         reserved = [name for name in ("loss", *self._means) if name not in ACCURACIES]
         if clashes := [name for name in self._names if name in reserved or name.startswith("robust_")]:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid names of metrics: {reserved} are the loss and its terms, and 'robust_m' is the metric 'm' of "
                 "attacked predictions. Expected other names, such as keras.metrics.KLDivergence(name='divergence'). "
                 f"Received: {clashes}"
@@ -182,7 +183,7 @@ def recipe(metric: Any) -> Any:
     parameters = [p.name for p in inspect.signature(kind).parameters.values() if p.kind in named]
     missing = [name for name in parameters if name not in config]
     if missing and not kind.__module__.startswith("keras."):
-        raise ValueError(f"one without {', '.join(missing)}")
+        raise InvalidArgument(f"one without {', '.join(missing)}")
     return functools.partial(kind.from_config, config)
 
 

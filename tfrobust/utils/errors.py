@@ -1,4 +1,4 @@
-"""Sentences that a compiled graph raises, and how they reach the user."""
+"""The error for what a user gave, and how it reaches the user out of a compiled graph."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ Tensor = Any
 
 # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
 BEFORE_END = r"(?:\]\s*\[|['\"]\s*b['\"]|\s*)"
+
+
+class InvalidArgument(ValueError):
+    """Is raised for what the user gave: the message says what was expected, what was received, and what to do."""
+
+    __init__ = Exception.__init__  # AutoGraph raises such a class again as it is, and any other as one of its own
 
 
 def demand(condition: Tensor, sentence: Tensor, *values: Tensor) -> tf.Operation:
@@ -39,7 +45,7 @@ def demand(condition: Tensor, sentence: Tensor, *values: Tensor) -> tf.Operation
 def plain_errors() -> Iterator[None]:
     """Turns the sentence of a failed `demand`, found deep in a graph's error, into a plain error.
 
-    A `ValueError` for what is invalid, a `FloatingPointError` for a training that diverged.
+    An `InvalidArgument` for what is invalid, a `FloatingPointError` for a training that diverged.
     """
     try:
         yield
@@ -51,4 +57,4 @@ def plain_errors() -> Iterator[None]:
         sentence = re.sub(r"\\(['\"\\])", r"\1", parts)  # both escape quotation marks
     else:
         return
-    raise (FloatingPointError if sentence.startswith("Diverged") else ValueError)(sentence)
+    raise (FloatingPointError if sentence.startswith("Diverged") else InvalidArgument)(sentence)

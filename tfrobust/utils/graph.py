@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -30,7 +31,7 @@ def require(door: str) -> None:
         ValueError: in a sentence that says which parts work there.
     """
     if (running := keras.backend.backend()) != "tensorflow":
-        raise ValueError(
+        raise InvalidArgument(
             f"{door} needs Keras on TensorFlow: expected KERAS_BACKEND=tensorflow. Received: the backend {running!r}, "
             "under which losses, layers, networks, balls and step rules work, and no training, attack or evaluation"
         )

@@ -13,15 +13,17 @@ from typing import Any, TypeVar, cast
 import keras
 import numpy as np
 
+from tfrobust.utils.errors import InvalidArgument
+
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
-def unknown(kind: str, received: object, known: Iterable[str]) -> ValueError:
+def unknown(kind: str, received: object, known: Iterable[str]) -> InvalidArgument:
     """The error for a name that is not one of the known ones; it offers the nearest."""
     known = sorted(known)
     near = difflib.get_close_matches(str(received), known, n=3)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return ValueError(f"Unknown {kind}: expected one of {', '.join(known)}. Received: {received!r}.{hint}")
+    return InvalidArgument(f"Unknown {kind}: expected one of {', '.join(known)}. Received: {received!r}.{hint}")
 
 
 class OfRange(float):
@@ -66,7 +68,7 @@ class Member:
             ValueError: if the member was put together by hand rather than by a registered factory.
         """
         if self._recipe is None:
-            raise ValueError(
+            raise InvalidArgument(
                 f"This {type(self).__name__} was put together by hand and cannot be written down as a config: "
                 "expected one made by a registered factory. Decorate the function that makes it with `register`."
             )
@@ -133,9 +135,9 @@ class Registry:
             return self._make(identifier["name"], {**{k: v for k, v in identifier.items() if k != "name"}, **kwargs})
         if isinstance(identifier, self.members):
             if kwargs:
-                raise ValueError(f"Expected arguments only beside a name. Received: {identifier!r} and {kwargs}")
+                raise InvalidArgument(f"Expected arguments only beside a name. Received: {identifier!r} and {kwargs}")
             return identifier
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid {self.kind}: expected a name, a config dict with a 'name', or an instance of "
             f"{' or '.join(m.__name__ for m in self.members)}. Received: {identifier!r}"
         )
@@ -156,7 +158,7 @@ class Registry:
             if parameters[m].kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         ]
         if missing:
-            raise ValueError(
+            raise InvalidArgument(
                 f"The {self.kind} {name!r} needs {', '.join(map(repr, missing))}. Received: {sorted(arguments)}"
             )
         return factory(**arguments)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfrobust.utils.errors import InvalidArgument
+
 
 def is_number(value: Any, kind: Any = (int, float, np.number)) -> bool:
     """Returns whether a value is a finite number of Python or NumPy, not a truth value and not a text."""
@@ -25,7 +27,9 @@ def check_integer(name: str, value: Any, least: int = 1) -> int:
         ValueError: if `value` is not an integer of at least `least`.
     """
     if not is_number(value, (int, np.integer)) or value < least:
-        raise ValueError(f"Invalid value for `{name}`: expected an integer of at least {least}. Received: {value!r}")
+        raise InvalidArgument(
+            f"Invalid value for `{name}`: expected an integer of at least {least}. Received: {value!r}"
+        )
     return int(value)
 
 
@@ -40,5 +44,5 @@ def check_nonnegative(name: str, value: float) -> float:
         ValueError: if `value` is not a finite number of at least 0.
     """
     if not (is_number(value) and value >= 0):
-        raise ValueError(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
+        raise InvalidArgument(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
     return value

@@ -11,6 +11,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images, read
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import specs, traced
 
 Tensor = Any
@@ -67,7 +68,7 @@ def checked(
     for name, other in others:
         _, theirs = read(other, (images.x[last], images.y[last]), batch_size, bounds)
         if theirs != classes:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid classifier {name!r}: expected one of {classes} classes, as {first!r} has. "
                 f"Received: one of {theirs}"
             )

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.registry import unknown
 
@@ -239,9 +240,9 @@ def corrupt(
     if found is None:
         raise unknown("kind of corruption", kind, KINDS)
     if severity not in SEVERITIES:
-        raise ValueError(f"Invalid value for `severity`: expected an integer from 1 to 5. Received: {severity!r}")
+        raise InvalidArgument(f"Invalid value for `severity`: expected an integer from 1 to 5. Received: {severity!r}")
     if len(x.shape) != 4:
-        raise ValueError(f"Invalid shape of x: expected (batch, H, W, C). Received: {tuple(x.shape)}")
+        raise InvalidArgument(f"Invalid shape of x: expected (batch, H, W, C). Received: {tuple(x.shape)}")
     low, high = bounds
     places = ops.arange(ops.shape(x)[0]) if numbers is None else numbers
     noise = Draws(stream(seed, zlib.crc32(kind.encode()) & 0x7FFFFFFF), ops.cast(places, "int32"))

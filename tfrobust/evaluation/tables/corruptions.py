@@ -11,6 +11,7 @@ from tfrobust import data as datasets
 from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import Measured
 from tfrobust.evaluation.tables.corrupt import KINDS, SEVERITIES, corrupt
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.text import percent
 
@@ -118,7 +119,9 @@ def _within(bounds: tuple[float, float], data: Any) -> Any:
 
 def _known(kinds: Sequence[str] | None, all_of_them: Sequence[str], known: Sequence[str]) -> list[str]:
     if isinstance(kinds, str) or (kinds is not None and not len(kinds)):
-        raise ValueError(f"Invalid value for `kinds`: expected a list of names, or None for all. Received: {kinds!r}")
+        raise InvalidArgument(
+            f"Invalid value for `kinds`: expected a list of names, or None for all. Received: {kinds!r}"
+        )
     for kind in kinds or ():
         if kind not in known:
             raise unknown("kind of corruption", kind, known)
@@ -128,5 +131,7 @@ def _known(kinds: Sequence[str] | None, all_of_them: Sequence[str], known: Seque
 def _severities(severities: Sequence[int]) -> list[int]:
     given = list(np.atleast_1d(severities))
     if not given or any(severity not in SEVERITIES for severity in given):
-        raise ValueError(f"Invalid value for `severities`: expected integers from 1 to 5. Received: {severities!r}")
+        raise InvalidArgument(
+            f"Invalid value for `severities`: expected integers from 1 to 5. Received: {severities!r}"
+        )
     return [int(severity) for severity in given]

@@ -14,6 +14,7 @@ from tfrobust.evaluation.scoring import Referee
 from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import checked
 from tfrobust.evaluation.tables.craft import craft
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import stream
 
 
@@ -62,7 +63,7 @@ def distances(
     ('CW',)
     """
     if not isinstance(attacks, Mapping) or len(attacks) < 2:
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `attacks`: expected a mapping label -> attack of a reference and at least one more. "
             f"Received: {attacks!r}"
         )

@@ -14,6 +14,7 @@ from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.registry import unknown
@@ -68,11 +69,11 @@ def noise(
     ('uniform mean', 'uniform worst of 2')
     """
     if not isinstance(draws, (int, np.integer)) or draws < 1:
-        raise ValueError(f"Invalid value for `draws`: expected an integer of at least 1. Received: {draws!r}")
+        raise InvalidArgument(f"Invalid value for `draws`: expected an integer of at least 1. Received: {draws!r}")
     sizes = np.array(SIZES) * (bounds[1] - bounds[0]) if eps is None else eps
     radii = [float(radius) for radius in np.atleast_1d(sizes)]
     if not radii:
-        raise ValueError("Invalid value for `eps`: expected at least one size. Received: none")
+        raise InvalidArgument("Invalid value for `eps`: expected at least one size. Received: none")
     for kind in kinds:
         if kind not in KINDS:
             raise unknown("kind of noise", kind, KINDS)

@@ -11,6 +11,7 @@ from keras import ops
 from tfrobust.evaluation.evaluate import evaluate
 from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.text import percent
 
@@ -44,7 +45,7 @@ def shift(x: Tensor, direction: str, pixels: int, fill: float = 0.0) -> Tensor:
         or pixels < 1
         or any(abs(step) >= side for step, side in zip(steps, x.shape[1:3], strict=True))
     ):
-        raise ValueError(
+        raise InvalidArgument(
             "Invalid value for `pixels`: expected an integer of at least 1 and less than the images' sides, "
             f"{tuple(x.shape[1:3])} (on the command line --pixels). Received: {pixels!r}"
         )
@@ -98,7 +99,7 @@ def shifts(
     (('clean',), 5)
     """
     if attack is not None and eps is None:
-        raise ValueError(
+        raise InvalidArgument(
             "`attack` needs `eps`, its radius: expected a number in units of the pixels. Received: eps=None"
         )
     measured = Measured(classifier, data, batch_size, bounds)

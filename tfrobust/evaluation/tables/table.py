@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.files import replacing
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.versions import versions
@@ -98,7 +99,7 @@ class Table:
             saved["figures"] = tuple(map(tuple, saved["figures"]))
             return cls(**{**saved, **{key: tuple(saved[key]) for key in ("rows", "columns", "notes")}})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"Invalid table: expected a file that Table.save wrote. Received: {path}") from error
+            raise InvalidArgument(f"Invalid table: expected a file that Table.save wrote. Received: {path}") from error
 
     def __str__(self) -> str:
         percent = self.measure == ACCURACY

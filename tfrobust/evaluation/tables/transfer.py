@@ -17,6 +17,7 @@ from tfrobust.evaluation.tables import table
 from tfrobust.evaluation.tables.accuracy import checked
 from tfrobust.evaluation.tables.craft import craft
 from tfrobust.evaluation.tables.noise import drawn, times_right
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import stream
 from tfrobust.utils.text import percent
 
@@ -78,11 +79,11 @@ def transfer_table(
     """
     for argument, given in (("sources", sources), ("targets", targets)):
         if not isinstance(given, Mapping) or not given:
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid value for `{argument}`: expected a mapping name -> classifier. Received: {given!r}"
             )
     if not isinstance(draws, (int, np.integer)) or draws < 0:
-        raise ValueError(f"Invalid value for `draws`: expected an integer of at least 0. Received: {draws!r}")
+        raise InvalidArgument(f"Invalid value for `draws`: expected an integer of at least 0. Received: {draws!r}")
     ball = ball_of(norm, eps, bounds)
     images, classes = checked({**sources, **targets}, data, batch_size, ball.bounds)
     entries = line_up(attacks, norm, ball, classes).entries
