@@ -15,8 +15,9 @@ from commands.workdir import data_of
 from tfrobust.attacks import ball
 from tfrobust.classifiers import head_of
 from tfrobust.evaluation import line_up
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_integer, check_nonnegative, check_number
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -69,15 +70,17 @@ def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the config of each fit: the top level's fields under those of the phase; one fit where there are none.
 
     Raises:
-        ValueError: for a config without all the fields that a run reads, and a phase with a field that is not its own.
+        InvalidArgument: if a field is missing from the config, or a phase has a field that phases do not have.
     """
     from commands import config as _base
 
     if missing := sorted(set(_base.FIELDS) - set(config)):
-        raise ValueError(f"Invalid config: expected the fields of commands/config.py. Missing: {', '.join(missing)}")
+        raise InvalidArgument(
+            f"Invalid config: expected the fields of commands/config.py. Missing: {', '.join(missing)}"
+        )
     for phase in config["phases"]:
         if not isinstance(phase, Mapping):
-            raise ValueError(f"Invalid phase: expected a mapping of fields. Received: {phase!r}")
+            raise InvalidArgument(f"Invalid phase: expected a mapping of fields. Received: {phase!r}")
         if others := sorted(set(phase) - set(PER_PHASE)):
             raise unknown("field of a phase", others[0], PER_PHASE)
     overrides: Sequence[Mapping[str, Any]] = config["phases"] or ({},)
@@ -88,12 +91,12 @@ def check_evaluation(config: Mapping[str, Any]) -> None:
     """Refuses, before any training, an evaluation that could not be made after it.
 
     Raises:
-        ValueError: for an unknown suite or norm and an eps that is no radius.
+        InvalidArgument: for an unknown suite or norm and an eps that is no radius.
     """
     options = given(config["evaluation"])
     if options.get("attacks"):
         if "eps" not in options:
-            raise ValueError(f"`evaluation` with attacks needs `eps`, its radius. Received: {options}")
+            raise InvalidArgument(f"`evaluation` with attacks needs `eps`, its radius. Received: {options}")
         norm = options.get("norm", "linf")
         line_up(options["attacks"], norm, ball(norm, options["eps"]))
 
@@ -116,7 +119,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     """Returns the config's network, or the one of its file, with weight decay as an L2 term of the kernels.
 
     Raises:
-        ValueError: for a file whose network does not fit the data.
+        InvalidArgument: for a file whose network does not fit the data.
     """
     if config["mixed_precision"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -124,7 +127,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     info = tfrobust.data.info(**data_of(config))
     if config["fine_tune"]:
         if config["mixed_precision"]:
-            raise ValueError(
+            raise InvalidArgument(
                 "`fine_tune` keeps the precision of its file: expected mixed_precision=False. Received: True, with "
                 f"{config['fine_tune']}"
             )
@@ -134,14 +137,14 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
         shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]
         fits = all(known in (None, size) for known, size in zip(shape, info.input_shape, strict=True))
         if not fits or classes != info.classes:
-            raise ValueError(
+            raise InvalidArgument(
                 f"{config['fine_tune']} does not fit the data {data['name']!r}: expected images {info.input_shape} and "
                 f"{info.classes} classes. Received: a classifier of {shape} and {classes}"
             )
     else:
         shapes = {"input_shape": info.input_shape, "classes": info.classes}
         classifier = tfrobust.models.get({**shapes, **config["model"]})
-    if config["weight_decay"]:
+    if check_nonnegative("weight_decay", config["weight_decay"]):
         for variable in classifier.trainable_variables:
             if len(variable.shape) > 1:  # kernels: no bias, nothing of BatchNorm
                 variable.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
@@ -157,10 +160,10 @@ def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
         names: of its layers; "head" is the one that makes the logits, whatever its name.
 
     Raises:
-        ValueError: for a name that no layer has.
+        InvalidArgument: for a name that no layer has.
     """
     if isinstance(names, str):
-        raise ValueError(f"Invalid value for `frozen`: expected a list of layers' names. Received: {names!r}")
+        raise InvalidArgument(f"Invalid value for `frozen`: expected a list of layers' names. Received: {names!r}")
     layers = {layer.name: layer for layer in classifier._flatten_layers(include_self=False)}
     layers["head"] = head_of(classifier)
     for name in names:
@@ -181,21 +184,24 @@ def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.op
     """Returns the config's optimizer.
 
     Raises:
-        ValueError: for an optimizer or schedule that Keras does not know.
+        InvalidArgument: for an optimizer or schedule that Keras does not know.
     """
     rate = tfrobust.schedules.get(config["learning_rate"])
     if callable(rate):
         rate = OverEpochs(rate, steps_per_epoch)
     arguments = {**config["optimizer"], "learning_rate": rate}
-    if not (is_number(config["ema"]) and 0 <= config["ema"] < 1):
-        raise ValueError(
-            f"Invalid value for `ema`: expected a momentum in [0, 1), 0 for none. Received: {config['ema']}"
-        )
-    if config["ema"]:
+    if check_number("ema", config["ema"], 0, 1, below=True, expected="a momentum"):
         arguments |= {"use_ema": True, "ema_momentum": config["ema"]}
     if "name" not in arguments:
-        raise ValueError(f"`optimizer` needs a `name`, such as 'sgd' or 'adam'. Received: {config['optimizer']}")
-    return keras.optimizers.get({"class_name": arguments.pop("name"), "config": arguments})
+        raise InvalidArgument(f"`optimizer` needs a `name`, such as 'sgd' or 'adam'. Received: {config['optimizer']}")
+    name = arguments.pop("name")
+    try:
+        return keras.optimizers.get({"class_name": name, "config": arguments})
+    except (ValueError, TypeError) as error:  # Keras' classes for an unknown name, an unknown argument and its value
+        raise InvalidArgument(
+            f"Invalid `optimizer`: expected a Keras optimizer and its arguments. Received: {config['optimizer']}, of "
+            f"which Keras says: {error}"
+        ) from error
 
 
 def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: int = 0) -> tfrobust.AdversarialTrainer:
@@ -207,17 +213,14 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
         number: of the phase; each has random starts of its own.
 
     Raises:
-        ValueError: for a phase that cannot be trained as it is described.
+        InvalidArgument: for a phase that cannot be trained as it is described.
     """
     for field in ("epochs", "steps_per_execution"):
-        if not is_number(config[field], int) or config[field] < 1:
-            raise ValueError(
-                f"Invalid value for `{field}`: expected an integer of at least 1. Received: {config[field]!r}"
-            )
+        check_integer(field, config[field])
     if config["jit_compile"] not in JIT_COMPILE:
         raise unknown("value for `jit_compile`", config["jit_compile"], JIT_COMPILE)
     if config["monitor"] and not config["data"]["validation"]:
-        raise ValueError(
+        raise InvalidArgument(
             "`monitor` needs validation data: expected data.validation > 0, or monitor='' to keep the last "
             f"classifier. Received: monitor={config['monitor']!r}, data.validation=0"
         )

@@ -1,4 +1,4 @@
-"""The manners of a command line: a mistake is one line on stderr and an exit code, help comes at once."""
+"""Runs the commands: a user's mistake is one line on stderr and an exit code, and help needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,29 +11,37 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-# Exit codes: what was asked for cannot be done; it was asked for wrongly; it was done, and a gate does not open;
-# another machine is gone, and the same command again goes on.
+# Exit codes: the request cannot be carried out; the flags are wrong; the command ran and a gate failed; another machine
+# was lost, and the same command continues the run.
 MISTAKE, MISUSE, GATE_FAILED, LOST = 1, 2, 3, 4
 
 WANTED = "expected a classifier saved as FILE.keras"
 
 
-class Misuse(ValueError):
-    """Flags that are no request: expected such as these, received those."""
+class Mistake(ValueError):
+    """Is raised for what the user gave where TensorFlow is not loaded yet; elsewhere it is `tfrobust.InvalidArgument`.
+
+    Only a `Mistake`, an `InvalidArgument`, an `OSError` and a `FloatingPointError` count as the user's: a plain
+    `ValueError` is one of Keras, of TensorFlow or a bug of ours.
+    """
+
+
+class Misuse(Mistake):
+    """Is raised for wrong flags."""
 
 
 def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any], arguments: str = "") -> NoReturn:
-    """Defines and parses the flags, runs `main` and exits: what `main` returns (0), 1 for a mistake, 2 for wrong flags.
+    """Defines and parses the flags, runs `main` and exits with its code, 1 for a mistake or 2 for wrong flags.
 
-    A `ValueError` or `OSError` out of `main` is a mistake of the caller, a `FloatingPointError` a training that
-    diverged; their text is the line on stderr, and the variable TFROBUST_TRACEBACK brings the traceback back. Anything
-    else is a bug of ours and keeps its own.
+    An error for what the user gave (see `Mistake`), an `OSError`, and a `FloatingPointError`, which is a training that
+    diverged, print their text as one line on stderr; the environment variable TFROBUST_TRACEBACK shows the traceback as
+    well. Every other error keeps its traceback.
 
     Args:
-        main: what the command does, of the arguments as absl leaves them; returns an exit code or None. It imports
-            tensorflow itself: `--help` and wrong flags need not wait.
-        define_flags: defines them. Not at import: a command can then be imported by another with the same flags.
-        arguments: what stands beside the flags, "DIR" or "FILE ..." for the message; empty: nothing may.
+        main: the command. It gets the arguments that absl leaves, returns an exit code or None, and imports TensorFlow
+            itself, so that `--help` and wrong flags do not wait for it.
+        define_flags: defines the flags. It does not run at import, so that one command can import another.
+        arguments: the names of the positional arguments, such as "DIR" or "FILE ..."; empty if there are none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if os.environ.get("TFROBUST_TRACEBACK"):
@@ -43,21 +51,21 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
         code = main(_parse(sys.argv, define_flags, arguments))
     except Misuse as error:
         _fail(error, MISUSE)
-    except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again, flushing
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails again when it flushes
         sys.exit(MISTAKE)
     except ConnectionError as error:
         _fail(error, LOST)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (Mistake, _invalid_argument(), OSError, FloatingPointError) as error:
         _fail(error, MISTAKE)
     sys.exit(code or 0)
 
 
 def check_one_of(workdir: str | None, model: str | None) -> None:
-    """Refuses both a run's folder and a classifier's file, and neither.
+    """Checks that exactly one of a run's folder and a classifier's file is given.
 
     Raises:
-        Misuse: for both or neither.
+        Misuse: if both or neither are given.
     """
     if bool(workdir) == bool(model):
         received = "both" if model else "neither"
@@ -65,41 +73,41 @@ def check_one_of(workdir: str | None, model: str | None) -> None:
 
 
 def check_classifier_file(path: str | Path) -> None:
-    """Refuses what is no .keras file; needs no tensorflow.
+    """Checks that a path is a .keras file, without TensorFlow.
 
     Raises:
-        FileNotFoundError: where no file is.
-        ValueError: for a file of another kind.
+        FileNotFoundError: if there is no such file.
+        Mistake: if the file is of another kind.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No classifier: {WANTED}. Received: {path}, where no file is")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise ValueError(f"No classifier: {WANTED}. Received: {path}, which is no .keras file")
+        raise Mistake(f"No classifier: {WANTED}. Received: {path}, which is not a .keras file")
 
 
 def load_classifier(path: str | Path) -> Any:
-    """Returns the classifier of a .keras file; what is none is found before tensorflow is imported.
+    """Returns the classifier of a .keras file; the path is checked before TensorFlow is imported.
 
     Raises:
-        FileNotFoundError: where no file is.
-        ValueError: for a file that is no saved classifier.
+        FileNotFoundError: if there is no such file.
+        Mistake: if the file is not a saved classifier.
     """
     check_classifier_file(path)
     import keras
 
-    import tfrobust  # noqa: F401  registers the layers that a classifier may hold
+    import tfrobust  # noqa: F401  registers the layers that a classifier may contain
 
     try:
         return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever the first missing piece makes of itself
-        raise ValueError(f"{path} cannot be loaded: {WANTED}. Received: {type(error).__name__}: {error}") from error
+    except Exception as error:  # Keras has no class of its own for a damaged file
+        raise Mistake(f"{path} cannot be loaded: {WANTED}. Received: {type(error).__name__}: {error}") from error
 
 
 def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> list[str]:
     app.define_help_flags()
     try:
-        define_flags()  # a config flag runs its file at once
+        define_flags()  # a config flag runs its file here
         rest = flags.FLAGS(given)
     except SystemExit:  # absl has printed the help that was asked for, and would exit with 1
         sys.exit(0)
@@ -117,6 +125,12 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
     if len(rest) > (sys.maxsize if wanted.endswith("...") else 1 + bool(wanted)):
         raise Misuse(f"Unexpected arguments: expected {wanted or 'flags alone'}. Received: {' '.join(rest[1:])}")
     return rest
+
+
+def _invalid_argument() -> type[Exception]:
+    """Returns the library's class for what the user gave; before the library is loaded, nothing can have raised it."""
+    library = sys.modules.get("tfrobust.utils.errors")
+    return library.InvalidArgument if library else Mistake
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from commands.cli import Mistake
+
 Settings = Mapping[str, Any]
 
 NO_AUGMENT = {"pad": 0, "flip": False}
@@ -76,12 +78,12 @@ def build(*settings: Settings) -> ConfigDict:
         *settings: fields and their values. `data` and `evaluation` are set part by part, any other field as a whole.
 
     Raises:
-        ValueError: for a field that no run reads.
+        Mistake: for a field that no run reads.
     """
     merged = copy.deepcopy(dict(FIELDS))
     for setting in settings:
         if unknown := sorted(set(setting) - set(FIELDS)):
-            raise ValueError(f"Unknown field: expected one of {', '.join(FIELDS)}. Received: {', '.join(unknown)}")
+            raise Mistake(f"Unknown field: expected one of {', '.join(FIELDS)}. Received: {', '.join(unknown)}")
         for field, value in copy.deepcopy(dict(setting)).items():
             merged[field] = {**merged[field], **value} if field in PARTWISE else value
     return _in_order(merged)
@@ -96,11 +98,11 @@ def pick(file: str, rows: Mapping[str, Settings], row: str) -> Settings:
         row: its row's name.
 
     Raises:
-        ValueError: for an unknown row; it lists the known ones.
+        Mistake: for an unknown row; it lists the known ones.
     """
     if row not in rows:
         name = os.path.basename(file)
-        raise ValueError(f"Unknown row of {name}: expected one of {', '.join(rows)}. Received: {row!r}")
+        raise Mistake(f"Unknown row of {name}: expected one of {', '.join(rows)}. Received: {row!r}")
     return rows[row]
 
 

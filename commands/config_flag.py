@@ -10,6 +10,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict
 from ml_collections.config_flags import config_flags
 
+from commands.cli import Mistake
+
 
 def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines --config=FILE.py[:ROW], or FILE.json; any field is overridden as --config.field=value.
@@ -36,9 +38,9 @@ def _locked(path: Path) -> ConfigDict:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"expected a config as JSON. Received: {error}") from error
+        raise Mistake(f"expected a config as JSON. Received: {error}") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"expected a config as JSON, its fields and their values. Received: {type(fields).__name__}")
+        raise Mistake(f"expected a config as JSON, its fields and their values. Received: {type(fields).__name__}")
     return _overridable(fields).lock()
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tfrobust.utils.errors import InvalidArgument
+
 if TYPE_CHECKING:
     from tfrobust.evaluation import Adversaries, Report
 
@@ -58,7 +60,7 @@ def compare(report: Report, other: Report, alpha: float = ALPHA) -> Comparison:
         alpha: level of the test.
 
     Raises:
-        ValueError: for reports of other balls or other images, or without adversaries.
+        InvalidArgument: for reports of other balls or other images, or without adversaries.
         FileNotFoundError: where the .npz file beside a report is missing.
 
     Reference: McNemar 1947, Note on the sampling error of the difference between correlated proportions.
@@ -78,12 +80,12 @@ def check_comparable(other: Report, *, eps: float, norm: str, bounds: tuple[floa
     """Refuses the report of an evaluation in another ball.
 
     Raises:
-        ValueError: if a radius, norm or range differs.
+        InvalidArgument: if a radius, norm or range differs.
     """
     wanted = {"eps": eps, "norm": norm, "bounds": tuple(map(float, bounds))}
     received = {"eps": other.eps, "norm": other.norm, "bounds": tuple(map(float, other.bounds))}
     if not np.isclose(other.eps, eps, rtol=1e-6) or (received["norm"], received["bounds"]) != (norm, wanted["bounds"]):
-        raise ValueError(f"Nothing to compare with: expected a report of {wanted}. Received: one of {received}")
+        raise InvalidArgument(f"Nothing to compare with: expected a report of {wanted}. Received: one of {received}")
 
 
 def check_same_images(ours: Any, theirs: Any, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
@@ -95,27 +97,27 @@ def check_same_images(ours: Any, theirs: Any, bounds: tuple[float, float] = (0.0
         bounds: least and greatest pixel value.
 
     Raises:
-        ValueError: if shapes, labels or clean pixels differ.
+        InvalidArgument: if shapes, labels or clean pixels differ.
     """
     wanted = "Nothing to compare with: expected reports of the same images in the same order."
     if ours.x.shape != theirs.x.shape:
-        raise ValueError(f"{wanted} Received: images {ours.x.shape} here and {theirs.x.shape} there")
+        raise InvalidArgument(f"{wanted} Received: images {ours.x.shape} here and {theirs.x.shape} there")
     if unequal := int((np.asarray(ours.y) != np.asarray(theirs.y)).sum()):
-        raise ValueError(f"{wanted} Received: {unequal} of {len(ours.y)} labels that differ")
+        raise InvalidArgument(f"{wanted} Received: {unequal} of {len(ours.y)} labels that differ")
     tolerance = SAME * (bounds[1] - bounds[0])
     changed = sum(np.abs(a - b).max() > tolerance for a, b in zip(ours.x, theirs.x, strict=True))
     if changed:
-        raise ValueError(f"{wanted} Received: {changed} of {len(ours.y)} images whose clean pixels differ")
+        raise InvalidArgument(f"{wanted} Received: {changed} of {len(ours.y)} images whose clean pixels differ")
 
 
 def adversaries_of(report: Report) -> Adversaries:
     """Returns what a report is compared by.
 
     Raises:
-        ValueError: for a report without adversaries.
+        InvalidArgument: for a report without adversaries.
     """
     if report.adversaries is None:
-        raise ValueError("Nothing to compare with: expected a report with adversaries. Received: one without")
+        raise InvalidArgument("Nothing to compare with: expected a report with adversaries. Received: one without")
     return report.adversaries
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Registry
 
 _registry = Registry("strategy", tf.distribute.Strategy)
@@ -46,7 +47,7 @@ def multi_worker() -> Any:
     """All GPUs of several machines, which the environment variable TF_CONFIG lists: see docs/distributed.md.
 
     Raises:
-        ValueError: for a TF_CONFIG that is missing, no JSON, or does not name this process.
+        InvalidArgument: for a TF_CONFIG that is missing, no JSON, or does not name this process.
     """
     check_cluster(os.environ.get("TF_CONFIG"))
     return _multi_worker()
@@ -85,7 +86,7 @@ def check_cluster(text: str | None) -> None:
         text: the variable's value; None where it is not set.
 
     Raises:
-        ValueError: for a text that is no JSON, a cluster that is no lists of HOST:PORT, a task that is not in it.
+        InvalidArgument: for a text that is no JSON, a cluster that is no lists of HOST:PORT, a task that is not in it.
 
     Example:
 
@@ -98,18 +99,18 @@ def check_cluster(text: str | None) -> None:
     try:
         config = json.loads(text or "")
     except json.JSONDecodeError as error:
-        raise ValueError(f"{expected}{text!r}" + (f", which is no JSON ({error})" if text else "")) from error
+        raise InvalidArgument(f"{expected}{text!r}" + (f", which is no JSON ({error})" if text else "")) from error
     cluster, task = (config.get(part) if isinstance(config, dict) else None for part in ("cluster", "task"))
     if not isinstance(cluster, dict) or not isinstance(task, dict):
-        raise ValueError(f"{expected}{text}")
+        raise InvalidArgument(f"{expected}{text}")
     for addresses in cluster.values():
         if not isinstance(addresses, list) or not all(isinstance(a, str) and ":" in a for a in addresses):
-            raise ValueError(f"{expected}{text}, where {addresses!r} is no list of HOST:PORT")
+            raise InvalidArgument(f"{expected}{text}, where {addresses!r} is no list of HOST:PORT")
     workers, index = cluster.get(task.get("type"), []), task.get("index")
     if set(cluster) - {"worker", "chief"}:
-        raise ValueError(f"{expected}{text}, with tasks other than workers and a chief")
+        raise InvalidArgument(f"{expected}{text}, with tasks other than workers and a chief")
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(workers):
         known = [f"{kind} {i}" for kind, addresses in cluster.items() for i in range(len(addresses))]
-        raise ValueError(
+        raise InvalidArgument(
             f"{expected}{text}, whose task {task.get('type')} {index} is none of its cluster: {', '.join(known)}"
         )

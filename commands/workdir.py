@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from commands.cli import Mistake
+
 
 def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what says which images a run has, as `tfrobust.data.info` and `load` take it."""
@@ -42,14 +44,14 @@ class Workdir:
         """Writes the config, or finds the same one there: then the run goes on, without what it left half written.
 
         Raises:
-            ValueError: for a folder that holds another config; it names the fields that differ.
+            Mistake: for a folder that holds another config; it names the fields that differ.
         """
         from tfrobust.utils.files import replacing, sweep  # not at import: that of tensorflow takes seconds
 
         if self.config.exists():
             self.check(config)
         elif self.path.exists() and (self.classifier.exists() or self.checkpoints.exists()):
-            raise ValueError(f"Expected a new --workdir. Received: {self.path}, which holds a classifier of no config")
+            raise Mistake(f"Expected a new --workdir. Received: {self.path}, which holds a classifier of no config")
         else:
             with replacing(self.config) as beside:
                 beside.write_text(json.dumps(config, indent=2) + "\n")
@@ -60,15 +62,13 @@ class Workdir:
         """Refuses a config that is not the one of this folder.
 
         Raises:
-            ValueError: for another config; it names the fields that differ.
+            Mistake: for another config; it names the fields that differ.
             FileNotFoundError: where no run has been.
         """
         kept, given = self.read_config(), json.loads(json.dumps(config))
         if kept != given:
             differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
-            raise ValueError(
-                f"Expected a new --workdir, or the config that {self.config} holds. Received: {differences}"
-            )
+            raise Mistake(f"Expected a new --workdir, or the config that {self.config} holds. Received: {differences}")
 
     def read_config(self) -> dict[str, Any]:
         """Returns the run's config.
@@ -83,7 +83,7 @@ class Workdir:
         try:
             return json.loads(self.config.read_text())
         except json.JSONDecodeError as error:
-            raise ValueError(f"Invalid file {self.config}: expected JSON. Received: {error}") from error
+            raise Mistake(f"Invalid file {self.config}: expected JSON. Received: {error}") from error
 
     def read_history(self) -> list[dict[str, str]]:
         """Returns the rows of the history, one an epoch, none where there is no history; a line cut short is none."""

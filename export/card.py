@@ -15,6 +15,7 @@ from export import pictures
 from export.extra import EXTRA
 from tfrobust.classifiers import digest
 from tfrobust.evaluation import Report
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.versions import versions
 
 FILE = "model_card.json"
@@ -56,11 +57,11 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
     """Returns the model card, as JSON holds it.
 
     Raises:
-        ValueError: for an evaluation of other weights.
+        InvalidArgument: for an evaluation of other weights.
     """
     weights = digest(classifier)
     if facts.report is not None and facts.report.classifier != weights:
-        raise ValueError(
+        raise InvalidArgument(
             "The evaluation is of another classifier: expected one of the very weights that are exported (evaluate it "
             f"again). Received: weights {facts.report.classifier or 'of no Keras model'} there, {weights} here"
         )
@@ -92,12 +93,12 @@ def class_names(classifier: Any, facts: Facts) -> list[str]:
     """Returns a name for each class.
 
     Raises:
-        ValueError: for names of another number of classes.
+        InvalidArgument: for names of another number of classes.
     """
     classes = classifier.output["logits"].shape[-1]
     names = list(facts.class_names) or [str(label) for label in range(classes)]
     if len(names) != classes:
-        raise ValueError(f"Invalid class names: expected {classes}. Received: {len(names)} of the data")
+        raise InvalidArgument(f"Invalid class names: expected {classes}. Received: {len(names)} of the data")
     return names
 
 

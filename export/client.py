@@ -49,7 +49,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
 
     Raises:
         FileNotFoundError: where nothing is.
-        ValueError: for a folder without any.
+        Mistake: for a folder without any.
     """
     files = []
     for path in map(Path, paths):
@@ -59,7 +59,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         if path.is_dir():
             found = sorted(inner for inner in path.rglob("*") if inner.suffix.lower() in ENDINGS and inner.is_file())
         if not found:
-            raise ValueError(f"Expected a folder with files that end in {', '.join(ENDINGS)}. Received: {path}")
+            raise cli.Mistake(f"Expected a folder with files that end in {', '.join(ENDINGS)}. Received: {path}")
         files += found
     return files
 
@@ -71,7 +71,7 @@ def _decode(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray
     try:
         return _decoder(shape)(tf.constant(encoded, tf.string)).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"Expected PNG or JPEG images of at most 16 megapixels. Received: {error.message}") from error
+        raise cli.Mistake(f"Expected PNG or JPEG images of at most 16 megapixels. Received: {error.message}") from error
 
 
 @functools.cache
@@ -114,8 +114,8 @@ class Sender:
         encoded = [file.read_bytes() for file in files]
         try:
             inputs = {self._input: self._encode(encoded, self._shape)}
-        except ValueError as error:
-            raise ValueError(f"{_named(files)}: {error}") from error
+        except cli.Mistake as error:
+            raise cli.Mistake(f"{_named(files)}: {error}") from error
         return self.connection.prepare(self.signature, inputs)
 
     def classify(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
@@ -170,11 +170,11 @@ def compare(logits: np.ndarray, served: Mapping[str, np.ndarray], tolerance: flo
         tolerance: of a tie, as a fraction of the largest |logit|.
 
     Raises:
-        ValueError: for another number of classes.
+        Mistake: for another number of classes.
     """
     if logits.shape != served["logits"].shape:
         received = f"{logits.shape} of the classifier, {served['logits'].shape} of the server"
-        raise ValueError(f"Expected logits (images, classes) of the same classes. Received: {received}")
+        raise cli.Mistake(f"Expected logits (images, classes) of the same classes. Received: {received}")
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
     largest = _logits.largest(logits)
@@ -213,7 +213,7 @@ def _classify(sender: Sender, files: Sequence[Path], given: Any) -> int:
         outputs = sender.classify(batch)
         for file, label, of_all in zip(batch, outputs["label"], outputs["probabilities"].tolist(), strict=True):
             if names and len(names) != len(of_all):
-                raise ValueError(f"Expected {len(of_all)} lines in {given.class_names}. Received: {len(names)}")
+                raise cli.Mistake(f"Expected {len(of_all)} lines in {given.class_names}. Received: {len(names)}")
             print(show(file, names[label] if names else int(label), of_all))
     return 0
 

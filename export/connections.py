@@ -12,6 +12,8 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
+from commands.cli import Mistake
+
 
 class ServingError(OSError):
     """A request without an answer: what to do about it, and what the server says.
@@ -206,11 +208,11 @@ def check_server(server: str) -> None:
     """Refuses what names no protocol, host and port.
 
     Raises:
-        ValueError: for such.
+        Mistake: for such.
     """
     parts = urlsplit(server)
     if parts.scheme not in PROTOCOLS or not parts.hostname or parts.port is None:
-        raise ValueError(f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}. Received: {server}")
+        raise Mistake(f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}. Received: {server}")
 
 
 def connect(server: str, model: Model, timeout: float = 10.0) -> Connection:
@@ -222,7 +224,7 @@ def connect(server: str, model: Model, timeout: float = 10.0) -> Connection:
         timeout: seconds until a request is given up.
 
     Raises:
-        ValueError: for another address.
+        Mistake: for another address.
     """
     check_server(server)
     return PROTOCOLS[urlsplit(server).scheme](server, model, timeout)

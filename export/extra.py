@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from commands.cli import Mistake
+
 EXTRA = "assets.extra"
 WARM_UP = "tf_serving_warmup_requests"  # the name that TensorFlow Serving looks for
 SUMS = "SHA256SUMS"
@@ -54,7 +56,7 @@ def check_sums(version: Path) -> int:
 
     Raises:
         FileNotFoundError: for a version without hashes.
-        ValueError: for files that were changed, are missing or were added since; it names them.
+        Mistake: for files that were changed, are missing or were added since; it names them.
     """
     file = version / EXTRA / SUMS
     if not file.is_file():
@@ -67,7 +69,7 @@ def check_sums(version: Path) -> int:
         *(f"{name} was added" for name in sorted(found.keys() - written.keys())),
     ]
     if problems:
-        raise ValueError(f"{version} is not as it was written: {'; '.join(problems)}")
+        raise Mistake(f"{version} is not as it was written: {'; '.join(problems)}")
     return len(found)
 
 

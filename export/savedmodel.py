@@ -59,7 +59,7 @@ def export_classifier(
         The path of the new version.
 
     Raises:
-        ValueError: for what is no such classifier, an unknown precision, and facts of another classifier.
+        Mistake: for what is no such classifier, an unknown precision, and facts of another classifier.
         OSError: where nothing can be written.
     """
     import tensorflow as tf
@@ -69,6 +69,7 @@ def export_classifier(
     from export.module import Signatures
     from tfrobust.classifiers import check_classifier
     from tfrobust.utils import graph as backend
+    from tfrobust.utils.errors import InvalidArgument
     from tfrobust.utils.files import replacing
     from tfrobust.utils.registry import unknown
 
@@ -76,7 +77,7 @@ def export_classifier(
     check_classifier(classifier, reader="export")
     shape = classifier.input_shape[1:]
     if None in shape:
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid classifier for the export: expected images of one size. Received: (H, W, C) = {shape}"
         )
     if precision not in PRECISIONS:
@@ -114,7 +115,7 @@ def export_workdir(
         unevaluated: export it though the run has no evaluation.
 
     Raises:
-        ValueError: for a run without an evaluation, and what `export_classifier` refuses.
+        Mistake: for a run without an evaluation, and what `export_classifier` refuses.
     """
     config = workdir.read_config()
     _check_evaluated(workdir.evaluation, unevaluated)
@@ -144,7 +145,7 @@ def export_model(
         unevaluated: export it though there is no report.
 
     Raises:
-        ValueError: where there is no report, and what `export_classifier` refuses.
+        Mistake: where there is no report, and what `export_classifier` refuses.
     """
     cli.check_classifier_file(model)
     _check_evaluated(Path(evaluation) if evaluation else None, unevaluated)
@@ -162,7 +163,7 @@ def export_model(
 
 def _check_evaluated(report: Path | None, unevaluated: bool) -> None:
     if not unevaluated and (report is None or not report.is_file()):
-        raise ValueError(
+        raise cli.Mistake(
             "Expected an evaluation of the classifier (python -m trainers.evaluate writes one; beside --model it is "
             f"given as --evaluation=FILE.json), or --unevaluated. Received: {report or 'no evaluation'}"
             + ("" if report is None else ", where no file is")

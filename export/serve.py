@@ -53,7 +53,7 @@ def main(_: list[str]) -> None:
     )
     nothing = f"Nothing to serve: expected a version such as {folder / '1'} that loads"
     if not versions.listed():  # said before the seconds that tensorflow takes
-        raise ValueError(f"{nothing}. Received: a folder without versions")
+        raise cli.Mistake(f"{nothing}. Received: a folder without versions")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -71,7 +71,7 @@ def main(_: list[str]) -> None:
     grpc = GrpcServer(versions, given.host, given.grpc_port, max_bytes)
     versions.poll()
     if not versions.available:
-        raise ValueError(f"{nothing}. Received: versions that fail to, as said above")
+        raise cli.Mistake(f"{nothing}. Received: versions that fail to, as said above")
     rest.start()
     grpc.start()
     print(f"REST http://{given.host}:{rest.port}/v1/models/{versions.name}", flush=True)

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from commands.cli import Mistake
+
 
 def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns what a fresh process answers.
@@ -29,7 +31,7 @@ def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         For each request and output, "SIGNATURE/ANYTHING/OUTPUT", an array.
 
     Raises:
-        ValueError: where the process failed; its last line says why.
+        Mistake: where the process failed; its last line says why.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "requests.npz"), Path(folder, "answers.npz")
@@ -37,9 +39,7 @@ def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         command = [sys.executable, "-m", "export.session", str(version.resolve()), str(given), str(made)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
         if done.returncode:
-            raise ValueError(
-                f"{version} cannot be run in a session: {(done.stderr.splitlines() or ['no message'])[-1]}"
-            )
+            raise Mistake(f"{version} cannot be run in a session: {(done.stderr.splitlines() or ['no message'])[-1]}")
         with np.load(made) as found:
             return dict(found)
 

@@ -154,7 +154,7 @@ def _classifier(version: Path, model: str | None, weights: str) -> Any:
     from tfrobust.classifiers import digest
 
     if digest(classifier) != weights:
-        raise ValueError(f"{version} was made of another classifier than {path}: their weights differ")
+        raise cli.Mistake(f"{version} was made of another classifier than {path}: their weights differ")
     return classifier
 
 

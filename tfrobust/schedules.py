@@ -9,7 +9,7 @@ import keras
 
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_nonnegative
 
 Schedule = float | Callable[[Any], Any]
 
@@ -98,6 +98,4 @@ def nonnegative(name: str, weight: Schedule) -> Schedule:
         ValueError: for a negative number or NaN; a schedule is not looked into.
     """
     weight = get(weight)
-    if not callable(weight) and not (is_number(weight) and weight >= 0):
-        raise InvalidArgument(f"Invalid value for `{name}`: expected at least 0, or a schedule. Received: {weight!r}")
-    return weight
+    return weight if callable(weight) else check_nonnegative(name, weight, "a schedule, or a number")

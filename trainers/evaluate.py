@@ -79,7 +79,7 @@ def evaluate_workdir(
         raise cli.Misuse(f"Expected --eps: the run has no radius of its own. Received: {options}")
     differs = images is not None or {k: v for k, v in options.items() if k not in FOR_SPEED} != own
     if output is None and differs and workdir.evaluation.exists():
-        raise ValueError(
+        raise cli.Mistake(
             f"{workdir.evaluation} is the report of the run's own evaluation: expected --output=FILE for another. "
             f"Received: {options} where the run's is {own}" + (f", and {images} images" if images is not None else "")
         )

@@ -46,14 +46,14 @@ def interpret_workdirs(
         **options: of `tfrobust.interpret.study`; `eps` and `norm` default to those of the first run's evaluation.
 
     Raises:
-        ValueError: for runs of different data, and no radius.
+        Mistake: for runs of different data, and no radius.
     """
     from commands.workdir import data_of
 
     configs = [workdir.read_config() for workdir in workdirs]
     data = data_of(configs[0])
     if others := [(w.path, c["data"]["name"]) for w, c in zip(workdirs, configs, strict=True) if data_of(c) != data]:
-        raise ValueError(
+        raise cli.Mistake(
             f"Expected runs of the same data as {workdirs[0].path}, {data['name']!r}, split and resized alike. "
             f"Received: {others[0][0]}, of {others[0][1]!r}"
         )

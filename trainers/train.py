@@ -39,7 +39,7 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
         The test report, or None where the config asks for no evaluation.
 
     Raises:
-        ValueError: for a folder of another config, and whatever the config's members refuse.
+        Mistake: for a folder of another config, and whatever the config's members refuse.
     """
     from commands.workdir import Workdir
     from tfrobust.training.distribution import is_chief, wait_for_all
@@ -62,7 +62,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
         The `tf.distribute` strategy that it trained by.
 
     Raises:
-        ValueError: as `run` does.
+        Mistake: as `run` does.
     """
     import keras
 
@@ -71,8 +71,10 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     from commands.forecast import forecast_of
     from commands.workdir import Workdir
     from tfrobust.training.distribution import is_chief, wait_for_all
+    from tfrobust.utils.validation import check_integer
 
     phases = phases_of(config)
+    check_integer("seed", config["seed"], 0, 2**31 - 1)
     strategy = strategies.get(config["strategy"])  # before anything is computed: machines have to meet first
     check_evaluation(config)
     keras.utils.set_random_seed(config["seed"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_number
 from tuning.trials import Result
 
 ROUNDING = 1e-6  # of a share: a history holds those of float32, in which 0.9 is less than 0.9
@@ -49,12 +49,12 @@ def aim_of(search: Mapping[str, Any]) -> Aim:
     """Returns the aim of a config's `search`.
 
     Raises:
-        ValueError: for numbers that are no shares.
+        InvalidArgument: for numbers that are no shares.
     """
     aim = Aim(search["clean_weight"], search["min_clean_accuracy"])
     for name, value in aim._asdict().items():
-        if value is not None and not (is_number(value) and 0 <= value <= 1):
-            raise ValueError(f"Invalid value for search.{name}: expected a number in [0, 1]. Received: {value!r}")
+        if value is not None:
+            check_number(f"search.{name}", value, 0, 1)
     return aim
 
 

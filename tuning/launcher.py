@@ -16,6 +16,8 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+from commands.cli import Mistake
+
 NAME, HOST, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 LAUNCHER = "TFROBUST_LAUNCHER"  # the process that a worker shall not survive
 ALONE, CHIEF, WORKER = "alone", "chief", "worker"
@@ -27,7 +29,7 @@ def role(environment: Mapping[str, str]) -> str:
     """Returns whether a process is the chief, a worker, or alone.
 
     Raises:
-        ValueError: for variables of which one is missing.
+        Mistake: for variables of which one is missing.
 
     Example:
 
@@ -38,7 +40,7 @@ def role(environment: Mapping[str, str]) -> str:
     if not given:
         return ALONE
     if len(given) < 3:
-        raise ValueError(
+        raise Mistake(
             f"A search on several machines: expected {NAME}, {HOST} and {PORT} in the environment. "
             f"Received: {' and '.join(given)} alone"
         )
@@ -57,7 +59,7 @@ def serving(oracle: Any, host: str, port: int) -> Iterator[tuple[int, Callable[[
         port: 0 is any that is free.
 
     Raises:
-        ValueError: for an address that cannot be had.
+        Mistake: for an address that cannot be had.
     """
     import grpc
     from keras_tuner.src import protos
@@ -70,9 +72,7 @@ def serving(oracle: Any, host: str, port: int) -> Iterator[tuple[int, Callable[[
     try:
         port = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise ValueError(
-            f"Expected a free address of this machine in {HOST}, {PORT}. Received: {host}:{port}"
-        ) from error
+        raise Mistake(f"Expected a free address of this machine in {HOST}, {PORT}. Received: {host}:{port}") from error
     server.start()
     try:
         yield port, lambda: answers.stop_triggered and oracle_chief.exit_chief(oracle)

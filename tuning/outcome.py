@@ -13,6 +13,7 @@ from commands.build import phases_of
 from commands.workdir import Workdir
 from tfrobust.evaluation import Report
 from tfrobust.utils import html
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent
 from trainers.evaluate import evaluate_workdir
@@ -132,7 +133,7 @@ def conclude(
         say: where a line goes before each evaluation.
 
     Raises:
-        ValueError: where no trial may win, after the table and the page have been written; it says why.
+        InvalidArgument: where no trial may win, after the table and the page have been written; it says why.
     """
     path = Path(path)
     outcome = Outcome(path, aim, tuple(_decided(store, aim, config["search"]["finalists"], say)))
@@ -143,7 +144,7 @@ def conclude(
     for entry in outcome.entries:
         _log(path / "tensorboard" / entry.trial.key, entry)
     if not any(entry.winner for entry in outcome.entries):
-        raise ValueError(f"{_why_none(outcome)}. All trials: {path / 'trials.csv'}")
+        raise InvalidArgument(f"{_why_none(outcome)}. All trials: {path / 'trials.csv'}")
     with replacing(path / "best.json") as beside:
         beside.write_text(json.dumps(best_config(config, outcome.winner), indent=2) + "\n", encoding="utf-8")
     with replacing(path / "classifier.keras") as beside:

@@ -110,7 +110,7 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
         rows = workdir.read_history()
         kept = train.kept_row(rows, last["monitor"])
         if kept is None:
-            raise ValueError(f"Expected epochs in {workdir.history}. Received: none")
+            raise tfrobust.InvalidArgument(f"Expected epochs in {workdir.history}. Received: none")
         early = hopeless.seen and len(rows) < last["epochs"]
         message = f"Ended early: robust accuracy near chance after {len(rows)} epochs." if early else ""
         return Result(float(kept["val_accuracy"]), float(kept["val_robust_accuracy"]), len(rows), message=message)

@@ -56,7 +56,7 @@ def search(
         What came out, or None in a worker: the chief has it.
 
     Raises:
-        ValueError: for a search that cannot be made as it is described, a folder of another one, and a constraint that
+        Mistake: for a search that cannot be made as it is described, a folder of another one, and a constraint that
             no trial meets.
         ConnectionError: in a worker that has lost its chief.
         ChildProcessError: for a worker that ends by an error.
@@ -64,6 +64,7 @@ def search(
     role = launcher.role(os.environ)
     if role == launcher.WORKER:
         launcher.end_with_launcher()
+    from tfrobust.utils.errors import InvalidArgument
     from tuning import aims, outcome, spaces, tuners
     from tuning.progress import Progress, told
     from tuning.runner import Runner, fit
@@ -76,7 +77,9 @@ def search(
     plan = tuners.get(options["tuner"], space, config["seed"], options["trials"], config["epochs"])
     check_ball(config, space)
     if plan.goes_on and config["phases"]:
-        raise ValueError(f"Trials of {options['tuner']!r} go on with more epochs: expected no phases. Received: some")
+        raise InvalidArgument(
+            f"Trials of {options['tuner']!r} go on with more epochs: expected no phases. Received: some"
+        )
     store = Store(path / "trials")
     with tempfile.TemporaryDirectory() as scratch:
         runner_of = functools.partial(Runner, config, space, plan, store, aim, train or fit, scratch)
@@ -140,38 +143,37 @@ def check(config: Mapping[str, Any]) -> None:
     """Refuses, before any training, what no trial could do.
 
     Raises:
-        ValueError: for numbers that cannot be, a config without validation data or attack.
+        Mistake: for numbers that cannot be, a config without validation data or attack.
     """
     from commands import config as _base
     from commands.build import check_evaluation, phases_of
-    from tfrobust.utils.validation import is_number
+    from tfrobust.utils.errors import InvalidArgument
+    from tfrobust.utils.validation import check_integer
     from tuning import outcome
 
     last = phases_of(config)[-1]
     options, fields = config["search"], _base.FIELDS["search"]
     if wrong := sorted(set(options) ^ set(fields)):
-        raise ValueError(f"Invalid search: expected {', '.join(fields)}. Missing or unknown: {', '.join(wrong)}")
+        raise InvalidArgument(f"Invalid search: expected {', '.join(fields)}. Missing or unknown: {', '.join(wrong)}")
     for name, least in (("trials", 1), ("hopeless_after", 0), ("finalists", 0)):
-        if not is_number(options[name], int) or options[name] < least:
-            raise ValueError(
-                f"Invalid value for search.{name}: expected an integer of at least {least}. Received: {options[name]!r}"
-            )
+        check_integer(f"search.{name}", options[name], least)
     if options["finalists"]:  # the last thing that a search does
         check_evaluation({**config, "evaluation": {**config["evaluation"], "attacks": outcome.SUITE}})
     if not config["data"]["validation"]:
-        raise ValueError("A search needs validation data: expected data.validation > 0. Received: 0")
+        raise InvalidArgument("A search needs validation data: expected data.validation > 0. Received: 0")
     if not any(value is not None for value in last["attack"].values()):
-        raise ValueError("A search needs an attack, by which val_robust_accuracy is measured. Received: none")
+        raise InvalidArgument("A search needs an attack, by which val_robust_accuracy is measured. Received: none")
 
 
 def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
     """Refuses to vary the ball in which a training is validated: in a smaller one every trial is more robust.
 
     Raises:
-        ValueError: for a field that does.
+        Mistake: for a field that does.
     """
     import tfrobust
     from commands.build import given, phases_of
+    from tfrobust.utils.errors import InvalidArgument
     from tuning.spaces import with_values
 
     def ball(values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -181,7 +183,7 @@ def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
 
     for dimension in space:
         if any(ball({dimension.field: value}) != ball({}) for value in dimension.ends):
-            raise ValueError(
+            raise InvalidArgument(
                 "Robust accuracies are compared in one ball: expected fields that leave the last eps, norm and bounds "
                 f"of the attack as they are. Received: {dimension.field!r}"
             )
@@ -191,7 +193,7 @@ def claim(path: Path, config: Mapping[str, Any]) -> None:
     """Writes what is searched, or finds the same there; how many trials and finalists there are may change.
 
     Raises:
-        ValueError: for a folder of another space, tuner, seed or config; it names what differs.
+        Mistake: for a folder of another space, tuner, seed or config; it names what differs.
     """
     from commands.workdir import Workdir
     from tfrobust.utils.files import sweep

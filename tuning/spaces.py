@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tfrobust.attacks import ATTACKS
 from tfrobust.models import MODELS
 from tfrobust.objectives import OBJECTIVES
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Registry, unknown
 from tfrobust.utils.validation import is_number
 
@@ -112,8 +113,8 @@ def space_of(config: Mapping[str, Any]) -> list[Dimension]:
         config: as `trainers.train` takes it, as a plain dict.
 
     Raises:
-        ValueError: for a field that the config does not have, one that is named twice, a range that is empty, reversed
-            or no numbers, choices that are none or of several types, and an objective without weights.
+        InvalidArgument: if a field is unknown or named twice, a range is empty or not of numbers, choices are missing
+            or of several types, or the objective has no weights.
 
     Example:
 
@@ -124,7 +125,7 @@ def space_of(config: Mapping[str, Any]) -> list[Dimension]:
     if not given:
         objective = config["objective"]["name"]
         if objective not in DEFAULTS:
-            raise ValueError(
+            raise InvalidArgument(
                 f"The objective {objective!r} has no space of its own: expected search.space, dicts such as "
                 '{"field": "objective.beta", "min": 1.0, "max": 20.0, "sampling": "log"}. Received: none'
             )
@@ -134,7 +135,7 @@ def space_of(config: Mapping[str, Any]) -> list[Dimension]:
         _check_field(config, dimension.field)
     fields = [dimension.field for dimension in space]
     if twice := [field for field in fields if fields.count(field) > 1]:
-        raise ValueError(f"Invalid search.space: expected each field once. Received: {twice[0]!r} twice")
+        raise InvalidArgument(f"Invalid search.space: expected each field once. Received: {twice[0]!r} twice")
     return space
 
 
@@ -159,7 +160,7 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 def _dimension(given: Any) -> Dimension:
     shapes = ({"field", "min", "max"}, {"field", "min", "max", "sampling"}, {"field", "values"})
     if not isinstance(given, Mapping) or set(given) not in shapes or not isinstance(given["field"], str):
-        raise ValueError(
+        raise InvalidArgument(
             'Invalid search.space: expected dicts {"field": ..., "min": ..., "max": ..., "sampling": "linear" or '
             f'"log"}} or {{"field": ..., "values": [...]}}. Received: {given!r}'
         )
@@ -169,28 +170,28 @@ def _dimension(given: Any) -> Dimension:
     name = f"Invalid range of {given['field']!r}"
     if sampling not in (LINEAR, LOG):
         raise unknown(f"sampling of {given['field']!r}", sampling, (LINEAR, LOG))
-    if not all(is_number(end) and math.isfinite(end) for end in (low, high)):
-        raise ValueError(f"{name}: expected finite numbers. Received: min={low!r}, max={high!r}")
+    if not all(is_number(end) for end in (low, high)):
+        raise InvalidArgument(f"{name}: expected finite numbers. Received: min={low!r}, max={high!r}")
     if not low < high:
-        raise ValueError(f"{name}: expected min < max. Received: min={low!r}, max={high!r}")
+        raise InvalidArgument(f"{name}: expected min < max. Received: min={low!r}, max={high!r}")
     if sampling == LOG and low <= 0:
-        raise ValueError(f"{name}: expected min > 0 with sampling='log'. Received: min={low!r}")
+        raise InvalidArgument(f"{name}: expected min > 0 with sampling='log'. Received: min={low!r}")
     return Range(given["field"], low, high, sampling)
 
 
 def _choice(field: str, values: Any) -> Choice:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise ValueError(f"Invalid values of {field!r}: expected a list of at least one. Received: {values!r}")
+        raise InvalidArgument(f"Invalid values of {field!r}: expected a list of at least one. Received: {values!r}")
     kinds = {type(value) for value in values}
     if kinds == {int, float}:
         values, kinds = [float(value) for value in values], {float}
     if len(kinds) > 1 or not kinds <= {int, float, str, bool} or len(set(values)) < len(values):
-        raise ValueError(
+        raise InvalidArgument(
             f"Invalid values of {field!r}: expected numbers, strings or booleans, all of one kind and each once. "
             f"Received: {values!r}"
         )
     if kinds == {float} and not all(map(math.isfinite, values)):
-        raise ValueError(f"Invalid values of {field!r}: expected finite numbers. Received: {values!r}")
+        raise InvalidArgument(f"Invalid values of {field!r}: expected finite numbers. Received: {values!r}")
     return Choice(field, tuple(values))
 
 
@@ -210,4 +211,4 @@ def _check_field(config: Mapping[str, Any], field: str) -> None:
             raise unknown("field in search.space", field, [".".join([*path[:depth], each]) for each in known])
         part = part.get(name)
     if isinstance(part, Mapping):
-        raise ValueError(f"Invalid field in search.space: expected one with a value. Received: {field!r}, a group")
+        raise InvalidArgument(f"Invalid field in search.space: expected one with a value. Received: {field!r}, a group")

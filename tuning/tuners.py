@@ -11,6 +11,7 @@ import keras_tuner
 from keras_tuner import oracles
 from sklearn.exceptions import ConvergenceWarning
 
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Registry
 from tuning.spaces import Dimension
 
@@ -48,7 +49,7 @@ def get(identifier: Any, space: Sequence[Dimension], seed: int, trials: int, epo
         epochs: of a whole training.
 
     Raises:
-        ValueError: for an unknown tuner or argument, and a space that has too few points for it.
+        InvalidArgument: for an unknown tuner or argument, and a space that has too few points for it.
     """
     hyperparameters = keras_tuner.HyperParameters()
     for dimension in space:
@@ -106,7 +107,7 @@ def hyperband(options: dict[str, Any], points: float, trials: int, epochs: int, 
     oracle = oracles.HyperbandOracle(**options, max_epochs=epochs, factor=factor)
     brackets = range(oracle._get_num_brackets())
     if points < (begun := sum(oracle._get_size(bracket, 0) for bracket in brackets)):
-        raise ValueError(
+        raise InvalidArgument(
             f"Hyperband of {epochs} epochs begins {begun} different trials: expected a space of as many points, or "
             f"search.tuner=grid. Received: {points}"
         )

@@ -152,7 +152,7 @@ def test_schedule_of_eps():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Linf(-0.1), "expected a number of at least 0. Received: eps=-0.1"),
+        (lambda: Linf(-0.1), "expected a number of at least 0. Received: -0.1"),
         (lambda: L2(-1), "expected a number of at least 0"),
         (lambda: Linf(float("nan")), "expected a number of at least 0"),
         (lambda: Linf(8), "expected at most the pixel range 1, as a fraction"),

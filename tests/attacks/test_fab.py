@@ -377,7 +377,7 @@ def test_config_makes_the_same_attack():
         ({"targets": True}, "Invalid value for `targets`"),
         ({"restarts": 0}, "Invalid value for `restarts`"),
         ({"eps": None, "restarts": 2}, "expected a radius, for restarts begin at half of it"),
-        ({"alpha_max": 1.5}, "Invalid value for `alpha_max`: expected a number of at least 0 and at most 1"),
+        ({"alpha_max": 1.5}, r"Invalid value for `alpha_max`: expected a number in \[0, 1\]"),
         ({"eta": 0.9}, "Invalid value for `eta`: expected a number of at least 1"),
         ({"beta": 0.0}, "Invalid value for `beta`: expected a number above 0 and at most 1"),
         ({"bounds": (1.0, 0.0)}, "Invalid value for `bounds`"),

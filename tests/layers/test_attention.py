@@ -164,7 +164,7 @@ def test_refusals_say_what_to_do(make):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: NonlinearAttention(0), "`hidden`: expected a number of units, at least 1. Received: hidden=0"),
+        (lambda: NonlinearAttention(0), "`hidden`: expected an integer of at least 1. Received: 0"),
         (lambda: NonlinearAttention(6.5), "`hidden`"),
         (lambda: NonlinearAttention(True), "`hidden`"),
         (lambda: LinearAttention("dots"), "expected one of dot, sum.*Did you mean 'dot'"),

@@ -104,10 +104,10 @@ def test_leaves_mixed_precision_in_float32():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"units": 0}, "`units`: expected the number of classes, at least 1. Received: units=0"),
+        ({"units": 0}, "`units`: expected an integer of at least 1. Received: 0"),
         ({"units": 2.0}, "`units`"),
         ({"units": True}, "`units`"),
-        ({"units": 3, "scale": 0.0}, "`scale`: expected a positive number or None. Received: scale=0.0"),
+        ({"units": 3, "scale": 0.0}, "`scale`: expected a positive number. Received: 0.0"),
         ({"units": 3, "scale": -1}, "`scale`"),
         ({"units": 3, "scale": float("nan")}, "`scale`"),
         ({"units": 3, "scale": "5"}, "`scale`"),

@@ -358,7 +358,7 @@ def test_batch_mean_defaults_to_the_mean():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: objectives.trades(beta=-1), "`beta`: expected at least 0, or a schedule. Received: -1"),
+        (lambda: objectives.trades(beta=-1), "`beta`: expected a schedule, or a number of at least 0. Received: -1"),
         (lambda: objectives.joint(clean_weight=float("nan")), "`clean_weight`"),
         (lambda: objectives.joint(share=0), r"`share`: expected a part of the batch in \(0, 1\]"),
         (lambda: objectives.feature_regularization(weight=-0.1), "`weight`"),

@@ -14,8 +14,9 @@ import keras
 import numpy as np
 import pytest
 
-from commands import build
+from commands import build, cli
 from commands.workdir import Workdir
+from tfrobust import InvalidArgument
 from trainers.configs import digits
 from trainers.evaluate import evaluate_workdir
 from trainers.train import _keeper, run
@@ -269,6 +270,11 @@ def test_a_config_without_a_field_is_refused(tmp_path):
         ({"phases": [3]}, "Invalid phase: expected a mapping of fields. Received: 3"),
         ({"frozen": "head"}, "`frozen`: expected a list of layers' names"),
         ({"optimizer": {}}, "`optimizer` needs a `name`"),
+        ({"optimizer": {"name": "adamm"}}, "Invalid `optimizer`: expected a Keras optimizer"),
+        ({"optimizer": {"name": "sgd", "momentum": 7}}, "Invalid `optimizer`.*momentum"),
+        ({"optimizer": {"name": "sgd", "speed": 7}}, "Invalid `optimizer`.*speed"),
+        ({"weight_decay": -1.0}, "`weight_decay`: expected a number of at least 0"),
+        ({"seed": -1}, "`seed`: expected an integer from 0 to"),
         ({"evaluation": {"attacks": "quick", "norm": "linf"}}, "needs `eps`"),
         ({"fine_tune": "x.keras", "mixed_precision": True}, "expected mixed_precision=False"),
         ({"objective": {"name": "trade"}}, "Did you mean 'trades'"),
@@ -281,7 +287,7 @@ def test_a_config_without_a_field_is_refused(tmp_path):
     ],
 )
 def test_bad_configs_are_refused_before_a_folder_is_made(override, text, tmp_path):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises((InvalidArgument, cli.Mistake), match=text):
         run({**digits.get_config().to_dict(), **override}, tmp_path / "w")
     assert not (tmp_path / "w").exists()
 

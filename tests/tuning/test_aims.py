@@ -73,5 +73,5 @@ def test_the_front_is_what_brute_force_finds(seed):
 @pytest.mark.parametrize("name", ["clean_weight", "min_clean_accuracy"])
 def test_an_aim_that_is_no_share_is_refused(name, value):
     search = {"clean_weight": 0.0, "min_clean_accuracy": None, name: value}
-    with pytest.raises(ValueError, match=rf"search.{name}: expected a number in \[0, 1\]. Received: "):
+    with pytest.raises(ValueError, match=rf"search.{name}`: expected a number in \[0, 1\]. Received: "):
         aim_of(search)

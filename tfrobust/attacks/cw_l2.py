@@ -18,7 +18,7 @@ from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, where_rows
 from tfrobust.attacks.threat_model import Ball
 from tfrobust.utils.random import Noise
-from tfrobust.utils.validation import check_integer
+from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 
@@ -191,8 +191,8 @@ def cw_l2(
         minimum_norm.ball("l2", eps, bounds, mask, "cw_l2"),
         check_integer("steps", steps),
         searches=check_integer("searches", searches),
-        initial_c=minimum_norm.number("initial_c", initial_c, 0, above=True),
-        learning_rate=minimum_norm.number("learning_rate", learning_rate, 0, above=True),
-        confidence=minimum_norm.number("confidence", confidence, 0),
+        initial_c=float(check_number("initial_c", initial_c, 0, above=True)),
+        learning_rate=float(check_number("learning_rate", learning_rate, 0, above=True)),
+        confidence=float(check_number("confidence", confidence, 0)),
         targeted=targeted,
     )

@@ -19,7 +19,7 @@ from tfrobust.attacks.rows import column, where_rows
 from tfrobust.attacks.threat_model import L2, Ball
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
-from tfrobust.utils.validation import check_integer
+from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 
@@ -127,6 +127,6 @@ def deepfool(
     return DeepFool(
         minimum_norm.ball(norm, eps, bounds, mask, "deepfool"),
         check_integer("steps", steps),
-        overshoot=minimum_norm.number("overshoot", overshoot, 0),
+        overshoot=float(check_number("overshoot", overshoot, 0)),
         candidates=candidates,
     )

@@ -21,7 +21,7 @@ from tfrobust.attacks.steps import l2_norm
 from tfrobust.attacks.threat_model import EPS, L2, Ball
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
-from tfrobust.utils.validation import check_integer
+from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 
@@ -174,9 +174,9 @@ def fab(
         check_integer("steps", steps),
         targets=targets,
         restarts=restarts,
-        alpha_max=minimum_norm.number("alpha_max", alpha_max, 0, 1),
-        eta=minimum_norm.number("eta", eta, 1),
-        beta=minimum_norm.number("beta", beta, 0, 1, above=True),
+        alpha_max=float(check_number("alpha_max", alpha_max, 0, 1)),
+        eta=float(check_number("eta", eta, 1)),
+        beta=float(check_number("beta", beta, 0, 1, above=True)),
     )
 
 

@@ -11,7 +11,7 @@ from tfrobust.attacks.rows import column, zeros
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise, SharedNoise
-from tfrobust.utils.validation import check_integer, is_number
+from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 Loss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated
@@ -147,12 +147,8 @@ class Estimated:
     backwards = 0
 
     def __init__(self, samples: int = 64, radius: float = 0.01) -> None:
-        if not (is_number(radius) and 0 < radius < float("inf")):
-            raise InvalidArgument(
-                f"Invalid value for `radius`: expected a positive number of pixel units. Received: {radius!r}"
-            )
         self.samples = check_integer("samples", samples)
-        self.radius = float(radius)
+        self.radius = float(check_number("radius", radius, 0, above=True, expected="a number of pixel units"))
         self.forwards = 2 * self.samples + 1
 
     def __call__(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -12,9 +12,7 @@ from tfrobust.attacks.base import Evasion
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.threat_model import Ball
-from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import is_number
 
 Tensor = Any
 
@@ -69,16 +67,3 @@ def ball(norm: str, eps: float | None, bounds: tuple[float, float], mask: Any, n
     endless = threat_model.ball(norm, 1e-6, bounds, mask)
     endless.eps = math.inf  # which no other attack may have: a start drawn from such a ball is nowhere
     return endless
-
-
-def number(name: str, value: Any, least: float, most: float = math.inf, *, above: bool = False) -> float:
-    """Returns a number in [least, most], or above `least`.
-
-    Raises:
-        ValueError: for what is none.
-    """
-    if not is_number(value) or not least <= value <= most or value == math.inf or (above and value == least):
-        low = f"above {least:g}" if above else f"of at least {least:g}"
-        high = "" if most == math.inf else f" and at most {most:g}"
-        raise InvalidArgument(f"Invalid value for `{name}`: expected a number {low}{high}. Received: {value!r}")
-    return float(value)

@@ -14,10 +14,9 @@ from tfrobust.attacks.base import Classify, Evasion
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.squares import PROPOSALS, flat
 from tfrobust.attacks.threat_model import EPS, Ball, ball
-from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import check_integer, is_number
+from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 
@@ -94,12 +93,8 @@ class Square(Evasion):
         norm = type(ball).__name__.lower()
         if norm not in PROPOSALS:
             raise unknown("norm of square", norm, PROPOSALS)
-        if not (is_number(p_init) and 0 < p_init <= 1):
-            raise InvalidArgument(
-                f"Invalid value for `p_init`: expected a share of the image in (0, 1]. Received: {p_init!r}"
-            )
         self.queries = check_integer("queries", queries)
-        self.p_init = float(p_init)
+        self.p_init = float(check_number("p_init", p_init, 0, 1, above=True, expected="a share of the image"))
         self.restarts = check_integer("restarts", restarts)
         self._proposals = PROPOSALS[norm]
 

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from keras import ops
 
 from tfrobust.attacks.rows import column, pixels
-from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_number
 
 Tensor = Any
 
@@ -110,11 +109,7 @@ class Strongest(Sign):
 
     def __init__(self, size: Size, share: float = 1.0, fixed_mask: bool = False) -> None:
         super().__init__(size)
-        if not (is_number(share) and 0 < share <= 1):
-            raise InvalidArgument(
-                f"Invalid value for `p`: expected a share of the values in (0, 1]. Received: {share!r}"
-            )
-        self.share = share
+        self.share = check_number("p", share, 0, 1, above=True, expected="a share of the values")
         self.fixed_mask = fixed_mask
 
     def init(self, x: Tensor) -> Any:
@@ -202,8 +197,5 @@ def _scaled(gradient: Tensor) -> Tensor:
 
 def _checked(size: Size) -> Size:
     number = size.fraction if isinstance(size, OfEps) else size
-    if not (is_number(number) and number > 0):
-        raise InvalidArgument(
-            f"Invalid value for `step_size`: expected a positive fraction of the pixel range. Received: {size!r}"
-        )
+    check_number("step_size", number, 0, above=True, expected="a fraction of the pixel range")
     return size

@@ -16,7 +16,7 @@ from tfrobust.attacks.steps import Greedy, Normalized, Sign, count_values, l2_no
 from tfrobust.schedules import Schedule, value_at
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import OfRange, unknown
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_nonnegative
 
 if TYPE_CHECKING:
     from tfrobust.utils.random import Noise
@@ -50,8 +50,8 @@ class Ball:
                 f"Invalid value for `bounds`: expected (least, greatest) pixel value. Received: {bounds}"
             )
         eps = schedules.get(eps)
-        if not callable(eps) and not (is_number(eps) and 0 <= eps < math.inf):
-            raise InvalidArgument(f"Invalid value for `eps`: expected a number of at least 0. Received: eps={eps!r}")
+        if not callable(eps):
+            check_nonnegative("eps", eps)
         self.eps = eps
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.mask = None if mask is None else _checked(mask)

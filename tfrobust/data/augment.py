@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 Augmentation = Callable[[Tensor, Tensor], Tensor]
@@ -43,14 +44,10 @@ class Augment:
     fill: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.pad, bool) or not isinstance(self.pad, int) or self.pad < 0:
-            raise InvalidArgument(
-                f"Invalid value for `pad`: expected pixels, an integer of at least 0. Received: {self.pad!r}"
-            )
+        check_integer("pad", self.pad, 0)
         if not isinstance(self.flip, bool):
             raise InvalidArgument(f"Invalid value for `flip`: expected True or False. Received: {self.flip!r}")
-        if isinstance(self.fill, bool) or not isinstance(self.fill, (int, float)) or not 0 <= self.fill <= 1:
-            raise InvalidArgument(f"Invalid value for `fill`: expected a fraction in [0, 1]. Received: {self.fill!r}")
+        check_number("fill", self.fill, 0, 1, expected="a fraction")
 
     def __call__(self, x: Tensor, seed: Tensor) -> Tensor:
         """Returns the augmented batch, `(B, H, W, C)`: the same for the same seed.

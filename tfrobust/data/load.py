@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +12,7 @@ from tfrobust.data import pipeline, sources
 from tfrobust.data.splits import Splits
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer, check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +89,11 @@ def load(
     >>> tuple(x.shape), tuple(y.shape)
     ((32, 8, 8, 1), (32,))
     """
-    batch_size = _whole("batch_size", batch_size, least=1)
-    first_epoch = _whole("first_epoch", first_epoch, least=0)
+    batch_size = check_integer("batch_size", batch_size)
+    first_epoch = check_integer("first_epoch", first_epoch, 0)
     if steps_per_epoch is not None:
-        steps_per_epoch = _whole("steps_per_epoch", steps_per_epoch, least=1)
-    seed = _whole("seed", seed)
+        steps_per_epoch = check_integer("steps_per_epoch", steps_per_epoch)
+    seed = check_integer("seed", seed, None)
     transform = augmentation.get(augment)
     if not isinstance(shuffle, (bool, type(None))):
         raise InvalidArgument(f"Invalid value for `shuffle`: expected True, False or None. Received: {shuffle!r}")
@@ -141,23 +141,9 @@ def info(name: str, *, validation: float = 0.1, image_size: tuple[int, int] | No
 
 
 def _splits(name: str, validation: float, image_size: tuple[int, int] | None) -> Splits:
-    if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < 1:
-        raise InvalidArgument(
-            f"Invalid value for `validation`: expected a fraction in [0, 1). Received: {validation!r}"
-        )
+    check_number("validation", validation, 0, 1, below=True, expected="a fraction")
     if image_size is not None:
         if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
             raise InvalidArgument(f"Invalid value for `image_size`: expected (height, width). Received: {image_size!r}")
-        image_size = (_whole("image_size", image_size[0], least=1), _whole("image_size", image_size[1], least=1))
+        image_size = (check_integer("image_size", image_size[0]), check_integer("image_size", image_size[1]))
     return Splits(name, sources.find(name), validation, image_size)
-
-
-def _whole(argument: str, value: Any, least: int | None = None) -> int:
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or (least is not None and number < least):
-        bound = "" if least is None else f" of at least {least}"
-        raise InvalidArgument(f"Invalid value for `{argument}`: expected an integer{bound}. Received: {value!r}")
-    return number

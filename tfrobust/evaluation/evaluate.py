@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfrobust.attacks import Ball, Cascade
 from tfrobust.attacks import ball as ball_of
@@ -24,6 +23,7 @@ from tfrobust.evaluation.report import Report, Result
 from tfrobust.evaluation.resume import State, fingerprint
 from tfrobust.evaluation.runner import Runs
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.validation import check_integer, check_nonnegative
 from tfrobust.utils.versions import versions
 
 Tensor = Any
@@ -229,20 +229,11 @@ def _curves(probed: Probes | None) -> dict[str, list[list[float]]]:
 
 
 def _check_numbers(eps: Any, batch_size: Any, seed: Any, draws: Any, probes: Any) -> None:
-    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)) or not 0 <= eps < np.inf:
-        raise InvalidArgument(
-            f"Invalid value for `eps`: expected a number of at least 0, in units of the pixels. Received: eps={eps!r}"
-        )
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise InvalidArgument(
-            f"Invalid value for `batch_size`: expected an integer of at least 1. Received: {batch_size!r}"
-        )
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-        raise InvalidArgument(f"Invalid value for `seed`: expected an integer from 0 to 2**31 - 1. Received: {seed!r}")
-    if isinstance(draws, bool) or not isinstance(draws, (int, np.integer)) or draws < 1:
-        raise InvalidArgument(f"Invalid value for `draws`: expected an integer of at least 1. Received: {draws!r}")
-    if not isinstance(probes, (int, np.integer)) or probes < 0:
-        raise InvalidArgument(f"Invalid value for `probes`: expected a number of images, or 0. Received: {probes!r}")
+    check_nonnegative("eps", eps)
+    check_integer("batch_size", batch_size)
+    check_integer("seed", seed, 0, 2**31 - 1)
+    check_integer("draws", draws)
+    check_integer("probes", probes, 0)
 
 
 def _check_mask(ball: Ball, images: Images) -> None:

@@ -14,7 +14,7 @@ from tfrobust.interpret.gradient_test import check_named
 from tfrobust.interpret.gradients import gradient
 from tfrobust.interpret.gradients import normalized as by_maximum
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_nonnegative
 
 Tensor = Any
 
@@ -58,10 +58,10 @@ def coverage(
     Reference: AELF, section 2.2 and figure 4, where broader attention is seen in pictures alone.
     """
     check_named(classifiers)
-    if not len(thresholds) or not all(is_number(t) and t >= 0 for t in thresholds):
-        raise InvalidArgument(
-            f"Invalid value for `thresholds`: expected numbers of at least 0. Received: {thresholds!r}"
-        )
+    if not len(thresholds):
+        raise InvalidArgument("Invalid value for `thresholds`: expected at least one number. Received: none")
+    for threshold in thresholds:
+        check_nonnegative("thresholds", threshold)
 
     def covered(classifier: Any) -> Any:
         def shares(x: Tensor, y: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.interpret.batches import Batch, Bounds, Search, batches, graph
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -68,8 +68,7 @@ def embed(
 
     Reference: thesis, figure 3.2 (1000 clean images).
     """
-    if not is_number(images, int) or images < 2:
-        raise InvalidArgument(f"Invalid value for `images`: expected an integer of at least 2. Received: {images!r}")
+    check_integer("images", images, 2)
     search = None if attack is None else Search(classifier, attack, seed)
 
     def seen(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from tfrobust.utils import graph as backend
 from tfrobust.utils.charts import GREEN, VERMILION
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_nonnegative, check_number
 
 Tensor = Any
 
@@ -154,10 +154,7 @@ def sign_picture(
     from matplotlib.colors import to_rgb
 
     g = _checked(g)
-    if not (is_number(threshold) and threshold >= 0):
-        raise InvalidArgument(
-            f"Invalid value for `threshold`: expected a number of at least 0. Received: {threshold!r}"
-        )
+    check_nonnegative("threshold", threshold)
     if background not in BACKGROUNDS:
         raise unknown("background", background, BACKGROUNDS)
     place = np.abs(g).argmax(axis=-1, keepdims=True)
@@ -195,9 +192,7 @@ def check_deviations(deviations: float) -> float:
     Raises:
         ValueError: where it is not positive.
     """
-    if not (is_number(deviations) and deviations > 0):
-        raise InvalidArgument(f"Invalid value for `deviations`: expected a positive number. Received: {deviations!r}")
-    return float(deviations)
+    return float(check_number("deviations", deviations, 0, above=True))
 
 
 def _checked(g: Any) -> np.ndarray:

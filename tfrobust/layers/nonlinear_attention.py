@@ -8,8 +8,7 @@ import keras
 from keras import ops
 
 from tfrobust.layers.attend import attend, check_shapes
-from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
@@ -49,10 +48,7 @@ class NonlinearAttention(keras.layers.Layer):
     """
 
     def __init__(self, hidden: int = 64, **kwargs: Any) -> None:
-        if not is_number(hidden, int) or hidden < 1:
-            raise InvalidArgument(
-                f"Invalid value for `hidden`: expected a number of units, at least 1. Received: hidden={hidden!r}"
-            )
+        check_integer("hidden", hidden)
         super().__init__(**kwargs)
         self.hidden = hidden
 

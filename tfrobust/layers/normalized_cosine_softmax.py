@@ -9,7 +9,7 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 
@@ -51,14 +51,9 @@ class NormalizedCosineSoftmax(keras.layers.Layer):
     """
 
     def __init__(self, units: int, scale: float | None = 5.0, **kwargs: Any) -> None:
-        if not is_number(units, int) or units < 1:
-            raise InvalidArgument(
-                f"Invalid value for `units`: expected the number of classes, at least 1. Received: units={units!r}"
-            )
-        if scale is not None and not (is_number(scale) and scale > 0):
-            raise InvalidArgument(
-                f"Invalid value for `scale`: expected a positive number or None. Received: scale={scale!r}"
-            )
+        check_integer("units", units)
+        if scale is not None:
+            check_number("scale", scale, 0, above=True)
         # As the linear head: losses subtract and exponentiate what leaves here.
         super().__init__(**{"dtype": keras.config.dtype_policy().variable_dtype, **kwargs})
         self.units = units

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 
 from tfrobust.models.outputs import named_outputs
-from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_number
 
 Tensor = Any
 
@@ -57,10 +56,8 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 
 
 def check_rate(name: str, value: Any) -> float:
-    """Returns `value` if it is a number in [0, 1); a ValueError in words if not."""
-    if not is_number(value) or not 0 <= value < 1:
-        raise InvalidArgument(f"Invalid value for `{name}`: expected a number in [0, 1). Received: {name}={value!r}")
-    return value
+    """Returns `value`, a number in [0, 1)."""
+    return check_number(name, value, 0, 1, below=True)
 
 
 def pooled(name: str, inputs: Tensor, feature_map: Tensor, head: keras.layers.Layer) -> keras.Model:

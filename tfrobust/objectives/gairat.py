@@ -9,7 +9,7 @@ from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_number
 from tfrobust.views import Views
 
 Tensor = Any
@@ -47,8 +47,7 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
     >>> sorted(tfrobust.objectives.gairat(warmup=60).outer)
     ['adversarial_cross_entropy', 'weighted_cross_entropy']
     """
-    if not is_number(bias):
-        raise InvalidArgument(f"Invalid value for `bias`: expected a number. Received: {bias!r}")
+    check_number("bias", bias)
 
     def weighted_cross_entropy(views: Views) -> Tensor:
         if views.observed is None:

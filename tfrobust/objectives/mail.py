@@ -8,8 +8,7 @@ from tfrobust import losses
 from tfrobust.objectives.objective import Loss, Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy, kl_divergence, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
-from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import check_nonnegative, is_number
+from tfrobust.utils.validation import check_nonnegative, check_number
 from tfrobust.views import Views
 
 Tensor = Any
@@ -18,12 +17,9 @@ Tensor = Any
 def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> Loss:
     """Returns w * loss, w = sigmoid(slope * (m + bias)) of the margin m = max_{j != y} p'_j - p'_y, a constant."""
     for name, value in (("slope", slope), ("bias", bias)):
-        if not is_number(value):
-            raise InvalidArgument(f"Invalid value for `{name}`: expected a number. Received: {value!r}")
-    if constant is not None and not (is_number(constant) and constant > 0):
-        raise InvalidArgument(
-            f"Invalid value for `constant`: expected a positive number or None. Received: {constant!r}"
-        )
+        check_number(name, value)
+    if constant is not None:
+        check_number("constant", constant, 0, above=True)
 
     def weighted(views: Views) -> Tensor:
         margin = losses.margin(ops.softmax(views.adv["logits"]), views.y)

@@ -11,10 +11,12 @@ from tfrobust.attacks import starts
 from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Member, Registry
+from tfrobust.utils.validation import check_number
 from tfrobust.views import Views
 
 Tensor = Any
 Loss = Callable[[Views], Any]
+
 
 RESERVED = ("loss", "accuracy", "robust_accuracy")  # names that the trainer's log gives a meaning of its own
 
@@ -80,10 +82,7 @@ class Objective(Member):
             raise InvalidArgument("Invalid value for `outer`: expected at least one term. Received: {}")
         if reserved := [name for name in outer if name in RESERVED]:
             raise InvalidArgument(f"Invalid names in `outer`: {RESERVED} are the trainer's. Received: {reserved}")
-        if not 0 < share <= 1:
-            raise InvalidArgument(
-                f"Invalid value for `share`: expected a part of the batch in (0, 1]. Received: {share}"
-            )
+        check_number("share", share, 0, 1, above=True, expected="a part of the batch")
         self.inner = inner
         self.outer = {name: term if isinstance(term, Term) else Term(term) for name, term in outer.items()}
         self.needs = frozenset(needs)

@@ -7,8 +7,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.view_losses import adversarial_cross_entropy as adversarial_cross_entropy
 from tfrobust.objectives.objective import Loss
-from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_number
 from tfrobust.views import Views
 
 Tensor = Any
@@ -21,8 +20,7 @@ def clean_cross_entropy(views: Views) -> Tensor:
 
 def check_smoothing(smoothing: float) -> None:
     """Raises ValueError for smoothing outside [0, 1]."""
-    if not (is_number(smoothing) and 0 <= smoothing <= 1):
-        raise InvalidArgument(f"Invalid value for `smoothing`: expected a share in [0, 1]. Received: {smoothing!r}")
+    check_number("smoothing", smoothing, 0, 1, expected="a share")
 
 
 def smoothed(side: str, smoothing: float) -> Loss:

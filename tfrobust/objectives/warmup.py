@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from tfrobust.objectives.objective import Loss, Term
 from tfrobust.schedules import From
-from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import is_number
+from tfrobust.utils.validation import check_nonnegative
 
 Weighted = Mapping[str, tuple[Loss, float]]  # name -> loss and weight
 
@@ -16,10 +15,7 @@ def after_warmup(warmup: float, plain: Weighted, full: Weighted) -> dict[str, Te
     Raises:
         ValueError: for a negative warmup.
     """
-    if not (is_number(warmup) and warmup >= 0):
-        raise InvalidArgument(
-            f"Invalid value for `warmup`: expected a number of epochs of at least 0. Received: {warmup!r}"
-        )
+    check_nonnegative("warmup", warmup, "a number of epochs")
     if warmup == 0:
         return {name: Term(loss, weight) for name, (loss, weight) in full.items()}
     return {

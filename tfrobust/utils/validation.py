@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value that it was given, or raises in a sentence."""
+"""Checks of arguments: each returns the value or raises `InvalidArgument`."""
 
 from __future__ import annotations
 
@@ -11,38 +11,73 @@ from tfrobust.utils.errors import InvalidArgument
 
 
 def is_number(value: Any, kind: Any = (int, float, np.number)) -> bool:
-    """Returns whether a value is a finite number of Python or NumPy, not a truth value and not a text."""
+    """Returns whether a value is a finite number of Python or NumPy, neither a bool nor a string."""
     return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_integer(name: str, value: Any, least: int = 1) -> int:
+def check_integer(name: str, value: Any, least: int | None = 1, most: int | None = None) -> int:
     """Returns `value` as an int.
 
     Args:
-        name: of the argument, for the error.
+        name: name of the argument, for the error.
         value: an integer of Python or NumPy.
-        least: smallest value that is allowed.
+        least: smallest allowed value; None: any.
+        most: greatest allowed value; None: any. It needs `least`.
 
     Raises:
-        ValueError: if `value` is not an integer of at least `least`.
+        InvalidArgument: if `value` is not an integer of this range.
     """
-    if not is_number(value, (int, np.integer)) or value < least:
-        raise InvalidArgument(
-            f"Invalid value for `{name}`: expected an integer of at least {least}. Received: {value!r}"
-        )
+    if not is_number(value, (int, np.integer)) or not _inside(value, least, most):
+        allowed = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
+        raise InvalidArgument(f"Invalid value for `{name}`: expected an integer{allowed}. Received: {value!r}")
     return int(value)
 
 
-def check_nonnegative(name: str, value: float) -> float:
+def check_number(
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: bool = False,
+    below: bool = False,
+    expected: str = "a number",
+) -> float:
     """Returns `value`.
 
     Args:
-        name: of the argument, for the error.
-        value: a number, not a schedule.
+        name: name of the argument, for the error.
+        value: a finite number of Python or NumPy, not a schedule.
+        least: smallest allowed value; None: any.
+        most: greatest allowed value; None: any. It needs `least`.
+        above: `value` must be greater than `least`; without `most`, `least` is 0.
+        below: `value` must be less than `most`.
+        expected: what the number is, for the error.
 
     Raises:
-        ValueError: if `value` is not a finite number of at least 0.
+        InvalidArgument: if `value` is not a finite number of this range.
+
+    Example:
+
+    >>> check_number("rate", 0.5, 0, 1, below=True)
+    0.5
     """
-    if not (is_number(value) and value >= 0):
-        raise InvalidArgument(f"Invalid value for `{name}`: expected a number of at least 0. Received: {value!r}")
+    valid = is_number(value) and _inside(value, least, most)
+    if not valid or (above and value == least) or (below and value == most):
+        if least is not None and most is not None:
+            expected += f" in {'(' if above else '['}{least:g}, {most:g}{')' if below else ']'}"
+        elif above:
+            expected = f"a positive {expected.removeprefix('a ')}"
+        elif least is not None:
+            expected += f" of at least {least:g}"
+        raise InvalidArgument(f"Invalid value for `{name}`: expected {expected}. Received: {value!r}")
     return value
+
+
+def check_nonnegative(name: str, value: Any, expected: str = "a number") -> float:
+    """Returns `value`, a finite number of at least 0; see `check_number`."""
+    return check_number(name, value, 0, expected=expected)
+
+
+def _inside(value: float, least: float | None, most: float | None) -> bool:
+    return (least is None or value >= least) and (most is None or value <= most)

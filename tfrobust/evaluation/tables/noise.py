@@ -18,8 +18,10 @@ from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
+
 KINDS = ("uniform", "gaussian")
 SIZES = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255)  # of the pixel range
 
@@ -68,8 +70,7 @@ def noise(
     >>> tfrobust.evaluation.noise(classifier, (x, y), [0.1], ["uniform"], draws=2, verbose=False).rows
     ('uniform mean', 'uniform worst of 2')
     """
-    if not isinstance(draws, (int, np.integer)) or draws < 1:
-        raise InvalidArgument(f"Invalid value for `draws`: expected an integer of at least 1. Received: {draws!r}")
+    check_integer("draws", draws)
     sizes = np.array(SIZES) * (bounds[1] - bounds[0]) if eps is None else eps
     radii = [float(radius) for radius in np.atleast_1d(sizes)]
     if not radii:

@@ -14,8 +14,10 @@ from tfrobust.evaluation.tables.accuracy import Measured
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.text import percent
+from tfrobust.utils.validation import check_integer
 
 Tensor = Any
+
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 
 
@@ -39,12 +41,8 @@ def shift(x: Tensor, direction: str, pixels: int, fill: float = 0.0) -> Tensor:
     if direction not in DIRECTIONS:
         raise unknown("direction", direction, DIRECTIONS)
     x = ops.convert_to_tensor(x)
-    steps = [pixels * way for way in DIRECTIONS[direction]]
-    if (
-        not isinstance(pixels, (int, np.integer))
-        or pixels < 1
-        or any(abs(step) >= side for step, side in zip(steps, x.shape[1:3], strict=True))
-    ):
+    steps = [check_integer("pixels", pixels) * way for way in DIRECTIONS[direction]]
+    if any(abs(step) >= side for step, side in zip(steps, x.shape[1:3], strict=True)):
         raise InvalidArgument(
             "Invalid value for `pixels`: expected an integer of at least 1 and less than the images' sides, "
             f"{tuple(x.shape[1:3])} (on the command line --pixels). Received: {pixels!r}"

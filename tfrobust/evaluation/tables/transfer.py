@@ -20,6 +20,7 @@ from tfrobust.evaluation.tables.noise import drawn, times_right
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import stream
 from tfrobust.utils.text import percent
+from tfrobust.utils.validation import check_integer
 
 NOISE = 2**30  # the noise's place among the streams of random numbers
 
@@ -82,8 +83,7 @@ def transfer_table(
             raise InvalidArgument(
                 f"Invalid value for `{argument}`: expected a mapping name -> classifier. Received: {given!r}"
             )
-    if not isinstance(draws, (int, np.integer)) or draws < 0:
-        raise InvalidArgument(f"Invalid value for `draws`: expected an integer of at least 0. Received: {draws!r}")
+    check_integer("draws", draws, 0)
     ball = ball_of(norm, eps, bounds)
     images, classes = checked({**sources, **targets}, data, batch_size, ball.bounds)
     entries = line_up(attacks, norm, ball, classes).entries

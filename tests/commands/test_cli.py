@@ -1,0 +1,64 @@
+"""Which errors a command prints as the user's mistake, and which keep their traceback."""
+
+import sys
+
+import pytest
+
+import tfrobust
+from commands import cli
+
+
+def run(error, monkeypatch):
+    """Runs a command that raises `error` and returns its exit code."""
+
+    def main(_):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    monkeypatch.delenv("TFROBUST_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main, lambda: None)
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (tfrobust.InvalidArgument("Invalid\nvalue."), cli.MISTAKE),
+        (cli.Mistake("Invalid value."), cli.MISTAKE),
+        (FileNotFoundError("Invalid value."), cli.MISTAKE),
+        (FloatingPointError("Invalid value."), cli.MISTAKE),
+        (cli.Misuse("Invalid value."), cli.MISUSE),
+        (ConnectionError("Invalid value."), cli.LOST),
+    ],
+)
+def test_what_the_user_gave_wrongly_is_one_line(error, code, monkeypatch, capsys):
+    assert run(error, monkeypatch) == code
+    assert capsys.readouterr() == ("", "Invalid value.\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("of Keras"), TypeError("a bug"), KeyError("a bug")])
+def test_any_other_error_keeps_its_traceback(error, monkeypatch):
+    with pytest.raises(type(error), match=str(error.args[0])):
+        run(error, monkeypatch)
+
+
+def test_the_public_error_is_a_value_error_that_autograph_leaves_as_it_is():
+    assert issubclass(tfrobust.InvalidArgument, ValueError)
+    import tensorflow as tf
+
+    def refusing(x):
+        if x.shape[0] == 1:
+            raise tfrobust.InvalidArgument("Expected two rows.")
+        return x
+
+    with pytest.raises(tfrobust.InvalidArgument, match="Expected two rows"):
+        tf.function(refusing)(tf.zeros([1]))
+
+
+def test_a_check_inside_a_graph_raises_the_public_error(make_classifier):
+    data = tfrobust.data.load("digits", "validation").map(lambda x, y: (x + 7, y))
+    trainer = tfrobust.AdversarialTrainer(tfrobust.models.get("digits"), "standard")
+    trainer.compile("adam")
+    with pytest.raises(tfrobust.InvalidArgument, match="Invalid pixels"):
+        trainer.fit(data, verbose=0)
