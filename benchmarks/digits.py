@@ -25,7 +25,7 @@ from trainers.configs import digits
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each objective.", lower_bound=1)
 JOBS = flags.DEFINE_integer("jobs", 2, "Runs at a time, with one thread each.", lower_bound=1)
-OBJECTIVES = flags.DEFINE_list("objectives", list(digits.OBJECTIVES), "Which objectives; default: all.")
+OBJECTIVES = flags.DEFINE_list("objectives", list(digits.rows()), "Which objectives; default: all.")
 FOLDER = flags.DEFINE_string("workdir", "runs/benchmark_digits", "Folder of the runs.")
 OUT = flags.DEFINE_string("out", "results/digits.md", "The table.")
 

@@ -9,21 +9,26 @@ import keras
 from keras import ops
 
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.deprecation import renamed_arguments
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
 
 
-def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross entropy of integer labels: -sum_j t_j log softmax(z)_j.
+@renamed_arguments(smoothing="off_label_smoothing")
+def cross_entropy(
+    logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0
+) -> Tensor:
+    """Computes the cross entropy of integer labels: -sum_j t_j log softmax(z)_j, -log softmax(z)_y without smoothing.
 
-    The target t is 1 - smoothing for the label and smoothing / (C - 1) for each other class: at smoothing 0 the loss is
-    -log softmax(z)_y.
+    The two kinds of smoothing differ in the share of the label itself: s in `label_smoothing` is the same as
+    s * (C - 1) / C in `off_label_smoothing`.
 
     Args:
         logits: z, `(B, C)`.
         y: labels, `(B,)` integers in [0, C).
-        smoothing: what the true class gives to the others, in [0, 1].
+        label_smoothing: s in [0, 1], as Keras defines it: t = (1 - s) * one_hot(y) + s / C.
+        off_label_smoothing: s in [0, 1]: t is 1 - s for the label and s / (C - 1) for each other class.
 
     Returns:
         `(B,)`.
@@ -35,11 +40,13 @@ def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
     """
     # Not Keras' own, which looks through a softmax in the graph: this is of the very tensor that it is given.
     log_p = ops.log_softmax(logits)
-    true = ops.one_hot(y, log_p.shape[-1], dtype="bool")
-    if not smoothing:
+    classes = log_p.shape[-1]
+    true = ops.one_hot(y, classes, dtype="bool")
+    others = off_label_smoothing + label_smoothing * (classes - 1) / classes
+    if not others:
         return -ops.sum(ops.where(true, log_p, ops.zeros_like(log_p)), axis=-1)
-    share = ops.where(true, 1.0 - smoothing, smoothing / (log_p.shape[-1] - 1))
-    return -ops.sum(weighted(ops.cast(share, log_p.dtype), log_p), axis=-1)
+    target = ops.where(true, 1.0 - others, others / (classes - 1))
+    return -ops.sum(weighted(ops.cast(target, log_p.dtype), log_p), axis=-1)
 
 
 def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from tfrobust.attacks import ATTACKS
 from tfrobust.models import MODELS
 from tfrobust.objectives import OBJECTIVES
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.objectives import OBJECTIVES, search_space
 from tfrobust.utils.registry import Registry, unknown
 from tfrobust.utils.validation import is_number
 
@@ -77,34 +78,6 @@ class Choice(NamedTuple):
 
 Dimension = Range | Choice
 
-_SMOOTHING = Range("smoothing", 0.0, 0.5)
-_WEIGHT = Range("weight", 0.01, 1.0, LOG)
-_BETA = Range("beta", 0.5, 20.0, LOG)
-_ADVERSARIAL = Range("adversarial_weight", 0.1, 10.0, LOG)
-
-# What each objective weighs, by its own arguments.
-DEFAULTS: Mapping[str, tuple[Dimension, ...]] = {
-    "standard": (_SMOOTHING,),
-    "madry": (_SMOOTHING,),
-    "joint": (_ADVERSARIAL,),
-    "trades": (_BETA,),
-    "mart": (_BETA,),
-    "alp": (Range("weight", 0.01, 10.0, LOG),),
-    "feature_matching": (Range("weight", 0.1, 100.0, LOG),),
-    "feature_scatter": (Range("smoothing", 0.0, 0.9),),
-    "adv_interpolation": (Range("smoothing", 0.0, 0.9),),
-    "infofeature": (_WEIGHT, Range("smoothing", 0.0, 0.9)),
-    "feature_regularization": (_WEIGHT,),
-    "aelf": (_WEIGHT,),
-    "aelfs": (Range("beta", 0.01, 1.0, LOG), _ADVERSARIAL),
-    "spat": (Range("weight", 1.0, 20.0, LOG), Range("alpha", 0.0, 1.0), Range("beta", 0.0, 1.0)),
-    "gairat": (Range("bias", -2.0, 2.0),),
-    "mail_at": (Range("slope", 1.0, 30.0, LOG), Range("bias", -1.0, 1.0)),
-    "mail_trades": (_BETA, Range("slope", 0.5, 10.0, LOG), Range("bias", -1.0, 1.0)),
-    "dra": (_ADVERSARIAL,),
-    "awp": (Range("gamma", 0.001, 0.02, LOG),),
-}
-
 
 def space_of(config: Mapping[str, Any]) -> list[Dimension]:
     """Returns what the config's search varies: `search.space`, or the weights of its objective.
@@ -124,12 +97,13 @@ def space_of(config: Mapping[str, Any]) -> list[Dimension]:
     given = config["search"]["space"]
     if not given:
         objective = config["objective"]["name"]
-        if objective not in DEFAULTS:
+        declared = search_space(objective)
+        if not declared:
             raise InvalidArgument(
                 f"The objective {objective!r} has no space of its own: expected search.space, dicts such as "
                 '{"field": "objective.beta", "min": 1.0, "max": 20.0, "sampling": "log"}. Received: none'
             )
-        return [d._replace(field=f"objective.{d.field}") for d in DEFAULTS[objective]]
+        return [Range(f"objective.{argument}", *limits) for argument, limits in declared.items()]
     space = [_dimension(each) for each in given]
     for dimension in space:
         _check_field(config, dimension.field)

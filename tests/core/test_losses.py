@@ -209,3 +209,16 @@ def test_huge_logits_are_finite(scale):
     ):
         assert np.isfinite(np.asarray(function(z))).all()
         assert np.isfinite(tape_gradient(function, z)).all()
+
+
+def test_label_smoothing_is_that_of_keras():
+    expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3, reduction=None)
+    received = losses.cross_entropy(Z, Y, label_smoothing=0.3)
+    np.testing.assert_allclose(received, expected(np.eye(3, dtype="float32")[Y], Z), rtol=1e-5)
+
+
+def test_off_label_smoothing_keeps_its_share_for_the_label():
+    expected = -0.7 * np.log(softmax(Z))[[0, 1], Y] - 0.15 * (np.log(softmax(Z)) * (1 - np.eye(3)[Y])).sum(-1)
+    np.testing.assert_allclose(losses.cross_entropy(Z, Y, off_label_smoothing=0.3), expected, rtol=1e-5)
+    with pytest.warns(DeprecationWarning, match="`smoothing` of `cross_entropy` is deprecated"):
+        np.testing.assert_allclose(losses.cross_entropy(Z, Y, smoothing=0.3), expected, rtol=1e-5)

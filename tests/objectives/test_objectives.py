@@ -107,9 +107,12 @@ TOWARDS = -np.maximum(1 - cosine(F_ADV, F_CLEAN[::-1]), 0)
 ACE, CCE = "adversarial_cross_entropy", "clean_cross_entropy"
 TABLE = [
     ("standard", {}, None, {CCE: (1.0, CE)}),
-    ("standard", {"smoothing": 0.2}, None, {CCE: (1.0, cross_entropy(CLEAN, 0.2))}),
+    ("standard", {"off_label_smoothing": 0.2}, None, {CCE: (1.0, cross_entropy(CLEAN, 0.2))}),
+    # Keras' s is s * (C - 1) / C off the label.
+    ("standard", {"label_smoothing": 0.3}, None, {CCE: (1.0, cross_entropy(CLEAN, 0.2))}),
     ("madry", {}, CE_ADV, {ACE: (1.0, CE_ADV)}),
-    ("madry", {"smoothing": 0.5}, CE_ADV, {ACE: (1.0, cross_entropy(ADV, 0.5))}),
+    ("madry", {"off_label_smoothing": 0.5}, CE_ADV, {ACE: (1.0, cross_entropy(ADV, 0.5))}),
+    ("madry", {"label_smoothing": 0.75}, CE_ADV, {ACE: (1.0, cross_entropy(ADV, 0.5))}),
     ("joint", {"clean_weight": 0.3, "adversarial_weight": 0.7}, CE_ADV, {CCE: (0.3, CE), ACE: (0.7, CE_ADV)}),
     (
         "joint",
@@ -151,7 +154,7 @@ TABLE = [
     ),
     (
         "alp",
-        {"smoothing": 0.4},
+        {"off_label_smoothing": 0.4},
         CE_ADV,
         {ACE: (1.0, cross_entropy(ADV, 0.4)), "logit_distance": (0.1, (D**2).mean(-1))},
     ),
@@ -161,7 +164,7 @@ TABLE = [
     ("infofeature", {}, CE_ADV + 0.1 * CAM_DISTANCE, {ACE: (1.0, cross_entropy(ADV, 0.5))}),
     (
         "infofeature",
-        {"weight": 2.0, "distance": "l1", "classes": "true", "smoothing": 0.0, "minimize_distance": True},
+        {"weight": 2.0, "distance": "l1", "classes": "true", "off_label_smoothing": 0.0, "minimize_distance": True},
         CE_ADV + 2.0 * np.array([0.1, 0.0]),  # label 1: 0.1 and 0.2 in the one cell, 0.4 and 0.4 in the other
         {ACE: (1.0, CE_ADV), "cam_distance": (2.0, np.array([0.1, 0.0]))},
     ),
@@ -369,7 +372,8 @@ def test_batch_mean_defaults_to_the_mean():
             lambda: objectives.get(objectives.madry(), beta=1),
             "expected arguments only beside a name|Expected arguments",
         ),
-        (lambda: objectives.madry(smoothing=1.5), r"`smoothing`: expected a share in \[0, 1\]. Received: 1.5"),
+        (lambda: objectives.madry(label_smoothing=1.5), r"`label_smoothing`: expected a number in \[0, 1\]. .*: 1.5"),
+        (lambda: objectives.madry(label_smoothing=0.1, off_label_smoothing=0.1), "not both"),
         (lambda: objectives.adv_interpolation(smoothing=-0.1), "`smoothing`"),
         (lambda: objectives.alp(distance="l3"), "Unknown distance: expected one of cosine, huber, l1, l2, mse"),
         (lambda: objectives.infofeature(classes="tru"), "Did you mean 'true'"),
@@ -389,6 +393,29 @@ def test_batch_mean_defaults_to_the_mean():
 def test_refusals(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+OLD_SMOOTHING = ["standard", "madry", "alp", "feature_matching", "feature_scatter", "infofeature"]
+
+
+@pytest.mark.parametrize("name", OLD_SMOOTHING)
+def test_the_old_name_of_smoothing_keeps_its_meaning(name):
+    expected = objectives.get(name, off_label_smoothing=0.3)
+    with pytest.warns(DeprecationWarning, match=f"`smoothing` of `{name}` is deprecated: use `off_label_smoothing`"):
+        direct = getattr(objectives, name)(smoothing=0.3)
+    with pytest.warns(DeprecationWarning, match="use `off_label_smoothing`"):
+        loaded = objectives.get({"name": name, "smoothing": 0.3})  # as an older run wrote it
+    assert direct.get_config() == loaded.get_config() == expected.get_config()
+
+
+def test_a_search_space_names_arguments():
+    with pytest.raises(ValueError, match=r"argument in `search` of 'misspelled'.*Did you mean 'weight'"):
+
+        @objectives.register(search={"wieght": (0.1, 1.0)})
+        def misspelled(weight=0.5):
+            return objectives.madry()
+
+    assert "misspelled" not in objectives.names()
 
 
 def test_a_users_own_objective_joins_the_family():

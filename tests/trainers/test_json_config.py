@@ -60,7 +60,7 @@ def test_phases_of_a_json_config_are_overridden(tmp_path):
 def test_python_configs_and_the_default_are_read_as_before():
     assert parsed(f"{DEFAULT}:mart").objective.name == "mart"
     assert parsed(None).to_dict() == digits.get_config().to_dict()
-    assert parsed(None, "objective.smoothing=0.5").objective.smoothing == 0.5
+    assert parsed(None, "objective.label_smoothing=0.5").objective.label_smoothing == 0.5
 
 
 @pytest.mark.parametrize("override", ["objective.gamma=3", "epoch=3"])

@@ -6,8 +6,8 @@ import math
 import pytest
 
 import tfrobust
+from tfrobust.objectives import search_space
 from trainers.configs import digits
-from tuning import spaces
 from tuning.spaces import Choice, Range, space_of, with_values
 
 BETA = "objective.beta"
@@ -20,10 +20,10 @@ def config_of(*space, row="trades"):
 
 
 def test_every_objective_has_a_default_space():
-    assert set(spaces.DEFAULTS) == set(tfrobust.objectives.names())
+    assert all(map(search_space, tfrobust.objectives.names()))
 
 
-@pytest.mark.parametrize("row", digits.OBJECTIVES)
+@pytest.mark.parametrize("row", digits.rows())
 def test_the_ends_of_a_default_space_make_objectives(row):
     config = config_of(row=row)
     for dimension in space_of(config):
@@ -36,7 +36,7 @@ def test_the_ends_of_a_default_space_make_objectives(row):
 
 
 def test_a_default_space_can_be_written_down():
-    for row in digits.OBJECTIVES:
+    for row in digits.rows():
         space = space_of(config_of(row=row))
         written = [{"field": d.field, "min": d.low, "max": d.high, "sampling": d.sampling} for d in space]
         assert space_of(config_of(*written, row=row)) == space

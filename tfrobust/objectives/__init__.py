@@ -1,6 +1,6 @@
 """Training objectives: one factory a method; `get` takes a name, a config or an instance."""
 
-from tfrobust.objectives import terms
+from tfrobust.objectives import recipes, terms
 from tfrobust.objectives.adv_interpolation import adv_interpolation
 from tfrobust.objectives.aelf import aelf
 from tfrobust.objectives.aelfs import aelfs
@@ -17,7 +17,17 @@ from tfrobust.objectives.madry import madry
 from tfrobust.objectives.mail import mail_at, mail_trades
 from tfrobust.objectives.mart import mart
 from tfrobust.objectives.multiplier import Multiplier
-from tfrobust.objectives.objective import OBJECTIVES, Loss, Objective, Term, get, names, register
+from tfrobust.objectives.objective import (
+    OBJECTIVES,
+    Loss,
+    Objective,
+    Term,
+    digits_row,
+    get,
+    names,
+    register,
+    search_space,
+)
 from tfrobust.objectives.spat import spat
 from tfrobust.objectives.standard import standard
 from tfrobust.objectives.trades import trades
@@ -33,6 +43,7 @@ __all__ = [
     "aelfs",
     "alp",
     "awp",
+    "digits_row",
     "dra",
     "feature_matching",
     "feature_regularization",
@@ -47,7 +58,9 @@ __all__ = [
     "mart",
     "names",
     "perturbed",
+    "recipes",
     "register",
+    "search_space",
     "spat",
     "standard",
     "terms",

@@ -6,12 +6,13 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks.view_losses import nearness
+from tfrobust.objectives import recipes
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import check_smoothing
 from tfrobust.views import Views
 
 
-@register
+@register(search={"smoothing": (0.0, 0.9)}, digits={"attack": recipes.ONE_STEP})
 def adv_interpolation(smoothing: float = 0.5) -> Objective:
     """Adversarial interpolation: min CE(x', t), t = (1 - s) * y + s * (1 - y~) / (C - 1), s = smoothing.
 
@@ -23,21 +24,21 @@ def adv_interpolation(smoothing: float = 0.5) -> Objective:
     Known to look stronger than it is: 68.7 % reported, 36.45 % under AutoAttack (CIFAR-10, public leaderboard).
 
     Args:
-        smoothing: s, in [0, 1].
+        smoothing: s, in [0, 1]; it is off the partner's label, so neither kind of `losses.cross_entropy`.
 
     Returns:
         An `Objective` that needs the outputs `logits` and `features`; its attack is
         `pgd(eps, step_size=eps, steps=1)`, or `attacks.adv_interpolation(eps)`.
 
     Raises:
-        ValueError: for smoothing outside [0, 1].
+        ValueError: for a smoothing outside [0, 1].
 
     Example:
 
     >>> sorted(tfrobust.objectives.adv_interpolation().needs)
     ['features', 'logits']
     """
-    check_smoothing(smoothing)
+    check_smoothing("smoothing", smoothing)
 
     def interpolated_cross_entropy(views: Views) -> Any:
         log_p = ops.log_softmax(views.adv["logits"])

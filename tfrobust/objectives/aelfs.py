@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfrobust.classifiers import head_of
+from tfrobust.objectives import recipes
 from tfrobust.objectives.joint import joint
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.schedules import Schedule
@@ -39,7 +40,14 @@ def trains_head(classifier: keras.Model) -> str | None:
     )
 
 
-@register
+@register(
+    search={"beta": (0.01, 1.0, "log"), "adversarial_weight": (0.1, 10.0, "log")},
+    digits={
+        "objective": {"beta": 0.1},
+        "model": {"name": "digits", "activation": "leaky_relu"},
+        "phases": (recipes.STANDARD_PHASE, {"frozen": ("head",)}),
+    },
+)
 def aelfs(
     beta: Schedule = 0.5, clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0
 ) -> Objective:

@@ -6,16 +6,20 @@ from tfrobust import losses
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, smoothed
 from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.utils.deprecation import renamed_arguments
 from tfrobust.views import Views
 
 
-@register
+@register(search={"weight": (0.01, 10.0, "log")})
+@renamed_arguments(smoothing="off_label_smoothing")
 def alp(
     weight: Schedule = 0.1,
     clean_weight: Schedule = 0.0,
     adversarial_weight: Schedule = 1.0,
     distance: str = "mse",
-    smoothing: float = 0.0,
+    *,
+    label_smoothing: float = 0.0,
+    off_label_smoothing: float = 0.0,
 ) -> Objective:
     """Adversarial logit pairing: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) + weight * D(z, z').
 
@@ -28,13 +32,14 @@ def alp(
         clean_weight: likewise; 0 leaves the term out.
         adversarial_weight: likewise.
         distance: D, "mse" (the mean of squares), "l2", "l1", "huber" or "cosine".
-        smoothing: of the labels in the update: the true class keeps 1 - smoothing, each other gets smoothing / (C - 1).
+        label_smoothing: s in [0, 1]: the update's target is (1 - s) * one_hot(y) + s / C, as in Keras.
+        off_label_smoothing: s in [0, 1]: the update's target is 1 - s for the label, s / (C - 1) for each other class.
 
     Returns:
         An `Objective`.
 
     Raises:
-        ValueError: for negative weights, an unknown distance and smoothing outside [0, 1].
+        ValueError: for negative weights, an unknown distance and a smoothing outside [0, 1], or two positive ones.
 
     Example:
 
@@ -47,13 +52,15 @@ def alp(
         return of(views.clean["logits"], views.adv["logits"])
 
     weights = {
-        "clean_cross_entropy": (smoothed("clean", smoothing), nonnegative("clean_weight", clean_weight)),
-        "adversarial_cross_entropy": (
-            smoothed("adv", smoothing),
-            nonnegative("adversarial_weight", adversarial_weight),
-        ),
+        "clean": nonnegative("clean_weight", clean_weight),
+        "adv": nonnegative("adversarial_weight", adversarial_weight),
     }
-    outer = {name: Term(loss, weight) for name, (loss, weight) in weights.items() if weight != 0}
+    names = {"clean": "clean_cross_entropy", "adv": "adversarial_cross_entropy"}
+    outer = {
+        names[side]: Term(smoothed(side, label_smoothing, off_label_smoothing), weight)
+        for side, weight in weights.items()
+        if weight != 0
+    }
     return Objective(
         adversarial_cross_entropy, {**outer, "logit_distance": Term(logit_distance, nonnegative("weight", weight))}
     )

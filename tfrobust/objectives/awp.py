@@ -31,7 +31,11 @@ def perturbed(kernels: Iterable[Tensor], gradients: Iterable[Tensor], gamma: Ten
     return [moved(w, g) for w, g in zip(kernels, gradients, strict=True)]
 
 
-@register
+@register(
+    search={"gamma": (0.001, 0.02, "log")},
+    # choice: the paper's warm-up of 10 epochs is for a training of 200.
+    digits={"objective": {"objective": {"name": "trades", "beta": 6.0}, "warmup": 4}},
+)
 def awp(objective: str | Mapping[str, Any] | Objective = "madry", gamma: float = 0.005, warmup: float = 0) -> Objective:
     """AWP: min over w of max over v of the objective's outer loss at w + v, ||v_l|| <= gamma * ||w_l|| for each kernel.
 

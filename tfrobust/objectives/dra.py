@@ -1,13 +1,36 @@
 """Adversarial fine-tuning that keeps the clean accuracy."""
 
+from tfrobust.objectives import recipes
 from tfrobust.objectives.joint import joint
 from tfrobust.objectives.multiplier import Multiplier
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
 from tfrobust.schedules import Schedule, nonnegative
 
+# choice: on 8x8 images a mean absolute change of 0.08 to 0.02, in the proportion of the thesis' 2/255 to 0.5/255.
+SHRINKING = {
+    "name": "dra",
+    "eps": {
+        "name": "PolynomialDecay",
+        "initial_learning_rate": 0.08,
+        "decay_steps": 25,
+        "end_learning_rate": 0.02,
+    },
+    "steps": 5,
+    "p": 1 / 3,
+}
 
-@register
+
+@register(
+    search={"adversarial_weight": (0.1, 10.0, "log")},
+    digits={
+        "phases": (
+            recipes.STANDARD_PHASE,
+            {"attack": SHRINKING, **recipes.training(1e-3, 25, "val_robust_accuracy")},
+            {"objective": {"name": "standard"}, **recipes.training(1e-4, 5, "")},
+        )
+    },
+)
 def dra(
     clean_weight: float = 0.5,
     adversarial_weight: Schedule = 0.5,

@@ -6,11 +6,19 @@ from tfrobust import losses
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, smoothed
 from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.utils.deprecation import renamed_arguments
 from tfrobust.views import Views
 
 
-@register
-def feature_matching(weight: Schedule = 10.0, distance: str = "mse", smoothing: float = 0.0) -> Objective:
+@register(search={"weight": (0.1, 100.0, "log")})
+@renamed_arguments(smoothing="off_label_smoothing")
+def feature_matching(
+    weight: Schedule = 10.0,
+    distance: str = "mse",
+    *,
+    label_smoothing: float = 0.0,
+    off_label_smoothing: float = 0.0,
+) -> Objective:
     """Feature matching: min CE(x', y) + weight * D(CAM(x), CAM(x')), x' attacked on CE.
 
     Li et al. 2020, as the InfoFeature paper compares with it (its section 4.2); metric and clipped maps are this
@@ -19,13 +27,14 @@ def feature_matching(weight: Schedule = 10.0, distance: str = "mse", smoothing: 
     Args:
         weight: lambda, at least 0, or a schedule over the fractional epoch.
         distance: D of the maps of all classes, "mse" (the mean of squares), "l2", "l1", "huber" or "cosine".
-        smoothing: of the labels in the update: the true class keeps 1 - smoothing, each other gets smoothing / (C - 1).
+        label_smoothing: s in [0, 1]: the update's target is (1 - s) * one_hot(y) + s / C, as in Keras.
+        off_label_smoothing: s in [0, 1]: the update's target is 1 - s for the label, s / (C - 1) for each other class.
 
     Returns:
         An `Objective` that needs the outputs `logits` and `cam`.
 
     Raises:
-        ValueError: for a negative weight, an unknown distance and smoothing outside [0, 1].
+        ValueError: for a negative weight, an unknown distance and a smoothing outside [0, 1], or two positive ones.
 
     Example:
 
@@ -40,7 +49,7 @@ def feature_matching(weight: Schedule = 10.0, distance: str = "mse", smoothing: 
     return Objective(
         adversarial_cross_entropy,
         {
-            "adversarial_cross_entropy": smoothed("adv", smoothing),
+            "adversarial_cross_entropy": smoothed("adv", label_smoothing, off_label_smoothing),
             "cam_distance": Term(cam_distance, nonnegative("weight", weight)),
         },
         needs=("logits", "cam"),

@@ -5,7 +5,7 @@ from tfrobust.objectives.terms import adversarial_cross_entropy, feature_distanc
 from tfrobust.schedules import Schedule, nonnegative
 
 
-@register
+@register(search={"weight": (0.01, 1.0, "log")})
 def feature_regularization(weight: Schedule = 0.1) -> Objective:
     """Feature regularization: min CE(x', y) + weight * ||f(x) - f(x')||_2, x' attacked on CE.
 

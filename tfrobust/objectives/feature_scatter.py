@@ -1,12 +1,15 @@
 """Feature scattering."""
 
 from tfrobust.attacks.view_losses import scattering
+from tfrobust.objectives import recipes
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import smoothed
+from tfrobust.utils.deprecation import renamed_arguments
 
 
-@register
-def feature_scatter(smoothing: float = 0.5) -> Objective:
+@register(search={"off_label_smoothing": (0.0, 0.9)}, digits={"attack": recipes.ONE_STEP})
+@renamed_arguments(smoothing="off_label_smoothing")
+def feature_scatter(off_label_smoothing: float = 0.5) -> Objective:
     """Feature scattering: min CE(x', y) with smoothed labels; x' scatters the batch, whatever the labels.
 
     The search maximizes the optimal transport distance between clean and attacked logits, coupled over the batch (under
@@ -16,17 +19,18 @@ def feature_scatter(smoothing: float = 0.5) -> Objective:
     Known to look stronger than it is: 60.6 % reported, 36.64 % under AutoAttack (CIFAR-10, public leaderboard).
 
     Args:
-        smoothing: the true class keeps 1 - smoothing, each other gets smoothing / (C - 1).
+        off_label_smoothing: s in [0, 1]: the target is 1 - s for the label, s / (C - 1) for each other class.
 
     Returns:
         An `Objective`; its attack is `pgd(eps, step_size=eps, steps=1)`, or `attacks.feature_scatter(eps)`.
 
     Raises:
-        ValueError: for smoothing outside [0, 1].
+        ValueError: if `off_label_smoothing` is outside [0, 1].
 
     Example:
 
     >>> sorted(tfrobust.objectives.feature_scatter().outer)
     ['adversarial_cross_entropy']
     """
-    return Objective(scattering, {"adversarial_cross_entropy": smoothed("adv", smoothing)}, start="uniform")
+    loss = smoothed("adv", off_label_smoothing=off_label_smoothing)
+    return Objective(scattering, {"adversarial_cross_entropy": loss}, start="uniform")

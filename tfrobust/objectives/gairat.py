@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
+from tfrobust.objectives import recipes
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
@@ -21,7 +22,7 @@ def cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
     return losses.cross_entropy(logits, views.y), losses.correct(logits, views.y)
 
 
-@register
+@register(search={"bias": (-2.0, 2.0)}, digits={"objective": recipes.WARMUP})
 def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
     """GAIRAT: min mean of w * CE(x', y), w = (1 + tanh(bias + 5 * (1 - kappa / (K // 2)))) / 2, scaled to mean 1.
 

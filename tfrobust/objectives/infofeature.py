@@ -3,14 +3,16 @@
 from tfrobust.attacks.view_losses import cam_distance, information
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import smoothed
+from tfrobust.utils.deprecation import renamed_arguments
 
 
-@register
+@register(search={"weight": (0.01, 1.0, "log"), "off_label_smoothing": (0.0, 0.9)})
+@renamed_arguments(smoothing="off_label_smoothing")
 def infofeature(
     weight: float = 0.1,
     distance: str = "l2",
     classes: str = "all",
-    smoothing: float = 0.5,
+    off_label_smoothing: float = 0.5,
     minimize_distance: bool = False,
 ) -> Objective:
     """InfoFeature: min CE(x', y) with smoothed labels, x' attacked on CE(x', y) + weight * D(CAM(x), CAM(x')).
@@ -22,14 +24,14 @@ def infofeature(
         weight: lambda, at least 0.
         distance: D of the maps, flattened: "l2", "l1", "cosine", "mse" or "huber".
         classes: maps of "all" classes, or of the "true" one.
-        smoothing: the true class keeps 1 - smoothing, each other gets smoothing / (C - 1).
+        off_label_smoothing: s in [0, 1]: the target is 1 - s for the label, s / (C - 1) for each other class.
         minimize_distance: read equation 8 literally: training also minimizes weight * D.
 
     Returns:
         An `Objective` that needs the outputs `logits` and `cam`.
 
     Raises:
-        ValueError: for a negative weight, unknown names and smoothing outside [0, 1].
+        ValueError: for a negative weight, an unknown name and an `off_label_smoothing` outside [0, 1].
 
     Example:
 
@@ -37,7 +39,7 @@ def infofeature(
     ['adversarial_cross_entropy', 'cam_distance']
     """
     inner = information(weight, distance, classes)
-    outer = {"adversarial_cross_entropy": Term(smoothed("adv", smoothing))}
+    outer = {"adversarial_cross_entropy": Term(smoothed("adv", off_label_smoothing=off_label_smoothing))}
     if minimize_distance:
         outer["cam_distance"] = Term(cam_distance(distance, classes), weight)
     return Objective(inner, outer, needs=("logits", "cam"), start="uniform")

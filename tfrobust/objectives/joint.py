@@ -10,7 +10,7 @@ from tfrobust.objectives.terms import (
 from tfrobust.schedules import Schedule, nonnegative
 
 
-@register
+@register(search={"adversarial_weight": (0.1, 10.0, "log")})
 def joint(
     clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0, beta: Schedule = 0.0
 ) -> Objective:

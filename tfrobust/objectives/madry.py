@@ -2,27 +2,30 @@
 
 from tfrobust.objectives.objective import Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, smoothed
+from tfrobust.utils.deprecation import renamed_arguments
 
 
-@register
-def madry(smoothing: float = 0.0) -> Objective:
+@register(search={"label_smoothing": (0.0, 0.5)})
+@renamed_arguments(smoothing="off_label_smoothing")
+def madry(*, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) -> Objective:
     """Adversarial training: min over weights of max over the ball of CE(x', y).
 
     Madry et al. 2018 (Towards Deep Learning Models Resistant to Adversarial Attacks), equation 1.
 
     Args:
-        smoothing: of the labels in the update, not in the search: the true class keeps 1 - smoothing, each other gets
-            smoothing / (C - 1).
+        label_smoothing: s in [0, 1]: the update's target is (1 - s) * one_hot(y) + s / C, as in Keras.
+        off_label_smoothing: s in [0, 1]: the update's target is 1 - s for the label, s / (C - 1) for each other class.
 
     Returns:
         An `Objective` that reads no clean forward pass.
 
     Raises:
-        ValueError: for smoothing outside [0, 1].
+        ValueError: if a smoothing is outside [0, 1], or both are positive.
 
     Example:
 
     >>> sorted(tfrobust.objectives.madry().outer)
     ['adversarial_cross_entropy']
     """
-    return Objective(adversarial_cross_entropy, {"adversarial_cross_entropy": smoothed("adv", smoothing)})
+    loss = smoothed("adv", label_smoothing, off_label_smoothing)
+    return Objective(adversarial_cross_entropy, {"adversarial_cross_entropy": loss})

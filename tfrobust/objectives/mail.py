@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
+from tfrobust.objectives import recipes
 from tfrobust.objectives.objective import Loss, Objective, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy, kl_divergence, with_mean_one
 from tfrobust.objectives.warmup import after_warmup
@@ -30,7 +31,7 @@ def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> 
     return weighted
 
 
-@register
+@register(search={"slope": (1.0, 30.0, "log"), "bias": (-1.0, 1.0)}, digits={"objective": recipes.WARMUP})
 def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = None, warmup: float = 0) -> Objective:
     """MAIL-AT: min mean of w * CE(x', y), w = sigmoid(slope * (m + bias)), scaled to mean 1 over the global batch.
 
@@ -60,7 +61,10 @@ def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = No
     return Objective(adversarial_cross_entropy, after_warmup(warmup, plain, full), start="normal")
 
 
-@register
+@register(
+    search={"beta": (0.5, 20.0, "log"), "slope": (0.5, 10.0, "log"), "bias": (-1.0, 1.0)},
+    digits={"objective": recipes.WARMUP},
+)
 def mail_trades(
     beta: float = 5.0, slope: float = 2.0, bias: float = 0.0, constant: float | None = None, warmup: float = 0
 ) -> Objective:

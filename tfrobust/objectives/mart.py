@@ -29,7 +29,7 @@ def weighted_kl_divergence(views: Views) -> Tensor:
     return divergence * (1.0000001 - true)
 
 
-@register
+@register(search={"beta": (0.5, 20.0, "log")})
 def mart(beta: Schedule = 5.0) -> Objective:
     """MART: min BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p_y(x)), x' attacked on CE from x + 0.001 * N(0, 1).
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 import keras
 
@@ -12,10 +13,13 @@ from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Member, Registry
 from tfrobust.utils.validation import check_number
+from tfrobust.utils.registry import Member, Registry, unknown
 from tfrobust.views import Views
 
 Tensor = Any
 Loss = Callable[[Views], Any]
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+Limits = tuple[float, float] | tuple[float, float, str]  # lowest and highest value, and "log" for a logarithmic scale
 
 
 RESERVED = ("loss", "accuracy", "robust_accuracy")  # names that the trainer's log gives a meaning of its own
@@ -99,4 +103,53 @@ class Objective(Member):
 
 
 OBJECTIVES = Registry("objective", Objective)
-register, get, names = OBJECTIVES.register, OBJECTIVES.get, OBJECTIVES.names
+get, names = OBJECTIVES.get, OBJECTIVES.names
+
+
+@overload
+def register(factory: Factory) -> Factory: ...
+@overload
+def register(
+    *, search: Mapping[str, Limits] | None = None, digits: Mapping[str, Any] | None = None
+) -> Callable[[Factory], Factory]: ...
+def register(
+    factory: Any = None, *, search: Mapping[str, Limits] | None = None, digits: Mapping[str, Any] | None = None
+) -> Any:
+    """Registers a function that returns an `Objective` under its own name, as `@register` or `@register(search=...)`.
+
+    Args:
+        factory: the function.
+        search: argument -> limits: what `tuning.search` varies where a config names no space of its own.
+        digits: what the objective's row of `trainers/configs/digits.py` sets: fields of a config, whose "objective" has
+            only the arguments that differ from the function's defaults, and whose "attack" is laid over PGD with 10
+            steps; there "relative_step_size" is a step size divided by eps. None: a row without fields of its own.
+
+    Raises:
+        ValueError: if `search` has a name that is no argument of the function.
+
+    Example:
+
+    >>> tfrobust.objectives.search_space("trades")
+    {'beta': (0.5, 20.0, 'log')}
+    """
+
+    def registered(factory: Any) -> Any:
+        arguments = inspect.signature(factory).parameters
+        for argument in search or {}:
+            if argument not in arguments:
+                raise unknown(f"argument in `search` of {factory.__name__!r}", argument, arguments)
+        made = OBJECTIVES.register(factory)
+        vars(made).update(search=dict(search or {}), digits=dict(digits or {}))
+        return made
+
+    return registered if factory is None else registered(factory)
+
+
+def search_space(name: str) -> Mapping[str, Limits]:
+    """Returns argument -> limits, as an objective's `register` declared them; {} for an unknown name."""
+    return getattr(OBJECTIVES.factory(name), "search", {})
+
+
+def digits_row(name: str) -> Mapping[str, Any]:
+    """Returns the fields that an objective's `register` declared for its row of `trainers/configs/digits.py`."""
+    return getattr(OBJECTIVES.factory(name), "digits", {})

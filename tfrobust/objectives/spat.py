@@ -37,7 +37,10 @@ def paced_divergence(alpha: float) -> Any:
     return paced_divergence
 
 
-@register
+@register(
+    search={"weight": (1.0, 20.0, "log"), "alpha": (0.0, 1.0), "beta": (0.0, 1.0)},
+    digits={"model": {"name": "digits", "head": "cosine"}},
+)
 def spat(
     weight: Schedule = 6.0,
     alpha: float = 0.2,

@@ -18,25 +18,30 @@ def clean_cross_entropy(views: Views) -> Tensor:
     return losses.cross_entropy(views.clean["logits"], views.y)
 
 
-def check_smoothing(smoothing: float) -> None:
-    """Raises ValueError for smoothing outside [0, 1]."""
-    check_number("smoothing", smoothing, 0, 1, expected="a share")
+def check_smoothing(name: str, value: float) -> None:
+    """Raises InvalidArgument if `value` is outside [0, 1]."""
+    check_number(name, value, 0, 1, expected="a share")
 
 
-def smoothed(side: str, smoothing: float) -> Loss:
-    """Returns the cross entropy of the "clean" or the "adv" side with smoothed labels.
+def smoothed(side: str, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) -> Loss:
+    """Returns the cross entropy of one side with smoothed labels.
 
     Args:
         side: "clean" or "adv".
-        smoothing: the label keeps 1 - smoothing, each other class gets smoothing / (C - 1).
+        label_smoothing: as in `losses.cross_entropy`.
+        off_label_smoothing: likewise; one of the two is 0.
 
     Raises:
-        ValueError: for smoothing outside [0, 1].
+        ValueError: if a smoothing is outside [0, 1], or both are positive.
     """
-    check_smoothing(smoothing)
+    smoothing = {"label_smoothing": label_smoothing, "off_label_smoothing": off_label_smoothing}
+    for name, value in smoothing.items():
+        check_smoothing(name, value)
+    if label_smoothing and off_label_smoothing:
+        raise ValueError(f"Expected `label_smoothing` or `off_label_smoothing`, not both. Received: {smoothing}")
 
     def smoothed_cross_entropy(views: Views) -> Tensor:
-        return losses.cross_entropy(getattr(views, side)["logits"], views.y, smoothing)
+        return losses.cross_entropy(getattr(views, side)["logits"], views.y, **smoothing)
 
     return smoothed_cross_entropy
 

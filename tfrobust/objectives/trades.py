@@ -5,7 +5,7 @@ from tfrobust.objectives.terms import clean_cross_entropy, kl_divergence
 from tfrobust.schedules import Schedule, nonnegative
 
 
-@register
+@register(search={"beta": (0.5, 20.0, "log")})
 def trades(beta: Schedule = 6.0) -> Objective:
     """TRADES: min CE(x, y) + beta * max over the ball of KL(p(x) || p(x')).
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.deprecation import with_new_names
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -93,9 +94,13 @@ class Registry:
         """Returns the registered names, sorted."""
         return sorted(self._factories)
 
-    def parameters(self, name: str) -> list[str]:
-        """Returns the names of the arguments that a factory takes; none for a name that is not registered."""
-        return list(inspect.signature(self._factories[name]).parameters) if name in self._factories else []
+    def factory(self, name: str) -> Callable[..., Any] | None:
+        """Returns the registered factory of a name, or None."""
+        return self._factories.get(name)
+
+    def parameters(self, name: str) -> Mapping[str, inspect.Parameter]:
+        """Returns the arguments that a factory takes, by name; none for a name that is not registered."""
+        return inspect.signature(self._factories[name]).parameters if name in self._factories else {}
 
     def register(self, factory: Factory) -> Factory:
         """Registers `factory` under its own name; what it makes remembers the arguments it was made with.
@@ -107,7 +112,7 @@ class Registry:
         @functools.wraps(factory)
         def make(*args: Any, **kwargs: Any) -> Any:
             try:
-                bound = signature.bind(*args, **kwargs)
+                bound = signature.bind(*args, **with_new_names(factory, kwargs))
             except TypeError:
                 return factory(*args, **kwargs)  # which says by its name what is wrong
             bound.apply_defaults()
@@ -146,6 +151,7 @@ class Registry:
         if name not in self._factories:
             raise unknown(self.kind, name, self._factories)
         factory = self._factories[name]
+        arguments = with_new_names(factory, arguments)
         parameters = inspect.signature(factory).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for argument in arguments:

@@ -43,8 +43,8 @@ RESNET18 = {"model": {"name": "resnet18"}}
 WRN = {"model": {"name": "wrn_28_10"}, "epochs": 200}  # the rate still falls at 60 and 90
 
 METHODS: dict[str, dict[str, Any]] = {
-    "standard": {"objective": {"name": "standard", "smoothing": SMOOTHING}, "monitor": "val_accuracy"},
-    "madry": {"objective": {"name": "madry", "smoothing": SMOOTHING}},
+    "standard": {"objective": {"name": "standard", "off_label_smoothing": SMOOTHING}, "monitor": "val_accuracy"},
+    "madry": {"objective": {"name": "madry", "off_label_smoothing": SMOOTHING}},
     # CE(x') + 0.1 mean((z - z')^2): equation 3 with no clean cross entropy.
     "alp": {
         "objective": {
@@ -53,11 +53,13 @@ METHODS: dict[str, dict[str, Any]] = {
             "clean_weight": 0.0,
             "adversarial_weight": 1.0,
             "distance": "mse",
-            "smoothing": SMOOTHING,
+            "off_label_smoothing": SMOOTHING,
         }
     },
-    "fm": {"objective": {"name": "feature_matching", "weight": 10.0, "distance": "mse", "smoothing": SMOOTHING}},
-    "feature_scatter": {"objective": {"name": "feature_scatter", "smoothing": SMOOTHING}, "attack": ONE_STEP},
+    "fm": {
+        "objective": {"name": "feature_matching", "weight": 10.0, "distance": "mse", "off_label_smoothing": SMOOTHING}
+    },
+    "feature_scatter": {"objective": {"name": "feature_scatter", "off_label_smoothing": SMOOTHING}, "attack": ONE_STEP},
     "adv_interpolation": {"objective": {"name": "adv_interpolation", "smoothing": SMOOTHING}, "attack": ONE_STEP},
     # choice: CE(x') alone is minimized; equation 8 read literally would be minimize_distance=True.
     "infofeature": {
@@ -66,7 +68,7 @@ METHODS: dict[str, dict[str, Any]] = {
             "weight": 0.1,
             "distance": "l2",
             "classes": "all",
-            "smoothing": SMOOTHING,
+            "off_label_smoothing": SMOOTHING,
             "minimize_distance": False,
         }
     },

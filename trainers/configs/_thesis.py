@@ -46,7 +46,7 @@ BASELINES: dict[str, dict[str, Any]] = {
             "clean_weight": 0.5,
             "adversarial_weight": 0.5,
             "distance": "mse",
-            "smoothing": 0.0,
+            "label_smoothing": 0.0,
         }
     },
     "trades": {"objective": {"name": "trades", "beta": 6.0}},

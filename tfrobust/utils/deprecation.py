@@ -1,0 +1,40 @@
+"""Names of an older release, which work for one more with a warning that tells the new name."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def renamed_arguments(**old_to_new: str) -> Callable[[Function], Function]:
+    """Returns a decorator under which a function also takes arguments by their old names.
+
+    It stands below `register`, so that configs written with the old names load.
+    """
+
+    def decorated(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **with_new_names(call, kwargs))
+
+        call.renamed_arguments = old_to_new  # type: ignore[attr-defined]
+        return cast(Function, call)
+
+    return decorated
+
+
+def with_new_names(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments under their new names, and warns of each old one."""
+    old_to_new: Mapping[str, str] = getattr(function, "renamed_arguments", {})
+    for old in [name for name in arguments if name in old_to_new]:
+        warnings.warn(
+            f"The argument `{old}` of `{getattr(function, '__name__', function)}` is deprecated: use "
+            f"`{old_to_new[old]}`, which means the same.",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+    return {old_to_new.get(name, name): value for name, value in arguments.items()}
