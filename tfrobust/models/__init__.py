@@ -48,3 +48,6 @@ __all__ = [
     "wrn_34_10",
     "wrn_40_10",
 ]
+
+# Type checkers and editors read the imports above; a member that they leave out is found here.
+globals().update(MODELS.import_members(__name__))

@@ -66,3 +66,6 @@ __all__ = [
     "terms",
     "trades",
 ]
+
+# Type checkers and editors read the imports above; a member that they leave out is found here.
+globals().update(OBJECTIVES.import_members(__name__))

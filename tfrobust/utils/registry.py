@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import importlib
 import inspect
 import os
+import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -93,6 +96,12 @@ class Registry:
     def names(self) -> list[str]:
         """Returns the registered names, sorted."""
         return sorted(self._factories)
+
+    def import_members(self, package: str) -> dict[str, Callable[..., Any]]:
+        """Imports every module of a package, and returns the factories that are registered then, by name."""
+        for module in pkgutil.iter_modules(sys.modules[package].__path__):
+            importlib.import_module(f"{package}.{module.name}")
+        return dict(self._factories)
 
     def factory(self, name: str) -> Callable[..., Any] | None:
         """Returns the registered factory of a name, or None."""
