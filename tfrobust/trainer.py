@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfrobust import attacks, losses, objectives
+from tfrobust import attacks, objectives
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import as_given, check_classifier
-from tfrobust.data.batch import Batch, Contract, enough_for, prepare
+from tfrobust.data.batch import Contract, enough_for
 from tfrobust.data.containers import sole
 from tfrobust.models import Augmentation
 from tfrobust.objectives import Multiplier, Objective
-from tfrobust.objectives.awp import perturbed
-from tfrobust.schedules import value_at
 from tfrobust.training import copies, cost
 from tfrobust.training.adversaries import check_radii, training_adversary, validation_adversary
-from tfrobust.training.clipping import clipped
-from tfrobust.training.distribution import Distributed
 from tfrobust.training.epochs import completed
 from tfrobust.training.guard import Guard
-from tfrobust.training.means import Mean, side
 from tfrobust.training.metrics import ACCURACIES, SidedMetrics
 from tfrobust.training.own_state import OwnState, from_an_older_version
+from tfrobust.training.step import TrainingStep
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.files import replacing
-from tfrobust.utils.random import Noise
-from tfrobust.views import Observed, Views
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class AdversarialTrainer(Distributed, keras.Model):
+class AdversarialTrainer(TrainingStep, keras.Model):
     """Trains a classifier by an objective against an attack: a Keras model whose `fit` is adversarial training.
 
     Each step searches x' = argmax over the ball of the objective's inner loss, with the classifier in inference mode,
@@ -74,9 +67,6 @@ class AdversarialTrainer(Distributed, keras.Model):
     >>> sorted(history.history)
     ['accuracy', 'clean_cross_entropy', 'kl_divergence', 'loss', 'robust_accuracy']
     """
-
-    optimizer: Any
-    jit_compile: Any
 
     def __init__(
         self,
@@ -420,207 +410,7 @@ class AdversarialTrainer(Distributed, keras.Model):
             return (self._arriving(*data[:2]), *data[1:])
         return self._arriving(data)
 
-    # The step
-
-    def train_step(self, data: Any) -> dict[str, Tensor]:
-        """Checks a batch of pixels and labels, makes one search and one update, and returns the logs."""
-        return self._checked(self._train, data)
-
-    def test_step(self, data: Any) -> dict[str, Tensor]:
-        """Checks a batch; returns clean accuracy, loss, terms and robust accuracy by the validation attack."""
-        return self._checked(self._test, data)
-
-    def _checked(self, step: Callable[[Batch], dict[str, Tensor]], data: Any) -> dict[str, Tensor]:
-        """Takes a step on a batch that has been found to be what it should be.
-
-        Whatever the container of the data and however the step is compiled, every batch comes through here. The checks
-        stay outside XLA, which cannot raise them.
-        """
-        with plain_errors():  # for who calls a step by hand; `fit` and the others have their own
-            data = self._contract.check(*keras.utils.unpack_x_y_sample_weight(data))
-
-        def prepared(data: Any) -> dict[str, Tensor]:
-            return step(prepare(data, self._contract))
-
-        if self.jit_compile and not tf.executing_eagerly():
-            return tf.function(prepared, autograph=False, jit_compile=True)(data)
-        return prepared(data)
-
-    def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
-        """Returns the function that `fit` and `evaluate` call; what XLA compiles of it `_checked` says, not Keras."""
-        if self.jit_compile and self.distribute_strategy.num_replicas_in_sync > 1:
-            raise InvalidArgument(
-                "XLA cannot compile the sums that several replicas form together in a step: expected "
-                "compile(jit_compile=False). Received: jit_compile=True"
-            )
-        asked, self.jit_compile = self.jit_compile, False
-        try:
-            return super()._make_function(step_function)
-        finally:
-            self.jit_compile = asked
-
-    def _train(self, batch: Batch) -> dict[str, Tensor]:
-        if self._augmentation is None:
-            return self._update(batch)
-        with self._augmentation.once(batch.x) as x:
-            return self._update(batch._replace(x=x))
-
-    def _update(self, batch: Batch) -> dict[str, Tensor]:
-        make_views, attacked = self._training_views(batch)
-        variables = self.trainable_variables
-        with self._perturbed(make_views, batch, attacked):
-            views = make_views()
-            with tf.GradientTape() as tape:
-                terms = self._terms(views, batch, attacked)
-                # Regularizers are read after this update's forward passes; gradients are summed over replicas.
-                penalty = self._penalty()
-                total = self._weighted(terms) + penalty / backend.replicas()
-                scaled = self.optimizer.scale_loss(total)
-            gradients = tape.gradient(scaled, variables)
-        gradients = self._guarded(gradients, batch, views, terms, penalty)
-        gradients = clipped(gradients, self.optimizer)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        backend.agree(self._statistics(), tf.reduce_sum(batch.present))
-        for name, term in self.objective.outer.items():
-            if isinstance(term.weight, Multiplier):
-                mu = self._multipliers[name]
-                mean, share = backend.global_sum(terms[name].global_mean), 1 / backend.accumulated(self.optimizer)
-                mu.assign(term.weight.next(mu, mean, share))
-        self._epoch.assign_add(self._epochs_per_step * tf.cast(batch.one, tf.float32))
-        self._batches.assign_add(batch.one)
-        return self._logs(views, batch, attacked, terms, penalty)
-
-    def _test(self, batch: Batch) -> dict[str, Tensor]:
-        x_adv, observed = None, None
-        if self._validation_adversary is not None:
-            noise = batch.noise(self.seed).fold(-1)  # the same starts at every validation
-            adversary = self._validation_adversary.at(self._last_epoch)
-            x_adv, observed = adversary.observe(self._classify, batch.x, batch.y, noise)
-        views = self._views(batch, batch.x, x_adv, observed, training=False)
-        for outputs in (views.clean, *([views.adv] if x_adv is not None else [])):
-            outputs.make()  # validation asks both sides, whatever the objective reads
-        terms = self._terms(views, batch, None)
-        return self._logs(views, batch, None, terms, self._penalty())
-
-    def _guarded(
-        self, gradients: list[Tensor], batch: Batch, views: Views, terms: Mapping[str, Mean], penalty: Tensor
-    ) -> list[Tensor]:
-        if self.guard is None:
-            return gradients
-        values = {name: term.weight * term.local_mean for name, term in terms.items()}
-        values["regularization"] = penalty
-        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # it looks for itself, and goes on
-            values["gradient_norm"] = tf.linalg.global_norm(gradients)
-        return self.guard(gradients, values, self.optimizer.iterations + 1, batch, views.x_adv)
-
-    def _statistics(self) -> list[Any]:
-        layers = (v for v in self.classifier._flatten_layers() if isinstance(v, keras.layers.BatchNormalization))
-        return [v for layer in layers if layer.trainable for v in (layer.moving_mean, layer.moving_variance)]
-
-    def _penalty(self) -> Tensor:
-        return sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
-
-    def _classify(self, x: Tensor, training: bool = False) -> Mapping[str, Any]:
-        return self.classifier(x, training=training)
-
-    def _views(self, batch: Batch, x: Tensor, x_adv: Tensor | None, observed: Observed | None, training: bool) -> Views:
-        clean = backend.once_in_this_graph(lambda: self._classify(x, training))
-        adv = clean if x_adv is x else backend.once_in_this_graph(lambda: self._classify(x_adv, training))
-        return Views(
-            y=batch.y,
-            x=batch.x,
-            x_adv=x_adv,
-            clean=clean,
-            adv=None if x_adv is None else adv,
-            observed=observed,
-            batch_mean=batch.mean,
-        )
-
-    def _training_views(self, batch: Batch) -> tuple[Callable[[], Views], Tensor | None]:
-        """Returns what makes an update's views and, where only a share is attacked, True for the attacked rows.
-
-        The search is made here, once; each call then makes forward passes of its own.
-        """
-        make = functools.partial(self._views, batch, training=True)
-        if self._adversary is None:
-            return functools.partial(make, batch.x, None, None), None
-        noise = batch.noise(self.seed).fold(self._batches)
-        if self.objective.share == 1:
-            x_adv, observed = self._search(batch.x, batch.y, noise)
-            return functools.partial(make, batch.x, x_adv, observed), None
-        rows = tf.shape(batch.x)[0]
-        share = tf.cast(tf.round(self.objective.share * tf.cast(rows, tf.float32)), tf.int32)
-        first = rows - tf.maximum(share, 1)
-        x_adv, _ = self._search(batch.x[first:], batch.y[first:], noise)
-        # One forward pass of clean and attacked rows together: they share BatchNorm's statistics.
-        mixed = tf.ensure_shape(tf.concat([batch.x[:first], x_adv], axis=0), batch.x.shape)
-        return functools.partial(make, mixed, mixed, None), tf.range(rows) >= first
-
-    def _search(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Observed | None]:
-        assert self._adversary is not None
-        classify = functools.partial(self._classify, training=self.search_in_training_mode)
-        # A training-mode forward moves BatchNorm's statistics and dropout's seeds: they are put back.
-        moving = self.classifier.non_trainable_variables if self.search_in_training_mode else []
-        with backend.put_back(moving):
-            return self._adversary.at(self._epoch).observe(classify, x, y, noise)
-
-    @contextlib.contextmanager
-    def _perturbed(self, make_views: Callable[[], Views], batch: Batch, attacked: Tensor | None) -> Iterator[None]:
-        """Moves the kernels by the objective's weight perturbation while an update takes its gradient."""
-        gamma = self.objective.weight_perturbation
-        if not callable(gamma) and gamma == 0:
-            yield
-            return
-        kernels = [variable for variable in self.trainable_variables if len(variable.shape) > 1]
-        with backend.put_back(kernels):
-            # A pass of its own, which leaves no trace: neither in BatchNorm's statistics nor in dropout's seeds.
-            with backend.put_back(self.classifier.non_trainable_variables), tf.GradientTape() as tape:
-                loss = self.optimizer.scale_loss(self._weighted(self._terms(make_views(), batch, attacked)))
-            ascent = tape.gradient(loss, kernels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            backend.assign(kernels, perturbed(kernels, backend.global_sum(ascent), value_at(gamma, self._epoch)))
-            yield
-
-    @staticmethod
-    def _weighted(terms: Mapping[str, Mean]) -> Tensor:
-        return sum(term.weight * term.global_mean for term in terms.values())
-
-    def _terms(self, views: Views, batch: Batch, attacked: Tensor | None) -> dict[str, Mean]:
-        terms = {}
-        for name, term in self.objective.outer.items():
-            views.reads.clear()
-            values = tf.ensure_shape(term.loss(views), [None])
-            rows = batch.present * side(name, views.sides, attacked)
-            weight = tf.cast(self._multipliers.get(name, value_at(term.weight, self._epoch)), tf.float32)
-            terms[name] = Mean(values if batch.weight is None else values * batch.weight, rows, weight)
-        return terms
-
-    def _logs(
-        self, views: Views, batch: Batch, attacked: Tensor | None, terms: dict[str, Mean], penalty: Tensor
-    ) -> dict[str, Tensor]:
-        means = dict(terms)
-        total = sum(term.weight * term.local_mean for term in terms.values()) + penalty
-        means["loss"] = Mean(tf.fill(tf.shape(batch.present), total), batch.present)
-        logits = {view: outputs["logits"] for view, outputs in views.forwards().items()}
-        for view, name in (("clean", "accuracy"), ("adv", "robust_accuracy")):
-            if view in logits:
-                means[name] = Mean(losses.correct(logits[view], batch.y), batch.present * side(name, {view}, attacked))
-        for name, mean in means.items():
-            self._averages[name].update_state(mean.local_mean, sample_weight=mean.count)
-        computed = {*means}
-        for view, outputs in logits.items():
-            computed |= self._update_metrics(view, batch, outputs, attacked)
-        absent = set(self._compile_metrics.names()) - computed
-        return {name: value for name, value in self.get_metrics_result().items() if name not in absent}
-
-    def _update_metrics(self, view: str, batch: Batch, logits: Tensor, attacked: Tensor | None) -> set[str]:
-        """Updates the compiled metrics of one side, "clean" or "adv", and returns their names."""
-        data = [batch.given_y, as_given(self.classifier, logits), batch.weight]
-        if attacked is not None or backend.replicas() > 1:  # real rows come first, clean ones before attacked ones
-            real = tf.cast(tf.reduce_sum(batch.present), tf.int32)
-            clean = real if attacked is None else tf.minimum(tf.reduce_sum(tf.cast(~attacked, tf.int32)), real)
-            rows = slice(clean, real) if attacked is not None and view == "adv" else slice(clean)
-            data = [None if part is None else part[rows] for part in data]
-        return self._compile_metrics.update(view, *data)
+    # Metrics
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> dict[str, Tensor]:
         """Updates the metrics of both sides by the same logits: under a strategy Keras builds their variables by it."""

@@ -1,4 +1,4 @@
-"""The one record that every loss reads."""
+"""The input of every loss."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Tensor = Any
 
 
 class Observed(NamedTuple):
-    """What an attack counted of its iterates, `count` `(B,)`, and of how many iterates, `of`."""
+    """Per-example count `(B,)` of correctly classified iterates of a search, out of `of`."""
 
     count: Tensor
     of: int
 
 
 class Outputs(Mapping[str, Any]):
-    """Named outputs of a forward pass that is made when one of them is first read.
+    """Named outputs of a forward pass that runs when one of them is first read.
 
-    Every floating tensor is handed out as float32: under mixed precision a loss never works in 16 bits.
+    Floating tensors are returned as float32, so that a loss never computes in 16 bits under mixed precision.
     """
 
     def __init__(
@@ -35,40 +35,39 @@ class Outputs(Mapping[str, Any]):
         self._reads = reads
 
     @property
-    def made(self) -> bool:
-        """Whether the forward pass has been made."""
+    def computed(self) -> bool:
+        """Whether the forward pass has run."""
         return not callable(self._outputs)
 
-    def make(self) -> Mapping[str, Any]:
-        """Makes the forward pass, if it has not been made, and returns its outputs."""
+    def forward(self) -> Mapping[str, Any]:
+        """Runs the forward pass if it has not run, and returns its outputs."""
         if callable(self._outputs):
             self._outputs = self._outputs()
         return self._outputs
 
     def __getitem__(self, name: str) -> Any:
         self._reads.add(f"{self._view}.{name}")
-        outputs = self.make()
+        outputs = self.forward()
         if name not in outputs:
-            raise InvalidArgument(
-                f"A loss reads `{self._view}[{name!r}]`, which this classifier does not give: expected one of "
+            raise ValueError(
+                f"A loss reads `{self._view}[{name!r}]`, which this classifier does not have: expected one of "
                 f"{sorted(outputs)}. Received: {name!r}. {REMEDIES.get(name, '')}".rstrip()
             )
         output = outputs[name]
         return {k: _float32(v) for k, v in output.items()} if isinstance(output, Mapping) else _float32(output)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.make())
+        return iter(self.forward())
 
     def __len__(self) -> int:
-        return len(self.make())
+        return len(self.forward())
 
 
 class Views:
-    """All that a loss may read: labels, pixels, and what the classifier says of the clean and the attacked batch.
+    """The input of every loss: labels, pixels, and the classifier's outputs on the clean and the attacked batch.
 
-    A loss is a pure function `Views -> (B,)`. `clean` and `adv` may be mappings, so that anybody can check a loss with
-    paper and pencil, or functions without arguments, called when first read: an objective pays only for the forward
-    passes that it reads.
+    A loss is a pure function `Views -> (B,)`. `clean` and `adv` are mappings, or functions without arguments that are
+    called when an output is first read, so that an objective pays only for the forward passes that it reads.
 
     Args:
         y: labels, `(B,)` integers.
@@ -76,8 +75,8 @@ class Views:
         x_adv: adversarial pixels, shaped as `x`.
         clean: name -> output of the classifier on `x`, or a function that returns that.
         adv: the same on `x_adv`.
-        observed: an `Observed`: per-example counts that the attack made of its iterates, and of how many.
-        target: of an adversary that tries one wrong class after the other, the class it reaches for now, `(B,)`.
+        observed: an `Observed`: how many iterates of the search were classified correctly.
+        target: the wrong class `(B,)` that a targeted adversary currently aims at.
         batch_mean: `(B,) -> ()`, the mean over the global batch; the only cross-example reduction a loss may use.
 
     Example:
@@ -112,15 +111,15 @@ class Views:
 
     @property
     def sides(self) -> set[str]:
-        """Which of "clean" and "adv" the losses have read since `reads` was last cleared."""
+        """The sides, "clean" and "adv", that losses have read since `reads` was last cleared."""
         return {read.split(".")[0] for read in self.reads}
 
     def forwards(self) -> dict[str, Mapping[str, Any]]:
-        """The sides whose forward pass has been made: reading from them costs nothing more."""
-        return {view: outputs for view, outputs in (("clean", self.clean), ("adv", self.adv)) if outputs.made}
+        """The outputs of the sides whose forward pass has run."""
+        return {view: outputs for view, outputs in (("clean", self.clean), ("adv", self.adv)) if outputs.computed}
 
     def attacked(self, x_adv: Tensor, adv: Callable[[], Mapping[str, Any]]) -> Views:
-        """Returns these views with another attacked batch; the clean side, once read, is shared."""
+        """Returns these views with another attacked batch; both share the clean side's forward pass."""
         views = Views(y=self.y, x=self.x, x_adv=x_adv, adv=adv, target=self.target, batch_mean=self.batch_mean)
         views.clean = self.clean
         return views
@@ -134,8 +133,8 @@ def _float32(tensor: Tensor) -> Tensor:
 
 def _absent(view: str) -> Callable[[], Mapping[str, Any]]:
     def read() -> Mapping[str, Any]:
-        raise InvalidArgument(
-            f"A loss reads `views.{view}`, which is not there: expected `{view}=` outputs of a classifier. "
+        raise ValueError(
+            f"A loss reads `views.{view}`, which is missing: expected `{view}=` outputs of a classifier. "
             "An objective without an inner loss has no adversarial view."
         )
 

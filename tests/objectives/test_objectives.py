@@ -334,9 +334,9 @@ def test_losses_are_float32_whatever_the_outputs_are(name):
 
 
 def test_views_say_what_is_missing():
-    with pytest.raises(ValueError, match=r"`adv\['features'\]`, which this classifier does not give.*\['logits'\]"):
+    with pytest.raises(ValueError, match=r"`adv\['features'\]`, which this classifier does not have.*\['logits'\]"):
         tfrobust.Views(y=Y, adv={"logits": ADV}).adv["features"]
-    with pytest.raises(ValueError, match=r"reads `views.adv`, which is not there"):
+    with pytest.raises(ValueError, match=r"reads `views.adv`, which is missing"):
         tfrobust.Views(y=Y, clean={"logits": CLEAN}).adv["logits"]
 
 
