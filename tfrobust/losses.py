@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.deprecation import renamed_arguments
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 
 Tensor = Any

@@ -49,7 +49,7 @@ class Outputs(Mapping[str, Any]):
         self._reads.add(f"{self._view}.{name}")
         outputs = self.forward()
         if name not in outputs:
-            raise ValueError(
+            raise InvalidArgument(
                 f"A loss reads `{self._view}[{name!r}]`, which this classifier does not have: expected one of "
                 f"{sorted(outputs)}. Received: {name!r}. {REMEDIES.get(name, '')}".rstrip()
             )
@@ -133,7 +133,7 @@ def _float32(tensor: Tensor) -> Tensor:
 
 def _absent(view: str) -> Callable[[], Mapping[str, Any]]:
     def read() -> Mapping[str, Any]:
-        raise ValueError(
+        raise InvalidArgument(
             f"A loss reads `views.{view}`, which is missing: expected `{view}=` outputs of a classifier. "
             "An objective without an inner loss has no adversarial view."
         )

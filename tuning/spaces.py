@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from tfrobust.attacks import ATTACKS
 from tfrobust.models import MODELS
-from tfrobust.objectives import OBJECTIVES
-from tfrobust.utils.errors import InvalidArgument
 from tfrobust.objectives import OBJECTIVES, search_space
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Registry, unknown
 from tfrobust.utils.validation import is_number
 

@@ -11,9 +11,8 @@ import keras
 from tfrobust.attacks import starts
 from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.registry import Member, Registry
-from tfrobust.utils.validation import check_number
 from tfrobust.utils.registry import Member, Registry, unknown
+from tfrobust.utils.validation import check_number
 from tfrobust.views import Views
 
 Tensor = Any

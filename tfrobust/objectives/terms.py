@@ -7,6 +7,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.view_losses import adversarial_cross_entropy as adversarial_cross_entropy
 from tfrobust.objectives.objective import Loss
+from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import check_number
 from tfrobust.views import Views
 
@@ -38,7 +39,7 @@ def smoothed(side: str, label_smoothing: float = 0.0, off_label_smoothing: float
     for name, value in smoothing.items():
         check_smoothing(name, value)
     if label_smoothing and off_label_smoothing:
-        raise ValueError(f"Expected `label_smoothing` or `off_label_smoothing`, not both. Received: {smoothing}")
+        raise InvalidArgument(f"Expected `label_smoothing` or `off_label_smoothing`, not both. Received: {smoothing}")
 
     def smoothed_cross_entropy(views: Views) -> Tensor:
         return losses.cross_entropy(getattr(views, side)["logits"], views.y, **smoothing)

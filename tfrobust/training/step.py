@@ -31,7 +31,7 @@ from tfrobust.training.guard import Guard
 from tfrobust.training.means import Mean, side
 from tfrobust.training.metrics import SidedMetrics
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import plain_errors
+from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.random import Noise
 from tfrobust.views import Observed, Views
 
@@ -87,7 +87,7 @@ class TrainingStep(Distributed):
     def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
         """Returns the function that `fit` and `evaluate` call; `_checked` compiles its part by XLA, Keras nothing."""
         if self.jit_compile and self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
+            raise InvalidArgument(
                 "XLA cannot compile the sums that several replicas form together in a step: expected "
                 "compile(jit_compile=False). Received: jit_compile=True"
             )

@@ -16,8 +16,8 @@ from typing import Any, TypeVar, cast
 import keras
 import numpy as np
 
-from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.deprecation import with_new_names
+from tfrobust.utils.errors import InvalidArgument
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
