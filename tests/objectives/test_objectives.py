@@ -372,7 +372,7 @@ def test_batch_mean_defaults_to_the_mean():
             lambda: objectives.get(objectives.madry(), beta=1),
             "expected arguments only beside a name|Expected arguments",
         ),
-        (lambda: objectives.madry(label_smoothing=1.5), r"`label_smoothing`: expected a number in \[0, 1\]. .*: 1.5"),
+        (lambda: objectives.madry(label_smoothing=1.5), r"`label_smoothing`: expected a share in \[0, 1\]. .*: 1.5"),
         (lambda: objectives.madry(label_smoothing=0.1, off_label_smoothing=0.1), "not both"),
         (lambda: objectives.adv_interpolation(smoothing=-0.1), "`smoothing`"),
         (lambda: objectives.alp(distance="l3"), "Unknown distance: expected one of cosine, huber, l1, l2, mse"),
