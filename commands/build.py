@@ -15,6 +15,7 @@ from commands.workdir import data_of
 from tfrobust.attacks import ball
 from tfrobust.classifiers import head_of
 from tfrobust.evaluation import line_up
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer, check_nonnegative, check_number
@@ -132,7 +133,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
                 f"{config['fine_tune']}"
             )
         classifier = tfrobust.expose(cli.load_classifier(config["fine_tune"]))
-        for layer in classifier._flatten_layers():
+        for layer in keras_private.layers_inside(classifier):
             layer.trainable = True  # a file remembers what was frozen when it was written; here `frozen` says it
         shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]
         fits = all(known in (None, size) for known, size in zip(shape, info.input_shape, strict=True))
@@ -164,12 +165,12 @@ def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
     """
     if isinstance(names, str):
         raise InvalidArgument(f"Invalid value for `frozen`: expected a list of layers' names. Received: {names!r}")
-    layers = {layer.name: layer for layer in classifier._flatten_layers(include_self=False)}
+    layers = {layer.name: layer for layer in keras_private.layers_inside(classifier, include_self=False)}
     layers["head"] = head_of(classifier)
     for name in names:
         if name not in layers:
             raise unknown("layer in `frozen`", name, layers)
-    parts = [part for name in names for part in layers[name]._flatten_layers()]
+    parts = [part for name in names for part in keras_private.layers_inside(layers[name])]
     before = [part.trainable for part in parts]
     for part in parts:
         part.trainable = False

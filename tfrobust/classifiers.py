@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust.models import Given, Step
+from tfrobust.utils import keras_private
 from tfrobust.utils.digest import digest_of
 from tfrobust.utils.errors import InvalidArgument
 
@@ -132,13 +133,15 @@ def divides_pixels(classifier: keras.Model) -> str:
     'bytes'
     """
     scale, found = 1.0, ""
-    for layer in classifier._flatten_layers():
+    for layer in keras_private.layers_inside(classifier):
         if isinstance(layer, keras.layers.Rescaling):
             factor = float(np.max(np.abs(layer.scale)))
             scale, found = scale * factor, layer.name if factor < DIVIDES else found
     if scale < DIVIDES:
         return found
-    normalizing = (v for v in classifier._flatten_layers() if isinstance(v, keras.layers.Normalization) and v.built)
+    normalizing = (
+        v for v in keras_private.layers_inside(classifier) if isinstance(v, keras.layers.Normalization) and v.built
+    )
     far = (v.name for v in normalizing if np.max(np.abs(ops.convert_to_numpy(v.mean))) > 2)
     return next(far, "") if scale < 1 / DIVIDES else ""
 
@@ -171,7 +174,7 @@ def _described(classifier: Any, outputs: Any) -> str:
 
 
 def _squashed(logits: Any) -> bool:
-    operation = logits._keras_history.operation
+    operation, *_ = keras_private.call_of(logits)
     activation = getattr(operation, "activation", None)
     names = {type(operation).__name__.lower(), getattr(activation, "__name__", "")}
     return not names.isdisjoint(PROBABILITIES)

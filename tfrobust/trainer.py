@@ -26,6 +26,7 @@ from tfrobust.training.metrics import ACCURACIES, SidedMetrics
 from tfrobust.training.own_state import OwnState, from_an_older_version
 from tfrobust.training.step import TrainingStep
 from tfrobust.utils import graph as backend
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.files import replacing
 
@@ -108,8 +109,8 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         self.seed = seed
         self._averages = {name: keras.metrics.Mean(name=name) for name in ("loss", *self.objective.outer, *ACCURACIES)}
         for name, average in self._averages.items():
-            average._direction = "up" if name in ACCURACIES else "down"  # where Keras' callbacks look for it
-        self._compile_metrics = SidedMetrics(self._averages)
+            keras_private.set_direction(average, "up" if name in ACCURACIES else "down")  # for Keras' callbacks
+        keras_private.set_compile_metrics(self, SidedMetrics(self._averages))
         counter = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
         self._epoch = tf.Variable(0.0, name="epoch", **counter)
         self._epochs_per_step = tf.Variable(0.0, name="epochs_per_step", **counter)
@@ -171,7 +172,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             jit_compile=jit_compile,
             **options,
         )
-        self._compile_metrics = SidedMetrics(self._averages, metrics, weighted_metrics)
+        keras_private.set_compile_metrics(self, SidedMetrics(self._averages, metrics, weighted_metrics))
         # Keras wraps the optimizer by the model's own policy, and the trainer's is float32.
         halves = any(layer.dtype_policy.name == "mixed_float16" for layer in self.classifier.layers)
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -415,27 +416,27 @@ class AdversarialTrainer(TrainingStep, keras.Model):
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> dict[str, Tensor]:
         """Updates the metrics of both sides by the same logits: under a strategy Keras builds their variables by it."""
         for view in ("clean", "adv"):
-            self._compile_metrics.update(view, y, as_given(self.classifier, y_pred), sample_weight)
+            keras_private.compile_metrics(self).update(view, y, as_given(self.classifier, y_pred), sample_weight)
         return self.get_metrics_result()
 
     @property
     def metrics(self) -> list[Any]:
         """The loss, all other means and the compiled metrics in one, and metrics of the classifier's layers."""
         loss, *means = self._averages.values()
-        own = {id(metric) for metric in (loss, *means, self._loss_tracker)}
+        own = {id(metric) for metric in (loss, *means, keras_private.loss_tracker(self))}
         layers = [m for m in super().metrics if id(m) not in own and not isinstance(m, SidedMetrics)]
-        return [loss, self._compile_metrics, *layers]
+        return [loss, keras_private.compile_metrics(self), *layers]
 
     @property
     def metrics_names(self) -> list[str]:
         """The names of a validation's log, without `val_`, in the order of the list that `evaluate` returns."""
-        return self._compile_metrics.names(attacked=self._validation_adversary is not None)
+        return keras_private.compile_metrics(self).names(attacked=self._validation_adversary is not None)
 
-    def _flatten_metrics_in_order(self, logs: Mapping[str, Any]) -> list[Any]:
+    def logs_in_order(self, logs: Mapping[str, Any]) -> list[Any]:
         known = [name for name in self.metrics_names if name in logs]
         return [logs[name] for name in [*known, *sorted(set(logs) - set(known))]]
 
-    def _get_metrics_result_or_logs(self, logs: Mapping[str, Any]) -> dict[str, Any]:
+    def completed_logs(self, logs: Mapping[str, Any]) -> dict[str, Any]:
         # Keras compares all metrics' names with the logs'; a metric that a step does not compute is absent from ours.
         results = self.get_metrics_result()
         return {name: results.get(name, value) for name, value in logs.items()}

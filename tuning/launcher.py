@@ -62,20 +62,19 @@ def serving(oracle: Any, host: str, port: int) -> Iterator[tuple[int, Callable[[
         Mistake: for an address that cannot be had.
     """
     import grpc
-    from keras_tuner.src import protos
-    from keras_tuner.src.distribute import oracle_chief
+
+    from tfrobust.utils import keras_private
 
     # Else a second chief would have the same port, and half of the workers' questions.
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
-    answers = oracle_chief.OracleServicer(oracle)
-    protos.get_service_grpc().add_OracleServicer_to_server(answers, server)
+    all_sent_home = keras_private.chief_service(oracle, server)
     try:
         port = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
         raise Mistake(f"Expected a free address of this machine in {HOST}, {PORT}. Received: {host}:{port}") from error
     server.start()
     try:
-        yield port, lambda: answers.stop_triggered and oracle_chief.exit_chief(oracle)
+        yield port, all_sent_home
     finally:
         server.stop(grace=5).wait()  # the last answer is on its way
 

@@ -11,6 +11,7 @@ import keras_tuner
 from keras_tuner import oracles
 from sklearn.exceptions import ConvergenceWarning
 
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Registry
 from tuning.spaces import Dimension
@@ -66,7 +67,7 @@ def get(identifier: Any, space: Sequence[Dimension], seed: int, trials: int, epo
     points = math.prod(dimension.points for dimension in space)
     plan: Plan = _registry.get(identifier, options=options, points=points, trials=trials, epochs=epochs)
     plan.oracle.verbose = 0
-    plan.oracle._max_collisions = 10_000  # so that a space of few points is drawn to its last one
+    keras_private.draw_to_the_last(plan.oracle)
     return plan
 
 
@@ -105,16 +106,15 @@ def grid(options: dict[str, Any], points: float, trials: int, epochs: int) -> Pl
 def hyperband(options: dict[str, Any], points: float, trials: int, epochs: int, factor: int = 3) -> Plan:
     """Begins many short trials; the best of them go on for `factor` times as long. Li et al. 2018 (Hyperband)."""
     oracle = oracles.HyperbandOracle(**options, max_epochs=epochs, factor=factor)
-    brackets = range(oracle._get_num_brackets())
-    if points < (begun := sum(oracle._get_size(bracket, 0) for bracket in brackets)):
+    brackets = keras_private.rounds_of(oracle)
+    if points < (begun := sum(size for (size, _), *_ in brackets)):
         raise InvalidArgument(
             f"Hyperband of {epochs} epochs begins {begun} different trials: expected a space of as many points, or "
             f"search.tuner=grid. Received: {points}"
         )
     sizes, spent = 0, 0
-    for bracket in brackets:
+    for rounds in brackets:
         behind = 0
-        for place in range(oracle._get_num_rounds(bracket)):
-            size, ends = oracle._get_size(bracket, place), oracle._get_epochs(bracket, place)
+        for size, ends in rounds:
             sizes, spent, behind = sizes + size, spent + size * (ends - behind), ends
     return Plan(oracle, sizes, spent, goes_on=True)

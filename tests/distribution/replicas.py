@@ -289,7 +289,7 @@ def two():
 
 
 def upstream():
-    """Plain Keras still averages first batches of different sizes; if it does not: see `_maybe_symbolic_build`."""
+    """Plain Keras still averages first batches of different sizes; if it does not: see `build_from_data`."""
     with TWO.scope():
         model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -297,7 +297,7 @@ def upstream():
         model.fit(dataset(*images(33), batch_size=11), verbose=0)
     except tf.errors.InvalidArgumentError:
         return
-    raise AssertionError("tfrobust/training/distribution.py: `_maybe_symbolic_build` may go")
+    raise AssertionError("tfrobust/training/distribution.py: `build_from_data` may go")
 
 
 def main():

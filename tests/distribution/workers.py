@@ -83,8 +83,8 @@ def trains(kind):
 
 def upstream():
     assert trains(WithBoth)
-    assert not trains(WithoutTheFirst), "tfrobust/training/distribution.py: `_maybe_symbolic_build` may go"
-    assert not trains(WithoutTheSecond), "tfrobust/training/distribution.py: `_make_function` may go"
+    assert not trains(WithoutTheFirst), "tfrobust/training/distribution.py: `build_from_data` may go"
+    assert not trains(WithoutTheSecond), "tfrobust/training/distribution.py: `make_function` may go"
 
 
 if __name__ == "__main__":

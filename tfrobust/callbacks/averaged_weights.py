@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 
 
@@ -62,8 +63,7 @@ class AveragedWeights(keras.callbacks.CallbackList):
         self._exchange()
 
     def _exchange(self) -> None:
-        averages = self._optimizer._model_variables_moving_average
-        for weight, average in zip(self._optimizer._trainable_variables, averages, strict=True):
+        for weight, average in keras_private.weights_and_averages(self._optimizer):
             weight_now, average_now = weight.numpy(), average.numpy()
             weight.assign(average_now)
             average.assign(weight_now)

@@ -14,6 +14,7 @@ from keras import ops
 from tfrobust.layers.last import in_dtype_of_weights
 from tfrobust.models.graph import Step, first_steps
 from tfrobust.models.same import unmoved
+from tfrobust.utils import keras_private
 
 Tensor = Any
 
@@ -163,4 +164,4 @@ def _augments(layer: keras.layers.Layer) -> bool:
 
 
 def _parts(operation: Any) -> Iterable[keras.layers.Layer]:
-    return operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else ()
+    return keras_private.layers_inside(operation) if isinstance(operation, keras.layers.Layer) else ()

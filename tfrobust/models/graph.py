@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrobust.utils import keras_private
+
 Tensor = Any
 
 
@@ -39,8 +41,7 @@ class Step(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor) -> Step:
-        operation, node, position = tensor._keras_history
-        return cls(tensor, operation, operation._inbound_nodes[node].arguments, position)
+        return cls(tensor, *keras_private.call_of(tensor))
 
     @property
     def inner(self) -> Tensor | None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
@@ -106,7 +107,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _exact(classifier: keras.Model) -> bool:
-    policies = (layer.dtype_policy for layer in classifier._flatten_layers())
+    policies = (layer.dtype_policy for layer in keras_private.layers_inside(classifier))
     return all(p.quantization_mode is None and p.compute_dtype not in ("float16", "bfloat16") for p in policies)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils import keras_private
 
 Tensor = Any
 
@@ -27,5 +28,5 @@ def clipped(gradients: Sequence[Tensor], optimizer: Any) -> list[Tensor]:
     scale = optimizer.scale_loss(1.0)
     given = [gradient is not None for gradient in gradients]
     sums = [backend.global_sum(gradient) / scale for gradient in gradients if gradient is not None]
-    shares = iter([gradient * scale / backend.replicas() for gradient in inner._clip_gradients(sums)])
+    shares = iter([gradient * scale / backend.replicas() for gradient in keras_private.clip_gradients(inner, sums)])
     return [next(shares) if there else None for there in given]

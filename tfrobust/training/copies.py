@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrobust.training.metrics import recipe
+from tfrobust.utils import keras_private
 
 
 def reduced(trainer: Any) -> tuple[Any, ...]:
@@ -27,7 +28,7 @@ def reduced(trainer: Any) -> tuple[Any, ...]:
 
 def _compiled(trainer: Any) -> dict[str, Any]:
     optimizer = trainer.optimizer
-    given = trainer._compile_metrics.given
+    given = keras_private.compile_metrics(trainer).given
     return {
         "optimizer": functools.partial(type(optimizer).from_config, optimizer.get_config()),
         "metrics": [[recipe(metric) for metric in group] for group in given],

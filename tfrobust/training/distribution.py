@@ -14,33 +14,34 @@ import keras
 import tensorflow as tf
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 
 
-class Distributed:
+class Distributed(keras_private.TrainerHooks):
     """Inherited before `keras.Model`: `fit`, `evaluate` and `predict` work under any `tf.distribute` strategy."""
 
     classifier: keras.Model
     distribute_strategy: Any
     steps_per_execution: int
 
-    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+    def build_from_data(self, iterator: Any, data_batch: Any) -> None:
         """Builds what is not built yet from the shapes of the data.
 
         Keras averages the replicas' first batches to learn their shapes, which fails across workers and where one
         batch is smaller than the others. The dataset knows the shapes; nothing has to be read.
         """
         if iterator is not None:
-            spec = iterator._distributed_dataset.element_spec
+            spec = keras_private.element_spec(iterator)
             parts = spec if isinstance(spec, tuple) else (spec,)
             shapes = (self.classifier.input_shape, (None,), (None,))  # of x, y and weights that have no static one
             data_batch = tuple(
-                keras.tree.map_structure(functools.partial(_of_one_replica, shape=shape), part)
+                keras.tree.map_structure(functools.partial(_with_rank, shape=shape), part)
                 for part, shape in zip(parts, shapes, strict=False)
             )
-        super()._maybe_symbolic_build(data_batch=data_batch)  # type: ignore[misc]
+        super().build_from_data(None, data_batch)
 
-    def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
+    def make_function(self, step_function: Callable[[Any], Any]) -> Any:
         """Returns the function that `fit` calls, of a step whose logs have an axis.
 
         Keras takes the mean of each log over workers by its first axis, which a scalar does not have.
@@ -56,7 +57,7 @@ class Distributed:
                 "Keras cannot accumulate the gradients of several replicas: expected an optimizer without "
                 f"gradient_accumulation_steps. Received: gradient_accumulation_steps={several}"
             )
-        make = super()._make_function  # type: ignore[misc]
+        make = super().make_function
         if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return make(step_function)
 
@@ -67,8 +68,7 @@ class Distributed:
         return make(with_an_axis)
 
 
-def _of_one_replica(spec: Any, shape: tuple[int | None, ...]) -> Any:
-    spec = spec._value_specs[0] if hasattr(spec, "_value_specs") else spec
+def _with_rank(spec: Any, shape: tuple[int | None, ...]) -> Any:
     return tf.TensorSpec(shape, spec.dtype) if spec.shape.rank is None else spec
 
 

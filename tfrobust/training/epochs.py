@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 
 
@@ -44,7 +45,7 @@ class Clock(keras.callbacks.Callback):
         if not self._steps:
             return
         planned = self._steps * self.params["epochs"]
-        for layer in self._trainer.classifier._flatten_layers():
+        for layer in keras_private.layers_inside(self._trainer.classifier):
             momentum = getattr(layer, "momentum", 0.0)
             moves = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
             if moves and planned * (1 - momentum) < 5:
@@ -90,7 +91,7 @@ def completed(callbacks: Any, trainer: Any, validated: bool) -> Any:
     complete: list[Any] = [Clock(trainer)]
     for callback in given:
         for part in _inside(callback):
-            trainer._compile_metrics.check_monitor(part)
+            keras_private.compile_metrics(trainer).check_monitor(part)
         if names and isinstance(callback, keras.callbacks.CSVLogger):
             complete.append(Columns(callback, names))
         if not isinstance(callback, (Clock, Columns)):  # of the `fit` before, with the same list

@@ -11,10 +11,15 @@ from typing import Any
 
 import keras
 
-# Keras offers no public way to resolve what `compile` takes as metrics, or to tell its callbacks a direction.
-from keras.src.trainers.compile_utils import CompileMetrics, get_metric
-
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.keras_private import (
+    CompileMetrics,
+    direction,
+    get_metric,
+    measured_function,
+    monitors,
+    set_direction,
+)
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -51,10 +56,10 @@ class SidedMetrics(CompileMetrics):
         self._attacked = CompileMetrics(*([metric for metric in group if metric is not None] for group in again))
         twins = [metric is not None for metric in itertools.chain(*again)]
         self._attacked_names = [f"robust_{name}" for name, twin in zip(self._names, twins, strict=True) if twin]
-        directions = [getattr(metric, "_direction", None) for metric in itertools.chain(*resolved)]
+        directions = [direction(metric) for metric in itertools.chain(*resolved)]
         theirs = dict(zip(self._names, directions, strict=True))
         attacked = {name: theirs[name.removeprefix("robust_")] for name in self._attacked_names}
-        self._directions = {name: mean._direction for name, mean in means.items()} | theirs | attacked
+        self._directions = {name: direction(mean) for name, mean in means.items()} | theirs | attacked
         self._updated: set[str] = set()
         if not self._names:
             self.build(0.0, 0.0)  # no labels are needed to build nothing
@@ -108,7 +113,7 @@ class SidedMetrics(CompileMetrics):
         Raises:
             ValueError: for a callback without `mode` whose monitor is not logged by the trainer or has no direction.
         """
-        if not hasattr(callback, "_set_monitor_op") or callback.mode != "auto":
+        if not monitors(callback) or callback.mode != "auto":
             return
         who, name = type(callback).__name__, callback.monitor.removeprefix("val_")
         if name not in self._directions:
@@ -161,8 +166,7 @@ def _twin(metric: Any) -> Any:
             stacklevel=2,
         )
         return None
-    if hasattr(metric, "_direction"):
-        again._direction = metric._direction
+    set_direction(again, direction(metric))
     return again
 
 
@@ -176,8 +180,9 @@ def recipe(metric: Any) -> Any:
         return metric
     if _measures_a_function(metric):
         # Its config would need the function to be registered, and some of Keras' own leave arguments out.
-        made = functools.partial(keras.metrics.MeanMetricWrapper, metric._fn, metric.name, metric.dtype)
-        return functools.partial(made, **metric._fn_kwargs)
+        function, arguments = measured_function(metric)
+        made = functools.partial(keras.metrics.MeanMetricWrapper, function, metric.name, metric.dtype)
+        return functools.partial(made, **arguments)
     kind, config = type(metric), metric.get_config()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = [p.name for p in inspect.signature(kind).parameters.values() if p.kind in named]

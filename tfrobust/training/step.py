@@ -31,6 +31,7 @@ from tfrobust.training.guard import Guard
 from tfrobust.training.means import Mean, side
 from tfrobust.training.metrics import SidedMetrics
 from tfrobust.utils import graph as backend
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.random import Noise
 from tfrobust.views import Observed, Views
@@ -84,7 +85,7 @@ class TrainingStep(Distributed):
             return tf.function(prepared, autograph=False, jit_compile=True)(data)
         return prepared(data)
 
-    def _make_function(self, step_function: Callable[[Any], Any]) -> Any:
+    def make_function(self, step_function: Callable[[Any], Any]) -> Any:
         """Returns the function that `fit` and `evaluate` call; `_checked` compiles its part by XLA, Keras nothing."""
         if self.jit_compile and self.distribute_strategy.num_replicas_in_sync > 1:
             raise InvalidArgument(
@@ -93,7 +94,7 @@ class TrainingStep(Distributed):
             )
         jit_compile, self.jit_compile = self.jit_compile, False
         try:
-            return super()._make_function(step_function)
+            return super().make_function(step_function)
         finally:
             self.jit_compile = jit_compile
 
@@ -218,7 +219,7 @@ class TrainingStep(Distributed):
         return self.guard(gradients, values, self.optimizer.iterations + 1, batch, views.x_adv)
 
     def _statistics(self) -> list[Any]:
-        layers = (v for v in self.classifier._flatten_layers() if isinstance(v, keras.layers.BatchNormalization))
+        layers = (v for v in keras_private.layers_inside(self.classifier) if isinstance(v, keras.layers.BatchNormalization))
         return [v for layer in layers if layer.trainable for v in (layer.moving_mean, layer.moving_variance)]
 
     def _update_multipliers(self, terms: Mapping[str, Mean]) -> None:
@@ -259,7 +260,7 @@ class TrainingStep(Distributed):
         computed = {*means}
         for view, outputs in logits.items():
             computed |= self._update_metrics(view, batch, outputs, attacked)
-        absent = set(self._compile_metrics.names()) - computed
+        absent = set(keras_private.compile_metrics(self).names()) - computed
         return {name: value for name, value in self.get_metrics_result().items() if name not in absent}
 
     def _update_metrics(self, view: str, batch: Batch, logits: Tensor, attacked: Tensor | None) -> set[str]:
@@ -270,4 +271,4 @@ class TrainingStep(Distributed):
             clean = real if attacked is None else tf.minimum(tf.reduce_sum(tf.cast(~attacked, tf.int32)), real)
             rows = slice(clean, real) if attacked is not None and view == "adv" else slice(clean)
             data = [None if part is None else part[rows] for part in data]
-        return self._compile_metrics.update(view, *data)
+        return keras_private.compile_metrics(self).update(view, *data)
