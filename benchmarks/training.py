@@ -157,7 +157,7 @@ def pipeline(settings: Settings) -> float:
 
 
 def profile(settings: Settings) -> dict[str, float]:
-    """Returns the kinds of operations that Madry's step spends its time in: each one's share, the greatest first."""
+    """Returns the share of time of each kind of operation in Madry's step, the greatest first."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     step = Ours(bench_of(settings), "madry").step
@@ -168,12 +168,11 @@ def profile(settings: Settings) -> dict[str, float]:
         (file,) = Path(folder).rglob("*.xplane.pb")
         space = xplane_pb2.XSpace.FromString(file.read_bytes())
     spent: collections.Counter[str] = collections.Counter()
-    for plane in space.planes:
-        for line in plane.lines:
-            for event in line.events:
-                kind = plane.event_metadata[event.metadata_id].name.partition(":")[2]  # of an operation, "name:kind"
-                if line.name.startswith("tf_Compute") and kind.isidentifier():  # others are the executor's own
-                    spent[kind] += event.duration_ps
+    for plane, line in ((each, line) for each in space.planes for line in each.lines):
+        for event in line.events if line.name.startswith("tf_Compute") else ():
+            kind = plane.event_metadata[event.metadata_id].name.partition(":")[2]  # an operation is named "name:kind"
+            if kind.isidentifier():  # other events are the executor's own
+                spent[kind] += event.duration_ps
     return {kind: value / spent.total() for kind, value in spent.most_common(8)}
 
 

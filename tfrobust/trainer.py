@@ -125,7 +125,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             for key, term in self.objective.outer.items()
             if isinstance(term.weight, Multiplier)
         }
-        self.guard: Guard | None = None  # looks at every update, where `callbacks.Divergence` has put one
+        self.guard: Guard | None = None  # looks at every update, where `callbacks.TerminateOnDivergence` has put one
         self._compiled_trainable: frozenset[int] = frozenset()
         self.built = True
 

@@ -9,7 +9,7 @@ there are sources; `--target=NAME=FILE.keras` adds classifiers that meet their a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,21 +110,30 @@ def measure(kind: str, subject: Subject, settings: Mapping[str, Any]) -> Table:
 
 def labels(tables: Mapping[str, Any]) -> list[str]:
     """Returns the labels under which a config's tables give their figures, as its `paper` has them."""
+    return [label for kind, settings in tables.items() if kind in LABELS for label in LABELS[kind](settings)]
+
+
+def _labels_of_shifts(settings: Mapping[str, Any]) -> list[str]:
     from commands.config import DIRECTIONS
 
-    found = []
-    for kind, settings in tables.items():
-        if kind == "shifts":
-            moved = [f"shifted {direction}" for direction in DIRECTIONS]
-            found += [f"{row} {column}" for row in moved for column in ("clean", *settings.get("attacks", {}))]
-        elif kind == "corruptions":
-            found += [f"{kind} mean" for kind in settings["kinds"]]
-        elif kind == "transfer":
-            found += ["random noise"]
-            found += [f"{source} {label}" for source in settings["sources"] for label in settings["attacks"]]
-        elif kind == "distances":
-            found += [f"{group} {label}" for group, members in settings["groups"].items() for label in [*members][1:]]
-    return found
+    columns = ("clean", *settings.get("attacks", {}))
+    return [f"shifted {direction} {column}" for direction in DIRECTIONS for column in columns]
+
+
+def _labels_of_transfer(settings: Mapping[str, Any]) -> list[str]:
+    return ["random noise", *(f"{source} {label}" for source in settings["sources"] for label in settings["attacks"])]
+
+
+def _labels_of_distances(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{group} {label}" for group, members in settings["groups"].items() for label in [*members][1:]]
+
+
+LABELS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "shifts": _labels_of_shifts,
+    "corruptions": lambda settings: [f"{kind} mean" for kind in settings["kinds"]],
+    "transfer": _labels_of_transfer,
+    "distances": _labels_of_distances,
+}
 
 
 def figures(table: Table, name: str) -> dict[str, float | None]:

@@ -148,7 +148,7 @@ def _fit(
                 *keeper,
                 *(writers if chief else []),
                 *callbacks,
-                tfrobust.callbacks.Divergence(workdir.path),
+                tfrobust.callbacks.TerminateOnDivergence(workdir.path),
                 checkpoints,  # last: an epoch is done when all the others have written it
             ],
         )

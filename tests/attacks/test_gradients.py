@@ -85,7 +85,7 @@ def test_training_searches_on_and_shows_a_broken_update(tmp_path, make_classifie
     classifier = keras.Model(inputs, {"logits": keras.layers.Dense(4)(keras.layers.Flatten()(rooted))})
     trainer = tfrobust.AdversarialTrainer(classifier, "madry", attacks.pgd(eps=0.1, steps=2))
     trainer.compile(keras.optimizers.SGD(0.1))
-    watch = tfrobust.callbacks.Divergence(tmp_path)
+    watch = tfrobust.callbacks.TerminateOnDivergence(tmp_path)
     history = trainer.fit(x, y, epochs=2, verbose=0, callbacks=[watch]).history
     assert np.isfinite(history["loss"]).all()
     assert not list(tmp_path.iterdir())

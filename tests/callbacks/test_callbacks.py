@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfrobust
-from tfrobust.callbacks import CatastrophicOverfitting, Checkpoints, Divergence
+from tfrobust.callbacks import CatastrophicOverfitting, Checkpoints, TerminateOnDivergence
 from tfrobust.objectives import Objective
 from tfrobust.objectives.terms import clean_cross_entropy
 
@@ -170,7 +170,7 @@ def test_any_compiled_keras_model_goes_on_bit_for_bit(tmp_path, batch):
         np.testing.assert_array_equal(got, wanted)
 
 
-# Divergence
+# TerminateOnDivergence
 
 
 def breaking(at_update, value):
@@ -198,7 +198,7 @@ def test_a_loss_that_diverges_ends_fit_before_the_update(value, options, tmp_pat
     reference.train_on_batch(*next(batches))
     before = reference.get_weights()
     with pytest.raises(FloatingPointError, match=r"Diverged at update 2: .*at most 1000\. .*breaks=.*diverged-2\.npz$"):
-        trainer.fit(data, callbacks=[Divergence(tmp_path, limit=1e3)], verbose=0)
+        trainer.fit(data, callbacks=[TerminateOnDivergence(tmp_path, limit=1e3)], verbose=0)
     for got, wanted in zip(trainer.get_weights(), before, strict=True):
         np.testing.assert_array_equal(got, wanted)
     x, y = next(batches)
@@ -216,14 +216,14 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(tmp_path, batc
     trainer = adversarial(one_layer(), Objective(inner=None, outer={"rooted": rooted}))
     before = trainer.get_weights()
     with pytest.raises(FloatingPointError, match=r"update 1: .*gradient_norm=nan"):
-        trainer.fit(*batch, callbacks=[Divergence(tmp_path)], verbose=0)
+        trainer.fit(*batch, callbacks=[TerminateOnDivergence(tmp_path)], verbose=0)
     for got, wanted in zip(trainer.get_weights(), before, strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
 def test_watching_changes_nothing(tmp_path, batch, make_classifier):
     results = []
-    for callbacks in ([], [Divergence(tmp_path)]):
+    for callbacks in ([], [TerminateOnDivergence(tmp_path)]):
         keras.utils.set_random_seed(5)
         trainer = adversarial(make_classifier(dropout=0.3), "trades")
         history = trainer.fit(*batch, epochs=2, batch_size=8, shuffle=False, callbacks=callbacks, verbose=0).history
@@ -240,7 +240,7 @@ def test_of_a_plain_model_and_under_xla_the_logged_loss_is_watched(tmp_path, bat
     for model in models:
         model.optimizer.learning_rate = 1e30
         with pytest.raises(FloatingPointError, match="the update was made"):
-            model.fit(x, y, epochs=5, callbacks=[Divergence(tmp_path)], verbose=0)
+            model.fit(x, y, epochs=5, callbacks=[TerminateOnDivergence(tmp_path)], verbose=0)
 
 
 # Catastrophic overfitting
@@ -316,7 +316,7 @@ def test_memory_is_flat_over_2000_steps_and_nothing_is_traced_again(tmp_path):
     x, y = np.random.default_rng(0).uniform(size=(1000, 6, 6, 1)).astype("float32"), np.arange(1000) % 4
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(9)  # 112 steps an epoch, the last one uneven
     seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: sizes.append((len(traces), resident())))
-    callbacks = [Divergence(tmp_path), Checkpoints(trainer, tmp_path), seen]
+    callbacks = [TerminateOnDivergence(tmp_path), Checkpoints(trainer, tmp_path), seen]
     trainer.fit(data, epochs=18, callbacks=callbacks, verbose=0)
     assert int(trainer.optimizer.iterations) > 2000
     assert sizes[-1][0] == sizes[0][0]

@@ -112,7 +112,7 @@ def test_two_replicas_are_restored_and_watched(tmp_path):
 
         resumed.classifier.layers[-1].set_weights([np.full((8, 4), np.nan), np.zeros(4)])
         try:
-            resumed.fit(x, y, callbacks=[tfrobust.callbacks.Divergence(folder)], **options)
+            resumed.fit(x, y, callbacks=[tfrobust.callbacks.TerminateOnDivergence(folder)], **options)
         except FloatingPointError as error:
             assert "update 7" in str(error) and np.load(folder + "/diverged-7.npz")["x"].shape == (6, 6, 6, 1)
         else:

@@ -219,7 +219,9 @@ class TrainingStep(Distributed):
         return self.guard(gradients, values, self.optimizer.iterations + 1, batch, views.x_adv)
 
     def _statistics(self) -> list[Any]:
-        layers = (v for v in keras_private.layers_inside(self.classifier) if isinstance(v, keras.layers.BatchNormalization))
+        layers = (
+            v for v in keras_private.layers_inside(self.classifier) if isinstance(v, keras.layers.BatchNormalization)
+        )
         return [v for layer in layers if layer.trainable for v in (layer.moving_mean, layer.moving_variance)]
 
     def _update_multipliers(self, terms: Mapping[str, Mean]) -> None:

@@ -38,3 +38,21 @@ def with_new_names(function: Callable[..., Any], arguments: Mapping[str, Any]) -
             stacklevel=4,
         )
     return {old_to_new.get(name, name): value for name, value in arguments.items()}
+
+
+def renamed(module_name: str, old_to_new: dict[str, Any]) -> Callable[[str], Any]:
+    """Returns a module-level `__getattr__` that finds renamed members by their old names and warns of each.
+
+    Args:
+        module_name: `__name__` of the module.
+        old_to_new: old names and the classes or functions that have a new one.
+    """
+
+    def find(name: str) -> Any:
+        if name not in old_to_new:
+            raise AttributeError(f"module {module_name!r} has no attribute {name!r}")
+        new = old_to_new[name]
+        warnings.warn(f"`{module_name}.{name}` is deprecated: use `{new.__name__}`.", DeprecationWarning, stacklevel=2)
+        return new
+
+    return find
