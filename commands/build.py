@@ -1,4 +1,4 @@
-"""From a config to the objects that it names."""
+"""Builds the objects that a config names."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tfrobust.utils.validation import check_integer, check_nonnegative, check_nu
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class OverEpochs(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate schedule over epochs, called by the optimizer with its step.
+    """A learning rate schedule over epochs, which the optimizer calls with its step.
 
     Args:
         schedule: a Keras schedule whose argument is the fractional epoch.
-        steps_per_epoch: updates in an epoch.
+        steps_per_epoch: number of updates in an epoch.
     """
 
     def __init__(self, schedule: Any, steps_per_epoch: int) -> None:
@@ -49,7 +49,7 @@ class OverEpochs(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments that are not None: the others are left to their defaults."""
+    """Returns the arguments that are not None; the others keep their defaults."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -68,7 +68,7 @@ JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
 def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the config of each fit: the top level's fields under those of the phase; one fit where there are none.
+    """Returns the config of each fit: the top level's fields, overridden by those of the phase.
 
     Raises:
         InvalidArgument: if a field is missing from the config, or a phase has a field that phases do not have.
@@ -89,10 +89,10 @@ def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def check_evaluation(config: Mapping[str, Any]) -> None:
-    """Refuses, before any training, an evaluation that could not be made after it.
+    """Checks, before any training, the evaluation that follows it.
 
     Raises:
-        InvalidArgument: for an unknown suite or norm and an eps that is no radius.
+        InvalidArgument: if the suite or norm is unknown, or `eps` is missing or not a radius.
     """
     options = given(config["evaluation"])
     if options.get("attacks"):
@@ -103,7 +103,7 @@ def check_evaluation(config: Mapping[str, Any]) -> None:
 
 
 def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.Dataset:
-    """Returns one split of the config's data; augmentation and the length of an epoch are for training alone."""
+    """Returns one split of the config's data; only "train" is augmented and has the config's length of an epoch."""
     arguments = dict(config["data"])
     of_training = {name: arguments.pop(name) for name in ("augment", "steps_per_epoch") if name in arguments}
     if split == "train":
@@ -117,10 +117,10 @@ def first_images(data: tf.data.Dataset, images: int) -> tf.data.Dataset:
 
 
 def build_classifier(config: Mapping[str, Any]) -> keras.Model:
-    """Returns the config's network, or the one of its file, with weight decay as an L2 term of the kernels.
+    """Returns the config's network, or that of its file, with weight decay as an L2 term of the kernels.
 
     Raises:
-        InvalidArgument: for a file whose network does not fit the data.
+        InvalidArgument: if the network of the file does not fit the data.
     """
     if config["mixed_precision"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -134,7 +134,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
             )
         classifier = tfrobust.expose(cli.load_classifier(config["fine_tune"]))
         for layer in keras_private.layers_inside(classifier):
-            layer.trainable = True  # a file remembers what was frozen when it was written; here `frozen` says it
+            layer.trainable = True  # a file keeps what was frozen when it was saved; here `frozen` decides
         shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]
         fits = all(known in (None, size) for known, size in zip(shape, info.input_shape, strict=True))
         if not fits or classes != info.classes:
@@ -147,21 +147,21 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
         classifier = tfrobust.models.get({**shapes, **config["model"]})
     if check_nonnegative("weight_decay", config["weight_decay"]):
         for variable in classifier.trainable_variables:
-            if len(variable.shape) > 1:  # kernels: no bias, nothing of BatchNorm
+            if len(variable.shape) > 1:  # kernels, not biases or the parameters of BatchNorm
                 variable.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
     return classifier
 
 
 @contextlib.contextmanager
 def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
-    """Freezes layers for a while; afterwards they are as they were.
+    """Freezes layers inside the block and restores them at its end.
 
     Args:
         classifier: a classifier.
-        names: of its layers; "head" is the one that makes the logits, whatever its name.
+        names: names of its layers; "head" is the layer that computes the logits.
 
     Raises:
-        InvalidArgument: for a name that no layer has.
+        InvalidArgument: if no layer has a name.
     """
     if isinstance(names, str):
         raise InvalidArgument(f"Invalid value for `frozen`: expected a list of layers' names. Received: {names!r}")
@@ -185,7 +185,7 @@ def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.op
     """Returns the config's optimizer.
 
     Raises:
-        InvalidArgument: for an optimizer or schedule that Keras does not know.
+        InvalidArgument: if Keras does not know the optimizer or schedule, or refuses an argument.
     """
     rate = tfrobust.schedules.get(config["learning_rate"])
     if callable(rate):
@@ -209,12 +209,12 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
     """Returns the compiled trainer of one phase around the classifier.
 
     Args:
-        config: the phase's, of `phases_of`.
-        classifier: what all phases train.
-        number: of the phase; each has random starts of its own.
+        config: the config of the phase, from `phases_of`.
+        classifier: the classifier, which all phases train.
+        number: the number of the phase, which seeds its random starts.
 
     Raises:
-        InvalidArgument: for a phase that cannot be trained as it is described.
+        InvalidArgument: if a field of the phase is invalid.
     """
     for field in ("epochs", "steps_per_execution"):
         check_integer(field, config[field])

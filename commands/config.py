@@ -1,6 +1,6 @@
-"""What all configs share: the fields, how a row is laid over them, shorthands for their values.
+"""Shared by all configs: the fields, how a row is merged into them, and shorthands for values.
 
-A method is data: a table is a mapping from its rows to what they set, laid over what their paper has in common.
+A method is data: a table maps each of its rows to the fields that the row sets, on top of those its paper shares.
 """
 
 from __future__ import annotations
@@ -19,66 +19,67 @@ Settings = Mapping[str, Any]
 NO_AUGMENT = {"pad": 0, "flip": False}
 SGD = {"name": "sgd", "momentum": 0.9}
 
-# Every field of a run. The values are those that most of the papers' rows have.
+# Every field of a run, with the values of most of the papers' rows.
 FIELDS: Settings = {
     "seed": 0,
     "data": {
         "name": "cifar10",
         "batch_size": 128,
-        "validation": 0.0,  # the share of train that is held out
+        "validation": 0.0,  # the share of the training split that is held out
         "augment": {"pad": 4, "flip": True},
         "image_size": config_dict.placeholder(tuple),  # (height, width) that images are resized to
         "steps_per_epoch": config_dict.placeholder(int),  # an epoch shorter, or longer, than a pass over the data
     },
     "model": {},
-    "fine_tune": "",  # a .keras file to go on with, in place of `model`; all of it is trained but what is `frozen`
+    "fine_tune": "",  # a .keras file to fine-tune, in place of `model`; every layer is trained that is not `frozen`
     "objective": {},
     "attack": {},
     "search_in_training_mode": False,  # True: BatchNorm takes the batch's statistics while an attack searches
     "optimizer": SGD,
-    # A number, or a Keras schedule over epochs, for papers give epochs, not steps.
+    # A number, or a Keras schedule over epochs, since papers give epochs and not steps.
     "learning_rate": 0.1,
     "weight_decay": 0.0,  # the update's decay * w on kernels, i.e. L2(decay / 2) in the loss
     "epochs": 1,
-    "frozen": (),  # layers that are not trained; "head" is the one that gives the logits
-    # Fits, each from what the one before kept: dicts of what differs from the fields above. None: one fit.
+    "frozen": (),  # names of layers that are not trained; "head" is the layer of the logits
+    # Fits in sequence, each from the classifier that the previous one kept: dicts that override the fields above.
+    # Empty: one fit.
     "phases": (),
-    # What the kept classifier is chosen by, on validation data; empty keeps the last.
+    # The figure on validation data by which the kept classifier is chosen; empty keeps the last one.
     "monitor": "",
-    "ema": 0.0,  # momentum of the averages of the weights that are validated and kept, such as 0.999; 0: none
+    "ema": 0.0,  # momentum of averaged weights, which are validated and kept, such as 0.999; 0: none
     "mixed_precision": False,
     "jit_compile": "auto",  # XLA: "on", "off", or "auto", which is on for a GPU
-    "steps_per_execution": 1,  # steps between two looks of Keras; more take less of the host's time
+    "steps_per_execution": 1,  # steps in one call from Keras; more steps cost less host time
     # The devices: "auto" is all GPUs where there are several; "none", "mirrored", "multi_worker": docs/distributed.md.
     "strategy": "auto",
-    # On the test split, when the training is done; no attacks, no evaluation.
+    # The evaluation on the test split after the training; without attacks there is none.
     "evaluation": {"attacks": "", "norm": "linf"},
     # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
     "tables": {},
-    "paper": {},  # the row's figures in percent, under the labels of the evaluation's attacks and of the tables
-    "search": {  # of tuning.search; a training does not read it: docs/tuning.md
+    "paper": {},  # the paper's figures in percent, keyed by the labels of the evaluation's attacks and of the tables
+    "search": {  # read by tuning.search and not by a training: docs/tuning.md
         # Dicts {"field": "objective.beta", "min": 1.0, "max": 20.0, "sampling": "log"} or {"field": ..., "values":
-        # [...]}; none: the weights of the objective itself.
+        # [...]}; empty: the weights of the objective.
         "space": (),
-        "tuner": "random",  # or grid, hyperband, bayesian
-        "trials": 10,  # of random and bayesian; a grid has its points, hyperband what its epochs give
-        "min_clean_accuracy": config_dict.placeholder(float),  # of the winner, on validation data
+        "tuner": "random",  # or "grid", "hyperband", "bayesian"
+        "trials": 10,  # number of trials of random and bayesian; grid and hyperband have their own
+        "min_clean_accuracy": config_dict.placeholder(float),  # constraint on the winner, on validation data
         "clean_weight": 0.0,  # w in the score w * clean + (1 - w) * robust accuracy
-        "hopeless_after": 0,  # epochs after which a trial that is robust no better than by chance ends; 0: never
-        "finalists": 3,  # the best trials, which are evaluated again by `standard`; 0: none
+        "hopeless_after": 0,  # epochs after which a trial ends whose robust accuracy is near chance; 0: never
+        "finalists": 3,  # number of the best trials that are evaluated again by `standard`; 0: none
     },
 }
 PARTWISE = ("data", "evaluation", "search")
 
 
 def build(*settings: Settings) -> ConfigDict:
-    """Lays settings over `FIELDS`, the later over the earlier; nothing of theirs is shared with the result.
+    """Returns `FIELDS` overridden by the settings in their order, as a copy.
 
     Args:
-        *settings: fields and their values. `data` and `evaluation` are set part by part, any other field as a whole.
+        *settings: fields and their values. `data`, `evaluation` and `search` are merged, other fields are replaced.
 
     Raises:
-        Mistake: for a field that no run reads.
+        Mistake: if a field is unknown.
     """
     merged = copy.deepcopy(dict(FIELDS))
     for setting in settings:
@@ -90,15 +91,15 @@ def build(*settings: Settings) -> ConfigDict:
 
 
 def pick(file: str, rows: Mapping[str, Settings], row: str) -> Settings:
-    """Returns what a row of a table sets.
+    """Returns the settings of one row of a table.
 
     Args:
         file: the config file, as its `__file__`.
         rows: the table.
-        row: its row's name.
+        row: the name of the row.
 
     Raises:
-        Mistake: for an unknown row; it lists the known ones.
+        Mistake: if the row is unknown; the message lists the known rows.
     """
     if row not in rows:
         name = os.path.basename(file)
@@ -107,7 +108,7 @@ def pick(file: str, rows: Mapping[str, Settings], row: str) -> Settings:
 
 
 def figures(columns: Sequence[str], *values: float) -> dict[str, float]:
-    """Returns a row's figures by their columns; a column that the row lacks is not a figure: an error."""
+    """Returns a row's figures by their columns; the row has a figure for each column."""
     return dict(zip(columns, map(float, values), strict=True))
 
 
@@ -118,7 +119,7 @@ def drops(rate: float, epochs: Sequence[float], factor: float = 0.1) -> dict[str
 
 
 def falls(first: float, last: float, epochs: float) -> dict[str, Any]:
-    """Returns the schedule that goes linearly from `first` to `last`."""
+    """Returns the schedule that changes linearly from `first` to `last`."""
     return {
         "name": "PolynomialDecay",
         "initial_learning_rate": first,
@@ -128,43 +129,43 @@ def falls(first: float, last: float, epochs: float) -> dict[str, Any]:
 
 
 def pgd(eps: float, steps: int, step_size: float, start: str = "auto") -> dict[str, Any]:
-    """Returns the config of a training attack; "auto" is the objective's own start, else uniform in the ball."""
+    """Returns the config of a training attack; the start "auto" is that of the objective, else uniform in the ball."""
     return {"name": "pgd", "eps": eps, "steps": steps, "step_size": step_size, "start": start}
 
 
-# Where images are shifted to, in the order of AELF's tables.
+# Directions in which images are shifted, in the order of AELF's tables.
 DIRECTIONS = ("left", "right", "up", "down")
 
-# Columns of an evaluation. Those without an eps take `evaluation.eps`.
+# Columns of an evaluation. A column without an eps takes `evaluation.eps`.
 
 FGSM = {"name": "fgsm"}
 
 
 def pgd_column(steps: int, step_size: float, start: str = "uniform", **more: Any) -> dict[str, Any]:
-    """Returns PGD with its last iterate, as papers report it."""
+    """Returns PGD that returns its last iterate, as papers report it."""
     return {"name": "pgd", "steps": steps, "step_size": step_size, "start": start, **more}
 
 
 def cw_column(steps: int, step_size: float) -> dict[str, Any]:
     """Returns PGD on the margin.
 
-    choice: it is what the field runs as "CW" in the Linf ball; the papers only cite Carlini and Wagner 2017.
+    choice: this is the attack that the field calls "CW" in the Linf ball; the papers only cite Carlini and Wagner 2017.
     """
     return {"name": "cw_linf", "steps": steps, "step_size": step_size, "start": "uniform", "keep": "last"}
 
 
 def transfer_of(sources: Mapping[str, str], attacks: Settings) -> dict[str, Any]:
-    """Returns the `tables` of a transfer table; its figures stand under "SOURCE ATTACK".
+    """Returns the `tables` field of a transfer table, whose figures are labelled "SOURCE ATTACK".
 
     Args:
-        sources: name -> what classifier the user has to give, in words.
-        attacks: label -> attack, made on each source.
+        sources: name -> description of the classifier that the user gives.
+        attacks: label -> attack, run on each source.
     """
     return {"transfer": {"sources": dict(sources), "attacks": dict(attacks)}}
 
 
 def _in_order(value: Any) -> Any:
-    """Returns the `ConfigDict` of a dict that keeps the order, of fields and of a table's columns."""
+    """Returns the `ConfigDict` of a dict that keeps the order of fields and of a table's columns."""
     if not isinstance(value, dict):
         return value
     return ConfigDict({key: _in_order(part) for key, part in value.items()}, sort_keys=False)

@@ -1,4 +1,4 @@
-"""The flag --config of the commands that take one; apart from `_cli`, for the others need not import its library."""
+"""The flag --config. It is apart from `cli`, so that commands without it do not import ml_collections."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> 
     """
     text = "Configuration, FILE.py, FILE.py:ROW or FILE.json."
     config_flags.DEFINE_config_file("config", default, text, flag_values=flag_values)
-    flag_values["config"].parser = _ConfigFile("config")  # a file that the command line names has not been read yet
+    flag_values["config"].parser = _ConfigFile("config")  # the file that the command line names is read later
 
 
 class _ConfigFile(config_flags.ConfigFileFlagParser):
-    """Reads JSON beside what ml_collections reads, Python."""
+    """Reads JSON files as well as Python files."""
 
     def parse(self, path: str) -> Any:
         return _locked(Path(path)) if path.endswith(".json") else super().parse(path)
@@ -45,7 +45,7 @@ def _locked(path: Path) -> ConfigDict:
 
 
 def _overridable(value: Any) -> Any:
-    """Returns a JSON value as configs hold it: fields in their order, lists as tuples, null as what may be anything."""
+    """Returns a JSON value as configs store it: ordered fields, tuples for lists, a placeholder for null."""
     if isinstance(value, dict):
         return ConfigDict({name: _overridable(part) for name, part in value.items()}, sort_keys=False)
     if isinstance(value, list):

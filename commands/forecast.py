@@ -1,4 +1,4 @@
-"""What a run will cost: the passes of a step before it begins, and its end once some steps are done."""
+"""Forecasts the cost of a run: the passes of a step before it begins, and its end once some steps are measured."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import keras
 from commands.build import load_data
 from tfrobust.utils.text import duration
 
-MEASURED = 20  # steps, without the first one, which traces
+MEASURED = 20  # steps, not counting the first one, in which the graph is traced
 
 
 class Forecast(keras.callbacks.Callback):
     """Prints how many passes a step takes and, after 20 steps and after two epochs, when the training will end.
 
-    After 20 steps what is not measured yet, validation and later fits, is reckoned by its passes at the steps' pace; a
-    second epoch has then measured all that an epoch does. Evaluation and export come after the end that it names.
+    After 20 steps the time of validation and later fits is estimated from their numbers of passes; the second epoch
+    measures a whole epoch. Evaluation and export are not included.
 
     Args:
-        fits: trainer and epochs of each fit of the run, in their order; it is a callback of all of them.
-        steps: batches of an epoch.
-        validation_steps: batches of a validation.
-        say: where its lines go.
+        fits: trainer and epochs of each fit of the run, in their order; all of them use this callback.
+        steps: number of batches in an epoch.
+        validation_steps: number of batches in a validation.
+        say: receives each line.
         clock: returns seconds since 1970.
     """
 
@@ -45,10 +45,10 @@ class Forecast(keras.callbacks.Callback):
         self._clock = clock
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._seconds: list[float] = []  # of each execution of steps, the first one among them
+        self._seconds: list[float] = []  # of each execution of steps, the first one included
         self._measured = 0  # steps in all but the first
         self._ends: list[float] = []  # of epochs
-        trainer, epochs = self._fits[self._place()]
+        trainer, epochs = self._fits[self._index()]
         forwards, backwards = trainer.cost()
         steps = f"{self._steps} steps an epoch, {epochs} epochs"
         self._say(f"A step takes {forwards:g} forwards and {backwards:g} backwards of its batch; {steps}.")
@@ -61,12 +61,12 @@ class Forecast(keras.callbacks.Callback):
         self._began = self._clock()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # Several, with `steps_per_execution`; Keras counts the last execution of an epoch as a full one.
+        # One execution has several steps with `steps_per_execution`; Keras counts the last one of an epoch as full.
         end = min(batch + 1, self._steps)
         done, self._step = end - self._step, end
         if self._measured >= MEASURED:
             return
-        self._seconds.append(self._clock() - self._began)  # Keras has read the logs: the steps are done on any device
+        self._seconds.append(self._clock() - self._began)  # the steps are done: Keras has read the logs
         if len(self._seconds) == 1:
             return
         self._measured += done
@@ -87,13 +87,13 @@ class Forecast(keras.callbacks.Callback):
         end = datetime.datetime.fromtimestamp(self._clock() + left)
         self._say(f"{pace}: {duration(left)} of training left, until {end:%Y-%m-%d %H:%M}.")
 
-    def _place(self) -> int:
-        return next(place for place, (trainer, _) in enumerate(self._fits) if trainer is self.model)
+    def _index(self) -> int:
+        return next(index for index, (trainer, _) in enumerate(self._fits) if trainer is self.model)
 
     def _ahead(self, epoch: int) -> float:
         """Returns the passes from the beginning of an epoch to the end of the run."""
-        place = self._place()
-        fits = [(self.model, self._fits[place][1] - epoch), *self._fits[place + 1 :]]
+        index = self._index()
+        fits = [(self.model, self._fits[index][1] - epoch), *self._fits[index + 1 :]]
         return sum(epochs * self._passes_of_an_epoch(trainer) for trainer, epochs in fits)
 
     def _passes_of_a_step(self) -> float:
@@ -105,7 +105,7 @@ class Forecast(keras.callbacks.Callback):
 
 
 def forecast_of(config: Mapping[str, Any], fits: Iterable[tuple[Any, int]]) -> Forecast:
-    """Returns the forecast of a run of a config."""
+    """Returns the `Forecast` of a config's run."""
     splits = ["train", *(["validation"] if config["data"]["validation"] else [])]
     steps, *validation_steps = (int(load_data(config, split).cardinality()) for split in splits)
     return Forecast(fits, steps, sum(validation_steps))

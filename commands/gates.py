@@ -1,4 +1,4 @@
-"""What keeps a classifier from being released: pure functions of reports."""
+"""Release gates: pure functions of evaluation reports."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from tfrobust.evaluation import Adversaries, Report
 
 ALPHA = 0.05
-SAME = 1e-3  # of the pixel range: images that differ by less are the same
+SAME = 1e-3  # images that differ by less than this share of the pixel range count as the same
 
 
 class Comparison(NamedTuple):
     """A paired comparison of two reports on the same images.
 
     Args:
-        images: that both reports judged.
+        images: number of images, the same in both reports.
         lost: images that are robust in the other report and not in this one.
         gained: images that are robust in this one and not in the other.
         p_value: probability of `lost` or more such images if both were equally robust.
-        alpha: what the p-value is held against.
-        unlike: what else differs between the reports, in words.
+        alpha: significance level.
+        unlike: other differences between the reports, in sentences.
     """
 
     images: int
@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
 
     @property
     def worse(self) -> bool:
-        """Whether this report is significantly worse than the other."""
+        """Tells whether this report is significantly worse than the other."""
         return self.p_value <= self.alpha
 
     def __str__(self) -> str:
@@ -55,13 +55,13 @@ def compare(report: Report, other: Report, alpha: float = ALPHA) -> Comparison:
     probability 1/2; p = P(B >= b) (McNemar's test, exact and one-sided).
 
     Args:
-        report: of the new classifier.
-        other: of the one it must not be worse than.
+        report: report of the new classifier.
+        other: report of the classifier that it must not be worse than.
         alpha: level of the test.
 
     Raises:
-        InvalidArgument: for reports of other balls or other images, or without adversaries.
-        FileNotFoundError: where the .npz file beside a report is missing.
+        InvalidArgument: if the reports are of different balls or images, or one lacks adversaries.
+        FileNotFoundError: if the .npz file beside a report is missing.
 
     Reference: McNemar 1947, Note on the sampling error of the difference between correlated proportions.
     """
@@ -77,7 +77,7 @@ def compare(report: Report, other: Report, alpha: float = ALPHA) -> Comparison:
 
 
 def check_comparable(other: Report, *, eps: float, norm: str, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Refuses the report of an evaluation in another ball.
+    """Checks that a report is of an evaluation in the same ball.
 
     Raises:
         InvalidArgument: if a radius, norm or range differs.
@@ -89,11 +89,11 @@ def check_comparable(other: Report, *, eps: float, norm: str, bounds: tuple[floa
 
 
 def check_same_images(ours: Any, theirs: Any, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Refuses what is not of the same images, with the same labels, in the same order.
+    """Checks that both have the same images with the same labels in the same order.
 
     Args:
-        ours: has pixels `x` `(N, H, W, C)` and labels `y` `(N,)`, as `Adversaries` do.
-        theirs: likewise.
+        ours: an object with pixels `x` `(N, H, W, C)` and labels `y` `(N,)`, such as `Adversaries`.
+        theirs: another such object.
         bounds: least and greatest pixel value.
 
     Raises:
@@ -111,10 +111,10 @@ def check_same_images(ours: Any, theirs: Any, bounds: tuple[float, float] = (0.0
 
 
 def adversaries_of(report: Report) -> Adversaries:
-    """Returns what a report is compared by.
+    """Returns the adversaries of a report, which a comparison reads.
 
     Raises:
-        InvalidArgument: for a report without adversaries.
+        InvalidArgument: if the report has no adversaries.
     """
     if report.adversaries is None:
         raise InvalidArgument("Nothing to compare with: expected a report with adversaries. Received: one without")
@@ -128,13 +128,13 @@ def failures(
     min_robust_accuracy: float | None = None,
     comparison: Comparison | None = None,
 ) -> list[str]:
-    """Returns a line for each gate that a report does not pass.
+    """Returns one line for each gate that a report fails.
 
     Args:
-        report: of an evaluation.
+        report: report of an evaluation.
         fail_on_alarm: whether an alarm is a failure.
-        min_robust_accuracy: what the robust accuracy must reach, in [0, 1].
-        comparison: with a report that this one must not be worse than.
+        min_robust_accuracy: smallest robust accuracy that passes, in [0, 1].
+        comparison: comparison with a report that this one must not be worse than.
     """
     failed = []
     if fail_on_alarm and report.alarms:
@@ -153,9 +153,9 @@ def failures(
 
 
 def _unlike(report: Report, other: Report) -> tuple[str, ...]:
-    """Returns what weakens a comparison: a report of weaker attacks looks better than it is."""
+    """Returns the differences that weaken a comparison: a report of weaker attacks looks better than it is."""
     found = []
-    # As JSON: a report that was loaded has lists where there were tuples.
+    # Compared as JSON, because a loaded report has lists in place of tuples.
     settings = [
         json.dumps([(a.name, a.settings) for a in r.flat], sort_keys=True, default=str) for r in (report, other)
     ]
@@ -165,7 +165,7 @@ def _unlike(report: Report, other: Report) -> tuple[str, ...]:
     if report.seed != other.seed:
         found.append(f"the seeds differ: {report.seed} here, {other.seed} there")
     if report.draws != other.draws:
-        found.append(f"the passes that vote on a verdict differ: {report.draws} here, {other.draws} there")
+        found.append(f"the numbers of draws differ: {report.draws} here, {other.draws} there")
     if report.versions != other.versions:
         found.append(f"the versions differ: {report.versions} here, {other.versions} there")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""A paper's figures beside our own."""
+"""Prints a paper's figures beside the measured ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def beside_paper(report: Report, paper: Mapping[str, float]) -> str:
-    """Returns the table "paper / measured" of a config's figures, empty where it has none.
+    """Returns the table "paper / measured" of a config's figures, empty if the config has none.
 
     Args:
-        report: of an evaluation whose attacks are labelled as the paper's columns.
+        report: an evaluation whose attacks are labelled as the paper's columns.
         paper: column -> percent.
     """
     return beside(
@@ -22,12 +22,12 @@ def beside_paper(report: Report, paper: Mapping[str, float]) -> str:
 
 
 def beside(measured: Mapping[str, float | None], paper: Mapping[str, float], percent: bool = True) -> str:
-    """Returns the table "paper / measured", empty where the paper has no figures.
+    """Returns the table "paper / measured", empty if the paper has no figures.
 
     Args:
         measured: column -> figure; accuracies lie in [0, 1].
         paper: column -> figure, accuracies in percent.
-        percent: the figures are accuracies.
+        percent: whether the figures are accuracies.
     """
     if not paper:
         return ""

@@ -1,4 +1,4 @@
-"""By what code a run was trained: kept beside it, so that what is shipped can be traced back."""
+"""Records the versions and the commit that trained a run, so that an export can be traced back to its code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfrobust.utils.versions import versions
 
 
 def record(path: str | Path) -> None:
-    """Adds the code that runs now to the file, if it is not the last there: a run may go on after an update."""
+    """Adds the running code to the file if it differs from the last entry: a run may resume after an update."""
     path = Path(path)
     known = read(path)
     if now() not in known[-1:]:
@@ -22,22 +22,22 @@ def record(path: str | Path) -> None:
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """Returns what was recorded, the first first; of a run without such a file nothing."""
+    """Returns the recorded entries in their order; none if the run has no such file."""
     return json.loads(Path(path).read_text()) if Path(path).exists() else []
 
 
 def now() -> dict[str, Any]:
-    """Returns the versions of what runs, and the commit of this library: None where it is no checkout of its own."""
+    """Returns the versions of the packages and the commit of this library; None if it is not a checkout."""
     return {"commit": _commit(Path(tfrobust.__file__).parent), "versions": versions()}
 
 
 def _commit(folder: Path) -> str | None:
     git = ["git", "-C", str(folder)]
     try:
-        # A library that was installed may lie in somebody else's repository, which does not know its files.
+        # An installed library may lie inside another project's repository, which does not track its files.
         subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)
-        # With "-dirty" behind it where files were changed since.
+        # The commit ends in "-dirty" if files were changed since.
         described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(described, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git here, or no repository
+    except (OSError, subprocess.CalledProcessError):  # git is not installed, or there is no repository
         return None

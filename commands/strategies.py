@@ -1,4 +1,4 @@
-"""On which devices and machines a run trains: `--config.strategy`, one `tf.distribute` strategy a name."""
+"""The devices and machines of a run: each value of `--config.strategy` names one `tf.distribute` strategy."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from tfrobust.utils.registry import Registry
 _registry = Registry("strategy", tf.distribute.Strategy)
 get, names, register = _registry.get, _registry.names, _registry.register
 
-# A strategy is made once a process: several of a kind in one process can wait for each other for ever.
+# A process makes each strategy once, because several of one kind can wait for each other forever.
 
 
 @register
 def none() -> Any:
-    """One device: the first GPU, or the CPU."""
+    """Uses one device: the first GPU, or the CPU."""
     return tf.distribute.get_strategy()
 
 
 @register
 def mirrored(devices: tuple[str, ...] | None = None) -> Any:
-    """All GPUs of this machine.
+    """Uses all GPUs of this machine.
 
     Args:
-        devices: these alone, such as ("GPU:0", "GPU:1").
+        devices: the only devices to use, such as ("GPU:0", "GPU:1"); None: all.
     """
     return _mirrored(None if devices is None else tuple(devices))
 
 
 @register
 def auto() -> Any:
-    """All GPUs of this machine where there are several, else none."""
+    """Is `mirrored` if this machine has several GPUs, else `none`."""
     return mirrored() if len(tf.config.list_physical_devices("GPU")) > 1 else none()
 
 
 @register
 def multi_worker() -> Any:
-    """All GPUs of several machines, which the environment variable TF_CONFIG lists: see docs/distributed.md.
+    """Uses all GPUs of the machines that the environment variable TF_CONFIG lists: see docs/distributed.md.
 
     Raises:
-        InvalidArgument: for a TF_CONFIG that is missing, no JSON, or does not name this process.
+        InvalidArgument: if TF_CONFIG is missing or invalid; see `check_cluster`.
     """
     check_cluster(os.environ.get("TF_CONFIG"))
     return _multi_worker()
@@ -65,10 +65,10 @@ def _multi_worker() -> Any:
 
 @contextlib.contextmanager
 def losses_told() -> Iterator[None]:
-    """Makes one sentence of the error of a process whose peer is gone.
+    """Turns TensorFlow's errors about a lost worker into one sentence.
 
     Raises:
-        ConnectionError: in place of it.
+        ConnectionError: if another worker is lost.
     """
     try:
         yield
@@ -80,13 +80,13 @@ def losses_told() -> Iterator[None]:
 
 
 def check_cluster(text: str | None) -> None:
-    """Refuses a TF_CONFIG that does not say which machines there are and which of them this one is.
+    """Checks that TF_CONFIG lists the machines and says which of them this one is.
 
     Args:
-        text: the variable's value; None where it is not set.
+        text: the value of the variable; None if it is not set.
 
     Raises:
-        InvalidArgument: for a text that is no JSON, a cluster that is no lists of HOST:PORT, a task that is not in it.
+        InvalidArgument: if the text is not JSON, the cluster is not of HOST:PORT, or the task is not in the cluster.
 
     Example:
 
@@ -99,18 +99,18 @@ def check_cluster(text: str | None) -> None:
     try:
         config = json.loads(text or "")
     except json.JSONDecodeError as error:
-        raise InvalidArgument(f"{expected}{text!r}" + (f", which is no JSON ({error})" if text else "")) from error
+        raise InvalidArgument(f"{expected}{text!r}" + (f", which is not JSON ({error})" if text else "")) from error
     cluster, task = (config.get(part) if isinstance(config, dict) else None for part in ("cluster", "task"))
     if not isinstance(cluster, dict) or not isinstance(task, dict):
         raise InvalidArgument(f"{expected}{text}")
     for addresses in cluster.values():
         if not isinstance(addresses, list) or not all(isinstance(a, str) and ":" in a for a in addresses):
-            raise InvalidArgument(f"{expected}{text}, where {addresses!r} is no list of HOST:PORT")
+            raise InvalidArgument(f"{expected}{text}, where {addresses!r} is not a list of HOST:PORT")
     workers, index = cluster.get(task.get("type"), []), task.get("index")
     if set(cluster) - {"worker", "chief"}:
         raise InvalidArgument(f"{expected}{text}, with tasks other than workers and a chief")
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(workers):
         known = [f"{kind} {i}" for kind, addresses in cluster.items() for i in range(len(addresses))]
         raise InvalidArgument(
-            f"{expected}{text}, whose task {task.get('type')} {index} is none of its cluster: {', '.join(known)}"
+            f"{expected}{text}, whose task {task.get('type')} {index} is not in its cluster: {', '.join(known)}"
         )

@@ -1,4 +1,4 @@
-"""The folder of one run: what is in it, and that it is of this run."""
+"""The folder of one run: its files, and the check that it belongs to the run's config."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from commands.cli import Mistake
 
 
 def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what says which images a run has, as `tfrobust.data.info` and `load` take it."""
+    """Returns the arguments of `tfrobust.data.info` and `load` that select a run's images."""
     return {name: config["data"].get(name) for name in ("name", "validation", "image_size")}
 
 
 class Workdir:
-    """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/ and what comes after.
+    """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/, evaluation.json and more.
 
     Args:
-        path: the folder; made when a run claims it.
+        path: the folder; `claim` creates it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -35,23 +35,23 @@ class Workdir:
         self.provenance = self.path / "provenance.json"
 
     def of_phase(self, number: int) -> Workdir:
-        """Returns the folder of a phase before the last one, made if it is missing."""
+        """Returns the folder of a phase before the last one, and creates it if it is missing."""
         phase = Workdir(self.path / "phases" / str(number))
         phase.path.mkdir(parents=True, exist_ok=True)
         return phase
 
     def claim(self, config: Mapping[str, Any]) -> None:
-        """Writes the config, or finds the same one there: then the run goes on, without what it left half written.
+        """Writes the config, or checks that the same one is there; then deletes files that a killed run left half.
 
         Raises:
-            Mistake: for a folder that holds another config; it names the fields that differ.
+            Mistake: if the folder has another config; the message names the fields that differ.
         """
-        from tfrobust.utils.files import replacing, sweep  # not at import: that of tensorflow takes seconds
+        from tfrobust.utils.files import replacing, sweep  # imported here, because TensorFlow takes seconds
 
         if self.config.exists():
             self.check(config)
         elif self.path.exists() and (self.classifier.exists() or self.checkpoints.exists()):
-            raise Mistake(f"Expected a new --workdir. Received: {self.path}, which holds a classifier of no config")
+            raise Mistake(f"Expected a new --workdir. Received: {self.path}, which has a classifier and no config")
         else:
             with replacing(self.config) as beside:
                 beside.write_text(json.dumps(config, indent=2) + "\n")
@@ -59,22 +59,22 @@ class Workdir:
             sweep(folder)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Refuses a config that is not the one of this folder.
+        """Checks that a config is the one of this folder.
 
         Raises:
-            Mistake: for another config; it names the fields that differ.
-            FileNotFoundError: where no run has been.
+            Mistake: if it is another one; the message names the fields that differ.
+            FileNotFoundError: if the folder has no config.
         """
         kept, given = self.read_config(), json.loads(json.dumps(config))
         if kept != given:
             differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
-            raise Mistake(f"Expected a new --workdir, or the config that {self.config} holds. Received: {differences}")
+            raise Mistake(f"Expected a new --workdir, or the config of {self.config}. Received: {differences}")
 
     def read_config(self) -> dict[str, Any]:
         """Returns the run's config.
 
         Raises:
-            FileNotFoundError: where no run has been.
+            FileNotFoundError: if the folder has no config.
         """
         if not self.config.exists():
             raise FileNotFoundError(
@@ -86,21 +86,21 @@ class Workdir:
             raise Mistake(f"Invalid file {self.config}: expected JSON. Received: {error}") from error
 
     def read_history(self) -> list[dict[str, str]]:
-        """Returns the rows of the history, one an epoch, none where there is no history; a line cut short is none."""
+        """Returns the rows of the history, one for each epoch, without a last line that was cut short."""
         if not self.history.exists():
             return []
         with self.history.open(newline="") as file:
             return [row for row in csv.DictReader(file) if row["epoch"].isdigit()]
 
     def cut_history(self, epochs: int) -> list[dict[str, str]]:
-        """Returns the history's first rows and drops those of epochs that will be run again."""
+        """Returns the rows of the first epochs and deletes the others, whose epochs will be run again."""
         if not self.history.exists():
             return []
         rows = [row for row in self.read_history() if int(row["epoch"]) < epochs]
         from tfrobust.utils.files import replacing
 
         with replacing(self.history) as beside, beside.open("w", newline="") as file:
-            if rows:  # an empty file lets the logger write its header
+            if rows:  # into an empty file the logger writes its own header
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)

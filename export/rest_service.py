@@ -1,7 +1,7 @@
 """TensorFlow Serving's REST protocol, on the standard library's HTTP server.
 
-Werkzeug's server closes the connection after every answer and asks for a body before it looks at the body's length;
-neither can be changed without framing the requests here after all.
+Requests are framed here and not by Werkzeug, because its server closes the connection after every answer and asks for a
+body (100-continue) before it checks the body's length.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def predict(versions: Versions, spec: model_pb2.ModelSpec, body: bytes) -> dict[
     """Answers `:predict`, rows for `instances` and columns for `inputs`.
 
     Raises:
-        Refusal: for a body that is no such request.
+        Refusal: if the body is not a valid request.
     """
     try:
         request = json.loads(body)
@@ -78,7 +78,7 @@ def _has_names(value: Any) -> bool:
 
 
 def _named(value: Any, signature: Signature) -> dict[str, Any]:
-    """Returns what stands for the inputs by name; the name of the only one may be left out."""
+    """Returns the inputs by name; the name of a single input may be left out."""
     if _has_names(value):
         return value
     if len(signature.inputs) != 1:
@@ -87,7 +87,7 @@ def _named(value: Any, signature: Signature) -> dict[str, Any]:
 
 
 def _columns(rows: Any, signature: Signature) -> dict[str, Any]:
-    """Returns the inputs by name out of rows, all of them with names or none."""
+    """Returns the inputs by name from rows, which all have names or all have none."""
     if not isinstance(rows, list) or not rows:
         raise invalid('Expected at least one row in the list "instances"')
     if not any(map(_has_names, rows)):
@@ -121,7 +121,7 @@ _GET: dict[str, Callable[[Versions, model_pb2.ModelSpec], dict[str, Any]]] = {""
 
 
 class _Unread(Exception):
-    """A request that is refused before its body is read: the connection cannot go on."""
+    """Is raised for a request that is refused before its body is read; the connection is then closed."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
-            self.close_connection = True  # a body that nobody reads would be taken for the next request
+            self.close_connection = True  # an unread body would be taken for the next request
         self._run(self._get)
 
     def do_POST(self) -> None:
@@ -151,16 +151,16 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _not_allowed
 
     def handle_expect_100(self) -> bool:
-        """Leaves it to `_body` to ask for the body: after a look at its length."""
+        """Lets `_body` ask for the body after it has checked the length."""
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answers what the standard library refuses, in JSON as everything."""
+        """Answers in JSON a request that the standard library refuses."""
         self.close_connection = True
         self._answer(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keeps silent about requests."""
+        """Logs nothing for a request."""
 
     def _get(self) -> dict[str, Any]:
         spec, action = self._asked()
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         return predict(self.server.versions, spec, self._body())
 
     def _asked(self) -> tuple[model_pb2.ModelSpec, str]:
-        """Returns what the path asks of which model."""
+        """Returns the model and the action that the path names."""
         match = _PATH.fullmatch(self.path.partition("?")[0])
         if not match:
             raise _Unread(HTTPStatus.NOT_FOUND, f"Expected {_PATHS}. Received: {self.path[:200]}")
@@ -214,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(refusal.status, str(refusal))
         except OSError:
             raise  # of the connection
-        except Exception:  # a bug of ours: the client is told, and the traceback says where
+        except Exception:  # a bug of the server: the client gets an answer, and stderr the traceback
             traceback.print_exc()
             self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "The server failed; its stderr says why"})
 
@@ -236,13 +236,13 @@ class RestServer(ThreadingHTTPServer):
     """The server of the REST protocol.
 
     Args:
-        versions: of the model.
+        versions: the versions of the model.
         host: address to bind to.
-        port: 0 for a free one.
-        max_bytes: of a body; a larger one is refused by its Content-Length, unread.
+        port: port to bind to; 0: a free one.
+        max_bytes: greatest size of a body; a larger one is refused by its Content-Length, unread.
 
     Raises:
-        OSError: for a port that is taken.
+        OSError: if the port is taken.
     """
 
     daemon_threads = False  # `stop` waits for them
@@ -262,11 +262,11 @@ class RestServer(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}).start()
 
     def stop(self) -> None:
-        """Takes no new requests and waits for those that are running."""
+        """Refuses new requests and waits for the running ones."""
         self.shutdown()
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RD)  # what waits for a next request reads the end; answers still leave
+                connection.shutdown(socket.SHUT_RD)  # ends the wait for a next request; answers are still sent
         self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -274,9 +274,9 @@ class RestServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Closes a connection when its client has, at most two seconds later.
+        """Closes a connection after its client has closed it, or after two seconds.
 
-        Closed with bytes of a refused body still on their way, it would be reset, and the client not see the answer.
+        If it were closed while bytes of a refused body arrive, it would be reset and the client would miss the answer.
         """
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_WR)
@@ -289,6 +289,6 @@ class RestServer(ThreadingHTTPServer):
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keeps silent about clients that hang up."""
+        """Logs nothing for a client that closes its connection."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
