@@ -1,4 +1,4 @@
-"""What a classifier has to be, said in words where it is not."""
+"""Checks of classifiers, and facts about them that other packages read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfrobust.utils import keras_private
 from tfrobust.utils.digest import digest_of
 from tfrobust.utils.errors import InvalidArgument
 
-DIVIDES = 1 / 64  # a `Rescaling` by less wants pixels of 0..255: 1/255, 1/128, 1/127.5
+DIVIDES = 1 / 64  # a `Rescaling` by less expects pixels in 0..255: 1/255, 1/128, 1/127.5
 PROBABILITIES = ("softmax", "sigmoid")
 
 AVERAGED = (
@@ -23,7 +23,7 @@ AVERAGED = (
     "head='dense', or replace Flatten by GlobalAveragePooling2D before tfrobust.expose(model)."
 )
 ATTENDED = "needs a network with attention: tfrobust.models.get('madry_resnet', attention=(4,))."
-# What to do about an output that is missing.
+# Remedies for missing outputs.
 REMEDIES = {
     "cosine": "A cosine needs a normalized head: tfrobust.models.get(name, head='cosine'), or "
     "tfrobust.layers.NormalizedCosineSoftmax as the last layer of your own network.",
@@ -36,7 +36,7 @@ REMEDIES = {
 
 
 def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "this evaluation") -> None:
-    """Refuses what is no classifier with named outputs.
+    """Checks that an object is a classifier with named outputs.
 
     Args:
         classifier: should be a functional Keras model on images `(B, H, W, C)` with a dict of outputs, `logits`
@@ -45,7 +45,7 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
         reader: who reads them, for the message.
 
     Raises:
-        ValueError: in words, with what to do.
+        ValueError: if it is not; the message names the remedy.
     """
     outputs = getattr(classifier, "output", None) if isinstance(classifier, keras.Model) and classifier.built else None
     if not isinstance(outputs, dict) or "logits" not in outputs:
@@ -65,8 +65,8 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
     if len(classifier.inputs) != 1:
         inputs = [f"{tensor.name} {tensor.shape}" for tensor in classifier.inputs]
         raise InvalidArgument(
-            "Invalid classifier: expected one input, the image, for an attack changes that alone; make constants or "
-            f"channels of the image of the others. Received: {inputs}"
+            "Invalid classifier: expected one input, the image, which an attack changes; make the others constants or "
+            f"channels of the image. Received: {inputs}"
         )
     if len(classifier.inputs[0].shape) != 4:
         raise InvalidArgument(
@@ -80,7 +80,7 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
 
 
 def digest(classifier: keras.Model) -> str:
-    """Returns the SHA-256 of a classifier's weights, in hexadecimal: the same in every process, for every machine.
+    """Returns the SHA-256 of a classifier's weights, in hexadecimal, which is the same on every machine.
 
     Example:
 
@@ -92,7 +92,7 @@ def digest(classifier: keras.Model) -> str:
 
 
 def head_of(classifier: keras.Model) -> keras.layers.Layer:
-    """Returns the last layer with weights, which makes the logits: the one to freeze where the head is to stay.
+    """Returns the last layer with weights, which computes the logits: freeze it to keep the head.
 
     Example:
 
@@ -101,10 +101,10 @@ def head_of(classifier: keras.Model) -> keras.layers.Layer:
     """
     step = Step.of(classifier.output["logits"])
     while True:
-        if step.inner is not None:  # the whole network may lie behind a preprocessing layer
+        if step.inner is not None:  # the network may be nested behind a preprocessing layer
             step = Step.of(step.inner)
         elif not getattr(step.operation, "weights", ()) and step.source is not None:
-            step = Step.of(step.source)  # scores that are averaged over positions, behind their convolution
+            step = Step.of(step.source)  # the scores of a convolution, averaged over positions
         else:
             return step.operation
 
@@ -120,11 +120,11 @@ def _remedy(name: str, classifier: keras.Model) -> str:
 
 
 def divides_pixels(classifier: keras.Model) -> str:
-    """Returns the name of a layer that shows that a classifier takes pixels of 0..255; "" where none does.
+    """Returns the name of a layer that shows that a classifier expects pixels in 0..255; "" where there is none.
 
     It is a `Rescaling` that divides by so much that pixels of [0, 1] would all look black, or a `Normalization` whose
-    mean lies outside [0, 1]. A `Rescaling` that multiplies by as much, as `preprocess=` of `tfrobust.expose`, makes up
-    for either.
+    mean lies outside [0, 1]. A `Rescaling` that multiplies by as much, as `preprocess=` of `tfrobust.expose`,
+    compensates for either.
 
     Example:
 
@@ -147,10 +147,10 @@ def divides_pixels(classifier: keras.Model) -> str:
 
 
 def as_given(classifier: keras.Model, logits: Any) -> Any:
-    """Returns what the model that was exposed gives where its classifier gives these logits `(B, C)`.
+    """Returns the predictions of the exposed model for the logits `(B, C)` of its classifier.
 
-    Probabilities `(B, C)` of a model that ends in a softmax, one column `(B, 1)` of one with a single unit, put through
-    its sigmoid if it has one; the logits themselves of every other classifier.
+    Probabilities `(B, C)` of a model that ends in a softmax, one column `(B, 1)` of one with a single unit, after
+    its sigmoid if it has one; for every other classifier the logits.
 
     Example:
 
@@ -181,7 +181,7 @@ def _squashed(logits: Any) -> bool:
 
 
 def _sums_to_one(classifier: keras.Model) -> bool:
-    """Asks the classifier itself: a softmax may lie inside a nested model, or behind another layer."""
+    """Returns whether logits on random images are probabilities: a softmax may be inside a nested model."""
     shape = classifier.input_shape[1:]
     if None in shape:
         return False
@@ -191,8 +191,8 @@ def _sums_to_one(classifier: keras.Model) -> bool:
 
 
 def in_inference(classify: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a Keras model called in inference mode; a function as it is.
+    """Returns a Keras model that is called in inference mode; a function unchanged.
 
-    Keras' augmentation layers augment where a call says nothing of its mode.
+    Keras' augmentation layers augment if a call does not set `training`.
     """
     return functools.partial(classify, training=False) if isinstance(classify, keras.Model) else classify

@@ -1,4 +1,4 @@
-"""Pure losses on tensors: `(B, ...) -> (B,)`. Nothing here reduces over the batch."""
+"""Losses on tensors, `(B, ...) -> (B,)`, without a reduction over the batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cross_entropy(
     >>> round(float(tfrobust.losses.cross_entropy([[0.0, 0.0]], [1])[0]), 3)
     0.693
     """
-    # Not Keras' own, which looks through a softmax in the graph: this is of the very tensor that it is given.
+    # Keras' own loss would skip a softmax in the graph; this one uses exactly the tensor that it receives.
     log_p = ops.log_softmax(logits)
     classes = log_p.shape[-1]
     true = ops.one_hot(y, classes, dtype="bool")
@@ -50,7 +50,7 @@ def cross_entropy(
 
 
 def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of two predictions: sum_j p_j (log p_j - log q_j), p = softmax(z), q = softmax(z').
+    """Computes KL(p || q) = sum_j p_j (log p_j - log q_j), p = softmax(z), q = softmax(z').
 
     Gradients flow through both. Zhang et al. 2019 (TRADES), equation 5: p is the clean, q the adversarial prediction.
 
@@ -71,14 +71,14 @@ def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
 
 
 def weighted(p: Tensor, values: Tensor) -> Tensor:
-    """Returns p * v, and 0 where p is 0, whatever v is: log p of a class that is ruled out (logit -inf) is infinite."""
+    """Returns p * v, and 0 where p is 0 even if v is infinite, such as the log p of a logit -inf."""
     return p * ops.where(p > 0, values, ops.zeros_like(values))
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """How far the best wrong class is above the true one: max_{j != y} z_j - z_y. Positive where the label is missed.
+    """Computes max_{j != y} z_j - z_y, which is positive for misclassified examples.
 
-    Carlini and Wagner 2017, the loss of the attack that this field runs as "CW" in the Linf ball.
+    Carlini and Wagner 2017, the loss of the attack that is known as "CW" in the Linf ball.
 
     Args:
         logits: z, `(B, C)`, C at least 2.
@@ -99,18 +99,18 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference of logits ratio: -(z_y - max_{j != y} z_j) / (z_(1) - z_(3) + 1e-12), z_(k) the k-th largest logit.
+    """Computes the difference of logits ratio: -(z_y - max_{j != y} z_j) / (z_(1) - z_(3) + 1e-12).
 
-    The margin in a unit of the logits' own: neither their scale nor their shift changes it, so that a classifier which
-    is sure of itself does not flatten it. Positive where the label is missed. Croce and Hein 2020 (Reliable Evaluation
-    of Adversarial Robustness), equation 6.
+    z_(k) is the k-th largest logit. The ratio is invariant to scale and shift of the logits, so its gradient
+    does not vanish for a confident classifier. It is positive for misclassified examples. Croce and Hein 2020 (Reliable
+    Evaluation of Adversarial Robustness), equation 6.
 
     Args:
         logits: z, `(B, C)`, C at least 3.
         y: labels, `(B,)` integers.
 
     Returns:
-        `(B,)`, at most 1 (but for the floor of the denominator, at least -1).
+        `(B,)`, in [-1, 1] except for the floor of the denominator.
 
     Raises:
         ValueError: for fewer than 3 classes.
@@ -125,14 +125,14 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """The targeted form of `dlr`: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12), z_(k) the k-th largest logit.
+    """Computes the targeted form of `dlr`: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
 
     Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness), equation 7.
 
     Args:
         logits: z, `(B, C)`, C at least 4.
         y: labels, `(B,)` integers.
-        target: t, the wrong classes to reach for, `(B,)` integers.
+        target: t, the target classes, `(B,)` integers.
 
     Returns:
         `(B,)`.
@@ -161,14 +161,14 @@ def _largest(logits: Tensor, count: int, loss: str, instead: str) -> Tensor:
 
 
 def logit(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns z_y, `(B,)`, whatever the other logits are, of logits z `(B, C)` and classes y `(B,)`."""
+    """Returns z_y, `(B,)`, of logits z `(B, C)`, of which the others may be infinite, and classes y `(B,)`."""
     logits = ops.convert_to_tensor(logits)
     chosen = ops.one_hot(y, logits.shape[-1], dtype="bool")
     return ops.sum(ops.where(chosen, logits, ops.zeros_like(logits)), axis=-1)
 
 
 def l2_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance per example, ||a - b||_2, flattened; its gradient at zero distance is zero, not NaN.
+    """Computes the Euclidean distance per example, ||a - b||_2, flattened; its gradient at zero is zero, not NaN.
 
     Liu and JaJa 2019 (Feature Prioritization and Regularization), the feature regularizer: the norm itself, not its
     square.
@@ -189,7 +189,7 @@ def l2_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def norm(a: Tensor) -> Tensor:
-    """Euclidean norm per example, flattened; its gradient at zero is zero, not NaN.
+    """Computes the Euclidean norm per example, flattened; its gradient at zero is zero, not NaN.
 
     Args:
         a: `(B, ...)`.
@@ -206,7 +206,7 @@ def norm(a: Tensor) -> Tensor:
 
 
 def l1_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of absolute differences per example, ||a - b||_1, flattened.
+    """Computes the sum of absolute differences per example, ||a - b||_1, flattened.
 
     Args:
         a: `(B, ...)`.
@@ -224,7 +224,7 @@ def l1_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mean_squared_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean of squared differences per example, flattened.
+    """Computes the mean of squared differences per example, flattened.
 
     Args:
         a: `(B, ...)`.
@@ -242,7 +242,7 @@ def mean_squared_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def huber_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean Huber loss of the differences d per example, flattened: d^2 / 2 where |d| <= 1, else |d| - 1/2.
+    """Computes the mean Huber loss of the differences d per example, flattened: d^2 / 2 where |d| <= 1, else |d| - 1/2.
 
     Args:
         a: `(B, ...)`.
@@ -262,7 +262,7 @@ def huber_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """max(1 - cos(a, b), 0) per example, flattened; a vector of norm zero has cosine 0 and gradient zero.
+    """Computes max(1 - cos(a, b), 0) per example, flattened; a vector of norm zero has cosine 0 and gradient zero.
 
     Args:
         a: `(B, ...)`.
@@ -302,7 +302,7 @@ def distance(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 def optimal_transport(
     a: Tensor, b: Tensor, *, eps: float = 0.01, iterations: int = 100, threshold: float = 0.1
 ) -> Tensor:
-    """Each row's part of the regularized optimal transport distance of two batches: sum_j T_ij C_ij.
+    """Computes each row's part of the regularized optimal transport distance of two batches: sum_j T_ij C_ij.
 
     C_ij = max(1 - cos(a_i, b_j), 0); T is Sinkhorn's plan with uniform marginals. Its sum over rows is the distance.
     Gradients flow through the plan. Zhang and Wang 2019 (Feature Scattering), equations 3 to 5; the constants are those
@@ -312,8 +312,8 @@ def optimal_transport(
         a: `(B, D)`.
         b: `(B, D)`.
         eps: weight of the entropy.
-        iterations: most of them.
-        threshold: stop when the dual variables of `a` together changed by less.
+        iterations: greatest number of iterations.
+        threshold: iterations stop when the dual variables of `a` change by less in total.
 
     Returns:
         `(B,)`.
@@ -350,10 +350,10 @@ def optimal_transport(
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """Returns the class that is predicted: argmax_j z_j, and -1 where there is no prediction.
+    """Returns the predicted class argmax_j z_j, and -1 where there is no prediction.
 
-    There is none where a logit is NaN, and where all are -inf. A single -inf is a class that is ruled out, which is
-    legal; +inf is the largest logit there is. Of equal logits the first counts, as in `keras.ops.argmax`.
+    There is none where a logit is NaN, or all are -inf. Single infinite logits are valid. Of equal logits the first is
+    chosen, as in `keras.ops.argmax`.
 
     Args:
         logits: z, `(B, C)`.
@@ -369,15 +369,15 @@ def predicted(logits: Tensor) -> Tensor:
     logits = ops.convert_to_tensor(logits)
     if not keras.backend.is_float_dtype(logits.dtype):
         logits = ops.cast(logits, "float32")
-    none = ops.logical_or(ops.any(ops.isnan(logits), axis=-1), ops.max(logits, axis=-1) == -float("inf"))
-    return ops.where(none, -1, ops.cast(ops.argmax(logits, axis=-1), "int32"))
+    invalid = ops.logical_or(ops.any(ops.isnan(logits), axis=-1), ops.max(logits, axis=-1) == -float("inf"))
+    return ops.where(invalid, -1, ops.cast(ops.argmax(logits, axis=-1), "int32"))
 
 
 def correct(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns 1.0 where the classifier is right, else 0.0: [predicted(z) = y].
+    """Returns 1.0 where the classifier is correct, else 0.0: [predicted(z) = y].
 
-    Every count of right answers in this library is made by this function: where there is no prediction, the classifier
-    is wrong whatever the label. Not differentiable.
+    All accuracies in this library use this function: without a prediction, the classifier is wrong for every label. Not
+    differentiable.
 
     Args:
         logits: z, `(B, C)`.
@@ -395,10 +395,10 @@ def correct(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def missed_by(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns by how much the label is missed: the `margin`, and +inf where there is no prediction. Never NaN.
+    """Returns the `margin`, and +inf where there is no prediction; never NaN.
 
-    Searches without gradients climb it and evaluations compare adversaries by it. Where the label and another class are
-    both infinite they are equal, and it is 0. Not meant to be differentiated: for that, `margin`.
+    Searches without gradients maximize it, and evaluations compare adversaries by it. It is 0 where the label and
+    another class are both infinite. To differentiate, use `margin`.
 
     Args:
         logits: z, `(B, C)`, C at least 2.
@@ -430,9 +430,9 @@ def _difference(a: Tensor, b: Tensor) -> Tensor:
 def _norm(v: Tensor, axis: int = -1) -> Tensor:
     """Returns the norm along an axis, which stays as 1."""
     squares = ops.sum(ops.square(v), axis=axis, keepdims=True)
-    long = squares > 0
-    # The inner `where` keeps the root away from zero, the outer one keeps its value: neither branch has a NaN gradient.
-    return ops.where(long, ops.sqrt(ops.where(long, squares, ops.ones_like(squares))), ops.zeros_like(squares))
+    positive = squares > 0
+    # The inner `where` avoids the root of zero, so that no branch has a NaN gradient.
+    return ops.where(positive, ops.sqrt(ops.where(positive, squares, ops.ones_like(squares))), ops.zeros_like(squares))
 
 
 def unit(v: Tensor, axis: int = -1) -> Tensor:

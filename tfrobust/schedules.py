@@ -1,4 +1,4 @@
-"""Numbers that may change while training goes on: a number, or a Keras schedule called with the fractional epoch."""
+"""Numbers that may change during training: a number, or a Keras schedule called with the fractional epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def get(schedule: Any) -> Any:
             `keras.saving.serialize_keras_object` makes of a schedule.
 
     Raises:
-        ValueError: for a name that is no schedule of Keras, and arguments that it does not take.
+        ValueError: if the name is not a schedule of Keras, or an argument is unknown.
 
     Example:
 
@@ -47,12 +47,12 @@ def get(schedule: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class From(keras.optimizers.schedules.LearningRateSchedule):
-    """One value until an epoch, another from then on.
+    """Returns one value before an epoch, another from then on.
 
     Args:
-        epoch: where it changes.
-        value: from that epoch on.
-        before: until then.
+        epoch: where the value changes.
+        value: the value from that epoch on.
+        before: the value before.
 
     Example:
 
@@ -67,7 +67,7 @@ class From(keras.optimizers.schedules.LearningRateSchedule):
         self.before = before
 
     def __call__(self, epoch: Any) -> Any:
-        # An epoch is a sum of float32 fractions: a thousandth of a step short of it is there.
+        # An epoch is a sum of float32 fractions: the tolerance absorbs their rounding.
         return keras.ops.where(keras.ops.cast(epoch, "float32") >= self.epoch - 1e-4, self.value, self.before)
 
     def get_config(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def nonnegative(name: str, weight: Schedule) -> Schedule:
     """Returns a weight as `get` does.
 
     Raises:
-        ValueError: for a negative number or NaN; a schedule is not looked into.
+        ValueError: if it is a negative number or NaN; the values of a schedule are not checked.
     """
     weight = get(weight)
     return weight if callable(weight) else check_nonnegative(name, weight, "a schedule, or a number")

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tfrobust import attacks, objectives
 from tfrobust.attacks import Adversary, Attack
 from tfrobust.classifiers import as_given, check_classifier
-from tfrobust.data.batch import Contract, enough_for
-from tfrobust.data.containers import sole
+from tfrobust.data.batch import BatchSpec, enough_for
+from tfrobust.data.containers import single_entry
 from tfrobust.models import Augmentation
 from tfrobust.objectives import Multiplier, Objective
 from tfrobust.training import copies, cost
@@ -45,12 +45,12 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         classifier: a functional Keras model with named outputs, of `tfrobust.models.get` or `tfrobust.expose`. Its
             pixels are `(B, H, W, C)` fractions of the range [0, 1].
         objective: name, config or `Objective`.
-        attack: name, config, `Attack` or `Adversary` (whose own loss then takes the inner loss' place). None only where
-            nothing is attacked (`"standard"`); given there, validation measures `robust_accuracy` all the same.
-        validation_attack: what `val_robust_accuracy` is measured by. None: 20 steps of PGD on cross entropy in the
+        attack: name, config, `Attack` or `Adversary` (whose own loss then replaces the inner loss). None only for an
+            objective without attack (`"standard"`); with it, validation measures `robust_accuracy` there, too.
+        validation_attack: measures `val_robust_accuracy`. None: 20 steps of PGD on cross entropy in the
             attack's ball at the end of its schedule, whatever the objective.
         search_in_training_mode: attack the training graph (BatchNorm by batch, dropout on). Its statistics and seeds
-            are put back afterwards.
+            are restored afterwards.
         seed: of random starts, which are functions of (seed, number of the batch, index in the global batch). Batches
             are counted over all calls of `fit`.
 
@@ -99,10 +99,10 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         self.validation_attack = None if validation_attack is None else attacks.get(validation_attack)
         self._validation_adversary = validation_adversary(self.attack, self.validation_attack, self.objective)
         validated = self._validation_adversary
-        self._contract = Contract.of(classifier, (0.0, 1.0) if validated is None else validated.ball.bounds)
-        # A step that calls the classifier once, as Keras' own, may leave augmentation to it.
-        calls = self._adversary is not None or self.objective.weight_perturbation != 0
-        self._augmentation = Augmentation(classifier, self._contract.bounds) if calls else None
+        self._batch_spec = BatchSpec.of(classifier, (0.0, 1.0) if validated is None else validated.ball.bounds)
+        # A step that calls the classifier once augments within that call.
+        several = self._adversary is not None or self.objective.weight_perturbation != 0
+        self._augmentation = Augmentation(classifier, self._batch_spec.bounds) if several else None
         if self._augmentation is not None and (advice := self._augmentation.advice):
             warnings.warn(advice, stacklevel=2)
         self.search_in_training_mode = search_in_training_mode
@@ -114,12 +114,12 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         counter = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
         self._epoch = tf.Variable(0.0, name="epoch", **counter)
         self._epochs_per_step = tf.Variable(0.0, name="epochs_per_step", **counter)
-        # Where the schedule of eps ends, which validation attacks by; before any `fit`, after every schedule.
+        # Validation attacks with the eps of this epoch, the last of `fit`; before any `fit` it is after all schedules.
         self._last_epoch = tf.Variable(1e9, name="last_epoch", **counter)
-        # The number of the next batch, which random starts depend on. An optimizer counts otherwise: several batches
-        # as one update where it accumulates gradients, and none where a loss scale leaves an update out.
+        # The number of the next batch, on which random starts depend. An optimizer counts updates: one for several
+        # batches where it accumulates gradients, none where a loss scale skips it.
         self._batches = tf.Variable(0, dtype=tf.int64, name="batches", **counter)
-        # Weights that learn are variables of the trainer, so that its checkpoints hold them.
+        # Learned weights are variables of the trainer, so that checkpoints contain them.
         self._multipliers = {
             key: keras.Variable(term.weight.initial, dtype="float32", trainable=False, aggregation="only_first_replica")
             for key, term in self.objective.outer.items()
@@ -146,16 +146,16 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         Args:
             optimizer: as in Keras.
             loss: refused: the objective is the loss.
-            metrics: as in Keras. They get the user's y and predictions in the form of the user's model: probabilities
-                where `expose` split off a softmax or a sigmoid, logits else. A metric `m` of clean predictions is
-                logged as `m`, of attacked ones as `robust_m`; a side that a step does not compute is absent from its
-                log. `accuracy` and `robust_accuracy` are always logged by the trainer itself, where they are computed.
-            weighted_metrics: as in Keras; both sides as with `metrics`.
-            jit_compile: "auto" is XLA on a GPU and none on a CPU, where its loops run several times slower.
+            metrics: as in Keras. They receive y and predictions in the form of the user's model: probabilities where
+                `expose` split off a softmax or a sigmoid, logits otherwise. A metric `m` of clean predictions is logged
+                as `m`, of attacked ones as `robust_m`; a side that a step does not compute is absent from its log.
+                The trainer itself logs `accuracy` and `robust_accuracy` where they are computed.
+            weighted_metrics: as in Keras; for both sides, as `metrics`.
+            jit_compile: "auto" uses XLA on a GPU only; on a CPU its loops run several times slower.
             **options: `run_eagerly`, `steps_per_execution`, `auto_scale_loss`, as in Keras.
 
         Raises:
-            ValueError: for a loss, and a metric that is named like a term of the objective.
+            ValueError: if a loss is given, or a metric has the name of a term of the objective.
         """
         if loss is not None or "loss_weights" in options:
             raise InvalidArgument(
@@ -163,8 +163,8 @@ class AdversarialTrainer(TrainingStep, keras.Model):
                 f"its own arguments. Received: loss={loss!r}"
             )
         if jit_compile == "auto":  # XLA cannot compile the sums of several replicas
-            alone = self.distribute_strategy.num_replicas_in_sync == 1
-            jit_compile = alone and bool(tf.config.list_physical_devices("GPU"))
+            single = self.distribute_strategy.num_replicas_in_sync == 1
+            jit_compile = single and bool(tf.config.list_physical_devices("GPU"))
         super().compile(
             optimizer=optimizer,
             metrics=metrics,
@@ -174,9 +174,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         )
         keras_private.set_compile_metrics(self, SidedMetrics(self._averages, metrics, weighted_metrics))
         # Keras wraps the optimizer by the model's own policy, and the trainer's is float32.
-        halves = any(layer.dtype_policy.name == "mixed_float16" for layer in self.classifier.layers)
+        float16 = any(layer.dtype_policy.name == "mixed_float16" for layer in self.classifier.layers)
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-        if halves and options.get("auto_scale_loss", True) and not scales:
+        if float16 and options.get("auto_scale_loss", True) and not scales:
             self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self._compiled_trainable = self._trainable_ids()
 
@@ -192,9 +192,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
     ) -> keras.callbacks.History:
         """Trains the classifier, as `keras.Model.fit`.
 
-        Logs hold `loss`, each term by its name, and `accuracy` and `robust_accuracy` where the step computes them; with
-        `validation_data` also `val_...` of all. Keras' callbacks know that accuracies rise and that the loss and its
-        terms fall: `EarlyStopping("val_robust_accuracy")` needs no `mode`.
+        The logs contain `loss`, each term by its name, `accuracy` and `robust_accuracy` where a step computes them, and
+        with `validation_data` each of them with `val_`. Keras' callbacks know that accuracies should rise and that
+        the loss and its terms should fall: `EarlyStopping("val_robust_accuracy")` needs no `mode`.
 
         Args:
             x: pixels `(N, H, W, C)` within the attack's bounds, [0, 1] if it has no others; or a `tf.data.Dataset`, a
@@ -215,10 +215,10 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             ValueError: for pixels outside the bounds, labels out of range, soft labels, wrong shapes, no data, and a
                 callback without `mode` that monitors what the trainer does not log.
         """
-        x = self._arriving(x, y, batch_size)
+        x = self._checked_data(x, y, batch_size)
         validates = options.get("validation_data") is not None or bool(options.get("validation_split"))
         if options.get("validation_data") is not None:
-            options["validation_data"] = self._arriving_validation(options["validation_data"])
+            options["validation_data"] = self._checked_validation_data(options["validation_data"])
         check_radii(self.attack, self._validation_adversary if validates else None, epochs)
         self._last_epoch.assign(epochs)
         if isinstance(x, tf.data.Dataset):
@@ -231,17 +231,17 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             warnings.warn(
                 "`trainable` was changed after `compile`: expected `compile` again, or it has no effect.", stacklevel=2
             )
-        if self.compiled:  # else Keras says so
-            with self.distribute_strategy.scope():  # by the first step: it would be traced twice
+        if self.compiled:  # otherwise Keras raises
+            with self.distribute_strategy.scope():  # the first step would build it and be traced twice
                 self.optimizer.build(self.trainable_variables)
-            if not self._batches.numpy():  # of what was saved by an older version the optimizer knows it
+            if not self._batches.numpy():  # a file of an older version has the optimizer's count only
                 self._batches.assign(int(self.optimizer.iterations.numpy()) * backend.accumulated(self.optimizer))
         callbacks = completed(callbacks, self, validates)
         try:
             with plain_errors():
                 return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
         except ValueError:
-            # What was traced for data of unknown shapes would serve those of the next call too, and refuse them again.
+            # A function traced for data of unknown shapes would refuse the data of the next call, too.
             self.train_function = self.test_function = None
             raise
 
@@ -251,10 +251,10 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         Without `return_dict=True` it returns a list in the order of `metrics_names`: the loss first, then the compiled
         metrics of clean predictions.
 
-        It is what `val_...` shows while training. Figures to publish come from `tfrobust.evaluate`.
+        These are the `val_...` values of a training. Figures to publish come from `tfrobust.evaluate`.
         """
         if not options.get("_use_cached_eval_dataset"):  # Keras' own call at the end of an epoch: `fit` has looked
-            x = self._arriving(x, y)
+            x = self._checked_data(x, y)
             check_radii(None, self._validation_adversary, float(self._last_epoch.numpy()))
         with plain_errors():
             return super().evaluate(x, y, **options)
@@ -272,48 +272,48 @@ class AdversarialTrainer(TrainingStep, keras.Model):
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Returns the classifier's logits, `(B, C)`."""
-        return self.classifier(sole(x, "x"), training=training)["logits"]
+        return self.classifier(single_entry(x, "x"), training=training)["logits"]
 
     def save(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
-        """Saves the classifier, whole or not at all: an interrupted save leaves the previous file as it was.
+        """Saves the classifier atomically: an interrupted save leaves the previous file unchanged.
 
         Raises:
-            FileExistsError: with `overwrite=False` where a file stands.
+            FileExistsError: with `overwrite=False`, if the file exists.
         """
         self._refuse_to_overwrite(filepath, overwrite)
         with replacing(filepath) as beside:
             self.classifier.save(beside, **options)
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
-        """Saves the classifier's weights, the optimizer's state and learned multipliers, whole or not at all.
+        """Saves the classifier's weights, the optimizer's state and learned multipliers, atomically.
 
-        `load_weights` of a trainer reads all of it, `load_weights` of a classifier the weights alone.
+        `load_weights` of a trainer reads all of it, `load_weights` of a classifier only the weights.
 
         Raises:
-            FileExistsError: with `overwrite=False` where a file stands.
+            FileExistsError: with `overwrite=False`, if the file exists.
         """
         self._refuse_to_overwrite(filepath, overwrite)
-        with replacing(filepath) as beside, self._carried():
+        with replacing(filepath) as beside, self._with_own_state():
             self.classifier.save_weights(beside, **options)
 
     def load_weights(self, filepath: str | Path, **options: Any) -> None:
-        """Loads what `save_weights` of a trainer or of a classifier has written, or the weights of a `.keras` file."""
+        """Loads a file of a trainer's or a classifier's `save_weights`, or the weights of a `.keras` file."""
         if self.compiled:
-            with self.distribute_strategy.scope():  # without variables the optimizer could take nothing
+            with self.distribute_strategy.scope():  # the optimizer loads only variables that exist
                 self.optimizer.build(self.trainable_variables)
-        self._batches.assign(0)  # a file of an older version does not hold it; `fit` then works it out
+        self._batches.assign(0)  # a file of an older version lacks it; `fit` then computes it
         if from_an_older_version(filepath):
             super().load_weights(filepath, **options)
             return
-        with self._carried():
+        with self._with_own_state():
             self.classifier.load_weights(filepath, **options)
 
     @contextlib.contextmanager
-    def _carried(self) -> Iterator[None]:
-        """Lets the classifier carry the trainer's own state, so that a file of its weights holds that as well."""
+    def _with_own_state(self) -> Iterator[None]:
+        """Attaches the trainer's own state to the classifier, so that a file of its weights contains it."""
         state = OwnState({"batches": self._batches, **self._multipliers})
         carried = {"optimizer": getattr(self, "optimizer", None), "trainer": state}
-        attributes = vars(self.classifier)  # past Keras' tracking: nothing becomes a part of the classifier
+        attributes = vars(self.classifier)  # avoids Keras' tracking: nothing becomes a part of the classifier
         before = {name: attributes[name] for name in carried if name in attributes}
         attributes.update(carried)
         try:
@@ -328,7 +328,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         self.classifier.export(filepath, **options)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what this trainer trains by: objective, attack, seed. The classifier has its own config."""
+        """Returns the objective, the attacks and the seed. The classifier has its own config."""
         return {
             "objective": self.objective.get_config(),
             "attack": None if self.attack is None else self.attack.get_config(),
@@ -339,7 +339,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AdversarialTrainer:
-        """Returns the trainer of a config with the classifier added to it.
+        """Returns the trainer of a config to which the classifier was added.
 
         Raises:
             ValueError: for a config without a classifier.
@@ -354,23 +354,23 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         return cls(**config)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Returns what `copy.deepcopy` and `pickle` make a trainer with a classifier and an optimizer of its own of."""
+        """Returns what `copy.deepcopy` and `pickle` need for a trainer with its own classifier and optimizer."""
         return copies.reduced(self)
 
     def set_epoch(self, epoch: float, steps_per_epoch: int | None = None) -> None:
-        """Sets the fractional epoch that schedules of weights and eps read; `fit` does so by itself."""
+        """Sets the fractional epoch that schedules of weights and eps read; `fit` sets it by itself."""
         self._epoch.assign(float(epoch))
         self._epochs_per_step.assign(1.0 / steps_per_epoch if steps_per_epoch else 0.0)
 
     def cost(self, training: bool = True) -> tuple[float, float]:
-        """Returns how many forwards and backwards of its whole batch a step takes.
+        """Returns how many forwards and backwards of a full batch a step takes.
 
         A search of K steps takes K of each, and a forward where its loss reads the clean side; an update as many of
-        each as its losses read sides of the batch, twice that under `objectives.awp`. Sides are found by asking the
-        losses.
+        each as its losses read sides of the batch, twice that under `objectives.awp`. The sides are found by calling
+        the losses.
 
         Args:
-            training: of `train_step`; False: of `test_step`, which makes both sides.
+            training: count those of `train_step`; False: of `test_step`, which computes both sides.
 
         Example:
 
@@ -388,40 +388,40 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         share = self.objective.share
         return share * searched[0] + updated[0], share * searched[1] + updated[1]
 
-    # Data on its way in
+    # Checks before `fit`
 
     @staticmethod
     def _refuse_to_overwrite(filepath: str | Path, overwrite: bool) -> None:
         if not overwrite and Path(filepath).exists():
             raise FileExistsError(f"Expected a new file, or overwrite=True. Received: {filepath}, which exists")
 
-    def _arriving(self, x: Any, y: Any = None, batch_size: int | None = None) -> Any:
-        """Returns the data, refused where it is known to be empty or where Keras would refuse it without a reason."""
+    def _checked_data(self, x: Any, y: Any = None, batch_size: int | None = None) -> Any:
+        """Returns the data; raises ValueError if they are known to be empty, or have labels that are not numbers."""
         is_dataset = isinstance(x, tf.data.Dataset)
         size = int(x.cardinality()) if is_dataset else len(x) if hasattr(x, "__len__") else None
         if size == 0:
             raise InvalidArgument("Invalid data: expected at least one batch. Received: an empty dataset")
-        if getattr(getattr(y, "dtype", None), "kind", "") in tuple("OSU"):  # Keras would refuse it without saying why
+        if getattr(getattr(y, "dtype", None), "kind", "") in tuple("OSU"):  # Keras' own error has no reason
             raise InvalidArgument(f"Invalid labels: expected integers or one-hot rows. Received: dtype {y.dtype}")
         replicas = self.distribute_strategy.num_replicas_in_sync
         return enough_for(replicas, x, batch_size) if replicas > 1 else x
 
-    def _arriving_validation(self, data: Any) -> Any:
+    def _checked_validation_data(self, data: Any) -> Any:
         if isinstance(data, (tuple, list)):
-            return (self._arriving(*data[:2]), *data[1:])
-        return self._arriving(data)
+            return (self._checked_data(*data[:2]), *data[1:])
+        return self._checked_data(data)
 
     # Metrics
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> dict[str, Tensor]:
-        """Updates the metrics of both sides by the same logits: under a strategy Keras builds their variables by it."""
+        """Updates the metrics of both sides by the same logits; Keras builds their variables so under a strategy."""
         for view in ("clean", "adv"):
             keras_private.compile_metrics(self).update(view, y, as_given(self.classifier, y_pred), sample_weight)
         return self.get_metrics_result()
 
     @property
     def metrics(self) -> list[Any]:
-        """The loss, all other means and the compiled metrics in one, and metrics of the classifier's layers."""
+        """Returns the loss, one object with all other means and the compiled metrics, and metrics of layers."""
         loss, *means = self._averages.values()
         own = {id(metric) for metric in (loss, *means, keras_private.loss_tracker(self))}
         layers = [m for m in super().metrics if id(m) not in own and not isinstance(m, SidedMetrics)]

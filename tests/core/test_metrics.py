@@ -241,7 +241,7 @@ def test_a_metric_that_cannot_be_made_twice_is_of_the_clean_side_and_that_is_sai
         def update_state(self, y_true, y_pred, sample_weight=None):
             return super().update_state(keras.ops.cast(keras.ops.max(y_pred, -1) >= self.least, "float32"))
 
-    with pytest.warns(UserWarning, match="'at_least' is logged of clean predictions alone"):
+    with pytest.warns(UserWarning, match="'at_least' is logged for clean predictions only"):
         trainer = make_trainer(tfrobust.expose(make_model()), metrics=[AtLeast(0.5), mean_prediction])
     logs = trainer.evaluate(x, y, return_dict=True, verbose=0)
     assert {"at_least", "mean_prediction", "robust_mean_prediction"} <= set(logs)

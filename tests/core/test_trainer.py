@@ -769,5 +769,5 @@ def test_statistics_that_cannot_settle_are_warned_about(batch):
     inputs = keras.Input((6, 6, 1))
     h = keras.layers.BatchNormalization(name="slow")(inputs)
     classifier = keras.Model(inputs, {"logits": keras.layers.Dense(4)(keras.layers.Flatten()(h))})
-    with pytest.warns(UserWarning, match="'slow' .momentum 0.99. cannot settle in the 8 steps planned"):
+    with pytest.warns(UserWarning, match="'slow' .momentum 0.99. cannot converge in the 8 steps planned"):
         make_trainer(classifier).fit(x, y, batch_size=5, epochs=2, verbose=0)

@@ -99,7 +99,7 @@ class Endless(keras.utils.PyDataset):
     [
         (Endless(), "expected a dataset that ends"),
         ([(np.zeros((2, 6, 6, 1)), np.zeros(2))] * 4, "Received: list of 4"),
-        ([(np.zeros((2, 6, 6, 1)), np.zeros(2))] * 2, "Received: list of 2, which are no arrays"),
+        ([(np.zeros((2, 6, 6, 1)), np.zeros(2))] * 2, "Received: list of 2, which are not arrays"),
         ((batch for batch in [np.zeros((2, 6, 6, 1))]), "Received: batches that are ndarray"),
         (
             tf.data.Dataset.from_tensors({"image": 0.0, "label": 1}),

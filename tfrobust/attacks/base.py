@@ -117,7 +117,7 @@ class Evasion(Member):
             ValueError: for pixels outside the bounds, and what are no labels of the classifier.
         """
         backend.require("An attack")
-        x, y = batch.direct(x, y, self.ball.bounds)
+        x, y = batch.check_direct(x, y, self.ball.bounds)
         if x.shape[0] == 0:
             return x
         seed, first = ops.cast(seed, "int32"), ops.convert_to_tensor(0, "int32")
@@ -163,7 +163,7 @@ class Evasion(Member):
         classify = in_inference(classify)
 
         def judged(x: Tensor, y: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            y = batch.of_classes(y, count(x))
+            y = batch.check_labels(y, count(x))
             z = self.search(classify, x, y, ops.stack([seed, run]), run)
             logits = ops.cast(classify(z)["logits"], "float32")
             hit = losses.correct(logits, y) > 0
@@ -221,7 +221,7 @@ class Cascade(Member):
         but not under XLA, whose batches have a size that is fixed.
         """
         backend.require("An attack")
-        x, y = batch.direct(x, y, self.ball.bounds)
+        x, y = batch.check_direct(x, y, self.ball.bounds)
         kept, far = x, zeros(x) + math.inf
 
         def attacked(place: int, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ class Foreign:
                 f"The attack {self.name!r} of another library computes with values, which a graph does not have yet: "
                 "expected a call outside of tf.function and Dataset.map. Received: a call while a graph is traced"
             )
-        x, y = batch.direct(x, y, self.ball.bounds)
+        x, y = batch.check_direct(x, y, self.ball.bounds)
         if x.shape[0] == 0:
             return x
         if self._adapted is None or self._adapted[0] is not classify:
@@ -96,7 +96,7 @@ class Foreign:
         logits = self._adapted[1]
         classes = logits(x[:1]).shape[-1]
         with plain_errors():
-            y = batch.of_classes(y, classes)
+            y = batch.check_labels(y, classes)
         z = ops.cast(self._attacked(logits, classes, x, y), "float32")
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
         rounding = 1e-4 * self.ball.radius + 1e-6 * self.ball.width  # project takes it away

@@ -82,7 +82,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         if not isinstance(model, AdversarialTrainer) or model.attack is None:
             raise InvalidArgument(f"Expected an AdversarialTrainer with an attack. Received: {model!r}")
         with plain_errors():
-            self._checked = [prepare(model._contract.check(x, y), model._contract)[:2] for x, y in self._batches]
+            self._checked = [prepare(model._batch_spec.check(x, y), model._batch_spec)[:2] for x, y in self._batches]
         ball = model.attack.ball
         fgsm = attacks.Attack(ball, ball.steepest(attacks.OfEps(1.0)), 1, start="none")
         pgd = validation_adversary(model.attack, None, model.objective)

@@ -1,4 +1,4 @@
-"""What a data set must be, checked in words; and the fixed choice of the images that are held out."""
+"""Checks of images and labels, and the fixed choice of held-out images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def images(x: Any, image_size: tuple[int, int] | None, where: str) -> np.ndarray
         where: names the data in errors.
 
     Raises:
-        ValueError: for what is not that.
+        ValueError: if `x` is not of these forms.
     """
     if not hasattr(x, "shape"):
         return _pixels(_stacked(x, image_size, where), where)
@@ -36,7 +36,7 @@ def images(x: Any, image_size: tuple[int, int] | None, where: str) -> np.ndarray
     if x.shape[1] in (1, 3) and x.shape[2] > 3 and x.shape[3] > 3:
         raise InvalidArgument(
             f"Invalid images in {where}: expected channels last, (N, H, W, C). Received: shape {x.shape}, which looks "
-            "like channels first; np.moveaxis(x, 1, -1) turns it round."
+            "like channels first; np.moveaxis(x, 1, -1) makes them channels last."
         )
     x = _pixels(x, where)
     if image_size is not None and x.shape[1:3] != image_size:
@@ -50,11 +50,11 @@ def labels(y: Any, count: int, classes: int | None, where: str) -> tuple[np.ndar
     Args:
         y: `(N,)` or `(N, 1)` integers, or one-hot `(N, C)`.
         count: N.
-        classes: None if only the labels tell.
+        classes: their number; None: the greatest label plus 1.
         where: names the data in errors.
 
     Raises:
-        ValueError: for a wrong length, labels that are no integers, soft labels, or labels out of range.
+        ValueError: for a wrong length, labels that are not integers, soft labels, or labels out of range.
     """
     y = np.asarray(y)
     if y.ndim not in (1, 2) or len(y) != count or 0 in y.shape:
@@ -82,7 +82,7 @@ def held_out(y: np.ndarray, fraction: float, key: int) -> np.ndarray:
     """Returns which examples a fixed stratified choice takes: a mask `(N,)` with round(fraction * N) times True.
 
     The examples, sorted by class and in random order within a class, are taken at equal distances: every class gives
-    its share, up or down to a whole number, however few it has. The generator is NumPy's legacy one because its
+    its share, up or down to a integers number, however few it has. The generator is NumPy's legacy one because its
     numbers never change; no seed of a run enters.
 
     Args:
@@ -110,13 +110,13 @@ def _pixels(x: np.ndarray, where: str) -> np.ndarray:
         raise InvalidArgument(
             f"Invalid images in {where}: expected finite pixels. Received: NaN or infinity among them"
         )
-    whole = np.issubdtype(x.dtype, np.integer)
-    if least < 0 or most > (255 if whole else 1):
+    integers = np.issubdtype(x.dtype, np.integer)
+    if least < 0 or most > (255 if integers else 1):
         raise InvalidArgument(
-            f"Invalid images in {where}: expected {'integers in 0..255' if whole else 'floats in [0, 1]'}. "
+            f"Invalid images in {where}: expected {'integers in 0..255' if integers else 'floats in [0, 1]'}. "
             f"Received: {x.dtype} pixels from {least} to {most}"
         )
-    if whole:
+    if integers:
         return x.astype(np.uint8)
     return x.astype(np.float32) if x.dtype.itemsize > 4 else x  # a batch is float32 anyway
 

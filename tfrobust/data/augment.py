@@ -18,10 +18,10 @@ Augmentation = Callable[[Tensor, Tensor], Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """Random crop of the padded image, then a horizontal mirror image with probability 1/2.
+    """Crops the padded image at random, and mirrors it horizontally with probability 1/2.
 
     Each image gets its own offsets (i, j), uniform in {0, ..., 2 pad}^2, of the window that is cut from the image
-    with `pad` pixels of `fill` around it; its own coin decides the mirror image. The usual choice for CIFAR-10 is
+    with `pad` pixels of `fill` around it, and is mirrored or not by itself. The usual choice for CIFAR-10 is
     `Augment(pad=4, flip=True)`.
 
     Args:
@@ -30,7 +30,7 @@ class Augment:
         fill: value of the border, a pixel fraction in [0, 1].
 
     Raises:
-        ValueError: for a negative or fractional `pad`, a `flip` that is no bool, or a `fill` outside [0, 1].
+        ValueError: for a negative or fractional `pad`, a `flip` that is not a bool, or a `fill` outside [0, 1].
 
     Example:
 
@@ -84,7 +84,7 @@ def get(augment: Any) -> Augmentation | None:
     """
     if augment is None or callable(augment):
         return augment
-    if hasattr(augment, "keys"):  # also ml_collections' ConfigDict, which is no `Mapping`
+    if hasattr(augment, "keys"):  # also ml_collections' ConfigDict, which is not a `Mapping`
         fields = [field.name for field in dataclasses.fields(Augment)]
         for key in augment.keys():  # noqa: SIM118
             if key not in fields:

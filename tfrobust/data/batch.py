@@ -1,4 +1,4 @@
-"""One batch of a step: brought to one form, checked as it arrives, never empty."""
+"""One batch of a step: its checks, its one form, and padding of an empty local batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.classifiers import divides_pixels
-from tfrobust.data.containers import described, sole
+from tfrobust.data.containers import description, single_entry
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, demand, plain_errors
 from tfrobust.utils.random import Noise
@@ -22,24 +22,24 @@ SLACK = 1e-4  # a resized or bfloat16 image may leave [0, 1] by rounding
 
 
 class Batch(NamedTuple):
-    """Pixels `(B, H, W, C)` float32, labels `(B,)` int32, user's weights `(B,)` or None, and which rows are real."""
+    """Pixels `(B, H, W, C)` float32, labels `(B,)` int32, sample weights `(B,)` or None, and which rows are real."""
 
     x: Tensor
     y: Tensor
     weight: Tensor | None
-    present: Tensor  # (B,): 1.0, or 0.0 for the one row that stands in for an empty local batch
-    given_y: Tensor  # as the user gave them, for compiled metrics
+    present: Tensor  # (B,): 1.0, or 0.0 for the padding row of an empty local batch
+    given_y: Tensor  # in the user's form, for compiled metrics
 
     def noise(self, seed: Any) -> Noise:
-        """Returns noise whose rows are those of the global batch."""
+        """Returns noise whose rows are indexed by the global batch."""
         return Noise(seed, backend.rows_before(tf.cast(tf.reduce_sum(self.present), tf.int32)))
 
     @property
     def one(self) -> Tensor:
-        """1, which nobody has before the batch is there.
+        """The number 1, with a data dependency on the batch.
 
-        Keras begins a step to learn that there is no other batch. What the step adds to a variable without need of the
-        batch is added then too: it counts one too many in every epoch of data whose number is not known.
+        Keras starts a further step to learn that data of unknown size have ended. A counter that does not depend on the
+        batch is raised in that step, too.
         """
         return tf.cast(tf.reduce_min(self.y) >= 0, tf.int64)
 
@@ -49,32 +49,32 @@ class Batch(NamedTuple):
         return total / tf.maximum(backend.global_sum(tf.reduce_sum(self.present)), 1.0)
 
 
-class Contract(NamedTuple):
-    """What a classifier expects of a batch: input shape with the batch dimension, classes, pixel bounds."""
+class BatchSpec(NamedTuple):
+    """The input shape (with the batch dimension), classes and pixel bounds that a classifier expects of a batch."""
 
     input_shape: tuple[int | None, ...]
     classes: int
     bounds: tuple[float, float]
-    divides: str = ""  # the layer by which a classifier shows that it wants pixels of 0..255
+    divides: str = ""  # the layer that shows that the classifier expects pixels in 0..255
 
     @classmethod
-    def of(cls, classifier: keras.Model, bounds: tuple[float, float]) -> Contract:
-        """Returns what a Keras model with named outputs expects."""
+    def of(cls, classifier: keras.Model, bounds: tuple[float, float]) -> BatchSpec:
+        """Returns the specification of a Keras model with named outputs."""
         classes = int(classifier.output["logits"].shape[-1])
         return cls(classifier.input_shape, classes, bounds, divides_pixels(classifier))
 
     def check(self, x: Any, y: Any = None, weight: Any = None) -> Any:
-        """Returns `(x, y)` or `(x, y, sample_weight)`, once the values are found to be what they should be.
+        """Returns `(x, y)` or `(x, y, sample_weight)`, gated on checks of their values.
 
-        A dict of one entry is that entry, and what comes without a static shape has the one that it must have.
+        A dict of one entry is replaced by that entry; unknown static shapes are set to the expected ones.
 
         Raises:
-            ValueError: for what is no data and for static shapes that cannot be, at once.
-            tf.errors.InvalidArgumentError: when the batch arrives; `plain_errors` makes a plain sentence of it.
+            ValueError: if the data or their static shapes are invalid.
+            tf.errors.InvalidArgumentError: if values are invalid, when the batch arrives; `plain_errors` converts it.
         """
         if y is None:
-            raise InvalidArgument(f"Invalid data: expected (x, y) with labels. Received: {_alone(x)}")
-        x, y = _numbers(sole(x, "x"), "pixels: expected numbers"), _numbers(sole(y, "y"), LABELS)
+            raise InvalidArgument(f"Invalid data: expected (x, y) with labels. Received: {_without_labels(x)}")
+        x, y = _numbers(single_entry(x, "x"), "pixels: expected numbers"), _numbers(single_entry(y, "y"), LABELS)
         self.check_shapes(x, y)
         x, y = self._shaped(x, y)
         within = [_pixels_in(tf.cast(x, tf.float32), self.bounds, self.divides), _labels_in(y, self.classes)]
@@ -82,7 +82,7 @@ class Contract(NamedTuple):
             return keras.utils.pack_x_y_sample_weight(tf.identity(x), tf.identity(y), weight)
 
     def check_shapes(self, x: Tensor, y: Tensor) -> None:
-        """Raises ValueError for static shapes that cannot be; what is unknown yet is looked at when it arrives."""
+        """Raises ValueError for invalid static shapes; sizes that are unknown are checked when the batch arrives."""
         if x.shape.rank is not None:
             expected, received = tuple(self.input_shape[1:]), tuple(x.shape[1:])
             if not tf.TensorShape(expected).is_compatible_with(received):
@@ -97,31 +97,31 @@ class Contract(NamedTuple):
             )
 
     def _shaped(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns both with static shapes; what has none, as after `tf.numpy_function`, is looked at as it arrives."""
+        """Returns both with static shapes; unknown ones, as after `tf.numpy_function`, are checked at run time."""
         sizes, expected = tf.shape(x), self.input_shape[1:]
         if x.shape.rank is None or not x.shape[1:].is_fully_defined():
             wanted = tf.constant([-1 if size is None else size for size in expected])
             given = tf.concat([sizes[1:], -tf.ones_like(wanted)], axis=0)[: len(expected)]
             fits = tf.reduce_all((given == wanted) | (wanted < 0)) & (tf.size(sizes) == 1 + len(expected))
             sentence = tf.strings.format(f"{self._wanted_x()} Received: {{}}", sizes)
-            x = _provided(fits, sentence, x, [1 if size is None else size for size in (None, *expected)])
+            x = _gated(fits, sentence, x, [1 if size is None else size for size in (None, *expected)])
             x.set_shape((None, *expected))
         if y.shape.rank is None or (y.shape.rank == 2 and y.shape[-1] is None):
             text = (
                 "Invalid shape of y: expected integer labels (batch,) or (batch, 1) where no static shape is known; "
                 f"give one-hot labels theirs: `y = tf.ensure_shape(y, (None, {self.classes}))`. Received: {{}}"
             )
-            y = tf.reshape(_provided(tf.size(y) == sizes[0], tf.strings.format(text, tf.shape(y)), y, [1]), [-1])
+            y = tf.reshape(_gated(tf.size(y) == sizes[0], tf.strings.format(text, tf.shape(y)), y, [1]), [-1])
         return x, y
 
     def _wanted_x(self) -> str:
         return f"Invalid shape of x: expected (batch, {', '.join(map(str, self.input_shape[1:]))})."
 
 
-def prepare(data: Any, contract: Contract) -> Batch:
-    """Returns what `Contract.check` returned in the one form that objectives read."""
+def prepare(data: Any, spec: BatchSpec) -> Batch:
+    """Returns the `Batch` of checked data, the form that objectives read."""
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    labels = tf.argmax(y, axis=-1) if _one_hot(y, contract.classes) else tf.reshape(y, [-1])
+    labels = tf.argmax(y, axis=-1) if _one_hot(y, spec.classes) else tf.reshape(y, [-1])
     if weight is not None:
         weight = tf.reshape(tf.cast(weight, tf.float32), [-1])
     present = tf.ones_like(tf.cast(labels, tf.float32))
@@ -129,12 +129,12 @@ def prepare(data: Any, contract: Contract) -> Batch:
     return _never_empty(batch) if backend.replicas() > 1 else batch
 
 
-def direct(x: Any, y: Any, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Returns the pixels `(B, H, W, C)` float32 and labels `(B,)` int32 of a direct call of an attack.
+def check_direct(x: Any, y: Any, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Returns the checked pixels `(B, H, W, C)` float32 and labels `(B,)` int32 of a direct call of an attack.
 
     Raises:
-        ValueError: for shapes that cannot be, pixels outside the bounds, and labels that are no whole numbers and no
-            one-hot rows; in a graph `tf.errors.InvalidArgumentError`, when it runs.
+        ValueError: if shapes are invalid, pixels are outside the bounds, or labels are neither integers nor one-hot
+            rows; in a graph `tf.errors.InvalidArgumentError`, when it runs.
     """
     x, y = _numbers(x, "pixels: expected numbers"), _numbers(y, LABELS)
     if x.shape.rank not in (None, 4):
@@ -147,36 +147,36 @@ def direct(x: Any, y: Any, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]
     x = tf.cast(x, tf.float32)
     one_hot = y.shape.rank == 2 and y.shape[-1] != 1
     with plain_errors():
-        valid = [_pixels_in(x, bounds, ""), _labels_in(y, y.shape[-1]) if one_hot else _whole(y)]
+        valid = [_pixels_in(x, bounds, ""), _labels_in(y, y.shape[-1]) if one_hot else _integers(y)]
         with tf.control_dependencies(valid):
             return tf.identity(x), tf.cast(tf.argmax(y, axis=-1) if one_hot else tf.reshape(y, [-1]), tf.int32)
 
 
-def of_classes(y: Tensor, classes: int) -> Tensor:
-    """Returns the labels, `(B,)` int32, once they are found to be from 0 to classes - 1.
+def check_labels(y: Tensor, classes: int) -> Tensor:
+    """Returns labels `(B,)` int32, gated on the check that they are from 0 to classes - 1.
 
     Raises:
-        tf.errors.InvalidArgumentError: when they are not; `plain_errors` makes a plain sentence of it.
+        tf.errors.InvalidArgumentError: if one is not; `plain_errors` converts it.
     """
     with tf.control_dependencies([_labels_in(y, classes)]):
         return tf.identity(y)
 
 
-def _whole(y: Tensor) -> tf.Operation:
-    whole = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
+def _integers(y: Tensor) -> tf.Operation:
+    integers = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
     text = "Invalid labels: expected whole numbers or one-hot rows."
-    return _demand(whole, text, tf.reduce_min(y), tf.reduce_max(y))
+    return _demand(integers, text, tf.reduce_min(y), tf.reduce_max(y))
 
 
-def _alone(x: Any) -> str:
-    return described(x) if isinstance(x, Mapping) else "x alone"
+def _without_labels(x: Any) -> str:
+    return description(x) if isinstance(x, Mapping) else "x alone"
 
 
-def _provided(condition: Tensor, sentence: Tensor, tensor: Tensor, shape: list[int]) -> Tensor:
-    """Returns the tensor, or raises a sentence before anything is computed from it.
+def _gated(condition: Tensor, sentence: Tensor, tensor: Tensor, shape: list[int]) -> Tensor:
+    """Returns the tensor with a data dependency on a check, which raises the sentence.
 
-    A graph is optimized as if shapes were right: an operation that waits for a check only by a control dependency may
-    run before it, and then fails in words of its own. What comes out of `tf.cond` nobody has before the check.
+    A control dependency does not suffice for checks of shapes: an optimized graph may run an operation before the
+    check, and then fails with TensorFlow's own message.
     """
 
     def refuse() -> Tensor:
@@ -211,13 +211,13 @@ def _pixels_in(x: Tensor, bounds: tuple[float, float], divides: str) -> tf.Opera
 
 
 def _advice(bounds: tuple[float, float], divides: str) -> str:
-    """Returns what to do about pixels of 0..255, and about those with a mean of 0."""
+    """Returns the remedies for pixels in 0..255 and for standardized pixels."""
     if tuple(bounds) != (0.0, 1.0):
         return ""
     wrapped = "tfrobust.expose(model, preprocess=keras.layers.Rescaling(255.0))"
     if divides:
         return (
-            f" The classifier's layer {divides!r} shows that it takes pixels of 0..255 itself: give attacks and "
+            f" The classifier's layer {divides!r} shows that it takes pixels in 0..255 itself: give attacks and "
             f"evaluations bounds=(0, 255), with eps in the same units; or divide the images by 255 and take {wrapped}, "
             "or they are divided twice."
         )
@@ -234,8 +234,8 @@ def _labels_in(y: Tensor, classes: int) -> tf.Operation:
         text = "Invalid labels: expected one-hot rows (a single 1); soft labels are not supported."
         return _demand(hard, text, tf.reduce_min(y), tf.reduce_max(y))
     least, most = tf.reduce_min(y), tf.reduce_max(y)
-    whole = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
-    inside = whole & (tf.cast(least, tf.int64) >= 0) & (tf.cast(most, tf.int64) < classes)
+    integers = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
+    inside = integers & (tf.cast(least, tf.int64) >= 0) & (tf.cast(most, tf.int64) < classes)
     text = f"Invalid labels: expected integers from 0 to {classes - 1}."
     return _demand(inside | tf.equal(tf.size(y), 0), text, least, most)
 
@@ -245,10 +245,10 @@ def _demand(condition: Tensor, text: str, least: Tensor, most: Tensor) -> tf.Ope
 
 
 def enough_for(replicas: int, x: Any, batch_size: int | None) -> Any:
-    """Returns the data, whose first batch has a row for each replica: found at once, or of a dataset when it arrives.
+    """Returns the data, gated on the check that the first batch has a row for each replica.
 
     Raises:
-        ValueError: for arrays whose first batch has fewer.
+        ValueError: if the first batch of arrays has fewer; a dataset is checked when its first batch arrives.
     """
     text = f"Invalid data: expected a first batch of at least {replicas} images, one for each replica."
 
@@ -266,7 +266,7 @@ def enough_for(replicas: int, x: Any, batch_size: int | None) -> Any:
 
 
 def _never_empty(batch: Batch) -> Batch:
-    """A replica without examples takes a step on one black image that counts for nothing."""
+    """Pads an empty local batch with one black image, which no mean counts."""
     missing = tf.maximum(1 - tf.shape(batch.x)[0], 0)
 
     def padded(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Data of a user, batch by batch: the containers that `fit` takes, read in one way all over the library."""
+"""Reads the containers that `fit` takes, batch by batch."""
 
 from __future__ import annotations
 
@@ -27,37 +27,46 @@ def batches_of(data: Any, batch_size: int, *, endless: bool = False) -> Iterator
             batches (x, y) or (x, y, sample_weight); or arrays in a tuple or a list, (x, y) or (x, y, sample_weight).
             x may be a dict of one entry.
         batch_size: of arrays.
-        endless: whether data without an end are taken, by a reader that stops by itself.
+        endless: whether to accept infinite data, for a reader that stops by itself.
 
     Raises:
-        ValueError: for what is no data, has no labels, is not batched, has no end, or whose lengths differ.
+        ValueError: if `data` is no such container, has no labels, is not batched, is infinite or has parts of different
+            lengths.
     """
+    if _is_infinite(data) and not endless:
+        raise InvalidArgument("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
+    return (_labelled(batch) for batch in _iterable(data, batch_size))
+
+
+def _is_infinite(data: Any) -> bool:
+    if isinstance(data, tf.data.Dataset):
+        return bool(data.cardinality() == tf.data.INFINITE_CARDINALITY)
+    return isinstance(data, keras.utils.PyDataset) and data.num_batches is None  # a generator does not tell
+
+
+def _iterable(data: Any, batch_size: int) -> Iterable[Any]:
     if isinstance(data, tf.data.Dataset):
         _check_spec(data.element_spec)
-        forever = data.cardinality() == tf.data.INFINITE_CARDINALITY
-    elif isinstance(data, keras.utils.PyDataset):
-        forever, data = data.num_batches is None, _indexed(data)
-    elif isinstance(data, (tuple, list)):
-        forever, data = False, _sliced(data, batch_size)
-    elif isinstance(data, Iterable) and not (isinstance(data, (str, Mapping)) or hasattr(data, "shape")):
-        forever = False  # nobody can know
-    else:
-        raise InvalidArgument(f"{WANTED} Received: {described(data)}")
-    if forever and not endless:
-        raise InvalidArgument("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
-    return (_labelled(batch) for batch in data)
+        return data
+    if isinstance(data, keras.utils.PyDataset):
+        return _indexed(data)
+    if isinstance(data, (tuple, list)):
+        return _sliced(data, batch_size)
+    if isinstance(data, Iterable) and not (isinstance(data, (str, Mapping)) or hasattr(data, "shape")):
+        return data
+    raise InvalidArgument(f"{WANTED} Received: {description(data)}")
 
 
 def repeatable(data: Any) -> Any:
-    """Returns data that can be read again: themselves, or of an iterator, such as a generator, all that it yields."""
+    """Returns data that can be read several times: an iterator, such as a generator, becomes arrays."""
     if not isinstance(data, Iterator):
         return data
     found = list(batches_of(data, 0))
     return tuple(np.concatenate(part) for part in zip(*found, strict=True)) if found else data
 
 
-def described(data: Any) -> str:
-    """Returns what some data are, for a message."""
+def description(data: Any) -> str:
+    """Returns a short description of data for an error message."""
     if isinstance(data, Mapping):
         hint = ""
         if {"image", "label"} <= set(data):
@@ -67,36 +76,36 @@ def described(data: Any) -> str:
     return f"{type(data).__name__}{many}"
 
 
-def sole(part: Any, name: str) -> Any:
-    """Returns the one tensor of a dict, a list or a tuple of one entry; anything else as it is.
+def single_entry(part: Any, name: str) -> Any:
+    """Returns the only entry of a dict, a list or a tuple, and anything else unchanged.
 
     Args:
         part: x or y of a batch.
         name: "x" or "y", for the message.
 
     Raises:
-        ValueError: for several entries, in a sentence that says what to do.
+        ValueError: if there are several entries.
     """
     if not isinstance(part, (Mapping, list, tuple)):
         return part
     entries = list(part.values()) if isinstance(part, Mapping) else list(part)
     if len(entries) != 1:
         raise InvalidArgument(
-            f"Invalid data: expected one tensor {name}, or a dict of one. Received: {described(part)}. A classifier "
+            f"Invalid data: expected one tensor {name}, or a dict of one. Received: {description(part)}. A classifier "
             "here has one image as its input and one label: build the others into the model, and map the data to (x, y)"
         )
-    return sole(entries[0], name)
+    return single_entry(entries[0], name)
 
 
 def _labelled(batch: Any) -> tuple[Any, Any]:
     if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
-        raise InvalidArgument(f"{WANTED} Received: batches that are {described(batch)}")
-    x, y = (sole(part, name) for part, name in zip(batch, ("x", "y"), strict=False))
+        raise InvalidArgument(f"{WANTED} Received: batches that are {description(batch)}")
+    x, y = (single_entry(part, name) for part, name in zip(batch, ("x", "y"), strict=False))
     return _local(x), _local(y)
 
 
 def _local(part: Any) -> Any:
-    """Returns a tensor of TensorFlow, or an array: a torch tensor may need a gradient, or be on a device."""
+    """Returns a TensorFlow tensor unchanged and anything else, also a torch tensor on a device, as an array."""
     if isinstance(part, tf.Tensor):
         return part
     return np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)
@@ -104,31 +113,31 @@ def _local(part: Any) -> Any:
 
 def _indexed(data: keras.utils.PyDataset) -> Iterator[Any]:
     data.on_epoch_begin()
-    place = 0
-    while data.num_batches is None or place < data.num_batches:
-        yield data[place]
-        place += 1
+    index = 0
+    while data.num_batches is None or index < data.num_batches:
+        yield data[index]
+        index += 1
     data.on_epoch_end()
 
 
 def _sliced(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
     if len(data) not in (2, 3):
-        raise InvalidArgument(f"{WANTED} Received: {described(data)}")
+        raise InvalidArgument(f"{WANTED} Received: {description(data)}")
     try:
-        x, y = (np.asarray(_local(sole(part, "x") if isinstance(part, Mapping) else part)) for part in data[:2])
+        x, y = (np.asarray(_local(single_entry(part, "x") if isinstance(part, Mapping) else part)) for part in data[:2])
     except ValueError as error:  # such as a list of batches
-        raise InvalidArgument(f"{WANTED} Received: {described(data)}, which are no arrays") from error
+        raise InvalidArgument(f"{WANTED} Received: {description(data)}, which are not arrays") from error
     if not x.shape or not y.shape or len(x) != len(y):
         raise InvalidArgument(f"{WANTED} Received: shapes {x.shape} and {y.shape}, which are not of equal length")
     return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
 
 
 def _check_spec(spec: Any) -> None:
-    """Refuses, before it is read, a dataset that has no labels or is not batched."""
+    """Raises ValueError if a dataset has no labels or is not batched, before it is read."""
     tensors = all(isinstance(part, tf.TensorSpec) for part in keras.tree.flatten(spec))
     if not (isinstance(spec, tuple) and len(spec) in (2, 3) and tensors):
         raise InvalidArgument(
-            f"{WANTED} Received: a dataset of {described(spec) if isinstance(spec, Mapping) else spec}"
+            f"{WANTED} Received: a dataset of {description(spec) if isinstance(spec, Mapping) else spec}"
         )
     if any(part.shape.rank == 0 for part in keras.tree.flatten(spec[1])):
         raise InvalidArgument(f"{WANTED} Received: single examples, {spec}; call `data.batch(256)`")

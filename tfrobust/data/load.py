@@ -17,13 +17,13 @@ from tfrobust.utils.validation import check_integer, check_number
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a model and a report need to know of a data set.
+    """Facts about a data set that a model and a report need.
 
     Attributes:
         name: the name that `load` takes.
         input_shape: (H, W, C).
         classes: their number.
-        class_names: one word a class, in the order of the labels.
+        class_names: in the order of the labels.
         sizes: the number of images in each split that `load` can give.
     """
 
@@ -55,7 +55,7 @@ def load(
 
     Order and augmentation are a function of (seed, epoch, position). The dataset counts the epochs that were read to
     their end: its epoch number k + 1 equals, bit for bit, the first of one that was loaded with `first_epoch=k`.
-    So a run that is resumed sees what an uninterrupted one would have seen.
+    A resumed run therefore sees the same batches as an uninterrupted one.
 
     Args:
         name: `digits` (scikit-learn's, 8x8 gray), any image classification of TensorFlow Datasets (`mnist`,
@@ -114,7 +114,7 @@ def load(
 
 
 def info(name: str, *, validation: float = 0.1, image_size: tuple[int, int] | None = None) -> Info:
-    """Returns the shape, the classes and the sizes of a data set: what it takes to build a model for it.
+    """Returns the shape, the classes and the sizes of a data set.
 
     Args:
         name: as in `load`.

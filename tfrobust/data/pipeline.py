@@ -30,7 +30,7 @@ def batches(
         x: images `(N, H, W, C)`, uint8 in 0..255 or floats in [0, 1]; kept in this dtype.
         y: labels `(N,)`, int32.
         rows: which of the N images, in order, `(n,)`.
-        batch_size: images in a batch; the last one holds what is left.
+        batch_size: images in a batch; the last one may be smaller.
         shuffle: whether each pass has its own order.
         augment: None or a function `(x, seed) -> x`.
         seed: for order and augmentation.
@@ -40,13 +40,13 @@ def batches(
     Returns:
         A dataset of (`(B, H, W, C)` float32, `(B,)` int32).
     """
-    with tf.device("CPU:0"):  # where tf.data runs; also uint8 images would gain nothing on an accelerator
+    with tf.device("CPU:0"):  # tf.data runs there
         images, labels, rows = tf.convert_to_tensor(x), tf.convert_to_tensor(y), tf.constant(rows, tf.int64)
     size = len(rows)
     count = -(-size // batch_size)
 
     def batch(order: Tensor, epoch: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = order[index * batch_size : (index + 1) * batch_size]  # a slice stops at the end: the uneven last batch
+        chosen = order[index * batch_size : (index + 1) * batch_size]  # the last batch may be smaller
         x = tf.cast(tf.gather(images, chosen), tf.float32)
         if images.dtype == tf.uint8:
             x /= 255.0
@@ -74,12 +74,12 @@ def batches(
 def _epochs(
     batch: Any, rows: Tensor, count: int, steps: int, *, shuffle: bool, seed: int, first_epoch: int
 ) -> tf.data.Dataset:
-    """Returns a finite dataset that knows how often it was read to its end, and goes on from there each time.
+    """Returns a finite dataset that counts how often it was read to its end, and continues from there each time.
 
-    Pass after pass over the rows, each in an order of its own, makes one long sequence of batches, of which an epoch is
-    the next `steps`. The number of the epoch is a variable, read at the head and raised when the last batch is handed
-    out. So a look at the first batches changes nothing: Keras takes one such look at a dataset under a distribution
-    strategy, and makes an iterator more than it reads at the end of every epoch.
+    The passes over the rows, each in its own order, form one long sequence of batches; an epoch is the next `steps` of
+    them. The number of the epoch is a variable that is read at the start and raised with the last batch. Reading only
+    the first batches changes nothing: Keras does so under a distribution strategy, and creates an iterator that it
+    does not read at the end of every epoch.
     """
     with tf.device("CPU:0"):
         epochs = tf.Variable(first_epoch, dtype=tf.int64, trainable=False, name="epoch")
@@ -115,7 +115,7 @@ def _epochs(
         return xy
 
     dataset = tf.data.Dataset.range(1).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
-    # Behind the prefetch, so that only what was asked for counts; sequential, so that it counts in order.
+    # After the prefetch, so that only requested batches are counted; sequential, so that they are counted in order.
     return dataset.map(counted).apply(tf.data.experimental.assert_cardinality(steps))
 
 

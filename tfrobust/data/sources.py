@@ -1,4 +1,4 @@
-"""Where images come from: one function a source, found by the word before the colon.
+"""Sources of images: one function for each, found by the prefix before the colon.
 
 A new source is a function `argument -> Source` and a line in `SOURCES`; checks, resizing, held-out splits and
 batches are the same for all.
@@ -25,12 +25,12 @@ SPLITS = ("train", "validation", "test")
 
 
 class Source(NamedTuple):
-    """A data set that can be read.
+    """A data set, not read yet.
 
     Attributes:
         splits: for each split that is stored, a function that reads it: `() -> (images, labels)`. Images are an array
             `(N, H, W)` or `(N, H, W, C)`, or an iterable of `(H, W, C)`.
-        class_names: None if only the labels tell.
+        class_names: in the order of the labels; None: unknown.
     """
 
     splits: Mapping[str, Callable[[], tuple[Any, Any]]]
@@ -84,9 +84,9 @@ def folder(argument: str) -> Source:
     _expect(bool(argument), "folder:DIR", "folder:")
     root = Path(argument).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"Expected a folder of images. Received: {str(root)!r}, which is none")
+        raise FileNotFoundError(f"Expected a folder of images. Received: {str(root)!r}, which does not exist")
     stored = {split: root / split for split in SPLITS if (root / split).is_dir()} or {"train": root}
-    # Keras finds the files and the classes; it would hand out every image resized and as float32, so we read them.
+    # Keras finds the files and the classes. It would return resized float32 images, so they are read here.
     found = {
         split: keras.utils.image_dataset_from_directory(str(path), batch_size=None, shuffle=False, verbose=False)
         for split, path in stored.items()
@@ -124,7 +124,7 @@ def tfds(name: str) -> Source:
     image, label = _image_and_label(name, builder.info)
     try:
         builder.download_and_prepare()
-    except Exception as error:  # whatever the downloader meets: no network, no permission, a file to fetch by hand
+    except Exception as error:  # any failure of the downloader: no network, no permission, a file to fetch by hand
         raise OSError(
             f"TensorFlow Datasets could not prepare {name!r}: expected a prepared copy in {str(builder.data_dir)!r} "
             "(TFDS_DATA_DIR sets where it looks), or a download that works. "
@@ -148,23 +148,23 @@ def find(name: str) -> Source:
     """Returns the source for `digits`, `npz:FILE`, `folder:DIR` or a name of TensorFlow Datasets.
 
     Raises:
-        ValueError: for a name that nobody knows.
+        ValueError: for an unknown name.
     """
     if not isinstance(name, str) or not name:
         raise InvalidArgument(f"Invalid data set: expected a name such as 'digits' or 'npz:FILE'. Received: {name!r}")
-    word, _, argument = name.partition(":")
-    return SOURCES[word](argument) if word in SOURCES else tfds(name)
+    prefix, _, argument = name.partition(":")
+    return SOURCES[prefix](argument) if prefix in SOURCES else tfds(name)
 
 
-def _expect(right: bool, form: str, received: str) -> None:
-    if not right:
+def _expect(condition: bool, form: str, received: str) -> None:
+    if not condition:
         raise InvalidArgument(f"Invalid data set: expected {form!r}. Received: {received!r}")
 
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[Any]:
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"Expected an .npz file. Received: {path!r}, which is no file")
+        raise FileNotFoundError(f"Expected an .npz file. Received: {path!r}, which does not exist")
     with open(path, "rb") as file:  # NumPy would leave a damaged file open
         try:
             arrays = np.load(file, allow_pickle=False)
@@ -187,17 +187,17 @@ def _decoded(path: str) -> np.ndarray:
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]  # without the alpha channel
 
 
-def _image_and_label(name: str, about: Any) -> tuple[str, str]:
+def _image_and_label(name: str, info: Any) -> tuple[str, str]:
     from tensorflow_datasets import features
 
-    found = dict(about.features.items()) if isinstance(about.features, features.FeaturesDict) else {}
-    keys = about.supervised_keys or ("image", "label")
+    found = dict(info.features.items()) if isinstance(info.features, features.FeaturesDict) else {}
+    keys = info.supervised_keys or ("image", "label")
     wanted = (features.Image, features.ClassLabel)
     if len(keys) == 2 and all(isinstance(found.get(key), kind) for key, kind in zip(keys, wanted, strict=True)):
         return keys
     raise InvalidArgument(
         f"Invalid data set {name!r}: expected an image classification, which has an image and a class label. "
-        f"Received: features {', '.join(found) or about.features}"
+        f"Received: features {', '.join(found) or info.features}"
     )
 
 

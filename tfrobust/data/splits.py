@@ -1,4 +1,4 @@
-"""Train, validation and test of a source: disjoint, and the same in every run."""
+"""Divides a source into disjoint train, validation and test splits, which are the same in every run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfrobust.data import arrays
 from tfrobust.data.sources import SPLITS, Source
 from tfrobust.utils.errors import InvalidArgument
 
-# What a data set without a test split gives up for one. The fraction and the two keys of the choice are part of what
+# The share of train that becomes the test split where there is none. It and the keys of the two choices define what
 # "accuracy on the test split" means, so they never change.
 TEST_FRACTION = 0.2
 TEST_KEY = 20
@@ -27,11 +27,11 @@ class Split(NamedTuple):
 
 
 class Splits:
-    """The splits of one source; nothing is read before it is asked for, and nothing twice.
+    """The splits of one source, each read at most once, when it is first requested.
 
     Args:
         name: of the data set, for errors.
-        source: where it comes from.
+        source: the data set.
         validation: fraction of train that becomes validation, if none is stored.
         image_size: None, or the (H, W) that all images are resized to.
     """
@@ -60,7 +60,7 @@ class Splits:
                 f"Invalid split of {self._name!r}: expected at least one image for {split!r}. Received: {len(y)} "
                 f"images to choose from, with validation={self._shares['validation']}"
             )
-        if 2 * len(rows) < len(y):  # a small part must not keep the whole in memory
+        if 2 * len(rows) < len(y):  # a small split must not keep all images in memory
             x, y, rows = x[rows], y[rows], np.arange(len(rows))
         return Split(x, y, rows)
 
@@ -69,20 +69,20 @@ class Splits:
         return {split: len(self.get(split).rows) for split in self.names}
 
     def class_names(self) -> tuple[str, ...]:
-        """Returns one word a class, in the order of the labels; their numbers where the data set has no words."""
+        """Returns the names of the classes in the order of the labels, or their numbers where there are no names."""
         return self._source.class_names or tuple(map(str, range(self._stored(next(iter(self._source.splits)))[2])))
 
     def _read(self, split: str) -> tuple[np.ndarray, np.ndarray, int]:
         where = f"{self._name!r} ({split})"
         names, first = self._source.class_names, next(iter(self._source.splits))
-        # Without names the first split, train if there is one, says how many classes there are.
+        # Without names the first split, train if there is one, determines the number of classes.
         classes = len(names) if names else None if split == first else self._stored(first)[2]
         raw, y = self._source.splits[split]()
         x = arrays.images(raw, self._image_size, where)
         return x, *arrays.labels(y, len(x), classes, where)
 
     def _derived(self, y: np.ndarray, split: str) -> np.ndarray:
-        """The rows of the stored train split that are left for train, or were chosen for `split`."""
+        """Returns the rows of the stored train split that remain for train, or were chosen for `split`."""
         rows = np.arange(len(y))
         for other, key in (("test", TEST_KEY), ("validation", VALIDATION_KEY)):
             if other in self._source.splits:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust.classifiers import check_classifier
-from tfrobust.data.batch import Contract, prepare
+from tfrobust.data.batch import BatchSpec, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
@@ -54,10 +54,10 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     if first is None or not len(first[0]):
         raise InvalidArgument("Invalid data: expected at least one image. Received: none")
     if isinstance(classifier, keras.Model):
-        contract = Contract.of(classifier, bounds)
+        spec = BatchSpec.of(classifier, bounds)
     else:
-        contract = Contract(*_asked(classifier, first[0]), bounds)
-    check = backend.compiled(lambda x, y: prepare(contract.check(x, y), contract)[:2])
+        spec = BatchSpec(*_asked(classifier, first[0]), bounds)
+    check = backend.compiled(lambda x, y: prepare(spec.check(x, y), spec)[:2])
     xs, ys = [], []
     with plain_errors():
         for x, y in itertools.chain([first], batches):
@@ -65,7 +65,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
             # The checks let rounding pass; an attack needs the clean image inside the bounds.
             xs.append(np.clip(pixels.numpy(), *bounds))
             ys.append(labels.numpy())
-    return Images(np.concatenate(xs), np.concatenate(ys)), contract.classes
+    return Images(np.concatenate(xs), np.concatenate(ys)), spec.classes
 
 
 def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:

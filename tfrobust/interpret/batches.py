@@ -12,7 +12,7 @@ from keras import ops
 from tfrobust import attacks, losses
 from tfrobust.attacks import view_losses, where_rows
 from tfrobust.classifiers import check_classifier, in_inference
-from tfrobust.data.batch import Contract, prepare
+from tfrobust.data.batch import BatchSpec, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.evaluation import returned
 from tfrobust.utils import graph as backend
@@ -57,7 +57,7 @@ def batches(
             no data, wrong shapes, pixels and labels, and no images.
     """
     backend.require(f"The {reader}")
-    contracts = [_contract(classifier, needs, reader, bounds) for classifier in classifiers]
+    contracts = [_batch_spec(classifier, needs, reader, bounds) for classifier in classifiers]
     first, *others = contracts
     if differ := [c.classes for c in others if c.classes != first.classes]:
         raise InvalidArgument(
@@ -181,6 +181,6 @@ def made(attack: Any) -> Any:
     return item
 
 
-def _contract(classifier: Any, needs: Iterable[str], reader: str, bounds: Bounds) -> Contract:
+def _batch_spec(classifier: Any, needs: Iterable[str], reader: str, bounds: Bounds) -> BatchSpec:
     check_classifier(classifier, needs, reader)
-    return Contract.of(classifier, bounds)
+    return BatchSpec.of(classifier, bounds)

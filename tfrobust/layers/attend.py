@@ -1,4 +1,4 @@
-"""What the attention layers share: from compatibility scores to a descriptor, and the shapes that they take."""
+"""Shared parts of the attention layers: the weighted sum of local features, and checks of shapes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Shape = tuple[Any, ...]
 
 
 def attend(scores: Tensor, local_features: Tensor) -> dict[str, Tensor]:
-    """Weighs local features by the softmax of their scores: w = softmax(c) over all positions, h = sum_n w_n l_n.
+    """Computes h = sum_n w_n l_n, w = softmax(c) over all positions, from scores c and local features l.
 
-    In float32 even where the arguments are 16-bit: 64 weights near 1/64 would not sum to 1, and losses subtract
-    descriptors.
+    The result is float32 even if the arguments have 16 bits: 64 weights near 1/64 would not sum to 1, and losses
+    subtract descriptors.
 
     Args:
         scores: c, `(B, H, W)`.
@@ -28,20 +28,20 @@ def attend(scores: Tensor, local_features: Tensor) -> dict[str, Tensor]:
     """
     dtype = keras.backend.result_type(scores.dtype, "float32")
     scores = ops.cast(scores, dtype)
-    # Written out, since `ops.softmax` over two axes needs sizes that are known. The largest exponent is 0: no overflow.
+    # `ops.softmax` over two axes needs known sizes. The largest exponent is 0, so there is no overflow.
     exponents = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=(1, 2), keepdims=True)))
     weights = exponents / ops.sum(exponents, axis=(1, 2), keepdims=True)
     return {"descriptor": ops.einsum("bhw,bhwd->bd", weights, ops.cast(local_features, dtype)), "weights": weights}
 
 
 def check_shapes(layer: str, local: Shape, vector: Shape, widths: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Refuses, in words, what is not a map of local features with one global feature for every image of it.
+    """Checks that the inputs are a map of local features and one global feature for each image.
 
     Args:
         layer: name of the layer's class.
         local: shape of the local features.
         vector: shape of the global feature.
-        widths: channels of both that the layer was built for; None before it is built.
+        widths: channels of both for which the layer was built; None before it is built.
 
     Returns:
         The channels of both.
@@ -67,5 +67,5 @@ def check_shapes(layer: str, local: Shape, vector: Shape, widths: tuple[int, int
 
 
 def _fits(shape: Shape, rank: int, width: int | str) -> bool:
-    # A width that is not known could give no kernel.
+    # A kernel needs a known width.
     return len(shape) == rank and shape[-1] is not None and (isinstance(width, str) or shape[-1] == width)

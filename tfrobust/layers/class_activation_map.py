@@ -1,4 +1,4 @@
-"""The head of a classifier: its last layer, which gives logits and class activation maps."""
+"""The last layer of a classifier, which computes logits and class activation maps."""
 
 from __future__ import annotations
 
@@ -16,44 +16,43 @@ Tensor = Any
 
 
 def _clipped(feature_map: Tensor, kernel: Tensor) -> Tensor:
-    # A product is positive where both signs agree, so two matrix products stand for the (B, H, W, K, C) tensor.
+    # A product is positive where both signs agree, so two matrix products replace the (B, H, W, K, C) tensor.
     positive = ops.matmul(ops.relu(feature_map), ops.relu(kernel))
     return positive + ops.matmul(ops.relu(-feature_map), ops.relu(-kernel))
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class ClassActivationMap(keras.layers.Layer):
-    """The last layer as a head: logits z = f W + b and, from the map that was pooled to f, a map for every class.
+    """Computes logits z = f W + b and, from the map whose average is f, a map for every class.
 
     The clipped form (the default) is M[h, w, c] = sum_k max(W[k, c] * A[h, w, k], 0), the signed one
     M[h, w, c] = sum_k W[k, c] * A[h, w, k]. Averaged over positions, plus the bias, the signed form equals the logits
     after global average pooling.
 
-    The head owns the layer and calls it for the logits, up to its activation: an own `call` of a subclass, a quantized
-    kernel and LoRA count as in any other model. W is the layer's kernel or, where that is not what it multiplies by,
-    what the layer makes of unit vectors: a map has a meaning where the layer is linear before its activation, and
-    `tfrobust.expose` gives none where it is not. A layer with one unit (a sigmoid classifier) gives two logits [0, z],
-    since softmax([0, z])[1] = sigmoid(z). The head computes in the dtype of the layer's weights: float32 under mixed
+    The head calls the layer without its activation for the logits, so that a custom `call`, a quantized kernel and LoRA
+    act as in any other model. W is the layer's kernel or, where the layer does not multiply by it, the layer's output
+    for unit vectors. A map is meaningful only if the layer is linear before its activation; otherwise `tfrobust.expose`
+    adds none. A layer with one unit (a sigmoid classifier) yields two logits [0, z], since
+    softmax([0, z])[1] = sigmoid(z). The head computes in the dtype of the layer's weights: float32 under mixed
     precision.
 
     Args:
         dense: a `keras.layers.Dense`, `EinsumDense` or `Conv2D`, shared: training the head trains it.
         form: `"clipped"` or `"signed"`.
-        units: number of classes, to make a dense layer instead of giving one.
+        units: number of classes of a new dense layer, in place of `dense`.
         shape: the shape of one image's features as the layer reads them. None: `(D,)`, or `(1, 1, D)` for a `Conv2D`.
         **kwargs: `name` and `dtype`, as for every Keras layer.
 
     Call arguments:
         features: f, `(B, D)`.
         feature_map: A, `(B, H, W, D)`, the last activation before global average pooling. Optional.
-        label: `(B,)`, integers, a class for every image. Optional: the map is then this class's alone, and the others
-            are never made.
+        label: `(B,)`, integers, a class for every image. Optional: only the map of this class is then computed.
 
     Returns:
         `{"logits": (B, C)}`, and where a feature map is given `"cam": (B, H, W, C)`, or `(B, H, W)` with a label.
 
     Raises:
-        ValueError: for an unknown form, a `dense` that is no such layer, features and map whose shapes do not fit,
+        ValueError: for an unknown form, a `dense` that is not such a layer, features and map whose shapes do not match,
             or labels that are not integers `(B,)` beside a map.
 
     Example:
@@ -92,7 +91,7 @@ class ClassActivationMap(keras.layers.Layer):
             )
         if form not in self.FORMS:
             raise unknown("form of `ClassActivationMap`", form, self.FORMS)
-        # The variables are float32 under mixed precision: losses subtract and exponentiate what leaves here.
+        # The variables are float32 under mixed precision: losses subtract and exponentiate the outputs.
         super().__init__(**{"dtype": dense.variable_dtype, **kwargs})
         self.dense = dense
         self.form = form
@@ -109,10 +108,10 @@ class ClassActivationMap(keras.layers.Layer):
         self._check_features(features.shape)
         shape = self._shape(features.shape)
         scores = before_activation(self.dense, ops.reshape(features, (-1, *shape)) if len(shape) > 1 else features)
-        outputs = {"logits": self._two(ops.cast(_flat(scores), self.compute_dtype))}
+        outputs = {"logits": self._two_classes(ops.cast(_flatten(scores), self.compute_dtype))}
         if feature_map is not None:
             self._check_map(features.shape, feature_map.shape)
-            outputs["cam"] = self._map(feature_map, self._two(kernel_of(self.dense, shape)), label)
+            outputs["cam"] = self._map(feature_map, self._two_classes(kernel_of(self.dense, shape)), label)
         elif label is not None:
             raise InvalidArgument(
                 "Invalid `label` of `ClassActivationMap`: expected a `feature_map` beside it, since a label picks one "
@@ -122,12 +121,12 @@ class ClassActivationMap(keras.layers.Layer):
 
     @property
     def kernel(self) -> Tensor | None:
-        """W, `(D, C)`, that the layer multiplies by, one column for one unit; None where the layer is not linear."""
+        """Returns W, `(D, C)`, with one column for one unit; None if the layer is not linear."""
         shape = self._shape((None, self._width()))
         return kernel_of(self.dense, shape) if is_linear(self.dense, shape) else None
 
     def in_form(self, form: str) -> ClassActivationMap:
-        """Returns another head around the same layer, whose maps have the form that is given."""
+        """Returns another head with the same layer, whose maps have the given form."""
         return ClassActivationMap(self.dense, form, shape=self.shape)
 
     def _map(self, feature_map: Tensor, kernel: Tensor, label: Tensor | None) -> Tensor:
@@ -152,7 +151,7 @@ class ClassActivationMap(keras.layers.Layer):
 
     def _shape(self, features: tuple[int | None, ...]) -> tuple[int, ...]:
         width = features[-1]
-        assert width is not None  # looked at by `_check_features`
+        assert width is not None  # by `_check_features`
         return self.shape or shape_for(self.dense, width)
 
     def _width(self) -> int | None:
@@ -161,7 +160,7 @@ class ClassActivationMap(keras.layers.Layer):
         return (getattr(self.dense.input_spec, "axes", None) or {}).get(-1)
 
     @staticmethod
-    def _two(scores: Tensor) -> Tensor:
+    def _two_classes(scores: Tensor) -> Tensor:
         return scores if scores.shape[-1] > 1 else ops.pad(scores, [[0, 0], [1, 0]])
 
     def _check_features(self, shape: tuple[int | None, ...]) -> None:
@@ -180,5 +179,5 @@ class ClassActivationMap(keras.layers.Layer):
             )
 
 
-def _flat(scores: Tensor) -> Tensor:
+def _flatten(scores: Tensor) -> Tensor:
     return scores if len(scores.shape) == 2 else ops.reshape(scores, (-1, math.prod(scores.shape[1:])))

@@ -1,4 +1,4 @@
-"""A user's own layer as the last one of a classifier: it is called as it stands, up to its activation."""
+"""Calls a user's own layer as the last one of a classifier, without its activation."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LAST = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
 
 
 def before_activation(layer: keras.layers.Layer, inputs: Tensor) -> Tensor:
-    """Returns what the layer itself makes of `inputs` before its activation.
+    """Returns the layer's output for `inputs` before its activation.
 
-    The layer is called, so that an own `call`, a quantized kernel and LoRA act as in the user's model. An
-    `activity_regularizer` is applied to what Keras applies it to, the output behind the activation. Under mixed
-    precision the layer computes in the dtype of its weights, since losses subtract and exponentiate what it gives.
+    The layer itself is called, so that a custom `call`, a quantized kernel and LoRA act as in the user's model. An
+    `activity_regularizer` is applied to the output after the activation, as in Keras. Under mixed precision the layer
+    computes in the dtype of its weights, since losses subtract and exponentiate its output.
     """
     activation, regularizer = layer.activation, layer.activity_regularizer
     penalty = None if regularizer is None else lambda z: regularizer(activation(z))
-    with _changed(layer, penalty):
+    with _without_activation(layer, penalty):
         return layer(inputs)
 
 
@@ -36,33 +36,34 @@ def shape_for(layer: keras.layers.Layer, width: int) -> Shape:
 
 
 def kernel_of(layer: keras.layers.Layer, shape: Shape) -> Tensor:
-    """Returns W, `(D, C)`, of a linear layer `f W + b` whose input of shape `(B, *shape)` has D values an image."""
+    """Returns W, `(D, C)`, of a linear layer `f W + b` whose input `(B, *shape)` has D values per image."""
     if layer.dtype_policy.quantization_mode is None and type(layer) is keras.layers.Dense:
         return layer.kernel
     if layer.dtype_policy.quantization_mode is None and _is_pointwise(layer) and shape[:-1] == (1, 1):
         return ops.reshape(layer.kernel, (shape[-1], -1))
-    # Whatever the layer stores, W is what it makes of unit vectors.
+    # W is the layer's output for unit vectors, in whatever form it is stored.
     width = math.prod(shape)
     units = ops.concatenate([ops.eye(width), ops.zeros((1, width))])
-    with _changed(layer, None):
+    with _without_activation(layer, None):
         images = layer(ops.reshape(units, (width + 1, *shape)))
     images = ops.reshape(images, (width + 1, -1))
     return images[:-1] - images[-1]
 
 
 def is_linear(layer: keras.layers.Layer, shape: Shape) -> bool:
-    """Whether the layer, before its activation, is f W + b: asked of the layer itself, unless its class says so."""
+    """Returns whether the layer, before its activation, is f W + b, by its class or by calls on random inputs."""
     if type(layer) in LAST:
         return True
     draw = np.random.default_rng(0).uniform(-3.0, 3.0, (2, 4, *shape)).astype("float32")
-    with _changed(layer, None):
-        a, b, both, thrice, none = (
+    with _without_activation(layer, None):
+        f_a, f_b, f_sum, f_triple, f_zero = (
             np.asarray(ops.convert_to_numpy(ops.cast(layer(ops.convert_to_tensor(x)), "float32")))
             for x in (draw[0], draw[1], draw[0] + draw[1], 3 * draw[0], 0 * draw[0])
         )
     tolerance = 1e-4 if layer.dtype_policy.quantization_mode is None else 5e-2
-    tolerance *= np.abs(thrice).max()
-    return bool(np.abs(a + b - none - both).max() <= tolerance and np.abs(3 * a - 2 * none - thrice).max() <= tolerance)
+    tolerance *= np.abs(f_triple).max()
+    additive = np.abs(f_a + f_b - f_zero - f_sum).max() <= tolerance
+    return bool(additive and np.abs(3 * f_a - 2 * f_zero - f_triple).max() <= tolerance)
 
 
 def _is_pointwise(layer: keras.layers.Layer) -> bool:
@@ -71,7 +72,7 @@ def _is_pointwise(layer: keras.layers.Layer) -> bool:
 
 @contextlib.contextmanager
 def in_dtype_of_weights(layer: keras.layers.Layer) -> Iterator[None]:
-    """Lets a layer compute in the dtype of its weights, float32 under mixed precision; a quantized one as it does."""
+    """Makes a layer compute in the dtype of its weights, float32 under mixed precision, unless it is quantized."""
     policy = layer.dtype_policy
     if policy.quantization_mode is not None or policy.compute_dtype == policy.variable_dtype:
         yield
@@ -84,9 +85,9 @@ def in_dtype_of_weights(layer: keras.layers.Layer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _changed(layer: keras.layers.Layer, penalty: Any) -> Iterator[None]:
-    """Takes the activation off a layer, and gives it another activity regularizer, while it is called."""
-    # Not by `setattr`: a built layer refuses an attribute that is a layer, and an activation may be one.
+def _without_activation(layer: keras.layers.Layer, penalty: Any) -> Iterator[None]:
+    """Removes the activation of a layer and replaces its activity regularizer within the block."""
+    # A built layer refuses `setattr` of a layer, and an activation may be one.
     own = vars(layer)
     changes = {"activation": keras.activations.linear, "activity_regularizer": penalty}
     before = {name: own[name] for name in changes if name in own}

@@ -15,12 +15,12 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class LinearAttention(keras.layers.Layer):
-    """Weighs local features by how they align with a global one: w = softmax(c), h = sum_n w_n l_n.
+    """Weighs local features by their alignment with a global one: w = softmax(c), h = sum_n w_n l_n.
 
     The form "sum" is c_n = u . (l_n + g) with a learned u, the form "dot" is c_n = l_n . g. Where g has another width
     than l, a dense layer without bias projects it: g <- P g. Weights and descriptor are float32 under mixed precision.
 
-    In the form "sum" u . g is the same at every position, so the softmax cancels it: the weights follow the local
+    In the form "sum" u . g is the same at every position, so the softmax cancels it: the weights depend on the local
     features alone, and no gradient reaches g. That is the definition, and one reason for the nonlinear form.
 
     Args:
@@ -42,7 +42,7 @@ class LinearAttention(keras.layers.Layer):
     >>> layer = tfrobust.layers.LinearAttention("dot")
     >>> local_features = np.array([1.0, 3.0]).reshape(1, 1, 2, 1)
     >>> outputs = layer(local_features, np.array([[0.0]]))
-    >>> keras.ops.convert_to_numpy(outputs["descriptor"]).tolist()  # g = 0 fits every position alike: the average
+    >>> keras.ops.convert_to_numpy(outputs["descriptor"]).tolist()  # g = 0 weighs all positions equally
     [[2.0]]
 
     Reference:
@@ -68,7 +68,7 @@ class LinearAttention(keras.layers.Layer):
     def call(self, local_features: Tensor, global_feature: Tensor) -> dict[str, Tensor]:
         self._check(local_features.shape, global_feature.shape)
         g = global_feature if self.projection is None else ops.matmul(global_feature, self.projection)
-        # Neither form makes l_n + g or l_n * g: both are products with one vector.
+        # Both forms are products with one vector; l_n + g and l_n * g are never computed.
         if self.form == "dot":
             return attend(ops.einsum("bhwd,bd->bhw", local_features, g), local_features)
         image = ops.matmul(g, self.score)[:, None]

@@ -15,11 +15,11 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class NonlinearAttention(keras.layers.Layer):
-    """Weighs local features by how they fit a global one: c_n = MLP([l_n ; g]), w = softmax(c), h = sum_n w_n l_n.
+    """Weighs local features by a network, c_n = MLP([l_n ; g]): w = softmax(c), h = sum_n w_n l_n.
 
     The network has one hidden layer of ReLU units and one output: c_n = v . relu(W [l_n ; g] + b). A bias of the output
-    would be the same at every position, and the softmax does not see it: there is none. W [l_n ; g] is computed as
-    W_l l_n + W_g g, the second once for every image; the concatenation is never made. Weights and descriptor are
+    would be the same at every position, and cancel in the softmax: there is none. W [l_n ; g] is computed as
+    W_l l_n + W_g g, the second once for every image, without the concatenation. Weights and descriptor are
     float32 under mixed precision.
 
     Args:
@@ -48,13 +48,12 @@ class NonlinearAttention(keras.layers.Layer):
     """
 
     def __init__(self, hidden: int = 64, **kwargs: Any) -> None:
-        check_integer("hidden", hidden)
         super().__init__(**kwargs)
-        self.hidden = hidden
+        self.hidden = check_integer("hidden", hidden)
 
     def build(self, local_features_shape: tuple[int | None, ...], global_feature_shape: tuple[int | None, ...]) -> None:
         self.widths = self._check(local_features_shape, global_feature_shape)
-        # One kernel for both parts: it starts as the kernel of the concatenation would.
+        # One kernel for both parts, initialized as that of the concatenation.
         self.kernel = self.add_weight((sum(self.widths), self.hidden), initializer="glorot_uniform", name="kernel")
         self.bias = self.add_weight((self.hidden,), initializer="zeros", name="bias")
         self.score = self.add_weight((self.hidden, 1), initializer="glorot_uniform", name="score")

@@ -18,13 +18,13 @@ Tensor = Any
 class NormalizedCosineSoftmax(keras.layers.Layer):
     """The last layer of a classifier on the unit sphere: cos_j = w_j . f / (||w_j|| ||f||), z_j = scale * cos_j.
 
-    No bias. The logits are the scaled cosines: an attack on the cosines alone would be weak and flatter the classifier.
-    A feature vector or class vector of norm zero has cosine 0 with everything, and gradient zero. The head
+    No bias. The logits are the scaled cosines: an attack on the cosines alone would be weak and overestimate the
+    robustness. A feature vector or class vector of norm zero has cosine 0 with all others, and gradient zero. The head
     computes in float32 under mixed precision.
 
     Args:
         units: number of classes C.
-        scale: s, positive. None: the logits are the plain products w_j . f, for losses that read cosines beside
+        scale: s, positive. None: the logits are the plain products w_j . f, for losses that read cosines and
             ordinary logits (the self-paced cross entropy without normalization).
         **kwargs: `name` and `dtype`, as for every Keras layer.
 

@@ -18,7 +18,7 @@ class Standardize(keras.layers.Layer):
     """Standardizes every image by its own statistics: (x - mean(x)) / max(std(x), 1 / sqrt(N)), N = H * W * C values.
 
     The floor keeps a constant image finite; `tf.image.per_image_standardization` is the same function. The statistics
-    are float32 even under mixed precision, and pixels are not rounded before they are taken.
+    are float32 even under mixed precision, and computed before pixels are rounded.
 
     Args:
         **kwargs: `name` and `dtype`, as for every Keras layer.
@@ -43,7 +43,7 @@ class Standardize(keras.layers.Layer):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        # Without autocast: 16-bit pixels would lose a perturbation of a few 255ths before the statistics are taken.
+        # Without autocast: 16-bit pixels would lose a perturbation of a few 255ths before the statistics are computed.
         super().__init__(**{"autocast": False, **kwargs})
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -54,7 +54,7 @@ class Standardize(keras.layers.Layer):
         x = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
         count = ops.cast(math.prod(ops.shape(x)[1:]), x.dtype)
         mean, variance = ops.moments(x, axes=[1, 2, 3], keepdims=True)
-        # The floor is put under the variance: the gradient of sqrt(0), for a constant image, would be infinite.
+        # The floor applies to the variance: the gradient of sqrt(0), for a constant image, would be infinite.
         return ops.cast((x - mean) * ops.rsqrt(ops.maximum(variance, 1.0 / count)), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -16,9 +16,9 @@ from tfrobust.views import Views
 def adv_interpolation(smoothing: float = 0.5) -> Objective:
     """Adversarial interpolation: min CE(x', t), t = (1 - s) * y + s * (1 - y~) / (C - 1), s = smoothing.
 
-    x' has moved towards the features of its partner, the image at the mirrored place of the batch with the label y~;
-    its target shares s among all classes but the partner's. In the paper the search is one step of size eps. Coupled
-    over the batch, under several replicas over each one's own part. Zhang and Xu 2020 (Adversarial Interpolation
+    x' has moved towards the features of its partner, the image at the mirrored index of the batch, with the label y~;
+    its target distributes s over all classes except the partner's. In the paper the search is one step of size eps.
+    Each replica couples the rows of its own part of the batch. Zhang and Xu 2020 (Adversarial Interpolation
     Training).
 
     Known to look stronger than it is: 68.7 % reported, 36.45 % under AutoAttack (CIFAR-10, public leaderboard).

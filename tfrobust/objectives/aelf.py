@@ -24,7 +24,7 @@ from tfrobust.views import Views
     },
 )
 def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
-    """AELF: min CE(x, y) + weight * ||f(x') - stop(f(x))||: attacked features follow the clean ones, not they them.
+    """AELF: min CE(x, y) + weight * ||f(x') - stop(f(x))||: only the attacked features follow the clean ones.
 
     The head learns from CE(x, y) alone, since the second term does not reach it. x' is attacked on CE. AELF paper,
     algorithm 1; its weight is printed nowhere, and the paper measures AELFs only.
@@ -44,10 +44,10 @@ def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
     >>> sorted(tfrobust.objectives.aelf().outer)
     ['clean_cross_entropy', 'one_way_feature_distance']
     """
-    of = losses.distance(distance)
+    measure = losses.distance(distance)
 
     def one_way_feature_distance(views: Views) -> Any:
-        return of(views.adv["features"], ops.stop_gradient(views.clean["features"]))
+        return measure(views.adv["features"], ops.stop_gradient(views.clean["features"]))
 
     return Objective(
         adversarial_cross_entropy,

@@ -15,7 +15,7 @@ from tfrobust.schedules import Schedule
 
 
 def follows_relu(classifier: keras.Model) -> str | None:
-    """Returns a warning where no feature is ever negative, as behind a ReLU."""
+    """Returns a warning if no feature is negative, as after a ReLU."""
     shape = classifier.input_shape[1:]
     if None in shape:
         return None
@@ -23,20 +23,20 @@ def follows_relu(classifier: keras.Model) -> str | None:
     if float(ops.min(features)) < 0:
         return None
     return (
-        "The objective 'aelfs' expects features of both signs, as behind a leaky ReLU. Received: a classifier whose "
-        "head follows a ReLU, or something else that is never negative; features can then shrink in one direction "
-        "only. Take activation='leaky_relu' where the network has that option (digits, cnn_b, wide_resnet)."
+        "The objective 'aelfs' expects features of both signs, as after a leaky ReLU. Received: a classifier whose "
+        "head follows a ReLU, or another function that is never negative; features can then shrink in one direction "
+        "only. Use activation='leaky_relu' where the network has that option (digits, cnn_b, wide_resnet)."
     )
 
 
 def trains_head(classifier: keras.Model) -> str | None:
-    """Returns a warning where the head would be trained."""
+    """Returns a warning if the head is trainable."""
     if not head_of(classifier).trainable_variables:
         return None
     return (
         f"The objective 'aelfs' expects a trained classifier whose head is frozen. Received: a trainable head, "
-        f"{head_of(classifier).name!r}. Set tfrobust.classifiers.head_of(classifier).trainable = False before the "
-        "trainer is made; with a trainable head take joint(beta=...), which is JT*."
+        f"{head_of(classifier).name!r}. Set tfrobust.classifiers.head_of(classifier).trainable = False before "
+        "creating the trainer; for a trainable head use joint(beta=...), which is JT*."
     )
 
 
@@ -54,8 +54,8 @@ def aelfs(
     """AELFs, phase 2: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) + beta * (||f(x)|| + ||f(x')||).
 
     The norms are Euclidean, x' is attacked on CE. Only the extractor of the features is trained: the classifier comes
-    from a standard training (phase 1), and its head is frozen before the trainer is made. AELF paper, algorithm 2.
-    A leaky ReLU before the head is advised there; both points are warned about.
+    from a standard training (phase 1), and its head is frozen before the trainer is created. AELF paper, algorithm
+    2, which advises a leaky ReLU before the head. The trainer warns if either is missing.
 
     Args:
         beta: weight of the feature norms, at least 0, or a schedule over the fractional epoch. 0.5 on MNIST, 0.1 to 0.5

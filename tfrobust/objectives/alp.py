@@ -46,10 +46,10 @@ def alp(
     >>> sorted(tfrobust.objectives.alp(0.5, clean_weight=0.5, adversarial_weight=0.5).outer)
     ['adversarial_cross_entropy', 'clean_cross_entropy', 'logit_distance']
     """
-    of = losses.distance(distance)
+    measure = losses.distance(distance)
 
     def logit_distance(views: Views) -> Any:
-        return of(views.clean["logits"], views.adv["logits"])
+        return measure(views.clean["logits"], views.adv["logits"])
 
     weights = {
         "clean": nonnegative("clean_weight", clean_weight),

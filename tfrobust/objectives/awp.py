@@ -25,10 +25,10 @@ def perturbed(kernels: Iterable[Tensor], gradients: Iterable[Tensor], gamma: Ten
     [3.0, 4.5]
     """
 
-    def moved(w: Tensor, g: Tensor) -> Tensor:
+    def perturb(w: Tensor, g: Tensor) -> Tensor:
         return w + gamma * ops.norm(ops.ravel(w)) * ops.divide_no_nan(g, ops.norm(ops.ravel(g)))
 
-    return [moved(w, g) for w, g in zip(kernels, gradients, strict=True)]
+    return [perturb(w, g) for w, g in zip(kernels, gradients, strict=True)]
 
 
 @register(
@@ -40,7 +40,7 @@ def awp(objective: str | Mapping[str, Any] | Objective = "madry", gamma: float =
     """AWP: min over w of max over v of the objective's outer loss at w + v, ||v_l|| <= gamma * ||w_l|| for each kernel.
 
     The inner maximum is one step from w, v_l = gamma * ||w_l|| * g_l / ||g_l||, g the gradient of the terms at w. The
-    update's gradient is taken at w + v and applied to w, which is put back bit for bit. Adversarial images are searched
+    update's gradient is taken at w + v and applied to w, which is restored bit for bit. Adversarial images are searched
     at w; biases and BatchNorm are not perturbed. The training's logs and a learned multiplier are of w + v, as in the
     authors' code; validation is of w. A step costs one more forward and backward of what the losses read. Wu et al.
     2020 (Adversarial Weight Perturbation Helps Robust Generalization), equations 8 to 10.
@@ -48,13 +48,13 @@ def awp(objective: str | Mapping[str, Any] | Objective = "madry", gamma: float =
     Args:
         objective: name, config or `Objective` whose outer loss it is.
         gamma: size of v relative to each kernel's norm, at least 0. 0.01 around `madry`, 0.005 around `trades`.
-        warmup: epochs before v comes in. 10 in the paper.
+        warmup: epochs without v. 10 in the paper.
 
     Returns:
         An `Objective` with the inner loss and the terms of the one given.
 
     Raises:
-        ValueError: for a negative gamma or warmup, and an objective that is perturbed already.
+        ValueError: if `gamma` or `warmup` is negative, or the objective has a weight perturbation already.
 
     Example:
 

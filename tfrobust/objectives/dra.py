@@ -1,4 +1,4 @@
-"""Adversarial fine-tuning that keeps the clean accuracy."""
+"""Adversarial fine-tuning that preserves the clean accuracy."""
 
 from tfrobust.objectives import recipes
 from tfrobust.objectives.joint import joint
@@ -47,7 +47,7 @@ def dra(
     Args:
         clean_weight: of CE(x, y), at least 0, or a schedule; with `bound` the multiplier's first value, a number.
         adversarial_weight: of CE(x', y), at least 0, or a schedule over the fractional epoch.
-        bound: None, or what the mean clean cross entropy may be: its value after standard training.
+        bound: None, or the greatest allowed mean clean cross entropy: its value after standard training.
         rate: step of the multiplier.
 
     Returns:

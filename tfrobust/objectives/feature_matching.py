@@ -41,10 +41,10 @@ def feature_matching(
     >>> sorted(tfrobust.objectives.feature_matching().needs)
     ['cam', 'logits']
     """
-    of = losses.distance(distance)
+    measure = losses.distance(distance)
 
     def cam_distance(views: Views) -> Any:
-        return of(views.clean["cam"], views.adv["cam"])
+        return measure(views.clean["cam"], views.adv["cam"])
 
     return Objective(
         adversarial_cross_entropy,

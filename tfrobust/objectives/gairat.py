@@ -17,7 +17,7 @@ Tensor = Any
 
 
 def cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
-    """CE(x', y), and 1.0 where the iterate is still classified right, both `(B,)`."""
+    """Computes CE(x', y), and 1.0 where the iterate is still classified correctly, both `(B,)`."""
     logits = views.adv["logits"]
     return losses.cross_entropy(logits, views.y), losses.correct(logits, views.y)
 
@@ -26,22 +26,22 @@ def cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
 def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
     """GAIRAT: min mean of w * CE(x', y), w = (1 + tanh(bias + 5 * (1 - kappa / (K // 2)))) / 2, scaled to mean 1.
 
-    kappa counts the K iterates of the attack that are still classified right (all of them; the start counts, the final
-    x' does not), so images that fall early weigh most. The mean of w is over the global batch. Zhang et al. 2021
+    kappa counts the K iterates of the attack that are still classified correctly (the start counts, the final x' does
+    not), so images that are misclassified early weigh most. The mean of w is over the global batch. Zhang et al. 2021
     (Geometry-aware Instance-reweighted Adversarial Training), equation 6; bias is its Lambda.
 
     Known to look stronger than it is: 57.8 % under the authors' PGD-20, 35.9 % under AutoAttack in the thesis.
 
     Args:
         bias: Lambda.
-        warmup: epochs of plain adversarial training before the weights come in; 60 of 110 in the paper, 30 in shorter
+        warmup: epochs of adversarial training without weights before them; 60 of 110 in the paper, 30 in shorter
             runs.
 
     Returns:
         An `Objective`. Its attack needs at least 2 steps.
 
     Raises:
-        ValueError: for a bias that is no number and a negative warmup.
+        ValueError: if `bias` is not a number, or `warmup` is negative.
 
     Example:
 
@@ -60,6 +60,6 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
         weights = ops.sigmoid(2.0 * (bias + 5.0 * (1.0 - kappa / (steps // 2))))
         return with_mean_one(weights, views) * adversarial_cross_entropy(views)
 
-    plain = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
-    outer = after_warmup(warmup, plain, {"weighted_cross_entropy": (weighted_cross_entropy, 1.0)})
+    unweighted = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
+    outer = after_warmup(warmup, unweighted, {"weighted_cross_entropy": (weighted_cross_entropy, 1.0)})
     return Objective(cross_entropy_and_correct, outer, start="uniform", least_steps=2)

@@ -35,21 +35,21 @@ def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> 
 def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = None, warmup: float = 0) -> Objective:
     """MAIL-AT: min mean of w * CE(x', y), w = sigmoid(slope * (m + bias)), scaled to mean 1 over the global batch.
 
-    m = max_{j != y} p'_j - p'_y is the margin of the update's own forward pass, a constant in the gradient: images
-    that are missed weigh most. x' is attacked on CE from x + 0.001 * N(0, 1). Liu et al. 2021 (Probabilistic Margins
+    m = max_{j != y} p'_j - p'_y is the margin of the update's own forward pass, without gradient: misclassified
+    images weigh most. x' is attacked on CE from x + 0.001 * N(0, 1). Liu et al. 2021 (Probabilistic Margins
     for Instance Reweighting in Adversarial Training), equations 5 and 8.
 
     Args:
         slope: gamma of the paper.
         bias: beta of the paper, with its sign in front.
         constant: multiply w by this instead of scaling it to mean 1; the authors' code has 3.
-        warmup: epochs of plain adversarial training before the weights come in; 76 in the paper.
+        warmup: epochs of adversarial training without weights before them; 76 in the paper.
 
     Returns:
         An `Objective`.
 
     Raises:
-        ValueError: for what is no number, a constant that is not positive and a negative warmup.
+        ValueError: if an argument is not a number, `constant` is not positive, or `warmup` is negative.
 
     Example:
 
@@ -57,8 +57,8 @@ def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = No
     ['weighted_cross_entropy']
     """
     full = {"weighted_cross_entropy": (_weighted(adversarial_cross_entropy, slope, bias, constant), 1.0)}
-    plain = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
-    return Objective(adversarial_cross_entropy, after_warmup(warmup, plain, full), start="normal")
+    unweighted = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
+    return Objective(adversarial_cross_entropy, after_warmup(warmup, unweighted, full), start="normal")
 
 
 @register(
@@ -78,7 +78,7 @@ def mail_trades(
         slope: gamma of the paper.
         bias: beta of the paper, with its sign in front.
         constant: multiply w by this instead of scaling it to mean 1; the authors' code has 3.
-        warmup: epochs of plain TRADES before the weights come in; 76 in the paper.
+        warmup: epochs of TRADES without weights before them; 76 in the paper.
 
     Returns:
         An `Objective`.

@@ -14,14 +14,14 @@ Tensor = Any
 
 
 def boosted_cross_entropy(views: Views) -> Tensor:
-    """CE(x', y) - log(1.0001 - max_{j != y} p'_j + 1e-12), `(B,)`."""
+    """Computes CE(x', y) - log(1.0001 - max_{j != y} p'_j + 1e-12), `(B,)`."""
     p = ops.softmax(views.adv["logits"])
     others = ops.max(p * (1.0 - ops.one_hot(views.y, p.shape[-1], dtype=p.dtype)), axis=-1)
     return adversarial_cross_entropy(views) - ops.log(1.0001 - others + 1e-12)
 
 
 def weighted_kl_divergence(views: Views) -> Tensor:
-    """KL(p(x) || p(x')) * (1.0000001 - p_y(x)), `(B,)`; log of p(x') + 1e-12; gradients flow through the weight."""
+    """Computes KL(p(x) || p(x')) * (1.0000001 - p_y(x)), `(B,)`, with log(p(x') + 1e-12)."""
     log_p = ops.log_softmax(views.clean["logits"])
     p, q = ops.exp(log_p), ops.softmax(views.adv["logits"])
     divergence = ops.sum(losses.weighted(p, log_p - ops.log(q + 1e-12)), axis=-1)

@@ -1,4 +1,4 @@
-"""A weight that learns: the multiplier of a constraint."""
+"""A learned weight: the multiplier of a constraint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ Tensor = Any
 class Multiplier:
     """The weight mu of a term under the constraint mean(loss) <= bound: mu <- max(mu + rate * (mean - bound), 0).
 
-    It is data: the trainer keeps mu among its variables, so that a checkpoint holds it, and takes a step after each
-    update.
+    The trainer holds mu as a variable, which checkpoints contain, and updates it after each step.
 
     Args:
-        bound: what the mean of the term's loss may be.
+        bound: greatest allowed mean of the term's loss.
         rate: step of the ascent.
         initial: mu at the start.
 
@@ -37,15 +36,15 @@ class Multiplier:
             check_nonnegative(name, value)
 
     def __call__(self, epoch: Any) -> float:
-        """Returns the first value, whatever the epoch: what the weight is outside a trainer."""
+        """Returns the initial value at any epoch; it is the weight outside a trainer."""
         return self.initial
 
     def next(self, mu: Tensor, mean: Tensor, share: float = 1.0) -> Tensor:
         """Returns mu after one step of the ascent, on the mean of the term's loss over the global batch.
 
         Args:
-            mu: before it.
+            mu: the multiplier before the step.
             mean: of the term's loss.
-            share: of an update that the batch makes: 1/k where an optimizer accumulates the gradients of k batches.
+            share: 1/k where an optimizer accumulates the gradients of k batches.
         """
         return ops.maximum(mu + share * self.rate * (mean - self.bound), 0.0)

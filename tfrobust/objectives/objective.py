@@ -1,4 +1,4 @@
-"""An objective: what the attack maximizes and what training minimizes, as pure functions and weights."""
+"""An objective: the loss that the attack maximizes and the terms that training minimizes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ Loss = Callable[[Views], Any]
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 Limits = tuple[float, float] | tuple[float, float, str]  # lowest and highest value, and "log" for a logarithmic scale
 
-
-RESERVED = ("loss", "accuracy", "robust_accuracy")  # names that the trainer's log gives a meaning of its own
+RESERVED = ("loss", "accuracy", "robust_accuracy")  # names that the trainer itself logs
 
 
 class Term(NamedTuple):
@@ -41,30 +40,30 @@ class Objective(Member):
     """A training method: min over weights of sum_t weight_t * mean(loss_t), x' = argmax of the inner loss in the ball.
 
     Args:
-        inner: what the attack maximizes, `Views -> (B,)` or `Views -> ((B,), (B,))` where the second is observed and
-            counted; None: nothing is attacked.
-        outer: name -> `Term` or loss; the names are those of the log.
+        inner: the loss that the attack maximizes, `Views -> (B,)`, or `Views -> ((B,), (B,))`, of which the second is
+            summed over the iterates; None: training without attack.
+        outer: name in the log -> `Term` or loss.
         needs: names of the classifier's outputs that the losses read.
-        start: where the search has to begin when the attack's start is "auto": "uniform", "normal", "none" or a
-            function. None: where the attack begins by itself.
+        start: where the search begins if the attack's start is "auto": "uniform", "normal", "none" or a function. None:
+            the attack's own start.
         share: the attacked part of each batch, in (0, 1]. Below 1 the last rows are attacked, the others stay clean,
             and both go through the classifier in one forward pass; a loss then reads one of the two sides. At least
             one row is attacked. Under several replicas each attacks the last rows of its own part of the batch.
-        least_steps: of the attack; an objective that counts iterates needs some.
-        advice: functions `classifier -> str | None`; what they say of a classifier, the trainer warns about.
+        least_steps: fewest steps of the attack.
+        advice: functions `classifier -> str | None`; the trainer warns with the strings that they return.
         weight_perturbation: gamma, the size of an adversarial perturbation of the kernels, relative to each one's norm,
             or a schedule over the fractional epoch; see `awp`. 0: none.
 
     Raises:
-        ValueError: for no outer term, a term named like the trainer's own log lines, and a share outside (0, 1].
+        ValueError: if there is no outer term, a term has a reserved name, or the share is outside (0, 1].
 
     Example:
 
     >>> from keras import ops
     >>> def squared_logits(views):
     ...     return ops.sum(views.clean["logits"] ** 2, axis=-1)
-    >>> plain = tfrobust.objectives.standard()
-    >>> objective = tfrobust.Objective(None, {**plain.outer, "squares": tfrobust.Term(squared_logits, weight=0.01)})
+    >>> standard = tfrobust.objectives.standard()
+    >>> objective = tfrobust.Objective(None, {**standard.outer, "squares": tfrobust.Term(squared_logits, weight=0.01)})
     >>> sorted(objective.outer)
     ['clean_cross_entropy', 'squares']
     """
@@ -97,7 +96,7 @@ class Objective(Member):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Objective:
-        """Returns the objective that a registered factory makes of a config."""
+        """Returns the objective of a config, by its registered factory."""
         return OBJECTIVES.get(dict(config))
 
 

@@ -15,7 +15,7 @@ Tensor = Any
 
 
 def paced_cross_entropy(beta: float, detached: bool) -> Any:
-    """Returns the cross entropy of g_j * z_j with g_y = 1 - cos_y + beta and g_j = cos_j + beta else."""
+    """Returns the cross entropy of g_j * z_j with g_y = 1 - cos_y + beta and g_j = cos_j + beta otherwise."""
 
     def paced_cross_entropy(views: Views) -> Tensor:
         logits, cosine = views.clean["logits"], views.clean["cosine"]
@@ -52,7 +52,7 @@ def spat(
     """SPAT: min CE(g * z(x), y) + weight * max over the ball of alpha * KL(p || p') + sum_j (p_j log(p_j / p'_j))^2.
 
     The logits are z_j = s * cos_j of a normalized cosine head, which owns the scale s; the self-paced factors
-    g_y = 1 - cos_y + beta and g_j = cos_j + beta weigh pairs of classes that lie near. The search starts at
+    g_y = 1 - cos_y + beta and g_j = cos_j + beta weigh pairs of similar classes. The search starts at
     x + 0.001 * N(0, 1). Thesis, equations 3.9 to 3.15.
 
     Args:

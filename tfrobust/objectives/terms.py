@@ -1,4 +1,4 @@
-"""Losses that several objectives share, as functions of `Views`."""
+"""Losses of `Views` that several objectives share."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Tensor = Any
 
 
 def clean_cross_entropy(views: Views) -> Tensor:
-    """CE(x, y), `(B,)`."""
+    """Computes CE(x, y), `(B,)`."""
     return losses.cross_entropy(views.clean["logits"], views.y)
 
 
@@ -48,26 +48,26 @@ def smoothed(side: str, label_smoothing: float = 0.0, off_label_smoothing: float
 
 
 def kl_divergence(views: Views) -> Tensor:
-    """KL(p(x) || p(x')), summed over classes, `(B,)`."""
+    """Computes KL(p(x) || p(x')), summed over classes, `(B,)`."""
     return losses.kl_divergence(views.clean["logits"], views.adv["logits"])
 
 
 def feature_distance(views: Views) -> Tensor:
-    """||f(x) - f(x')||_2, `(B,)`; gradients flow through both sides."""
+    """Computes ||f(x) - f(x')||_2, `(B,)`; gradients flow through both sides."""
     return losses.l2_distance(views.clean["features"], views.adv["features"])
 
 
 def clean_feature_norm(views: Views) -> Tensor:
-    """||f(x)||_2, `(B,)`."""
+    """Computes ||f(x)||_2, `(B,)`."""
     return losses.norm(views.clean["features"])
 
 
 def adversarial_feature_norm(views: Views) -> Tensor:
-    """||f(x')||_2, `(B,)`."""
+    """Computes ||f(x')||_2, `(B,)`."""
     return losses.norm(views.adv["features"])
 
 
 def with_mean_one(weights: Tensor, views: Views) -> Tensor:
-    """Returns weights `(B,)` over their mean in the global batch, as constants."""
+    """Returns weights `(B,)` divided by their mean over the global batch, without gradients."""
     weights = ops.stop_gradient(weights)
-    return weights / ops.maximum(views.batch_mean(weights), 1e-30)  # all of them may have rounded to zero
+    return weights / ops.maximum(views.batch_mean(weights), 1e-30)  # all may have rounded to zero

@@ -1,1 +1,1 @@
-"""Parts of a training step and of `fit`; the trainer puts them together."""
+"""The parts of `fit`; `step.py` is the training step itself."""

@@ -1,4 +1,4 @@
-"""Gradient clipping that means the same on one replica and on many."""
+"""Gradient clipping with the same result on one replica and on many."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Tensor = Any
 
 
 def clipped(gradients: Sequence[Tensor], optimizer: Any) -> list[Tensor]:
-    """Returns gradients of which the optimizer's own clipping makes, on any number of replicas, what it makes on one.
+    """Returns gradients for which the optimizer's own clipping has the same result on any number of replicas as on one.
 
-    Keras clips the part of each replica and then takes their sum. Here the sum is clipped, and each replica passes an
-    equal share of it on, which is too small to be clipped again.
+    Keras clips the part of each replica and then sums them. Here the sum is clipped, and each replica returns an equal
+    share of it, which is too small to be clipped again.
 
     Args:
-        gradients: of the local batch, as they go to `optimizer.apply_gradients`; None where there is none.
+        gradients: of the local batch, as `optimizer.apply_gradients` takes them; None for an unused variable.
         optimizer: a Keras optimizer, with its `clipnorm`, `global_clipnorm` and `clipvalue`.
     """
     inner = backend.unscaled(optimizer)

@@ -1,4 +1,4 @@
-"""Copies and pickles of a trainer: Keras' own way would write it as a layer, without its classifier."""
+"""Copies and pickles of a trainer, which Keras' own way would write as a layer, without its classifier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfrobust.utils import keras_private
 
 
 def reduced(trainer: Any) -> tuple[Any, ...]:
-    """Returns what `__reduce__` of a trainer returns: its arguments, how it was compiled, its state."""
+    """Returns the value of a trainer's `__reduce__`: its arguments, the arguments of `compile`, and its state."""
     arguments = {
         "classifier": trainer.classifier,
         "objective": trainer.objective,
@@ -39,10 +39,10 @@ def _compiled(trainer: Any) -> dict[str, Any]:
 
 def _restored(kind: Any, arguments: Mapping[str, Any], compiled: Mapping[str, Any] | None, values: list[Any]) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said when the first one was made
+        warnings.simplefilter("ignore")  # the original has warned already
         trainer = kind(**arguments)
         if compiled is not None:
-            metrics, weighted = ([_made(metric) for metric in group] for group in compiled["metrics"])
+            metrics, weighted = ([_new_metric(metric) for metric in group] for group in compiled["metrics"])
             optimizer = compiled["optimizer"]()
             trainer.compile(optimizer, metrics=metrics, weighted_metrics=weighted, **compiled["options"])
             if compiled["state"] is not None:
@@ -57,7 +57,7 @@ def _own(trainer: Any) -> list[Any]:
     return [*counters, *trainer._multipliers.values()]
 
 
-def _made(metric: Any) -> Any:
+def _new_metric(metric: Any) -> Any:
     return metric() if isinstance(metric, functools.partial) else metric
 
 

@@ -1,4 +1,4 @@
-"""How many passes through the classifier a step takes, by what its losses read."""
+"""Counts the forward and backward passes of a step, by the sides that its losses read."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tfrobust.attacks import Adversary
 from tfrobust.objectives import Loss, Objective
 from tfrobust.views import Observed, Views
 
-Passes = tuple[float, float]  # forwards and backwards, in units of the whole batch
+Passes = tuple[float, float]  # forwards and backwards of a full batch
 
 
 def of_search(adversary: Adversary | None, classifier: keras.Model) -> Passes:
-    """Returns the passes of a search, all restarts and its clean forward included; where it ends early, at most."""
+    """Returns the most passes of a search, including all restarts and its clean forward."""
     if adversary is None:
         return 0, 0
     attack = adversary.attack
     forwards, backwards = adversary.cost(classifier.output["logits"].shape[-1])
-    if attack.restarts > 1 and attack.keep == "last":  # the last iterates are compared
+    if attack.restarts > 1 and attack.keep == "last":  # it compares the last iterates
         forwards += attack.gradients.forwards
     clean = "clean" in _sides([adversary.loss], classifier)
     return attack.restarts * forwards + clean, attack.restarts * backwards

@@ -1,7 +1,7 @@
-"""`fit` on several devices and machines: what Keras 3 leaves to do, and which process writes.
+"""`fit` on several devices and machines: work-arounds for Keras 3, and the process that writes files.
 
-Two work-arounds for https://github.com/keras-team/keras/issues/20585, one a method; the tests named `upstream` in
-tests/distribution fail when one can go.
+The two methods of `Distributed` work around https://github.com/keras-team/keras/issues/20585; the tests named
+`upstream` in tests/distribution fail when one is no longer needed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Distributed(keras_private.TrainerHooks):
         """Builds what is not built yet from the shapes of the data.
 
         Keras averages the replicas' first batches to learn their shapes, which fails across workers and where one
-        batch is smaller than the others. The dataset knows the shapes; nothing has to be read.
+        batch is smaller than the others. The dataset's specification has the shapes without reading a batch.
         """
         if iterator is not None:
             spec = keras_private.element_spec(iterator)
             parts = spec if isinstance(spec, tuple) else (spec,)
-            shapes = (self.classifier.input_shape, (None,), (None,))  # of x, y and weights that have no static one
+            shapes = (self.classifier.input_shape, (None,), (None,))  # where the static shape is unknown
             data_batch = tuple(
                 keras.tree.map_structure(functools.partial(_with_rank, shape=shape), part)
                 for part, shape in zip(parts, shapes, strict=False)
@@ -44,11 +44,11 @@ class Distributed(keras_private.TrainerHooks):
     def make_function(self, step_function: Callable[[Any], Any]) -> Any:
         """Returns the function that `fit` calls, of a step whose logs have an axis.
 
-        Keras takes the mean of each log over workers by its first axis, which a scalar does not have.
+        Keras averages each log over the workers along its first axis, which a scalar lacks.
         """
         if self.steps_per_execution > 1 and self.distribute_strategy.num_replicas_in_sync > 1:
             raise InvalidArgument(
-                "Several replicas take one step at a time, for Keras' loop over steps cannot hold their communication: "
+                "Keras' loop over steps cannot contain the communication of several replicas: "
                 f"expected steps_per_execution=1. Received: {self.steps_per_execution}"
             )
         optimizer = getattr(self, "optimizer", None)
@@ -73,11 +73,11 @@ def _with_rank(spec: Any, shape: tuple[int | None, ...]) -> Any:
 
 
 def is_chief(strategy: Any) -> bool:
-    """Returns whether this process writes the files of a run: one of the workers does, and a process of its own."""
+    """Returns whether this process writes the files of a run: the only process, or one of the workers."""
     return bool(strategy.extended.should_checkpoint)
 
 
 def wait_for_all(strategy: Any) -> None:
-    """Returns when all workers have come to this line."""
+    """Waits until all workers have called this function."""
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         strategy.reduce(tf.distribute.ReduceOp.SUM, tf.constant(0.0), axis=None).numpy()

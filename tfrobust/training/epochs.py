@@ -1,4 +1,4 @@
-"""The trainer's own callbacks: the epoch, the steps of an epoch, whether there was any data, columns of a CSV file."""
+"""Callbacks that `fit` adds: the fractional epoch, a check for empty data, and complete columns of a CSV file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfrobust.utils.errors import InvalidArgument
 
 
 class Clock(keras.callbacks.Callback):
-    """Sets the trainer's fractional epoch, and speaks up about a `fit` that cannot do what was meant."""
+    """Sets the trainer's fractional epoch, refuses empty data, and warns of BatchNorm statistics that lag behind."""
 
     def __init__(self, trainer: Any) -> None:
         super().__init__()
@@ -37,20 +37,20 @@ class Clock(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._seen:
             raise InvalidArgument("Invalid data: expected at least one batch. Received: an empty dataset")
-        # Keras counts by executions, which may be of several steps and the last of fewer.
+        # Keras counts executions, each of which may have several steps.
         self._steps = self._steps or int(self._trainer._batches.numpy()) - self._before or self._seen
 
     def _warn_of_slow_statistics(self) -> None:
-        """An attack sees BatchNorm's moving statistics; while these lag behind, it attacks another network."""
+        """Warns if BatchNorm's moving statistics, which attacks read, cannot converge in the planned steps."""
         if not self._steps:
             return
         planned = self._steps * self.params["epochs"]
         for layer in keras_private.layers_inside(self._trainer.classifier):
             momentum = getattr(layer, "momentum", 0.0)
-            moves = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-            if moves and planned * (1 - momentum) < 5:
+            updated = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            if updated and planned * (1 - momentum) < 5:
                 warnings.warn(
-                    f"The moving statistics of {layer.name!r} (momentum {momentum}) cannot settle in the {planned} "
+                    f"The moving statistics of {layer.name!r} (momentum {momentum}) cannot converge in the {planned} "
                     f"steps planned, and attacks read them: expected at least {5 / (1 - momentum):.0f} steps, or a "
                     "smaller momentum. The networks of tfrobust.models use 0.9.",
                     stacklevel=2,
@@ -59,7 +59,7 @@ class Clock(keras.callbacks.Callback):
 
 
 class Columns(keras.callbacks.Callback):
-    """Gives a `CSVLogger` all columns of a training whose first epoch is not validated.
+    """Adds the columns of validation to a `CSVLogger` whose first epoch is not validated.
 
     Keras takes the columns of validation from those of training, which lack the sides that a step does not compute.
     """
@@ -75,7 +75,7 @@ class Columns(keras.callbacks.Callback):
 
 
 def completed(callbacks: Any, trainer: Any, validated: bool) -> Any:
-    """Returns the callbacks of a `fit` and the trainer's own among them.
+    """Returns the callbacks of a `fit` with the trainer's own added.
 
     Args:
         callbacks: as `fit` takes them.
@@ -83,7 +83,7 @@ def completed(callbacks: Any, trainer: Any, validated: bool) -> Any:
         validated: whether there is validation data.
 
     Raises:
-        ValueError: for a callback that monitors what Keras cannot tell the direction of.
+        ValueError: if a callback monitors a name that is not logged or has no direction.
     """
     is_list = isinstance(callbacks, keras.callbacks.CallbackList)
     given = callbacks.callbacks if is_list else keras.tree.flatten(callbacks or [])
@@ -94,7 +94,7 @@ def completed(callbacks: Any, trainer: Any, validated: bool) -> Any:
             keras_private.compile_metrics(trainer).check_monitor(part)
         if names and isinstance(callback, keras.callbacks.CSVLogger):
             complete.append(Columns(callback, names))
-        if not isinstance(callback, (Clock, Columns)):  # of the `fit` before, with the same list
+        if not isinstance(callback, (Clock, Columns)):  # those of an earlier `fit` with the same list
             complete.append(callback)
     if not is_list:
         return complete

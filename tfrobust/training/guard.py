@@ -1,4 +1,4 @@
-"""A look at each update before it is made."""
+"""Checks each update before it is applied."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Tensor = Any
 
 
 class Guard(NamedTuple):
-    """Lets gradients through while all that it watches is finite and within a limit; else the batch is written.
+    """Returns gradients if the loss terms are finite and within a limit, else writes the batch to a file and raises.
 
-    Each replica looks at its own part of the batch, so nothing is sent between them.
+    Each replica checks its own part of the batch, without communication.
     """
 
     directory: str
@@ -33,7 +33,7 @@ class Guard(NamedTuple):
         batch: Batch,
         x_adv: Tensor | None,
     ) -> list[Tensor]:
-        """Returns the gradients, which nobody can use before the look is taken.
+        """Returns the gradients, gated on the finiteness check.
 
         Args:
             gradients: of the trained variables; None where there is none.
@@ -43,10 +43,10 @@ class Guard(NamedTuple):
             x_adv: its adversarial pixels, or None.
 
         Raises:
-            tf.errors.InvalidArgumentError: in the graph; `plain_errors` makes a `FloatingPointError` of it.
+            tf.errors.InvalidArgumentError: in the graph; `plain_errors` converts it to a `FloatingPointError`.
         """
         values = tf.stack([tf.cast(value, tf.float32) for value in terms.values()])
-        sound = tf.reduce_all(tf.abs(values) <= self.limit)  # False for NaN
+        finite = tf.reduce_all(tf.abs(values) <= self.limit)  # False for NaN
         images = {"x": batch.x, "y": batch.y} | ({} if x_adv is None else {"x_adv": x_adv})
 
         def report(update: np.ndarray, values: np.ndarray, *arrays: np.ndarray) -> bytes:
@@ -58,11 +58,11 @@ class Guard(NamedTuple):
             ).encode()
 
         sentence = tf.cond(
-            sound,
+            finite,
             lambda: tf.constant(""),
             lambda: tf.numpy_function(report, [update, values, *images.values()], tf.string),
         )
-        with tf.control_dependencies([demand(sound, sentence)]):
+        with tf.control_dependencies([demand(finite, sentence)]):
             return [None if gradient is None else tf.identity(gradient) for gradient in gradients]
 
     def _save(self, update: int, arrays: Mapping[str, np.ndarray]) -> str:

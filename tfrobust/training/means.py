@@ -1,4 +1,4 @@
-"""How a step reduces: means over the rows that a loss is about, on this replica and over the global batch."""
+"""Means over the rows that a loss applies to, on this replica and over the global batch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Mean:
         self.count = tf.reduce_sum(rows)
         self._sum = tf.reduce_sum(tf.where(rows > 0, values, 0.0))
 
-    # No cached properties: those share a lock between replicas, and one that waits in a collective holds it.
+    # No cached properties: replicas share their lock, and one that waits in a collective operation holds it.
 
     @property
     def local_mean(self) -> Tensor:
-        """Over this replica's rows: what a Keras metric averages by count."""
+        """The mean over this replica's rows, which a Keras metric averages by count."""
         return self._sum / tf.maximum(self.count, 1.0)
 
     @property
@@ -34,7 +34,7 @@ class Mean:
 
 
 def side(name: str, sides: set[str], attacked: Tensor | None) -> Tensor:
-    """Returns 1.0 for the rows that a loss is about: where a share is attacked, clean rows or attacked ones."""
+    """Returns a mask of the rows that a loss applies to: with a share below 1, the clean or the attacked rows."""
     if attacked is None or not sides:
         return 1.0
     if len(sides) > 1:

@@ -24,17 +24,17 @@ from tfrobust.utils.registry import unknown
 
 Tensor = Any
 
-ACCURACIES = ("accuracy", "robust_accuracy")  # the trainer's own, which a metric of that name takes the place of
+ACCURACIES = ("accuracy", "robust_accuracy")  # the trainer's own; a compiled metric of that name replaces it
 
 
 class SidedMetrics(CompileMetrics):
-    """All that a trainer logs beside its loss, in the one object where Keras' callbacks look for a direction.
+    """Keeps all that a trainer logs beside its loss; Keras' callbacks read the directions of metrics from it.
 
-    The user's metrics exist twice: those that were given measure clean predictions, equal ones with a state of their
-    own measure attacked predictions. Where the name "accuracy" was given as a string, the trainer's own means are it.
+    Each compiled metric exists twice: the given one measures clean predictions, an equal one with its own state
+    measures attacked predictions. For the string "accuracy" the trainer's own means are used.
 
     Args:
-        means: name -> mean that the trainer itself keeps.
+        means: name -> mean that the trainer computes.
         metrics: as `compile` takes them.
         weighted_metrics: as `compile` takes them.
 
@@ -47,7 +47,7 @@ class SidedMetrics(CompileMetrics):
         self.given = given = [keras.tree.flatten(group or []) for group in (metrics, weighted_metrics)]
         self._means = {name: mean for name, mean in means.items() if name != "loss"}
         self._ours = {name for name in means if name not in ACCURACIES or "accuracy" in given[0]}
-        # Which accuracy Keras takes depends on the labels, its name and direction do not.
+        # The kind of accuracy depends on the labels, its name and direction do not.
         seen = keras.KerasTensor((None,))
         resolved = [[get_metric(metric, seen, seen) for metric in group] for group in given]
         self._names = _names(*([metric.name for metric in group] for group in resolved))
@@ -62,7 +62,7 @@ class SidedMetrics(CompileMetrics):
         self._directions = {name: direction(mean) for name, mean in means.items()} | theirs | attacked
         self._updated: set[str] = set()
         if not self._names:
-            self.build(0.0, 0.0)  # no labels are needed to build nothing
+            self.build(0.0, 0.0)
 
     def build(self, y_true: Any, y_pred: Any) -> None:
         super().build(y_true, y_pred)
@@ -108,10 +108,10 @@ class SidedMetrics(CompileMetrics):
             metric.reset_state()
 
     def check_monitor(self, callback: Any) -> None:
-        """Refuses, before the first epoch, a monitor whose direction Keras would not find after it.
+        """Checks, before the first epoch, that Keras knows the direction of a callback's monitor.
 
         Raises:
-            ValueError: for a callback without `mode` whose monitor is not logged by the trainer or has no direction.
+            ValueError: if a callback without `mode` monitors a name that is not logged or has no direction.
         """
         if not monitors(callback) or callback.mode != "auto":
             return
@@ -141,27 +141,27 @@ class SidedMetrics(CompileMetrics):
         return list(zip(metrics, names, strict=True))
 
 
-def _names(plain: Iterable[str], weighted: Iterable[str]) -> list[str]:
-    """Returns the names under which Keras logs metrics: it numbers equal ones, a weighted one is named so."""
+def _names(unweighted: Iterable[str], weighted: Iterable[str]) -> list[str]:
+    """Returns the names under which Keras logs metrics: it numbers equal names and marks weighted ones."""
     taken: dict[str, int] = {}
 
     def free(name: str) -> str:
         taken[name] = taken.get(name, -1) + 1
         return f"{name}_{taken[name]}" if taken[name] else name
 
-    return [*map(free, plain), *(free(f"weighted_{name}" if name in taken else name) for name in weighted)]
+    return [*map(free, unweighted), *(free(f"weighted_{name}" if name in taken else name) for name in weighted)]
 
 
 def _twin(metric: Any) -> Any:
-    """Returns an equal metric with a state of its own; None, with a warning, where none can be made."""
+    """Returns an equal metric with its own state; None, with a warning, where it cannot be copied."""
     if not isinstance(metric, keras.metrics.Metric):
-        return metric  # a name, a class or a function: Keras makes a metric of it, each time another
+        return metric  # Keras creates a new metric from a name, a class or a function
     try:
         again = recipe(metric)()
     except Exception as error:  # a class of the user's may fail in any way
         kind = type(metric).__name__
         warnings.warn(
-            f"The metric {metric.name!r} is logged of clean predictions alone, since no second {kind} can be made for "
+            f"The metric {metric.name!r} is logged for clean predictions only, since {kind} cannot be copied for "
             f"attacked ones: expected a `get_config` with the arguments of its `__init__`. Received: {error}",
             stacklevel=2,
         )
@@ -171,7 +171,7 @@ def _twin(metric: Any) -> Any:
 
 
 def recipe(metric: Any) -> Any:
-    """Returns a function that makes an equal metric with a state of its own; a name or a function as it is.
+    """Returns a function that creates an equal metric with its own state; a name or a function is returned unchanged.
 
     Raises:
         ValueError: for a metric whose config lacks arguments.

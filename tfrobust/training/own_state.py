@@ -1,4 +1,4 @@
-"""The trainer's own numbers in a file of weights."""
+"""The trainer's own variables in a file of weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class OwnState(keras.layers.Layer):
     """Writes and reads variables by name beside the weights of a classifier and its optimizer.
 
     Args:
-        variables: name -> a variable of any kind. One that a file lacks keeps its value.
+        variables: name -> variable; one that a file lacks keeps its value.
     """
 
     def __init__(self, variables: Mapping[str, Any]) -> None:
         super().__init__(name="trainer_state")
-        self._named = lambda: variables  # behind a function Keras does not track them as weights of this layer
+        self._named = lambda: variables  # a function, or Keras would track them as weights of this layer
         self.built = True
 
     def save_own_variables(self, store: Any) -> None:
@@ -29,7 +29,7 @@ class OwnState(keras.layers.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         for name, variable in self._named().items():
-            if name in store.keys():  # noqa: SIM118, for a store is no mapping
+            if name in store.keys():  # noqa: SIM118, a store is not a mapping
                 variable.assign(np.asarray(store[name]))
 
 

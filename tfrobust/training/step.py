@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfrobust import losses
 from tfrobust.attacks import Adversary
 from tfrobust.classifiers import as_given
-from tfrobust.data.batch import Batch, Contract, prepare
+from tfrobust.data.batch import Batch, BatchSpec, prepare
 from tfrobust.models import Augmentation
 from tfrobust.objectives import Multiplier, Objective, perturbed
 from tfrobust.schedules import value_at
@@ -52,7 +52,7 @@ class TrainingStep(Distributed):
     get_metrics_result: Callable[[], dict[str, Tensor]]
     _adversary: Adversary | None
     _validation_adversary: Adversary | None
-    _contract: Contract
+    _batch_spec: BatchSpec
     _augmentation: Augmentation | None
     _averages: dict[str, keras.metrics.Mean]
     _compile_metrics: SidedMetrics
@@ -76,10 +76,10 @@ class TrainingStep(Distributed):
         The checks stay outside XLA, where assertions are no-ops.
         """
         with plain_errors():  # for direct calls of a step; `fit` and the others have their own
-            data = self._contract.check(*keras.utils.unpack_x_y_sample_weight(data))
+            data = self._batch_spec.check(*keras.utils.unpack_x_y_sample_weight(data))
 
         def prepared(data: Any) -> dict[str, Tensor]:
-            return step(prepare(data, self._contract))
+            return step(prepare(data, self._batch_spec))
 
         if self.jit_compile and not tf.executing_eagerly():
             return tf.function(prepared, autograph=False, jit_compile=True)(data)
