@@ -210,7 +210,7 @@ REFUSED = {
     "own call of a model": (doubled, r"another output on random images.*own `call`"),
     "own call of a nested model": (outside, r"another output on random images.*own `call`"),
     "further arguments": (lambda: network(lambda x: Scaled(5)(x, scale=3.0)), "called with further arguments"),
-    "hidden softmax": (lambda: network(Probabilities(5)), "a last layer that gives probabilities by itself"),
+    "hidden softmax": (lambda: network(Probabilities(5)), "a last layer that returns probabilities"),
     "softmax by position": (
         lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 5, activation="softmax"), layers.Flatten()]),
         "another output on random images",

@@ -295,7 +295,7 @@ def test_blocks_in_any_order_and_as_a_list():
         ({"attention": ("block4",)}, "`attention`"),
         ({"attention": (4,), "form": "linear"}, "Unknown form of attention: expected one of dot, nonlinear, sum"),
         ({"form": "nonlinar"}, "Did you mean 'nonlinear'"),
-        ({"attention": (4,), "head": keras.layers.Dense(10)}, "Invalid head: expected a layer that gives a dict"),
+        ({"attention": (4,), "head": keras.layers.Dense(10)}, "Invalid head: expected a layer that returns a dict"),
     ],
 )
 def test_wrong_options(options, words):

@@ -247,7 +247,7 @@ def test_wrong_options(name, options, words):
 @pytest.mark.parametrize("name", ["digits", "fpr_mnist"])
 def test_a_dense_layer_is_no_head(name):
     with pytest.raises(
-        ValueError, match=r"expected a layer that gives a dict with 'logits', such as .*Received: <Dense"
+        ValueError, match=r"expected a layer that returns a dict with 'logits', such as .*Received: <Dense"
     ):
         models.get(name, head=keras.layers.Dense(10))
 

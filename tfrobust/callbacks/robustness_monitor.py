@@ -100,7 +100,7 @@ class RobustnessMonitor(keras.callbacks.Callback):
         super().set_model(model)
         if not isinstance(model, AdversarialTrainer):
             raise InvalidArgument(f"Expected an AdversarialTrainer, whose `fit` a monitor watches. Received: {model!r}")
-        classifier, bounds = model.classifier, model._contract.bounds
+        classifier, bounds = model.classifier, model._batch_spec.bounds
         self._batch = _first(self._images, self._count, classifier, bounds)
         self._search = Search(classifier, self._adversary(model), model.seed)
         self._seen = graph(_seeing(classifier, bounds, self._deviations, self._threshold))

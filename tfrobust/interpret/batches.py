@@ -57,8 +57,8 @@ def batches(
             no data, wrong shapes, pixels and labels, and no images.
     """
     backend.require(f"The {reader}")
-    contracts = [_batch_spec(classifier, needs, reader, bounds) for classifier in classifiers]
-    first, *others = contracts
+    specs = [_batch_spec(classifier, needs, reader, bounds) for classifier in classifiers]
+    first, *others = specs
     if differ := [c.classes for c in others if c.classes != first.classes]:
         raise InvalidArgument(
             f"Expected classifiers of {first.classes} classes, as the first has. Received: {differ[0]}"

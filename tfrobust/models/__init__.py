@@ -1,7 +1,7 @@
-"""Classifiers with named outputs: members by name, and `expose` for a model that was brought.
+"""Classifiers with named outputs: networks by name, and `expose` for a Keras model of the user.
 
 `get(name, input_shape=(H, W, C), classes=C, **options)` takes a name, a config or a model; `names()` lists the names;
-`register` adds a function that makes a classifier.
+`register` adds a function that returns a classifier.
 """
 
 from tfrobust.models import heads

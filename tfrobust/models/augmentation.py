@@ -31,13 +31,13 @@ IMAGES = 4
 
 
 class Augmentation:
-    """The random layers with which a classifier begins, and what stands before them.
+    """The random layers at the beginning of a classifier, and the layers before them.
 
-    In a training step these layers have to act once, or the search, the clean side and the attacked side would see
+    In a training step these layers have to act once, or the search, the clean side and the attacked side would use
     three different images. Let P be the calls up to the last such layer, in inference mode the affine map s * x + t of
-    single pixels (nothing, a `Rescaling`, a constant `Normalization`), and P~ the same calls in training mode, with
-    random numbers. The augmented image is x' = (P~(x) - t) / s, clipped to the bounds
-    of pixels; the classifier, with P in inference mode, then sees P~(x).
+    single pixels (the identity, a `Rescaling`, a constant `Normalization`), and P~ the same calls in training mode,
+    with random numbers. The augmented image is x' = (P~(x) - t) / s, clipped to the bounds of pixels; the classifier,
+    with P in inference mode, computes P~(x) from it.
 
     Args:
         classifier: a functional model on images.
@@ -54,29 +54,29 @@ class Augmentation:
             self._steps: Sequence[Step] = next(
                 (steps for steps in reversed(candidates) if _is_affine(steps, probe)), []
             )
-        mine = {id(part) for step in self._steps for part in _parts(step.operation)}
-        self._modal = [step.operation for step in self._steps if _takes_training(step.operation)]
-        self._left = [part for part in _parts(classifier) if _augments(part) and id(part) not in mine]
+        applied = {id(part) for step in self._steps for part in _parts(step.operation)}
+        self._with_modes = [step.operation for step in self._steps if _takes_training(step.operation)]
+        self._remaining = [part for part in _parts(classifier) if _augments(part) and id(part) not in applied]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Augmentation, (self._classifier, self._bounds)  # a copy belongs to the copy of the classifier
 
     @property
     def advice(self) -> str | None:
-        """What to do about random layers that cannot act once, in words; None where there are none."""
-        if not self._left:
+        """Returns a warning about random layers that cannot act once; None if there are none."""
+        if not self._remaining:
             return None
-        names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in self._left[:3])
+        names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in self._remaining[:3])
         return (
             f"The layers {names} draw new random numbers at each call of the classifier: the search and the sides of "
-            "the loss see different images. Expected augmentation in the dataset (`dataset.map`), or as the first "
+            "the loss use different images. Expected augmentation in the dataset (`dataset.map`), or as the first "
             "layers of the classifier, with nothing but a rescaling or a constant normalization before it: there it "
             "is applied once a step. Received: such layers further inside, or behind a layer that has no inverse."
         )
 
     @contextlib.contextmanager
     def once(self, x: Tensor) -> Iterator[Tensor]:
-        """Yields augmented images; the classifier, called in the block, augments no more.
+        """Yields augmented images; calls of the classifier within the block do not augment again.
 
         Args:
             x: pixels, `(B, H, W, C)`.
@@ -87,16 +87,16 @@ class Augmentation:
         offset, scale = _affine(self._steps, x[:1])
         augmented = ops.clip((_run(self._steps, x, training=True) - offset) / scale, *self._bounds)
         try:
-            for layer in self._modal:
+            for layer in self._with_modes:
                 vars(layer)["call"] = _in_inference(layer)
             yield ops.reshape(augmented, ops.shape(x))
         finally:
-            for layer in self._modal:
-                vars(layer).pop("call", None)  # nothing is kept to be put back: replicas may take turns in the block
+            for layer in self._with_modes:
+                vars(layer).pop("call", None)  # nothing is stored: replicas may alternate within the block
 
 
 def _up_to_a_random_layer(steps: Sequence[Step], x: Tensor) -> list[Sequence[Step]]:
-    """Returns the beginnings of a chain of calls that end in a random layer and have no weights to train."""
+    """Returns the prefixes of a chain of calls that end in a random layer and have no trainable weights."""
     found: list[Sequence[Step]] = []
     for number, step in enumerate(steps, start=1):
         layer = step.operation
@@ -119,11 +119,11 @@ def _is_random(step: Step, x: Tensor) -> bool:
 
 
 def _is_affine(steps: Sequence[Step], x: Tensor) -> bool:
-    """Whether the calls, in inference mode, map each pixel by itself to s * pixel + t, s not 0."""
+    """Returns whether the calls, in inference mode, map each pixel to s * pixel + t, s not 0."""
     offset, scale = (ops.convert_to_numpy(part) for part in _affine(steps, x[:1]))
     received = ops.convert_to_numpy(_run(steps, x, training=False))
     if not received.shape == tuple(x.shape) == tuple(_run(steps, x, training=True).shape):
-        return False  # Keras' own crops are of another size in inference
+        return False  # Keras' crops have another size in inference
     expected = scale * ops.convert_to_numpy(x) + offset
     return bool(np.abs(scale).min() > 0 and np.abs(received - expected).max() <= 1e-4 * np.abs(expected).max())
 
@@ -158,7 +158,7 @@ def _has_seeds(operation: Any) -> bool:
 
 
 def _augments(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is one of Keras' random ones for images; a Dropout is not."""
+    """Returns whether a layer is one of Keras' random layers for images; a Dropout is not."""
     kind = isinstance(layer, keras.layers.GaussianNoise) or hasattr(layer, "get_random_transformation")
     return kind and _has_seeds(layer)
 

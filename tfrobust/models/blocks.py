@@ -1,4 +1,4 @@
-"""What the residual and convolutional networks share: padded convolutions, BatchNorm, dropout, pooling and head."""
+"""Shared parts of the networks: padded convolutions, BatchNorm, dropout, pooling and head."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from tfrobust.utils.validation import check_number
 
 Tensor = Any
 
-# Of what there is no reference initialization of: Keras' own name, which makes a new initializer for every layer.
+# For networks without a reference initialization; by its name Keras creates a new initializer for every layer.
 HE = "he_normal"
 
 
 def he_by_outputs() -> keras.initializers.Initializer:
-    """Returns a new initializer N(0, 2 / (k * k * filters)): He's, by what leaves a layer. The Wide ResNets' own."""
-    # New at every call: one unseeded initializer would give every kernel of one shape the same values.
+    """Returns a new initializer N(0, 2 / (k * k * filters)): He's by fan-out, as in Wide ResNets."""
+    # A shared unseeded initializer would give all kernels of one shape the same values.
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
 
 
 def uniform_third() -> keras.initializers.Initializer:
     """Returns a new initializer U(-b, b), b = 1 / sqrt(k * k * channels): variance 1 / (3 fan_in). PyTorch's default.
 
-    The reference ResNets of adversarial training have it, since they set none. BatchNorm makes a kernel's scale a
-    matter of the learning rate alone, so it belongs to their learning rate of 0.1. And an attack runs in inference
-    mode, where BatchNorm does nothing yet: under He's rule every residual block would double the variance (ResNet-101's
-    logits would start near a million, and overflow in 16 bits), under this one they start near 0.
+    The reference ResNets of adversarial training use it by default, with a learning rate of 0.1. An attack runs in
+    inference mode, where BatchNorm is the identity at first: by He's rule every residual block would double the
+    variance (ResNet-101's logits would start near a million, and overflow in 16 bits), by this one they start near 0.
     """
     return keras.initializers.VarianceScaling(1.0 / 3.0, mode="fan_in", distribution="uniform")
 
 
 def convolution(x: Tensor, filters: int, size: int, strides: int = 1, initializer: Any = HE) -> Tensor:
-    """A convolution without bias, padded by (size - 1) / 2 on every side: `(B, ceil(H / strides), ..., filters)`.
+    """Applies a convolution without bias, padded by (size - 1) / 2 on each side: `(B, ceil(H / s), ..., filters)`.
 
-    Keras' "same" pads even images on one side alone when it strides. Its 3x3 kernels would then stand one pixel off the
-    1x1 kernels of the shortcuts, and off those of the networks in PyTorch.
+    Keras' "same" pads even images on one side alone when it strides. Its 3x3 kernels would then be shifted by one pixel
+    relative to the 1x1 kernels of the shortcuts, and to those of the networks in PyTorch.
     """
     if strides > 1 and size > 1:
         x = keras.layers.ZeroPadding2D((size - 1) // 2)(x)
@@ -46,12 +45,12 @@ def convolution(x: Tensor, filters: int, size: int, strides: int = 1, initialize
 
 
 def batch_norm(x: Tensor) -> Tensor:
-    """BatchNorm with momentum 0.9 and epsilon 1e-5, as the whole field has it (Keras' own: 0.99 and 1e-3)."""
+    """Applies BatchNorm with the usual momentum 0.9 and epsilon 1e-5 (Keras' defaults: 0.99 and 1e-3)."""
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Drops single values in training, scaled by 1 / (1 - rate); nothing at all for a rate of 0."""
+    """Applies dropout to single values; no layer for a rate of 0."""
     return keras.layers.Dropout(rate)(x) if rate else x
 
 

@@ -1,4 +1,4 @@
-"""A classifier with named outputs out of any functional Keras model."""
+"""Turns any functional Keras model into a classifier with named outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def expose(
     form: str = "clipped",
     name: str | None = None,
 ) -> keras.Model:
-    """Names what is inside a Keras classifier, and puts in what it wants of its pixels. Layers and weights are shared.
+    """Returns a classifier with named outputs, which shares layers and weights with a Keras model.
 
     A softmax at the end is split off: the logits z satisfy softmax(z) = model(x). A single unit, with a sigmoid or
     without, becomes two logits [0, z], with softmax([0, z])[1] = sigmoid(z).
@@ -36,24 +36,24 @@ def expose(
     Args:
         model: a functional or built Sequential model on images `(B, H, W, C)`, channels last, that ends in a Dense
             layer, or in a convolution whose output is flattened or averaged, perhaps inside a nested model. That layer
-            itself, called as the model calls it, gives the logits. Training the result trains the model.
+            itself computes the logits. Training the result trains the model.
         preprocess: a layer or model between pixels in [0, 1] and `model`: `keras.layers.Rescaling(255.0)`,
-            `keras.layers.Normalization(mean=..., variance=...)`. Without it the model gets the pixels as they are.
+            `keras.layers.Normalization(mean=..., variance=...)`. Without it the model receives the pixels unchanged.
         form: of the class activation map, "clipped" or "signed", as in `ClassActivationMap`.
         name: name of the result; the model's own by default.
 
     Returns:
         A functional model with a dict of outputs: `logits` `(B, C)`, `features` `(B, D)`, the input of the last layer,
         and where the features are the average of a map, `feature_map` `(B, h, w, D)` and, of a layer that is linear,
-        its class activation map `cam` `(B, h, w, C)`. A convolution whose scores are averaged behind an activation
-        gives `logits` alone. A classifier that has named outputs already is returned as it is.
+        its class activation map `cam` `(B, h, w, C)`. A convolution whose scores are averaged after an activation
+        has `logits` only. A classifier with named outputs is returned unchanged.
 
     Raises:
         ValueError: for a model that is not functional, has several inputs or outputs, does not read images with
             channels last, or does not end in such a layer with softmax, a single sigmoid or no activation; for an
-            unknown form, for "signed" where the model has named outputs with a map of another form, and where the
-            result and the model do not agree on two random images in [0, 1], with which `expose` ends. (A model for
-            images of any size is asked with 32, 96 or 224 pixels, and not at all where it takes none of these.)
+            unknown form, for "signed" if the model has named outputs with a map of another form, and if the result and
+            the model do not agree on two random images in [0, 1]. (A model for images of any size is compared on 32, 96
+            or 224 pixels, or not at all if it accepts none of these.)
 
     Example:
 
@@ -86,14 +86,14 @@ def expose(
 
 
 class _Split(NamedTuple):
-    layer: keras.layers.Layer | None  # the last layer; None: `inputs` are the logits already
-    activation: str | None  # what the model applies to the layer's output; None: something unknown
-    inputs: Tensor  # the layer's, in the shape that it reads
-    feature_map: Tensor | None  # whose average the inputs are
+    layer: keras.layers.Layer | None  # the last layer; None: `inputs` are the logits
+    activation: str | None  # the model applies it to the layer's output; None: unknown
+    inputs: Tensor  # of the layer, in the shape that it reads
+    feature_map: Tensor | None  # the inputs are its average
 
 
 def _outputs(model: keras.Model, form: str) -> tuple[str, dict[str, Tensor]]:
-    """Returns the activation that the model ends in, and the named outputs without it."""
+    """Returns the last activation of the model, and the named outputs before it."""
     scores = model.outputs[0]
     split = _split(scores)
     if split is None or len(scores.shape) != 2 or None in split.inputs.shape[1:]:
@@ -132,11 +132,11 @@ def _named(split: _Split, form: str) -> dict[str, Tensor]:
     head = ClassActivationMap(split.layer, form, shape=None if len(shape) == 1 else shape)
     if split.feature_map is None or is_linear(split.layer, shape):
         return named_outputs(head, features, split.feature_map)
-    return {**named_outputs(head, features), "feature_map": split.feature_map}  # a map of classes has no meaning
+    return {**named_outputs(head, features), "feature_map": split.feature_map}  # a class activation map has no meaning
 
 
 def _split(tensor: Tensor) -> _Split | None:
-    """Finds the last layer with weights behind `tensor`, and what is applied to its output."""
+    """Finds the last layer with weights before `tensor`, and the activation after it."""
     step = Step.of(tensor)
     if isinstance(step.operation, LAST) and step.source is not None:
         activation = which_activation(step.operation.activation, (tensor.shape[-1],))
@@ -150,13 +150,13 @@ def _split(tensor: Tensor) -> _Split | None:
     second = step.activation()
     if second is None and split.layer is not None and step.averages():
         return _averaged(split, step)
-    # One of the two functions has to be the identity; of two that are not, no known one is the composition.
+    # At least one of the two functions has to be the identity, or their composition is unknown.
     first = split.activation
     return split._replace(activation=second if first == "linear" else first if second == "linear" else None)
 
 
 def _averaged(split: _Split, step: Step) -> _Split:
-    """Returns the split of a network whose last layer gives a map of scores, which `step` averages."""
+    """Returns the split of a network whose last layer computes a map of scores, which `step` averages."""
     layer, shape = split.layer, split.inputs.shape[1:]
     assert layer is not None
 
@@ -174,7 +174,7 @@ def _averaged(split: _Split, step: Step) -> _Split:
 
 
 def _pooled(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Returns a tensor equal to `tensor`, and the map `(B, H, W, K)` that it is the average of, if it is one."""
+    """Returns a tensor equal to `tensor`, and the map `(B, H, W, K)` of which it is the average, if there is one."""
     step = Step.of(tensor)
     if step.inner is not None:
         features, feature_map = _pooled(step.inner)
@@ -185,17 +185,17 @@ def _pooled(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
     if step.passes():
         features, feature_map = _pooled(step.source)
         if feature_map is not None:
-            # Behind a nested model the features are a new tensor: what lies between is called again on it.
+            # After a nested model the features are a new tensor: the operations between are called again on it.
             return tensor if features is step.source else step.replay(features), feature_map
-    # After `passes`, since the average of a map of one position passes it: a Flatten behind the pooling is not it.
+    # After `passes`, since a Flatten after the pooling of a map of one position also averages it.
     return tensor, step.source if step.averages() else None
 
 
 def _call_inner(step: Step, **tensors: Tensor | None) -> dict[str, Tensor | None]:
-    """Calls a nested model as `step` does, for tensors inside it: its layers stay its own, `training=False` stays."""
+    """Calls a nested model as `step` does, for tensors inside it, with the same layers and arguments."""
     inside = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     nested = step.operation
-    # `input` keeps the structure that the call was made with; a Sequential model has one tensor and no `input`.
+    # `input` keeps the structure of the call's arguments; a Sequential model has one tensor and no `input`.
     inputs = nested.inputs[0] if isinstance(nested, keras.Sequential) else nested.input
     model = keras.Model(inputs, inside, name=nested.name)
     return {**tensors, **model(*step.arguments.args, **step.arguments.kwargs)}
@@ -207,7 +207,7 @@ def _from_pixels(classifier: keras.Model, preprocess: keras.layers.Layer | None,
             "Invalid value for `preprocess`: expected a Keras layer or model, such as keras.layers.Rescaling(255.0). "
             f"Received: preprocess={preprocess!r}"
         )
-    # A model that resizes knows the shape of its own input; everything else keeps the shape.
+    # A preprocessing model that resizes has its own input shape; layers keep the shape.
     first = preprocess if preprocess is not None and is_graph(preprocess) else classifier
     inputs = keras.Input(first.input_shape[1:])
     return keras.Model(inputs, classifier(inputs if preprocess is None else preprocess(inputs)), name=name)
@@ -234,13 +234,13 @@ def _check_functional(model: Any) -> None:
 
 
 def _check_form(classifier: keras.Model, form: str) -> None:
-    """Refuses to hand back, for a form that was asked for, a classifier whose map has another one."""
-    made = {layer.form for layer in _layers(classifier) if isinstance(layer, ClassActivationMap)}
-    if form != "clipped" and "cam" in classifier.output and form not in made:
+    """Raises ValueError if a classifier with named outputs has a map of another form than the requested one."""
+    forms = {layer.form for layer in _layers(classifier) if isinstance(layer, ClassActivationMap)}
+    if form != "clipped" and "cam" in classifier.output and form not in forms:
         _refuse(
             classifier,
             f"a model whose class activation map is still to be made in the form {form!r}",
-            f"a classifier that gives 'cam' already, in the form {' or '.join(map(repr, made)) or 'of its own'}",
+            f"a classifier that gives 'cam' already, in the form {' or '.join(map(repr, forms)) or 'of its own'}",
             "Expose the model that it was made of, or make the network with head={'name': 'dense', 'form': 'signed'}.",
         )
 

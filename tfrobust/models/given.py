@@ -1,4 +1,4 @@
-"""The form in which a model that was exposed gives its predictions."""
+"""Stores the form in which an exposed model returns its predictions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class Given(keras.layers.Layer):
-    """Hands logits on as they are, and remembers what the model that was exposed makes of them.
+    """Returns logits unchanged, and stores how the exposed model computes its predictions from them.
 
     Args:
-        activation: that the model ends in: "softmax", "sigmoid" or "linear".
+        activation: the last one of the model: "softmax", "sigmoid" or "linear".
         units: of the model's last layer; one unit is two logits `[0, z]`.
         **kwargs: `name` and `dtype`, as for every Keras layer.
     """
@@ -28,7 +28,7 @@ class Given(keras.layers.Layer):
         return logits
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Returns what the model gives for logits `(B, C)`: probabilities or scores `(B, units)`."""
+        """Returns the model's predictions for logits `(B, C)`: probabilities or scores `(B, units)`."""
         z = logits[:, 1:] - logits[:, :1] if self.units == 1 else logits
         return keras.activations.get(self.form)(z)
 
@@ -37,7 +37,7 @@ class Given(keras.layers.Layer):
 
 
 def remembering(outputs: dict[str, Tensor], activation: str, units: int) -> dict[str, Tensor]:
-    """Returns named outputs whose logits remember the model's last step, where there is one to remember."""
+    """Returns named outputs whose logits carry the model's last step, unless it is the identity."""
     if activation == "linear" and units > 1:
         return outputs
     logits = outputs["logits"]

@@ -1,8 +1,8 @@
-"""Reading a functional model backwards: what made a tensor, and what that operation does.
+"""Traverses a functional model backwards: the call that produced a tensor, and its function.
 
-An operation is known by what it does to a probe, not by its class: a softmax has half a dozen spellings in Keras
-(`Dense(activation=)`, `Activation`, `Softmax`, `keras.ops.softmax`, ...), average pooling has several too. Keras offers
-no public way to a tensor's maker; the two private attributes that are read stand in `Step.of` alone.
+An operation is recognized by its output for a probe, not by its class: a softmax has several spellings in Keras
+(`Dense(activation=)`, `Activation`, `Softmax`, `keras.ops.softmax`, ...), as has average pooling. Keras has no public
+access to the operation behind a tensor; only `Step.of` reads the two private attributes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Tensor = Any
 
 
 def _softmax(z: Tensor) -> Tensor:
-    # Written out, since `ops.softmax` warns where there is one class.
+    # `ops.softmax` warns if there is one class.
     return ops.exp(z) / ops.sum(ops.exp(z), axis=-1, keepdims=True)
 
 
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Step(NamedTuple):
-    """The call that made `tensor`: `operation(*arguments)`, whose output number `position` it is."""
+    """The call that produced `tensor` as output number `position` of `operation(*arguments)`."""
 
     tensor: Tensor
     operation: Any
@@ -45,39 +45,39 @@ class Step(NamedTuple):
 
     @property
     def inner(self) -> Tensor | None:
-        """The tensor inside, where the operation is itself a functional or Sequential model."""
+        """Returns the corresponding inner tensor if the operation is itself a functional or Sequential model."""
         return self.operation.outputs[self.position] if is_graph(self.operation) else None
 
     @property
     def source(self) -> Tensor | None:
-        """The one tensor that went in; None where there is none or there are several."""
+        """Returns the only input tensor; None if there are none or several."""
         tensors = self.arguments.keras_tensors
         return tensors[0] if len(tensors) == 1 else None
 
     def replay(self, source: Tensor, **options: Any) -> Tensor:
-        """Calls the operation again, on `source` in place of its one tensor, with further options."""
+        """Calls the operation again on `source`, with further options."""
         args, kwargs = self.arguments.fill_in({id(self.source): source})
         return self.operation(*args, **{**kwargs, **options})
 
     def passes(self) -> bool:
-        """Whether the values go through unchanged (in inference), perhaps in another shape: Flatten, Dropout, ..."""
+        """Returns whether the values are unchanged in inference, possibly reshaped: Flatten, Dropout, ..."""
         return self._does(lambda x: x)
 
     def averages(self) -> bool:
-        """Whether this averages a map `(B, H, W, K)` over its positions."""
+        """Returns whether the operation averages a map `(B, H, W, K)` over its positions."""
         if self.source is None or len(self.source.shape) != 4:
             return False
-        # A map of one position is its own average: what leaves its shape as it is, as a Dropout does, is no pooling.
+        # A map of one position is its own average: an operation that keeps its shape, as a Dropout, is not pooling.
         kept = self.tensor.shape == self.source.shape and not getattr(self.operation, "keepdims", False)
         return not kept and self._does(_positions_mean)
 
     def activation(self) -> str | None:
-        """The activation function that this operation is, if it is a known one without state; a Flatten is "linear"."""
-        # Dropout and noise pass in inference, but they have a seed: dropping them would change the training.
+        """Returns the name of the activation function, if it is a known one without state; a Flatten is "linear"."""
+        # Dropout and noise are identities in inference, but removing them would change the training.
         if self.source is None or self._owns("variables"):
             return None
         name = "linear" if self.passes() else which_activation(self.replay, self.source.shape[1:])
-        # What adds a loss, as an activity regularizer does, has added it to the probe too.
+        # Removing an operation that adds a loss, such as an activity regularizer, would change the training.
         return None if getattr(self.operation, "losses", ()) else name
 
     def _owns(self, state: str) -> bool:
@@ -90,14 +90,14 @@ class Step(NamedTuple):
 
 
 def is_graph(operation: Any) -> bool:
-    """Whether this is a functional model, or a Sequential one whose input is known."""
+    """Returns whether this is a functional model, or a Sequential one whose input is known."""
     return isinstance(operation, keras.Model) and getattr(operation, "outputs", None) is not None
 
 
 def first_steps(model: keras.Model) -> list[Step]:
-    """The calls from a model's input on, each of which alone reads what the one before made; nested models are entered.
+    """Returns the chain of calls from a model's input on, including those of nested models.
 
-    The list ends before the first tensor that several calls read, as at the foot of a shortcut.
+    It ends before the first tensor that several calls read, such as the start of a shortcut.
     """
     readers: dict[int, list[Step]] = {}
     tensors = list(model.outputs)
@@ -106,7 +106,7 @@ def first_steps(model: keras.Model) -> list[Step]:
         step = Step.of(tensors.pop())
         for source in step.arguments.keras_tensors:
             others = readers.setdefault(id(source), [])
-            if all(other.arguments is not step.arguments for other in others):  # one call may make several tensors
+            if all(other.arguments is not step.arguments for other in others):  # one call may have several tensors
                 others.append(step)
             if id(source) not in seen:
                 seen.add(id(source))
@@ -120,18 +120,18 @@ def first_steps(model: keras.Model) -> list[Step]:
         inside = first_steps(step.operation) if is_graph(step.operation) else [step]
         steps += inside
         if step.inner is not None and (not inside or inside[-1].tensor is not step.inner):
-            break  # the chain ends within
+            break  # the chain ends inside
         tensor = step.tensor
     return steps
 
 
 def which_activation(function: Callable[[Tensor], Tensor], shape: tuple[int | None, ...]) -> str | None:
-    """The name in `ACTIVATIONS` of the function that `function` equals on `(B, *shape)`, or None."""
+    """Returns the name in `ACTIVATIONS` of the function that `function` equals on `(B, *shape)`, or None."""
     return next((name for name, known in ACTIVATIONS.items() if alike(function, known, shape)), None)
 
 
 def tail(tensor: Tensor, length: int = 3) -> str:
-    """The last operations before a tensor, in words, such as `Conv2D -> Reshape -> Activation(softmax)`."""
+    """Returns the names of the last operations before a tensor, such as `Conv2D -> Reshape -> Activation(softmax)`."""
     names: list[str] = []
     current: Tensor | None = tensor
     while current is not None and len(names) < length:
@@ -153,8 +153,8 @@ def alike(
     shape: tuple[int | None, ...],
     flat: bool = False,
 ) -> bool:
-    """Whether two functions of a tensor `(B, *shape)` agree on a probe; with `flat`, whatever shape they give it."""
-    # An unknown size, as of a map of images of any size, may be any size here: 3.
+    """Returns whether two functions of `(B, *shape)` agree on a probe; with `flat`, up to the shape of their output."""
+    # An unknown size, such as that of images of any size, is 3 here.
     sizes = (4, *(3 if size is None else size for size in shape))
     probe = ops.convert_to_tensor(np.random.default_rng(0).uniform(-3.0, 3.0, sizes).astype("float32"))
     received, expected = first(probe), second(probe)

@@ -1,4 +1,4 @@
-"""The last layer of a network, by name: `head(features, feature_map=None)` gives a dict with `logits`."""
+"""The last layer of a network, by name: `head(features, feature_map=None)` returns a dict with `logits`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Head: TypeAlias = str | Mapping[str, Any] | keras.layers.Layer
 
 @register
 def dense(classes: int, form: str = "clipped") -> keras.layers.Layer:
-    """A dense layer; it gives `logits`, and the class activation map `cam` where there is a feature map.
+    """Returns a dense layer with the outputs `logits` and, if there is a feature map, the class activation map `cam`.
 
     Args:
         classes: number of classes.
@@ -29,7 +29,7 @@ def dense(classes: int, form: str = "clipped") -> keras.layers.Layer:
 
 @register
 def cosine(classes: int, scale: float | None = 5.0) -> keras.layers.Layer:
-    """A normalized cosine softmax; it gives `logits` and `cosine`.
+    """Returns a normalized cosine softmax with the outputs `logits` and `cosine`.
 
     Args:
         classes: number of classes.
@@ -39,7 +39,7 @@ def cosine(classes: int, scale: float | None = 5.0) -> keras.layers.Layer:
 
 
 def make(head: Head, classes: int) -> keras.layers.Layer:
-    """Returns the head for a name ("dense", "cosine") or a config `{"name": "cosine", "scale": 8.0}`; a layer as it is.
+    """Returns the head for a name ("dense", "cosine") or a config `{"name": "cosine", "scale": 8.0}`, or a layer.
 
     Raises:
         ValueError: for an unknown name or argument, with the nearest known ones.

@@ -1,4 +1,4 @@
-"""The names under which a classifier exposes its insides, and the checks that its makers share."""
+"""Named outputs of a classifier, and checks that the networks share."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def activation_layer(activation: str, name: str | None = None) -> keras.layers.L
 
 
 def named_outputs(head: Callable[..., Any], features: Tensor, feature_map: Tensor | None = None) -> dict[str, Any]:
-    """Returns `logits`, `features`, `feature_map` where there is one, and what else the head gives: `cam`, `cosine`.
+    """Returns `logits`, `features`, `feature_map` where there is one, and the head's further outputs: `cam`, `cosine`.
 
     Args:
         head: the last layer, `head(features)` or `head(features, feature_map=...)`, giving a dict with `logits`.
         features: the head's input, `(B, D)`.
-        feature_map: what was averaged to the features, `(B, H, W, D)`.
+        feature_map: the map `(B, H, W, D)` whose average is the features.
 
     Raises:
-        ValueError: for a head that gives no dict with `logits`, such as a dense layer by itself.
+        ValueError: if the head does not return a dict with `logits`, such as a dense layer.
     """
     if isinstance(head, keras.layers.Dense):
         raise _not_a_head(head)
@@ -50,15 +50,15 @@ def named_outputs(head: Callable[..., Any], features: Tensor, feature_map: Tenso
     return {"logits": outputs["logits"], "features": features, **maps, **outputs}
 
 
-def _not_a_head(head: Any) -> InvalidArgument:
-    return InvalidArgument(
-        "Invalid head: expected a layer that gives a dict with 'logits', such as "
+def _not_a_head(head: Any) -> ValueError:
+    return ValueError(
+        "Invalid head: expected a layer that returns a dict with 'logits', such as "
         f"tfrobust.layers.ClassActivationMap(units=10) or ClassActivationMap(dense). Received: {head!r}"
     )
 
 
 def check_image_shape(input_shape: Any, least: int = 1) -> tuple[int, int, int]:
-    """Returns `(height, width, channels)`; a ValueError in words for anything else or for less than `least` pixels."""
+    """Returns `(height, width, channels)`; raises ValueError for other values, or below `least` pixels."""
     sizes = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
     if len(sizes) != 3 or not all(isinstance(s, int) and s >= m for s, m in zip(sizes, (least, least, 1), strict=True)):
         raise InvalidArgument(

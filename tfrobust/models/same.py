@@ -1,4 +1,4 @@
-"""A finished classifier beside the model that it was made of: on the same images they say the same."""
+"""Checks that an exposed classifier agrees with its model on random images."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from tfrobust.utils.errors import InvalidArgument
 Tensor = Any
 
 IMAGES = 2
-SIZES = (32, 96, 224)  # of images where a model leaves it open: the first that the model takes
-LEAST = 1e-6  # a smaller probability is as good as none
+SIZES = (32, 96, 224)  # of images for a model of any size: the first that it accepts
+LEAST = 1e-6  # smaller probabilities count as zero
 
 
 def check_same(
     model: keras.Model, classifier: keras.Model, preprocess: keras.layers.Layer | None, activation: str
 ) -> None:
-    """Compares a classifier's logits with the output of the model that it was made of, on random images in [0, 1].
+    """Compares a classifier's logits with the output of its model, on random images in [0, 1].
 
-    Both are called in inference mode, from the same seeds. Two kinds of model are not compared:
-    one that takes none of a few sizes, where it leaves the size of its images open, and one that disagrees with itself,
-    since it draws random numbers in inference too.
+    Both are called in inference mode, with the same seeds. Two kinds of model are not compared: one for images of any
+    size that accepts none of `SIZES`, and one that is random in inference.
 
     Args:
-        model: what was given.
-        classifier: what was made of it.
-        preprocess: what stands between pixels and the model.
-        activation: what was split off: "linear", "softmax" or "sigmoid".
+        model: the model that `expose` received.
+        classifier: its classifier.
+        preprocess: the layer between pixels and the model.
+        activation: the activation that was split off: "linear", "softmax" or "sigmoid".
 
     Raises:
-        ValueError: where they do not agree, and where the logits are probabilities.
+        ValueError: if they do not agree, or the logits are probabilities.
     """
 
     def given(x: Tensor) -> Tensor:
@@ -54,28 +53,28 @@ def check_same(
         if not _agree(_values(classifier, given, x), expected, activation, tolerance):
             return  # random in inference
         raise InvalidArgument(
-            f"Cannot expose the model {model.name!r}: expected logits that give what the model gives, here by "
-            f"{activation!r}. Received: another output on random images, {received[0]} in place of {expected[0]}. A "
-            "subclass with an own `call`, or a last layer that is called with further arguments, cannot be taken "
-            "apart: build a keras.Model(inputs, outputs) with named outputs, 'logits' among them."
+            f"Cannot expose the model {model.name!r}: expected logits from which {activation!r} computes "
+            f"the model's output. Received: another output on random images, {received[0]} in place of {expected[0]}. "
+            "A subclass with an own `call`, or a last layer that is called with further arguments, cannot be "
+            "split: build a keras.Model(inputs, outputs) with named outputs, 'logits' among them."
         )
     if activation == "linear" and _are_probabilities(received):
         raise InvalidArgument(
             f"Cannot expose the model {model.name!r}: expected a softmax that can be split off. Received: a last layer "
-            "that gives probabilities by itself. Give it the softmax as its `activation`, or put a "
-            "keras.layers.Softmax behind it."
+            "that returns probabilities. Make the softmax its `activation`, or add a keras.layers.Softmax "
+            "after it."
         )
 
 
 def _probe(classifier: keras.Model, given: Callable[[Tensor], Tensor]) -> tuple[Tensor | None, np.ndarray]:
-    """Returns random images and what the model gives for them; None in place of images where no size fits."""
+    """Returns random images and the model's output for them; None in place of images if no size fits."""
     shape = classifier.input_shape[1:]
     for size in SIZES:
         sizes = (IMAGES, *(size if length is None else length for length in shape[:2]), shape[2] or 3)
         x = ops.convert_to_tensor(np.random.default_rng(0).uniform(0.0, 1.0, sizes).astype("float32"))
         try:
             return x, _values(classifier, given, x)
-        except Exception:  # each backend has its own for an image that is too small
+        except Exception:  # each backend has another error for an image that is too small
             if None not in shape:
                 raise
     return None, np.zeros(0)
@@ -83,7 +82,7 @@ def _probe(classifier: keras.Model, given: Callable[[Tensor], Tensor]) -> tuple[
 
 @contextlib.contextmanager
 def unmoved(model: keras.Model) -> Iterator[None]:
-    """Puts back statistics and seeds that calls of a model in the block move: some layers do so in inference too."""
+    """Restores statistics and seeds that calls of a model within the block change; some do so in inference, too."""
     before = [(variable, _array(variable)) for variable in model.non_trainable_variables]
     yield
     for variable, value in before:
@@ -92,7 +91,7 @@ def unmoved(model: keras.Model) -> Iterator[None]:
 
 
 def _array(values: Any) -> np.ndarray:
-    # A copy as a tensor first: NumPy warns of TensorFlow's variables, which do not say whether they were copied.
+    # A copy as a tensor first, or NumPy warns of TensorFlow's variables.
     return np.array(ops.convert_to_numpy(ops.copy(ops.convert_to_tensor(values))))
 
 
@@ -112,7 +111,7 @@ def _exact(classifier: keras.Model) -> bool:
 
 
 def _agree(received: np.ndarray, expected: np.ndarray, activation: str, tolerance: float) -> bool:
-    if activation != "linear":  # a wrong temperature shows in small probabilities
+    if activation != "linear":  # a wrong temperature changes small probabilities
         received, expected = (np.log(np.maximum(values, LEAST)) for values in (received, expected))
     same_shape = received.shape == expected.shape
     return same_shape and np.allclose(received, expected, rtol=0.0, atol=tolerance, equal_nan=True)

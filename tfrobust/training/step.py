@@ -29,7 +29,6 @@ from tfrobust.training.clipping import clipped
 from tfrobust.training.distribution import Distributed
 from tfrobust.training.guard import Guard
 from tfrobust.training.means import Mean, side
-from tfrobust.training.metrics import SidedMetrics
 from tfrobust.utils import graph as backend
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument, plain_errors
@@ -55,7 +54,6 @@ class TrainingStep(Distributed):
     _batch_spec: BatchSpec
     _augmentation: Augmentation | None
     _averages: dict[str, keras.metrics.Mean]
-    _compile_metrics: SidedMetrics
     _multipliers: dict[str, keras.Variable]
     _epoch: tf.Variable
     _epochs_per_step: tf.Variable
