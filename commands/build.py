@@ -14,7 +14,7 @@ from commands import cli
 from commands.workdir import data_of
 from tfrobust.attacks import ball
 from tfrobust.classifiers import head_of
-from tfrobust.evaluation import line_up
+from tfrobust.evaluation import list_attacks
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
@@ -98,8 +98,7 @@ def check_evaluation(config: Mapping[str, Any]) -> None:
     if options.get("attacks"):
         if "eps" not in options:
             raise InvalidArgument(f"`evaluation` with attacks needs `eps`, its radius. Received: {options}")
-        norm = options.get("norm", "linf")
-        line_up(options["attacks"], norm, ball(norm, options["eps"]))
+        list_attacks(options["attacks"], ball(options.get("norm", "linf"), options["eps"]))
 
 
 def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.Dataset:

@@ -10,7 +10,7 @@ from tfrobust import attacks
 from tfrobust.attacks.square import square
 from tfrobust.attacks.view_losses import margin
 from tfrobust.evaluation import Result, evaluate, probes
-from tfrobust.evaluation.alarms import CHECKS, Evidence, alarms, made
+from tfrobust.evaluation.alarms import CHECKS, Findings, alarms, names_of_checks
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.probes import Probes, probe
 
@@ -34,8 +34,8 @@ def steady(x):
     return {"logits": np.float32(LOGITS)}
 
 
-def evidence(probed=None, **changes):
-    """Evidence of an honest evaluation, but for the changes."""
+def findings(probed=None, **changes):
+    """Findings of an honest evaluation, but for the changes."""
     usual = {
         "classify": steady,
         "x": np.zeros((2, 1, 1, 1), "float32"),
@@ -47,7 +47,7 @@ def evidence(probed=None, **changes):
         "eps": 0.1,
         "classes": 3,
     }
-    return Evidence(**{**usual, **changes})
+    return Findings(**{**usual, **changes})
 
 
 def results(*rows):
@@ -173,7 +173,7 @@ def test_every_check_has_cases_of_both_kinds():
 
 @pytest.mark.parametrize(("name", "changes", "words"), [(n, *case) for n, cases in CASES.items() for case in cases])
 def test_alarms(name, changes, words):
-    found = CHECKS[name](evidence(**changes))
+    found = CHECKS[name](findings(**changes))
     if words is None:
         assert found is None
     else:
@@ -182,18 +182,18 @@ def test_alarms(name, changes, words):
 
 
 def test_an_honest_evaluation_rings_nothing():
-    assert alarms(evidence()) == ()
-    assert alarms(evidence(probes=None)) == ()
-    assert alarms(Evidence(steady, np.zeros((2, 1, 1, 1)), np.array([0, 1]), LOGITS, {})) == ()
+    assert alarms(findings()) == ()
+    assert alarms(findings(probes=None)) == ()
+    assert alarms(Findings(steady, np.zeros((2, 1, 1, 1)), np.array([0, 1]), LOGITS, {})) == ()
 
 
 def test_probabilities_are_named_as_such_alone():
-    assert len(alarms(evidence(logits=np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])))) == 1
+    assert len(alarms(findings(logits=np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])))) == 1
 
 
 def test_checks_that_need_probes_are_not_said_to_be_made():
-    assert made(evidence()) == tuple(CHECKS)
-    assert set(CHECKS) - set(made(evidence(probes=None))) == {
+    assert names_of_checks(findings()) == tuple(CHECKS)
+    assert set(CHECKS) - set(names_of_checks(findings(probes=None))) == {
         "zero_gradient",
         "broken_gradient",
         "labels_only",
@@ -215,8 +215,8 @@ def test_checks_that_need_probes_are_not_said_to_be_made():
     ],
 )
 def test_thresholds_are_arguments(name, threshold, probed):
-    assert CHECKS[name](evidence(probed)) is not None
-    assert CHECKS[name](evidence(probed), **threshold) is None
+    assert CHECKS[name](findings(probed)) is not None
+    assert CHECKS[name](findings(probed), **threshold) is None
 
 
 SHAPE = (3, 3, 1)
@@ -245,10 +245,10 @@ def linear(classes=2, scale=1.0):
     return classify, Images(x, y), least.min(axis=-1)
 
 
-def probed(classify, images, line_up=(), ball=None, survivors=None, **options):
+def probed(classify, images, attacked=(), ball=None, survivors=None, **options):
     ball = ball or attacks.Linf(EPS)
     right = np.asarray(classify(images.x)["logits"]).argmax(axis=-1) == images.y
-    return probe(classify, ball, images, right, right if survivors is None else survivors, line_up, **options)
+    return probe(classify, ball, images, right, right if survivors is None else survivors, attacked, **options)
 
 
 def test_curves_of_a_linear_classifier_are_exact():
@@ -284,9 +284,9 @@ def test_few_traces_serve_all_points():
         traces.append(tf.executing_eagerly())
         return classify(z)
 
-    line_up = [(attacks.pgd(EPS, steps=3, loss=lambda views: -views.adv["logits"][:, 0]), 0.5)]
+    attacked = [(attacks.pgd(EPS, steps=3, loss=lambda views: -views.adv["logits"][:, 0]), 0.5)]
     right = np.ones(60, bool)
-    probe(counted, attacks.Linf(EPS), images, right, right, line_up, batch_size=16)
+    probe(counted, attacks.Linf(EPS), images, right, right, attacked, batch_size=16)
     assert traces.count(False) <= 8
 
 
@@ -317,7 +317,7 @@ def test_gradients_count_where_pixels_may_change():
     found = probed(blind, images, ball=attacks.Linf(EPS, mask=mask))
     assert found.zero_ce == found.zero_dlr == round(60 * found.by_eps[0][1])
     assert found.huge is None  # a mask keeps the search from grey
-    bench = probes._Bench(classify, attacks.Linf(EPS, mask=mask), images, seed=0, batch_size=60)
+    bench = probes._Searches(classify, attacks.Linf(EPS, mask=mask), images, seed=0, batch_size=60)
     assert bench.gradients(np.arange(60), images.x) == (0, 0, 0)
 
 
@@ -341,11 +341,11 @@ def test_the_doubled_attack_shows_a_search_that_had_not_ended():
     robust = least > EPS / 2  # four steps of EPS / 8 reach EPS / 2, eight reach EPS
     found = probed(classify, images, [(lazy, robust.mean())], survivors=robust)
     assert found.doubled == (pytest.approx(robust.mean()), pytest.approx(np.mean(least > EPS)))
-    assert "twice the steps" in CHECKS["more_effort"](evidence(found._asdict()))
+    assert "twice the steps" in CHECKS["more_effort"](findings(found._asdict()))
     whole = attacks.pgd(EPS, steps=4, loss=margin)
     found = probed(classify, images, [(whole, np.mean(least > EPS))], survivors=least > EPS)
     assert found.doubled[0] == found.doubled[1] == np.mean(least > EPS)
-    assert CHECKS["more_effort"](evidence(found._asdict())) is None
+    assert CHECKS["more_effort"](findings(found._asdict())) is None
 
 
 def test_without_survivors_nothing_is_doubled():
@@ -382,8 +382,8 @@ def test_more_eps_that_misleads_the_search_rings():
 
     found = probed(trap, Images(x, np.zeros(60, "int32")), ball=attacks.Linf(0.05))
     assert found.by_eps[4][1] == 0.0 and found.by_eps[-1][1] > 0.5
-    assert "can only help an attacker" in CHECKS["not_monotone"](evidence(found._asdict()))
-    assert "still right" in CHECKS["huge_eps"](evidence(found._asdict()))
+    assert "can only help an attacker" in CHECKS["not_monotone"](findings(found._asdict()))
+    assert "still right" in CHECKS["huge_eps"](findings(found._asdict()))
 
 
 def test_nothing_crashes_without_gradient_attacks_or_probes():

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrobust import attacks, interpret, losses
 from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.evaluation import evaluate
-from tfrobust.evaluation.tables import corruptions, noise, shifts, transfer
+from tfrobust.evaluation.tables import corruptions, noise, shifts, transfer_table
 
 EPS = 0.12  # lets about half of the images be fooled
 NAN, INF = float("nan"), float("inf")
@@ -194,7 +194,7 @@ def test_where_nothing_is_predicted_nothing_is_right(broken, batch, tmp_path):
         noise(classifier, zeros, [0.1], draws=2, **silent),
         corruptions(classifier, zeros, ["brightness"], [1], **silent),
         shifts(classifier, zeros, 1, attack=["fgsm"], eps=EPS, **silent),
-        transfer(several, {"one": classifier, "other": BROKEN[broken]()}, zeros, ["fgsm"], eps=EPS, **silent),
+        transfer_table(several, {"one": classifier, "other": BROKEN[broken]()}, zeros, ["fgsm"], eps=EPS, **silent),
         interpret.attack_strength(classifier, zeros, {"pgd": attacks.pgd(eps=EPS)}, [1, 2]),
         interpret.gradient_map_test(classifier, several, zeros),
     ]
@@ -223,14 +223,14 @@ def test_a_classifier_that_breaks_under_attack_is_counted_once(batch):
 
 def test_curves_and_attacks_judge_pixels_alike(batch):
     """What an evaluation discards, a point outside or one that is not finite, fools nobody in the curves either."""
-    from tfrobust.evaluation.scoring import Referee, judged
+    from tfrobust.evaluation.scoring import Scorer, score
 
     x, y = batch
     ball, classifier = attacks.Linf(EPS), model()
     for z in (x * NAN, x + 2 * EPS, np.clip(x - 0.3, 0, 1)):
-        verdict = Referee(classifier, ball, x.shape)(x, y, z)
-        in_graph = judged(classifier, ball, tf.constant(x), tf.constant(y), tf.constant(z, "float32"))
-        assert not verdict.fooled.any() and not np.asarray(in_graph.fooled).any()
+        scored = Scorer(classifier, ball, x.shape)(x, y, z)
+        in_graph = score(classifier, ball, tf.constant(x), tf.constant(y), tf.constant(z, "float32"))
+        assert not scored.fooled.any() and not np.asarray(in_graph.fooled).any()
 
 
 def test_a_report_is_valid_json_whatever_an_attack_was_made_with(batch, tmp_path):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrobust import attacks, losses
 from tfrobust.attacks import Evasion
 from tfrobust.evaluation import Report, evaluate, suites
-from tfrobust.evaluation.attack_list import line_up
+from tfrobust.evaluation.attack_list import list_attacks
 from tfrobust.evaluation.progress import Progress
 
 EPS = 0.05
@@ -458,7 +458,7 @@ def test_the_standard_suite_is_autoattack():
 
 
 def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
-    suite, named = (line_up(given, "linf", attacks.Linf(EPS), classes=2) for given in ("standard", ["autoattack"]))
+    suite, named = (list_attacks(given, attacks.Linf(EPS), classes=2) for given in ("standard", ["autoattack"]))
     assert [entry.name for entry in suite.entries] == [
         "apgd_ce",
         "apgd_margin",
@@ -470,7 +470,7 @@ def test_with_few_classes_a_suite_takes_what_is_defined_and_says_so():
     assert len(suite.notes) == 1 and "apgd_margin in place of apgd_t" in suite.notes[0]
     assert [member.name for member in named.entries[0].members] == [entry.name for entry in suite.entries][:-2]
     assert named.notes == suite.notes
-    columns = line_up({"AA": attacks.autoattack(EPS, classes=2)}, "linf", attacks.Linf(EPS), classes=2)
+    columns = list_attacks({"AA": attacks.autoattack(EPS, classes=2)}, attacks.Linf(EPS), classes=2)
     assert columns.notes == (f"AA: {suite.notes[0]}",)
 
     @suites.register

@@ -104,8 +104,8 @@ def untouched(classify, x, y):
 @pytest.mark.parametrize("fake", [name for name in RINGS if name not in ("cooled", "rounded")])
 def test_the_right_alarm_rings(networks, data, fake):
     logits = fakes(networks["robust"])[fake]
-    line_up = ["fgsm", {"name": "square", "queries": 300}] if fake == "stopped" else [untouched]
-    found = report(lambda z: {"logits": logits(z)}, data[1], line_up, probes=64)
+    searches = ["fgsm", {"name": "square", "queries": 300}] if fake == "stopped" else [untouched]
+    found = report(lambda z: {"logits": logits(z)}, data[1], searches, probes=64)
     for words in RINGS[fake]:
         assert any(words in alarm for alarm in found.alarms), (words, found.alarms)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfrobust.evaluation import evaluate
-from tfrobust.evaluation.tables import distances, transfer
+from tfrobust.evaluation.tables import distances, transfer_table
 
 EPS = 0.1
 SHAPE = (3, 3, 1)
@@ -37,7 +37,7 @@ ATTACKS = {
 
 
 def table_of(sources, targets, data, attacks=ATTACKS, **options):
-    return transfer(sources, targets, data, attacks, **{"eps": EPS, "verbose": False, **options})
+    return transfer_table(sources, targets, data, attacks, **{"eps": EPS, "verbose": False, **options})
 
 
 def test_the_diagonal_is_the_white_box_accuracy_of_an_evaluation():

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 import tfrobust
 from commands import build
 from commands import config as _base
-from tfrobust.evaluation.attack_list import line_up
+from tfrobust.evaluation.attack_list import list_attacks
 from tfrobust.models import heads
 from tfrobust.models.registry import MODELS
 from trainers import beyond
@@ -120,7 +120,7 @@ def test_every_member_of_a_row_resolves(file, row):
     groups = config["tables"].get("distances", {}).get("groups", {}).values()
     for attacks in (config["evaluation"]["attacks"], transfer, shifted, *groups):
         if attacks:
-            labels = [entry.name for entry in line_up(attacks, norm, ball).entries]
+            labels = [entry.name for entry in list_attacks(attacks, ball).entries]
             assert file == "digits" or labels == list(attacks)
     kinds = config["tables"].get("corruptions", {}).get("kinds", ())
     assert set(kinds) <= {*corruptions.CIFAR_10_C, *corruptions.EXTRA}

@@ -13,7 +13,7 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import Adversary
-from tfrobust.interpret.batches import Batch, Search, batches, graph, logits_of, made
+from tfrobust.interpret.batches import Batch, Search, as_adversary, batches, graph, logits_of
 from tfrobust.interpret.gradients import check_deviations, gradient, normalized, rescaled
 from tfrobust.interpret.maps import enlarged
 from tfrobust.trainer import AdversarialTrainer
@@ -90,7 +90,7 @@ class RobustnessMonitor(keras.callbacks.Callback):
         self._images = images
         self._directory = os.path.join(log_dir, "robustness")
         self._every = check_integer("every", every, 1)
-        self._attack = None if attack is None else made(attack)
+        self._attack = None if attack is None else as_adversary(attack)
         self._count = check_integer("count", count, 1)
         self._deviations = check_deviations(deviations)
         self._threshold = check_nonnegative("threshold", threshold)

@@ -1,12 +1,12 @@
-"""Honest measurement: how often a classifier is right on clean images and under every attack of a suite."""
+"""Measures how often a classifier is right on clean images and under every attack of a suite."""
 
 from tfrobust.evaluation import suites, tables
 from tfrobust.evaluation.adversaries import Adversaries, Verification
-from tfrobust.evaluation.attack_list import line_up, plain
+from tfrobust.evaluation.attack_list import NamedAttack, list_attacks
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.evaluate import evaluate
 from tfrobust.evaluation.report import Report, Result
-from tfrobust.evaluation.scoring import returned
+from tfrobust.evaluation.runner import AdversaryFinder
 from tfrobust.evaluation.tables.corrupt import corrupt
 from tfrobust.evaluation.tables.corruptions import corruptions
 from tfrobust.evaluation.tables.distances import distances
@@ -17,7 +17,9 @@ from tfrobust.evaluation.tables.transfer import transfer_table
 
 __all__ = [
     "Adversaries",
+    "AdversaryFinder",
     "Images",
+    "NamedAttack",
     "Report",
     "Result",
     "Table",
@@ -26,10 +28,8 @@ __all__ = [
     "corruptions",
     "distances",
     "evaluate",
-    "line_up",
+    "list_attacks",
     "noise",
-    "plain",
-    "returned",
     "shift",
     "shifts",
     "suites",

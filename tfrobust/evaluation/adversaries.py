@@ -12,7 +12,7 @@ import numpy as np
 
 from tfrobust.attacks import Ball
 from tfrobust.classifiers import check_classifier
-from tfrobust.evaluation.scoring import Referee, rounded
+from tfrobust.evaluation.scoring import Scorer, rounded
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent
@@ -187,13 +187,13 @@ def verify(
     if isinstance(classifier, keras.Model) or not callable(classifier):
         check_classifier(classifier, reader="verification")
         _check_fits(classifier, found)
-    referee = Referee(classifier, ball, found.x.shape, draws)
+    scorer = Scorer(classifier, ball, found.x.shape, draws)
     right: dict[str, list[np.ndarray]] = {"clean": [], "adv": [], "8bit": []}
     predicted: dict[str, list[np.ndarray]] = {"clean": [], "adv": []}
     outside = out_of_range = not_numbers = 0
     for first in range(0, len(found.y), batch_size):
         x, z, y = (part[first : first + batch_size] for part in (found.x, found.z, found.y))
-        on_x, on_z, on_8bit = (referee(x, y, pixels) for pixels in (x, z, rounded(z, ball.bounds)))
+        on_x, on_z, on_8bit = (scorer(x, y, pixels) for pixels in (x, z, rounded(z, ball.bounds)))
         in_range = on_x.in_range & on_z.in_range
         outside += int((in_range & ~on_z.inside).sum())
         out_of_range += int((~in_range).sum())

@@ -1,4 +1,4 @@
-"""Signs that an evaluation says less than it seems to: functions of the evidence that return a sentence or nothing.
+"""Signs that an evaluation says less than it seems to: functions of the findings that return a sentence or nothing.
 
 Every threshold is an argument with its source. The signs of hidden gradients are those of Athalye et al. 2018
 (Obfuscated Gradients Give a False Sense of Security, section 3.1) and of Croce and Hein 2020 with the checks in their
@@ -23,7 +23,7 @@ ROUNDING = 1e-9  # of shares: a drop of exactly the threshold is none
 HIDDEN = "the classifier hides its gradients and is less robust than they say"
 
 
-class Evidence(NamedTuple):
+class Findings(NamedTuple):
     """What the checks look at.
 
     Args:
@@ -59,23 +59,23 @@ class Evidence(NamedTuple):
     images: int = 0
 
 
-def nan(evidence: Evidence) -> str | None:
+def nan(findings: Findings) -> str | None:
     """Logits that are NaN, or all -inf: there is no prediction, and no gradient leads an attack on."""
-    if not evidence.not_numbers:
+    if not findings.not_numbers:
         return None
-    where = ", ".join(f"{count} under {name}" for name, count in evidence.not_numbers.items())
+    where = ", ".join(f"{count} under {name}" for name, count in findings.not_numbers.items())
     return (
         f"Logits were NaN (or all minus infinity) for some inputs ({where}); they count as wrong, and gradients there "
         "lead no attack. Find the division or logarithm of zero in the classifier."
     )
 
 
-def broken_gradient(evidence: Evidence) -> str | None:
+def broken_gradient(findings: Findings) -> str | None:
     """A gradient that is NaN or infinite in some pixels: attacks by gradients are blind there."""
-    if evidence.probes is None or not evidence.probes.broken:
+    if findings.probes is None or not findings.probes.broken:
         return None
     return (
-        f"The gradient by the pixels is not finite for {evidence.probes.broken} of the first {evidence.probes.images} "
+        f"The gradient by the pixels is not finite for {findings.probes.broken} of the first {findings.probes.images} "
         "images. Attacks take its NaN as 0 (and what is infinite as large), and do not see what those pixels do: the "
         "robust accuracy may be too high. Find the root, logarithm, norm or division at 0 in the classifier and keep "
         "it away from 0, as in sqrt(x + 1e-12), or logits that are infinite or overflow; and add attacks without "
@@ -83,14 +83,14 @@ def broken_gradient(evidence: Evidence) -> str | None:
     )
 
 
-def probabilities(evidence: Evidence, tolerance: float = 1e-5) -> str | None:
+def probabilities(findings: Findings, tolerance: float = 1e-5) -> str | None:
     """Logits that are really probabilities: in [0, 1], with rows that sum to 1. The losses of attacks are flat on them.
 
     Args:
-        evidence: logits of the clean images.
+        findings: logits of the clean images.
         tolerance: of the sum; AutoAttack's own check.
     """
-    logits = evidence.logits[np.isfinite(evidence.logits).all(axis=-1)]
+    logits = findings.logits[np.isfinite(findings.logits).all(axis=-1)]
     inside = len(logits) and (logits >= 0).all() and (logits <= 1).all()
     if not inside or not (np.abs(logits.sum(axis=-1) - 1) <= tolerance).all():
         return None
@@ -100,15 +100,15 @@ def probabilities(evidence: Evidence, tolerance: float = 1e-5) -> str | None:
     )
 
 
-def random(evidence: Evidence, tolerance: float = 1e-4) -> str | None:
+def random(findings: Findings, tolerance: float = 1e-4) -> str | None:
     """A classifier that answers differently when asked again: attacks of one look each do not see what it does.
 
     Args:
-        evidence: the first batch, which is classified 5 times.
+        findings: the first batch, which is classified 5 times.
         tolerance: of the L2 distance of normalized logits; AutoAttack's own check, with its 5 passes.
     """
-    passes = [np.asarray(evidence.classify(evidence.x)["logits"], "float32") for _ in range(PASSES)]
-    counts = {int(np.sum(losses.correct(logits, evidence.y))) for logits in passes}
+    passes = [np.asarray(findings.classify(findings.x)["logits"], "float32") for _ in range(PASSES)]
+    counts = {int(np.sum(losses.correct(logits, findings.y))) for logits in passes}
     # In float64, where squares of huge logits are finite. Of what is not finite only its place is compared.
     known = [np.where(np.isfinite(logits), logits, 0).astype("float64") for logits in passes]
     units = [logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10) for logits in known]
@@ -118,32 +118,32 @@ def random(evidence: Evidence, tolerance: float = 1e-4) -> str | None:
     judged = (
         "Its accuracies are those of single draws: every run of an attack is one more chance to be wrong, even where "
         "it does nothing. Let passes vote on each verdict: evaluate(draws=25), or more."
-        if evidence.draws == 1
-        else f"Its accuracies are those of a vote of {evidence.draws} passes."
+        if findings.draws == 1
+        else f"Its accuracies are those of a vote of {findings.draws} passes."
     )
     return (
         f"The classifier is random: {PASSES} passes of one batch differ by up to {furthest:.2g} in normalized logits "
-        f"(right: {sorted(counts)} of {len(evidence.y)}). {judged} Gradients of one draw mislead: attack its "
+        f"(right: {sorted(counts)} of {len(findings.y)}). {judged} Gradients of one draw mislead: attack its "
         "expectation, autoattack(version='rand') or expectation(attack)."
     )
 
 
-def flat_logits(evidence: Evidence, spread: float = 2.0, least_accuracy: float = 0.5) -> str | None:
+def flat_logits(findings: Findings, spread: float = 2.0, least_accuracy: float = 0.5) -> str | None:
     """Logits so close together that softmax is near to uniform: cosines without a scale, or a temperature.
 
     Cross entropy then pulls at all wrong classes at once instead of at the nearest, and an attack on it is weak. With
     two classes there is but one wrong one, and nothing to distract.
 
     Args:
-        evidence: logits of the clean images.
+        findings: logits of the clean images.
         spread: greatest minus least logit, of the image where it is greatest; 2 is that of bare cosines (this
             project's choice).
         least_accuracy: on the first batch; what has learned nothing is flat by right (this project's choice).
     """
-    logits = evidence.logits[np.isfinite(evidence.logits).sum(axis=-1) >= 3]  # a class may be ruled out by -inf
-    if not len(logits) or probabilities(evidence):
+    logits = findings.logits[np.isfinite(findings.logits).sum(axis=-1) >= 3]  # a class may be ruled out by -inf
+    if not len(logits) or probabilities(findings):
         return None
-    if np.mean(losses.correct(evidence.logits[: len(evidence.y)], evidence.y)) < least_accuracy:
+    if np.mean(losses.correct(findings.logits[: len(findings.y)], findings.y)) < least_accuracy:
         return None
     known = np.isfinite(logits)
     highest, lowest = (np.where(known, logits, other) for other in (-np.inf, np.inf))
@@ -157,12 +157,12 @@ def flat_logits(evidence: Evidence, spread: float = 2.0, least_accuracy: float =
     )
 
 
-def zero_gradient(evidence: Evidence) -> str | None:
+def zero_gradient(findings: Findings) -> str | None:
     """A gradient that is exactly zero: an attack that follows it stands still.
 
     Of one image or more, as AutoAttack's own check of DLR at APGD's start; and of cross entropy, where softmax is 1.
     """
-    probes = evidence.probes
+    probes = findings.probes
     if probes is None or not (probes.zero_ce or probes.zero_dlr):
         return None
     if probes.zero_dlr:
@@ -179,13 +179,13 @@ def zero_gradient(evidence: Evidence) -> str | None:
     )
 
 
-def labels_only(evidence: Evidence) -> str | None:
+def labels_only(findings: Findings) -> str | None:
     """A classifier that gives labels (one-hot rows) or rounded values: there is nothing to follow but decisions.
 
     Of one image or more whose logits do not change around it, with a gradient of zero at the image and at the decision
     boundary. A softmax that is saturated has a gradient at the boundary: `zero_gradient` tells of it.
     """
-    probes = evidence.probes
+    probes = findings.probes
     if probes is None or not probes.labels_only:
         return None
     return (
@@ -196,14 +196,14 @@ def labels_only(evidence: Evidence) -> str | None:
     )
 
 
-def black_box(evidence: Evidence, threshold: float = 0.002) -> str | None:
+def black_box(findings: Findings, threshold: float = 0.002) -> str | None:
     """An attack of queries alone that succeeds where all attacks by gradients before it failed.
 
     Args:
-        evidence: results in order.
+        findings: results in order.
         threshold: of the fall in accuracy below all of them; AutoAttack's own check of Square, 0.2 points.
     """
-    found = _below_white_box(evidence, ("black box",), threshold)
+    found = _below_white_box(findings, ("black box",), threshold)
     if found is None:
         return None
     name, accuracy, best = found
@@ -214,16 +214,16 @@ def black_box(evidence: Evidence, threshold: float = 0.002) -> str | None:
     )
 
 
-def weaker_attackers(evidence: Evidence, threshold: float = 0.002, noise: float = 0.01) -> str | None:
+def weaker_attackers(findings: Findings, threshold: float = 0.002, noise: float = 0.01) -> str | None:
     """Random noise or adversaries of other classifiers that do better than attacks which see everything.
 
     Args:
-        evidence: results in order, and the probes.
+        findings: results in order, and the probes.
         threshold: of the fall in accuracy below all white-box attacks; as that of Square.
         noise: of accuracy under noise below that of PGD-20, on the probed images (this project's choice: 1 point).
     """
-    found = _below_white_box(evidence, ("noise", "transfer"), threshold)
-    probes = evidence.probes
+    found = _below_white_box(findings, ("noise", "transfer"), threshold)
+    probes = findings.probes
     if found is None and probes is not None and probes.white_box - probes.noise > noise + ROUNDING:
         found = ("Random noise", probes.noise, probes.white_box)
     if found is None:
@@ -235,7 +235,7 @@ def weaker_attackers(evidence: Evidence, threshold: float = 0.002, noise: float 
     )
 
 
-def losses_apart(evidence: Evidence, threshold: float = 0.05, images: int = 3) -> str | None:
+def losses_apart(findings: Findings, threshold: float = 0.05, images: int = 3) -> str | None:
     """The same search on cross entropy and on the margin (or DLR) that ends far apart: one of them is blind.
 
     Like is compared with like: as many runs of the one as of the other. Nine targeted runs find more than one run on
@@ -244,16 +244,16 @@ def losses_apart(evidence: Evidence, threshold: float = 0.05, images: int = 3) -
     both were weak, and the figure is of neither.
 
     Args:
-        evidence: results (in a cascade the fall from one to the other counts), and the probes.
+        findings: results (in a cascade the fall from one to the other counts), and the probes.
         threshold: of the difference, 5 points (the specification of this project) ...
         images: ... and at least so many images: fewer are the luck of a search.
     """
-    room = _room(threshold, images, evidence.images)
-    apart = [(room, *pair) for pair in _apgd_apart(evidence.results, evidence.columns)]
-    if evidence.probes is not None:
-        on_each = evidence.probes.cross_entropy, evidence.probes.margin
-        room = _room(threshold, images, evidence.probes.images)
-        if min((result.accuracy for result in evidence.results), default=1.0) >= min(on_each) - room - ROUNDING:
+    room = _room(threshold, images, findings.images)
+    apart = [(room, *pair) for pair in _apgd_apart(findings.results, findings.columns)]
+    if findings.probes is not None:
+        on_each = findings.probes.cross_entropy, findings.probes.margin
+        room = _room(threshold, images, findings.probes.images)
+        if min((result.accuracy for result in findings.results), default=1.0) >= min(on_each) - room - ROUNDING:
             apart.append((room, "PGD-20 on cross entropy", on_each[0], "on the margin", on_each[1]))
     apart = [pair for pair in apart if abs(pair[2] - pair[4]) > pair[0] + ROUNDING]
     if not apart:
@@ -267,18 +267,18 @@ def losses_apart(evidence: Evidence, threshold: float = 0.05, images: int = 3) -
     )
 
 
-def more_effort(evidence: Evidence, threshold: float = 0.01, images: int = 3) -> str | None:
+def more_effort(findings: Findings, threshold: float = 0.01, images: int = 3) -> str | None:
     """Twice the steps and restarts that find clearly more: the search had not come to its end.
 
     Args:
-        evidence: the probes.
+        findings: the probes.
         threshold: of the fall in accuracy, 1 point (the specification of this project) ...
         images: ... and at least so many images: fewer are the luck of a search.
     """
-    if evidence.probes is None or evidence.probes.doubled is None:
+    if findings.probes is None or findings.probes.doubled is None:
         return None
-    before, after = evidence.probes.doubled
-    if not before - after > _room(threshold, images, evidence.images) + ROUNDING:
+    before, after = findings.probes.doubled
+    if not before - after > _room(threshold, images, findings.images) + ROUNDING:
         return None
     return (
         f"With twice the steps and restarts the strongest attack by gradients brings accuracy from {before:.2%} to "
@@ -287,41 +287,41 @@ def more_effort(evidence: Evidence, threshold: float = 0.01, images: int = 3) ->
     )
 
 
-def huge_eps(evidence: Evidence, threshold: float = 0.01) -> str | None:
+def huge_eps(findings: Findings, threshold: float = 0.01) -> str | None:
     """Images that stay right at a radius which holds the grey image: no classifier can be right there, a search failed.
 
     Args:
-        evidence: the probes.
+        findings: the probes.
         threshold: of the accuracy, 1 % (the specification of this project, after Athalye et al. 2018: an unbounded
             attack has to reach every image).
     """
-    if evidence.probes is None or evidence.probes.huge is None:
+    if findings.probes is None or findings.probes.huge is None:
         return None
-    eps, accuracy = evidence.probes.huge
+    eps, accuracy = findings.probes.huge
     if not accuracy > threshold + ROUNDING:
         return None
     return (
         f"At eps={eps:.3g}, where every image can become plain grey, {accuracy:.2%} are still right under PGD-20: the "
-        f"search fails, so that its failure at eps={evidence.eps:.3g} shows little. Either {HIDDEN}, or nearly all "
+        f"search fails, so that its failure at eps={findings.eps:.3g} shows little. Either {HIDDEN}, or nearly all "
         "images are of one class. Run attacks of queries (the suite 'black_box')."
     )
 
 
-def not_monotone(evidence: Evidence, threshold: float = 0.03, images: int = 3) -> str | None:
+def not_monotone(findings: Findings, threshold: float = 0.03, images: int = 3) -> str | None:
     """Accuracy that rises with the radius or with the number of steps, where more can only help an attacker.
 
     The curves are of the same images and the same random starts, so that sampling does not move them; what is left is
     the luck of a search, which the threshold leaves room for.
 
     Args:
-        evidence: the probes.
+        findings: the probes.
         threshold: of the rise above the least accuracy before it, 3 points (this project's choice) ...
         images: ... and at least so many images.
     """
-    if evidence.probes is None:
+    if findings.probes is None:
         return None
-    room = _room(threshold, images, evidence.probes.images)
-    for what, curve in (("eps", evidence.probes.by_eps), ("steps", evidence.probes.by_steps)):
+    room = _room(threshold, images, findings.probes.images)
+    for what, curve in (("eps", findings.probes.by_eps), ("steps", findings.probes.by_steps)):
         for place, (at, accuracy) in enumerate(curve):
             less, least = min(curve[: place + 1], key=lambda point: point[1])
             if accuracy - least > room + ROUNDING:
@@ -333,9 +333,9 @@ def not_monotone(evidence: Evidence, threshold: float = 0.03, images: int = 3) -
     return None
 
 
-def l1(evidence: Evidence) -> str | None:
+def l1(findings: Findings) -> str | None:
     """An evaluation in the L1 ball: the attacks that are strongest there are not in this library yet."""
-    if evidence.norm != "l1":
+    if findings.norm != "l1":
         return None
     return (
         "The strongest attacks of the L1 ball (AutoAttack's APGD, FAB and Square for L1) are not in this library yet: "
@@ -345,11 +345,11 @@ def l1(evidence: Evidence) -> str | None:
     )
 
 
-def outside(evidence: Evidence) -> str | None:
+def outside(findings: Findings) -> str | None:
     """Adversaries that broke the rules: out of the ball, the pixel range or the mask. They were not counted."""
-    if not evidence.outside:
+    if not findings.outside:
         return None
-    where = ", ".join(f"{count} of {name}" for name, count in evidence.outside.items())
+    where = ", ".join(f"{count} of {name}" for name, count in findings.outside.items())
     return (
         f"Perturbations left the ball, the pixel range or the mask, or were not finite ({where}): those images were "
         "discarded and count as not fooled, so the robust accuracy may be too high. Correct the attack's radius, norm "
@@ -357,7 +357,7 @@ def outside(evidence: Evidence) -> str | None:
     )
 
 
-Check = Callable[[Evidence], str | None]
+Check = Callable[[Findings], str | None]
 ALWAYS: tuple[Check, ...] = (
     nan,
     probabilities,
@@ -373,14 +373,14 @@ PROBED: tuple[Check, ...] = (zero_gradient, labels_only, broken_gradient, more_e
 CHECKS: dict[str, Check] = {check.__name__: check for check in (*ALWAYS, *PROBED)}
 
 
-def made(evidence: Evidence) -> tuple[str, ...]:
-    """Returns the names of the checks that this evidence allows: without probes some are not made."""
-    return tuple(name for name, check in CHECKS.items() if evidence.probes is not None or check not in PROBED)
+def names_of_checks(findings: Findings) -> tuple[str, ...]:
+    """Returns the names of the checks that these findings allow: without probes some are not made."""
+    return tuple(name for name, check in CHECKS.items() if findings.probes is not None or check not in PROBED)
 
 
-def alarms(evidence: Evidence) -> tuple[str, ...]:
+def alarms(findings: Findings) -> tuple[str, ...]:
     """Returns the sentences of all checks that found something."""
-    return tuple(sentence for check in CHECKS.values() if (sentence := check(evidence)))
+    return tuple(sentence for check in CHECKS.values() if (sentence := check(findings)))
 
 
 def _room(threshold: float, images: int, of: int) -> float:
@@ -388,14 +388,14 @@ def _room(threshold: float, images: int, of: int) -> float:
     return max(threshold, (images - 1) / of) if of else threshold
 
 
-def _below_white_box(evidence: Evidence, kinds: Iterable[str], threshold: float) -> tuple[str, float, float] | None:
+def _below_white_box(findings: Findings, kinds: Iterable[str], threshold: float) -> tuple[str, float, float] | None:
     """Returns (name, accuracy, that of all before it) of the first attack of some kinds that beats the white-box ones.
 
     In columns, where order means nothing, those after it count as well.
     """
-    results = evidence.results
+    results = findings.results
     for place, result in enumerate(results):
-        rivals = [r for r in (results if evidence.columns else results[:place]) if r.kind == "white box"]
+        rivals = [r for r in (results if findings.columns else results[:place]) if r.kind == "white box"]
         if result.kind not in kinds or not rivals:
             continue
         best = min(r.accuracy for r in (*rivals, *results[:place]))

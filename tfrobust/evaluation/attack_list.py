@@ -1,10 +1,7 @@
-"""What stands in `attacks=`, brought to one form: entries of contestants that have a name, settings and a search."""
+"""Normalizes `attacks=` into a list of named attacks."""
 
 from __future__ import annotations
 
-import inspect
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import attacks
-from tfrobust.attacks import ATTACKS, Adversary, Attack, Ball, Cascade, Evasion, Exact
+from tfrobust.attacks import ATTACKS, L1, L2, Adversary, Attack, Ball, Cascade, Evasion, Exact, Linf
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK
@@ -20,15 +17,17 @@ from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise
+from tfrobust.utils.text import for_json
 
 Tensor = Any
 Search = Callable[..., Any]  # pixels, labels, numbers of the images, seed, run -> x_adv
 
-UNKNOWN_COST = (100, 100)  # of an attack that does not say; it only moves the bar of progress
+NORMS: dict[type[Ball], str] = {Linf: "linf", L2: "l2", L1: "l1"}
+UNKNOWN_COST = (100, 100)  # of an attack that does not state its cost; only the progress bar reads it
 
 
-class Contestant(NamedTuple):
-    """One attack of an evaluation: an `Evasion`, or a callable `(classify, x, y) -> x_adv`."""
+class NamedAttack(NamedTuple):
+    """An attack with the name and the settings that a report shows: an `Evasion`, or `(classify, x, y) -> x_adv`."""
 
     name: str
     settings: dict[str, Any]
@@ -36,7 +35,7 @@ class Contestant(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What alarms compare: "white box" where an attack does not say."""
+        """The kind that alarms compare: "white box" for an attack that does not state one."""
         return str(getattr(self.attack, "kind", "white box"))
 
     @property
@@ -50,22 +49,22 @@ class Contestant(NamedTuple):
         return self.in_graph and self.attack.gradients is not None and self.kind == "white box"
 
     def runs(self, classes: int) -> int:
-        """How many runs make it, each on the images that are still right."""
+        """Returns how many runs the attack consists of, each on the images that are still right."""
         return self.attack.runs(classes) if self.in_graph else 1
 
-    def far(self, z: np.ndarray, x: np.ndarray, hit: np.ndarray) -> np.ndarray:
-        """By how much what fools can still be bettered, `(B,)`: see `Ball.far`; of a callable the first stays."""
-        return np.asarray(self.attack.ball.far(z, x, hit)) if self.in_graph else np.where(hit, 0.0, np.inf)
+    def far(self, z: np.ndarray, x: np.ndarray, fooled: np.ndarray) -> np.ndarray:
+        """Returns by how much an adversary can still improve, `(B,)`, see `Ball.far`; a callable keeps its first."""
+        return np.asarray(self.attack.ball.far(z, x, fooled)) if self.in_graph else np.where(fooled, 0.0, np.inf)
 
     def cost(self, classes: int) -> int:
-        """Forwards and backwards of a run, for one image."""
+        """Returns the number of forward and backward passes of a run, for one image."""
         try:
             return sum(self.attack.cost(classes)) if self.in_graph else sum(UNKNOWN_COST)
         except NotImplementedError:
             return sum(UNKNOWN_COST)
 
     def search(self, classifier: Any, x: np.ndarray) -> Search:
-        """Returns its search for batches like x; one graph serves all runs."""
+        """Returns the search for batches shaped as x; one graph serves all runs."""
         attack = self.attack
         if not self.in_graph:
             return lambda x, y, numbers, seed, run: attack(classifier, tf.convert_to_tensor(x), tf.convert_to_tensor(y))
@@ -77,94 +76,95 @@ class Contestant(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An item of the line-up: one contestant, or the members of a cascade, each on what all before it left right."""
+    """An item of the list: one attack, or the members of a cascade, each on what all before it left right."""
 
     name: str
     settings: dict[str, Any]
-    members: tuple[Contestant, ...]
+    members: tuple[NamedAttack, ...]
     has_parts: bool = False
     notes: tuple[str, ...] = ()
 
 
-class LineUp(NamedTuple):
-    """All entries. In columns each starts from all images that are right clean, else from what is still right."""
+class AttackList(NamedTuple):
+    """All entries; in columns each starts from all images that are right, else from those that are still right."""
 
     entries: tuple[Entry, ...]
     columns: bool
     notes: tuple[str, ...] = ()
 
     @property
-    def contestants(self) -> list[Contestant]:
+    def attacks(self) -> list[NamedAttack]:
         """The members of all entries, in order."""
         return [member for entry in self.entries for member in entry.members]
 
 
-def line_up(given: Any, norm: str, ball: Ball, classes: int | None = None) -> LineUp:
-    """Returns the line-up of a suite's name, of a list of items or a cascade, or of a mapping label -> item.
+def list_attacks(given: Any, ball: Ball, classes: int | None = None) -> AttackList:
+    """Returns the attack list of a suite's name, of a list of items or a cascade, or of a mapping label -> item.
 
     Args:
         given: see `evaluate`.
-        norm: name of the ball's norm.
-        ball: the evaluation's.
-        classes: of the classifier; None: not known, and not checked.
+        ball: of the evaluation.
+        classes: of the classifier; None if not known: nothing is then checked against it.
 
     Raises:
-        ValueError: for unknown names, what is no attack, a targeted attack, one whose ball is not the evaluation's, and
-            one that is not defined for so few classes; a suite leaves that one out instead, and notes it.
+        ValueError: for an unknown name, an object that is not an attack, a targeted attack, one whose ball is not that
+            of the evaluation, and one that is not defined for so few classes; a suite leaves the last out with a note.
     """
     notes: list[str] = []
     of_suite = isinstance(given, str)
     if of_suite:
-        given, notes = _suite(given, norm, ball, classes)
+        given, notes = _suite(given, ball, classes)
     if isinstance(given, Cascade):
         notes += given.notes
-        given = [_member(name, attack, ball) for name, attack in zip(given.names, given.members, strict=True)]
+        given = _members(given, ball)
     if not isinstance(given, (list, tuple, Mapping)) or not given:
         raise InvalidArgument(
             f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}), or a list (or a "
             f"mapping label -> attack) of at least one attack. Received: {given!r}"
         )
+    columns = isinstance(given, Mapping)
     items = given.values() if isinstance(given, Mapping) else given
-    entries = [_entry(item, norm, ball, classes) for item in items]
-    if isinstance(given, Mapping):
+    entries = [_entry(item, ball, classes) for item in items]
+    if columns:
         entries = [_labelled(entry, str(label)) for label, entry in zip(given, entries, strict=True)]
-        notes += [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
     else:
         entries = _numbered(entries)
-        notes += [note for entry in entries for note in entry.notes]
+    notes += [f"{entry.name}: {note}" if columns else note for entry in entries for note in entry.notes]
     if classes is not None:
         entries = [kept for entry in entries if (kept := _defined(entry, classes, notes if of_suite else None))]
     if not entries:
         raise InvalidArgument(
             f"No attack of the suite is defined for this classifier: expected others. {' '.join(notes)}"
         )
-    return LineUp(tuple(entries), isinstance(given, Mapping), tuple(notes))
+    return AttackList(tuple(entries), columns, tuple(notes))
 
 
-def _suite(name: str, norm: str, ball: Ball, classes: int | None) -> tuple[Any, list[str]]:
+def arguments_of(ball: Ball) -> dict[str, Any]:
+    """Returns the threat model as the arguments `eps`, `norm`, `bounds` and `mask` that factories take."""
+    return {"eps": ball.radius, "norm": NORMS[type(ball)], "bounds": ball.bounds, "mask": ball.mask}
+
+
+def _suite(name: str, ball: Ball, classes: int | None) -> tuple[Any, list[str]]:
     if name in attacks.names() and name not in suites.names():
         raise InvalidArgument(f"Invalid value for `attacks`: expected [{name!r}], a list. Received: {name!r}")
-    ours = {"eps": ball.radius, "norm": norm, "bounds": ball.bounds, "mask": ball.mask}
-    if classes is not None:
-        ours["classes"] = classes
     takes = suites.SUITES.parameters(name)
     if ball.mask is not None and takes and "mask" not in takes:
         raise InvalidArgument(f"The suite {name!r} takes no `mask`: expected another suite or a list. Received: a mask")
-    made = suites.get(name, **{key: value for key, value in ours.items() if key in takes})
+    offered = arguments_of(ball) | ({} if classes is None else {"classes": classes})
+    made = suites.SUITES.get_with(name, **offered)
     return (made.attacks, list(made.notes)) if isinstance(made, suites.Suite) else (made, [])
 
 
-def _entry(item: Any, norm: str, ball: Ball, classes: int | None) -> Entry:
+def _entry(item: Any, ball: Ball, classes: int | None) -> Entry:
     if isinstance(item, (str, Mapping)):
-        item = _named(item, norm, ball, classes)
+        item = _from_config(item, ball, classes)
     if isinstance(item, Cascade):
-        members = [_member(name, attack, ball) for name, attack in zip(item.names, item.members, strict=True)]
-        return Entry(item.name, _settings(item), tuple(members), True, item.notes)
-    contestant = item if isinstance(item, Contestant) else _contestant(item, ball)
-    return Entry(contestant.name, contestant.settings, (contestant,))
+        return Entry(item.name, _settings(item), tuple(_members(item, ball)), True, item.notes)
+    attack = item if isinstance(item, NamedAttack) else _named(item, ball)
+    return Entry(attack.name, attack.settings, (attack,))
 
 
-def _contestant(item: Any, ball: Ball) -> Contestant:
+def _named(item: Any, ball: Ball) -> NamedAttack:
     if isinstance(item, Attack):
         item = item.maximizing(adversarial_cross_entropy)
     if isinstance(item, Evasion):
@@ -176,10 +176,14 @@ def _contestant(item: Any, ball: Ball) -> Contestant:
         )
     name = str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
     config = item.get_config() if hasattr(item, "get_config") else {}
-    return Contestant(name, plain(config), item)
+    return NamedAttack(name, for_json(config), item)
 
 
-def _member(name: str, attack: Evasion, ball: Ball) -> Contestant:
+def _members(cascade: Cascade, ball: Ball) -> list[NamedAttack]:
+    return [_member(name, attack, ball) for name, attack in zip(cascade.names, cascade.members, strict=True)]
+
+
+def _member(name: str, attack: Evasion, ball: Ball) -> NamedAttack:
     if attack.targeted:
         raise InvalidArgument(
             f"Invalid attack {name!r}: expected an untargeted one, for the labels are the true ones. "
@@ -191,34 +195,25 @@ def _member(name: str, attack: Evasion, ball: Ball) -> Contestant:
         raise InvalidArgument(f"Invalid attack {name!r}: expected it to stay in {ball!r}. Received: one in {theirs!r}")
     if ball.mask is not None and theirs.mask is None:
         raise InvalidArgument(f"Invalid attack {name!r}: expected the evaluation's `mask`. Received: one that has none")
-    return Contestant(name, _settings(attack), attack)
+    return NamedAttack(name, _settings(attack), attack)
 
 
-def _named(item: str | Mapping[str, Any], norm: str, ball: Ball, classes: int | None) -> Any:
+def _from_config(item: str | Mapping[str, Any], ball: Ball, classes: int | None) -> Any:
     config = {"name": item} if isinstance(item, str) else dict(item)
-    takes = ATTACKS.parameters(config.get("name", ""))
-    ours = {"eps": ball.radius, "norm": norm, "bounds": ball.bounds, "mask": ball.mask}
-    if classes is not None and _counts_classes(config.get("name", "")):
-        ours["classes"] = classes
-    made = attacks.get({"name": None, **{key: value for key, value in ours.items() if key in takes}, **config})
+    made = ATTACKS.get_with(config, **arguments_of(ball))
+    recipe = (made._recipe or {}) if isinstance(made, Cascade) else {}
+    if classes is not None and "classes" in recipe and "classes" not in config:
+        made = attacks.get({**recipe, "classes": classes})  # the members of a cascade depend on the number of classes
     if type(made.ball) is not type(ball):
         raise InvalidArgument(
-            f"Invalid attack {made.name!r}: expected one in the {type(ball).__name__} ball of norm={norm!r}. Received: "
-            f"{made!r}, which works in {made.ball!r}"
+            f"Invalid attack {made.name!r}: expected one in the {type(ball).__name__} ball of "
+            f"norm={NORMS[type(ball)]!r}. Received: {made!r}, which works in {made.ball!r}"
         )
     return made
 
 
-def _counts_classes(name: str) -> bool:
-    """Whether an attack's argument `classes` is their number, and not which of them its loss reads."""
-    parameter = (
-        inspect.signature(ATTACKS._factories[name]).parameters.get("classes") if name in attacks.names() else None
-    )
-    return parameter is not None and isinstance(parameter.default, int)
-
-
 def _defined(entry: Entry, classes: int, notes: list[str] | None) -> Entry | None:
-    """Returns what of an entry is defined for so many classes; without notes to write to it has to be all of it."""
+    """Returns the members that are defined for so many classes; without a list for notes all have to be."""
     kept = []
     for member in entry.members:
         least = getattr(member.attack, "least_classes", 2)
@@ -232,7 +227,7 @@ def _defined(entry: Entry, classes: int, notes: list[str] | None) -> Entry | Non
 
 
 def _numbered(entries: Sequence[Entry]) -> list[Entry]:
-    """Returns the entries with "#2" and so on behind a name that was there before."""
+    """Returns the entries with "#2" and so on appended to names that repeat."""
     named: list[Entry] = []
     for entry in entries:
         again = sum(other.name.split("#")[0] == entry.name for other in named)
@@ -246,40 +241,21 @@ def _labelled(entry: Entry, label: str) -> Entry:
 
 
 def _name(attack: Evasion) -> str:
-    by_hand = isinstance(attack, Adversary) and not attack._recipe
-    return attack.attack.name if by_hand else attack.name  # type: ignore[attr-defined]
+    without_factory = isinstance(attack, Adversary) and not attack._recipe
+    return attack.attack.name if without_factory else attack.name  # type: ignore[attr-defined]
 
 
 def _settings(attack: Any) -> dict[str, Any]:
-    """What an attack was made with, ready for JSON; of one put together by hand, its parts."""
+    """Returns the arguments that an attack was made with, ready for JSON; without a factory, its attributes."""
     if isinstance(attack, Adversary):
         for member in (attack, attack.attack):
             if member._recipe:
-                return plain({**member._recipe, "loss": attack.loss, **_drawn(attack)})
-        return plain({**vars(attack.attack), "loss": attack.loss})
-    return plain({**(attack._recipe or {"name": attack.name}), **_drawn(attack)})
+                return for_json({**member._recipe, "loss": attack.loss, **_gradients(attack)})
+        return for_json({**vars(attack.attack), "loss": attack.loss})
+    return for_json({**(attack._recipe or {"name": attack.name}), **_gradients(attack)})
 
 
-def _drawn(attack: Any) -> dict[str, Any]:
-    """The oracle of gradients where it is not the usual one."""
+def _gradients(attack: Any) -> dict[str, Any]:
+    """Returns the source of gradients if it is not the exact gradient."""
     gradients = getattr(attack, "gradients", None)
     return {} if gradients is None or isinstance(gradients, Exact) else {"gradients": gradients}
-
-
-def plain(value: Any) -> Any:
-    """Returns a value ready for JSON; what JSON does not know is spoken, without addresses."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return [plain(part) for part in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # "inf" or "nan", for which JSON has no numbers
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.ndarray):
-        return f"array{value.shape}"
-    # An object's default repr holds its address, which no two runs share.
-    spoken = type(value).__name__ if type(value).__repr__ is object.__repr__ else re.sub(r" at 0x\w+", "", repr(value))
-    return getattr(value, "__name__", spoken)

@@ -24,10 +24,15 @@ class Images(NamedTuple):
     x: np.ndarray
     y: np.ndarray
 
-    def batches(self, numbers: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (pixels, labels, numbers) of the numbered images, in as few batches as can be, all of about one size.
+    def of(self, numbers: np.ndarray) -> Images:
+        """Returns the numbered images."""
+        return Images(self.x[numbers], self.y[numbers])
 
-        A last batch of few images would cost nearly what a full one costs.
+    def batches(self, numbers: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (pixels, labels, numbers) of the numbered images, in as few batches as possible, all of about one
+        size.
+
+        A last batch of few images would cost nearly as much as a full one.
         """
         for packed in np.array_split(numbers, -(-len(numbers) // batch_size)) if len(numbers) else ():
             yield self.x[packed], self.y[packed], packed
@@ -37,14 +42,14 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     """Returns all images, checked as a step of training checks them, and the classifier's number of classes.
 
     Args:
-        classifier: a Keras model, or a callable, which can only be asked what it gives.
-        data: what `fit` takes, see `batches_of`; read once.
+        classifier: a Keras model, or a callable, whose shapes are found by tracing it.
+        data: in any container that `fit` takes, see `batches_of`; read once.
         batch_size: of arrays.
         bounds: least and greatest pixel value.
 
     Raises:
-        ValueError: for what is no classifier or no data, wrong shapes, pixels outside the bounds or not finite, labels
-            that are none, and no images.
+        ValueError: for an invalid classifier, wrong shapes, pixels outside the bounds or not finite, invalid labels, or
+            an empty dataset.
     """
     backend.require("An evaluation")
     if isinstance(classifier, keras.Model) or not callable(classifier):
@@ -56,26 +61,26 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     if isinstance(classifier, keras.Model):
         spec = BatchSpec.of(classifier, bounds)
     else:
-        spec = BatchSpec(*_asked(classifier, first[0]), bounds)
+        spec = BatchSpec(*_traced_kind(classifier, first[0]), bounds)
     check = backend.compiled(lambda x, y: prepare(spec.check(x, y), spec)[:2])
     xs, ys = [], []
     with plain_errors():
         for x, y in itertools.chain([first], batches):
             pixels, labels = check(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
-            # The checks let rounding pass; an attack needs the clean image inside the bounds.
+            # The checks tolerate rounding, but an attack needs the clean image inside the bounds.
             xs.append(np.clip(pixels.numpy(), *bounds))
             ys.append(labels.numpy())
     return Images(np.concatenate(xs), np.concatenate(ys)), spec.classes
 
 
-def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
-    """Returns input shape and number of classes of a callable, which can only be asked: by tracing it into a graph."""
+def _traced_kind(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
+    """Returns the input shape and the number of classes of a callable, found by tracing it into a graph."""
     if len(x.shape) != 4:
         raise InvalidArgument(f"Invalid shape of x: expected (batch, H, W, C). Received: {x.shape}")
     outputs = _traced_outputs(classify, x)
     named = isinstance(outputs, Mapping)
     logits = outputs.get("logits") if named else outputs
-    shape, dtype = _kind(logits)
+    shape, dtype = _shape_and_dtype(logits)
     if not named or shape.rank != 2 or (shape[-1] or 1) < 2 or not dtype.is_floating:
         what = f"{sorted(outputs)}" if named else type(outputs).__name__
         what += (
@@ -90,18 +95,18 @@ def _asked(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ..
     return (None, *x.shape[1:]), shape[-1]
 
 
-def _kind(value: Any) -> tuple[tf.TensorShape, tf.DType]:
-    """Returns shape and type of what may be a tensor or an array, and of anything else unknown ones."""
+def _shape_and_dtype(value: Any) -> tuple[tf.TensorShape, tf.DType]:
+    """Returns the shape and the type of a tensor or an array; unknown ones for any other object."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return tf.TensorShape(value.shape), tf.as_dtype(value.dtype)
     return tf.TensorShape(None), tf.variant
 
 
 def _traced_outputs(classify: Callable[[Any], Any], x: Any) -> Any:
-    """Returns what a callable gives for symbolic pixels.
+    """Returns the outputs of a callable for symbolic pixels.
 
     Raises:
-        ValueError: for one that computes outside of TensorFlow.
+        ValueError: for a callable that computes outside of TensorFlow.
     """
     seen = []
 
@@ -117,23 +122,23 @@ def _traced_outputs(classify: Callable[[Any], Any], x: Any) -> Any:
                 "Invalid classifier: expected a callable in TensorFlow or keras.ops, since attacks trace it into their "
                 "graphs. Received: one that computes in NumPy or the like. Wrap it: "
                 "logits = tf.numpy_function(predict, [z], tf.float32), then "
-                '{"logits": tf.ensure_shape(logits, (None, classes))}; it has no gradients, so that only attacks of '
-                f"queries say anything (the suite 'black_box'). The error was: {error}"
+                '{"logits": tf.ensure_shape(logits, (None, classes))}; it has no gradients, so that only attacks by '
+                f"queries are meaningful (the suite 'black_box'). The error was: {error}"
             ) from error
         raise
     return seen[0]
 
 
 def _advice(shape: tf.TensorShape, dtype: tf.DType) -> str:
-    """Returns how to wrap what a callable returned, where that is clear."""
+    """Returns a sentence on how to wrap the output of a callable; empty if that is not clear."""
     if dtype == tf.variant:
         return ""
     if shape.rank is None or (shape.rank == 2 and shape[-1] is None):
-        return " The number of classes is not known: tf.ensure_shape(logits, (None, classes))."
+        return " The number of classes is not known: give it by tf.ensure_shape(logits, (None, classes))."
     if shape.rank == 1 or (shape.rank == 2 and shape[-1] == 1):
         return (
             ' Of one that returns labels: lambda z: {"logits": tf.one_hot(predict(z), classes)}; only attacks on '
-            "decisions find their way there: hop_skip_jump (the suites 'black_box' and 'standard')."
+            "decisions are effective then: hop_skip_jump (the suites 'black_box' and 'standard')."
         )
     if shape.rank == 2:
         return ' Wrap it: lambda z: {"logits": tf.cast(predict(z), "float32")}.'

@@ -1,4 +1,4 @@
-"""Whether a classifier gives labels alone: nothing in its logits moves with the pixels but the class."""
+"""Detects classifiers that give labels alone, whose logits change only where the class does."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tfrobust.utils.random import Noise
 
 Tensor = Any
 
-NEAR = 1e-5  # how far away logits are compared, in pixel ranges
-BISECTIONS = 24  # a softmax that is saturated at the images has a gradient so near to the boundary
+NEAR = 1e-5  # distance at which logits are compared, in pixel ranges
+BISECTIONS = 24  # so near to the boundary, even a softmax that is saturated at the images has a gradient
 
 
 def labels_only(
     classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, x: Tensor, y: Tensor, noise: Noise
 ) -> Tensor:
-    """Returns around which images a classifier tells its class and nothing more, `(B,)`.
+    """Returns around which images the logits carry the class and nothing more, `(B,)`.
 
-    There its logits are equal bit by bit at a point beside the image, and the gradient of the margin is zero at the
-    image and at the decision boundary, on the way to an image of the batch that is taken for another class.
+    There the logits are equal bit by bit at a point next to the image, and the gradient of the margin is zero at the
+    image and at the decision boundary, on the line to an image of the batch that is predicted as another class.
 
     Args:
         classify: pixels -> dict with "logits".
         ball: of the pixel range and the mask.
         x: pixels, `(B, H, W, C)`, that are classified right.
         y: labels, `(B,)`.
-        noise: for the point beside.
+        noise: for the point next to the image.
     """
     low, high = ball.bounds
     logits = classify(x)["logits"]

@@ -1,12 +1,13 @@
-"""Small searches around an evaluation, for its alarms and its curves: accuracy by eps and steps, noise, zero gradients.
+"""Measures accuracy by eps and steps, under noise and with twice the effort, and zero gradients, for alarms and curves.
 
-All of them run on the first images of the data. Two graphs serve them: one search, whose radius, steps and loss are
-tensors, and one that draws noise. A third repeats the line-up's strongest attack with twice its effort.
+All probes run on the first images of the data. One graph searches with a radius, steps and a loss that are tensors, one
+draws noise, and a third repeats the strongest attack of the evaluation with twice its steps and restarts.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from tfrobust import attacks, losses
 from tfrobust.attacks import Adversary, Attack, Ball, Evasion, OfEps
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.label_only import labels_only
-from tfrobust.evaluation.scoring import judged
+from tfrobust.evaluation.runner import Batch, open_after_runs
+from tfrobust.evaluation.scoring import score
 from tfrobust.utils import graph as backend
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise, stream
@@ -29,21 +31,21 @@ Classify = Callable[[Tensor], Mapping[str, Any]]
 
 EPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the evaluation's
 STEPS = (1, 2, 5, 10, 20, 50, 100)
-USUAL = 20  # steps where nothing else is said
+USUAL = 20  # steps of a probe that does not vary them
 DRAWS = 50  # of noise
-RUNS = 4  # most runs of the doubled attack, so that it stays cheap; a targeted one's are for the likeliest classes
+RUNS = 4  # at most, of the doubled attack, so that it stays cheap; a targeted one reaches for the likeliest classes
 OF_PROBES, SEARCHED, DRAWN, STARTED, DOUBLED, BESIDE = 7919, 0, 1, 2, 3, 4  # streams of random numbers
 
 
 class Probes(NamedTuple):
-    """What the probes found; accuracies are shares of the first `images` images, in [0, 1].
+    """The results of the probes; accuracies are shares of the first `images` images, in [0, 1].
 
     Args:
-        images: how many were probed; those that are wrong clean count as wrong everywhere.
+        images: their number; those that are wrong clean count as wrong everywhere.
         by_eps: (eps, accuracy) of PGD-20 on the margin, from (0, clean).
         by_steps: (steps, accuracy) of PGD on the margin at the evaluation's eps, from (0, clean).
-        huge: (eps, accuracy) of PGD-20 on margin and cross entropy at a radius that reaches the grey image; None where
-            a mask keeps it from that.
+        huge: (eps, accuracy) of PGD-20 on margin and cross entropy at a radius that reaches the grey image; None if a
+            mask prevents that.
         noise: accuracy under random points of the ball.
         white_box: accuracy under PGD-20 on the margin and on cross entropy.
         margin: accuracy under PGD-20 on the margin alone.
@@ -52,10 +54,10 @@ class Probes(NamedTuple):
         zero_dlr: the same of DLR at a random start, of those that are right there; None for fewer than 3 classes.
         broken: images whose gradient is NaN or infinite in a pixel that may change: that of cross entropy at the image,
             of DLR (of the margin for 2 classes) at a random start, or of the margin at the worst adversary.
-        doubled: (accuracy before, after) the strongest gradient attack of the line-up had twice its steps and restarts
-            (the first 4 of its runs, of another seed, on the first survivors), over all images; None where nothing
-            survived or no such attack was there.
-        labels_only: images (of those that are right) around which the classifier tells its class and nothing more.
+        doubled: (accuracy before, after) the strongest gradient attack of the evaluation ran with twice its steps and
+            restarts (its first 4 runs, with another seed, on the first survivors), over all images; None if no image
+            survived or there is no such attack.
+        labels_only: images (of those that are right) around which the logits carry the class and nothing more.
     """
 
     images: int
@@ -72,6 +74,12 @@ class Probes(NamedTuple):
     broken: int = 0
     labels_only: int = 0
 
+    @property
+    def curves(self) -> dict[str, list[list[float]]]:
+        """The accuracies by eps and by steps, as a report holds them."""
+        curves = {"eps": self.by_eps, "steps": self.by_steps}
+        return {name: [list(map(float, point)) for point in points] for name, points in curves.items()}
+
 
 def probe(
     classifier: Classify,
@@ -79,7 +87,7 @@ def probe(
     images: Images,
     right_clean: np.ndarray,
     survivors: np.ndarray,
-    line_up: Sequence[tuple[Any, float]] = (),
+    attacked: Sequence[tuple[Any, float]] = (),
     *,
     adversaries: np.ndarray | None = None,
     seed: int = 0,
@@ -87,7 +95,7 @@ def probe(
     batch_size: int = 256,
     draws: int = 1,
 ) -> Probes | None:
-    """Returns what the probes find around an evaluation; None where the first images hold none that is right.
+    """Returns the results of the probes; None if none of the first images is right.
 
     Args:
         classifier: pixels -> dict with `logits`.
@@ -95,22 +103,22 @@ def probe(
         images: all of them.
         right_clean: which are right without attack, `(N,)` bool.
         survivors: which are right after all attacks, `(N,)` bool.
-        line_up: (attack, accuracy that it left) in order; of those that are no `Evasion` nothing is asked.
-        adversaries: the worst one of each image, `(N, H, W, C)`; None: their gradients are not looked at.
+        attacked: (attack, accuracy that it left) in order; those that are not an `Evasion` are ignored.
+        adversaries: the worst one of each image, `(N, H, W, C)`; None: their gradients are not checked.
         seed: the evaluation's.
         count: how many images; 0: no probes.
         batch_size: images in a batch.
-        draws: passes that vote on whether a point is right.
+        draws: passes that vote on each prediction.
     """
     probed = np.flatnonzero(right_clean[:count])
     if not len(probed):
         return None
-    bench = _Bench(classifier, ball, images, seed, batch_size, draws)
+    searches = _Searches(classifier, ball, images, seed, batch_size, draws)
     total, eps = min(count, len(images.y)), ball.radius
 
     def left(eps: float, steps: int = USUAL, on: Sequence[bool] = (True,), among: np.ndarray = probed) -> np.ndarray:
         for margin in on:
-            among = bench.survivors(among, eps, steps, margin)
+            among = searches.survivors(among, eps, steps, margin)
         return among
 
     def share(numbers: np.ndarray) -> float:
@@ -125,28 +133,28 @@ def probe(
     if ball.mask is None:
         huge = (max(most, eps), share(left(max(most, eps), on=(True, False))))
         by_eps.setdefault(max(most, eps), huge[1])
-    zero_ce, zero_dlr, broken = bench.gradients(probed, adversaries)
+    zero_ce, zero_dlr, broken = searches.gradients(probed, adversaries)
     return Probes(
         images=total,
         by_eps=((0.0, clean), *((float(radius), accuracy) for radius, accuracy in by_eps.items())),
         by_steps=((0, clean), *by_steps.items()),
         huge=huge,
-        noise=share(bench.after_noise(probed)),
+        noise=share(searches.after_noise(probed)),
         white_box=share(np.intersect1d(on_margin, on_cross_entropy)),
         margin=share(on_margin),
         cross_entropy=share(on_cross_entropy),
         zero_ce=zero_ce,
         zero_dlr=zero_dlr,
-        doubled=bench.doubled(strongest(line_up, bench.classes), np.flatnonzero(survivors), count),
+        doubled=searches.doubled(strongest(attacked, searches.classes), np.flatnonzero(survivors), count),
         broken=broken,
-        labels_only=bench.labels_only(probed) if zero_ce else 0,
+        labels_only=searches.labels_only(probed) if zero_ce else 0,
     )
 
 
-def strongest(line_up: Sequence[tuple[Any, float]], classes: int) -> Evasion | None:
-    """Returns the gradient attack that left the lowest accuracy; of equals the cheapest, since it found as much.
+def strongest(attacked: Sequence[tuple[Any, float]], classes: int) -> Evasion | None:
+    """Returns the gradient attack that left the lowest accuracy, and among equals the cheapest.
 
-    In a cascade every attack after the last one that fooled anything leaves the same.
+    In a cascade all attacks after the last one that fooled an image leave the same accuracy.
     """
 
     def rank(pair: tuple[Evasion, float]) -> tuple[float, int]:
@@ -155,27 +163,27 @@ def strongest(line_up: Sequence[tuple[Any, float]], classes: int) -> Evasion | N
 
     followers = [
         (attack, accuracy)
-        for attack, accuracy in line_up
+        for attack, accuracy in attacked
         if isinstance(attack, Evasion) and attack.kind == "white box" and attack.gradients is not None
     ]
     return min(followers, key=rank)[0] if followers else None
 
 
 def twice(attack: Evasion) -> Evasion | None:
-    """Returns the attack with twice its steps and restarts; None for one that has no such counts."""
+    """Returns the attack with twice its steps and restarts; None for an attack that has no such counts."""
     recipe = attack._recipe or {}
     counts = {count: 2 * recipe[count] for count in ("steps", "restarts") if count in recipe}
     if counts and attack.gradients is not None:
         made: Evasion = attacks.get({**recipe, **counts})
-        return made.expecting(attack.gradients)  # of the recipe are not: an expectation stays one
-    if isinstance(attack, Adversary):  # put together by hand, or an attack of training with a loss
+        return made.expecting(attack.gradients)  # which the recipe does not hold
+    if isinstance(attack, Adversary):  # made without a factory, or an attack of training with a loss
         search = attack.attack
         return attack._around(search._with(steps=2 * search.steps, restarts=2 * search.restarts))
     return None
 
 
-class _Bench:
-    """The graphs of the probes, each traced when first used, for every batch size."""
+class _Searches:
+    """The searches of the probes, as graphs for all batch sizes."""
 
     def __init__(
         self, classifier: Classify, ball: Ball, images: Images, seed: int, batch_size: int, draws: int = 1
@@ -192,16 +200,19 @@ class _Bench:
 
     def survivors(self, numbers: np.ndarray, eps: float, steps: int, on_margin: bool) -> np.ndarray:
         """Returns which of the numbered images PGD leaves right."""
-        return self._kept(self._search, numbers, self._stream(SEARCHED), eps, steps, on_margin)
+        return self._left_by(
+            lambda batch: self._search(*batch[:3], self._stream(SEARCHED), eps, steps, on_margin), numbers
+        )
 
     def after_noise(self, numbers: np.ndarray) -> np.ndarray:
         """Returns which of the numbered images are right at every random point of the ball."""
-        return self._kept(traced(self._drawn, *specs(self.images.x)), numbers, self._stream(DRAWN))
+        draw = traced(self._drawn, *specs(self.images.x))
+        return self._left_by(lambda batch: draw(*batch[:3], self._stream(DRAWN)), numbers)
 
     def doubled(self, attack: Evasion | None, survivors: np.ndarray, count: int) -> tuple[float, float] | None:
-        """Returns the accuracy before and after an attack met up to `count` survivors with twice its effort."""
+        """Returns the accuracy before and after an attack with twice its effort on up to `count` survivors."""
         more = twice(attack) if attack is not None else None
-        alive = attacked = survivors[:count]
+        attacked = survivors[:count]
         if more is None or not len(attacked):
             return None
 
@@ -210,20 +221,24 @@ class _Bench:
             return self._left(self.ball, x, y, self.ball.project(z, x))
 
         search = traced(searched, *specs(self.images.x), tf.TensorSpec((), tf.int32))
-        for run in range(min(RUNS, more.runs(self.classes))):
-            alive = self._kept(search, alive, self._stream(DOUBLED, run), run)
+        alive = self._left_by(
+            lambda batch: search(*batch[:3], self._stream(DOUBLED, batch.run), batch.run),
+            attacked,
+            runs=min(RUNS, more.runs(self.classes)),
+        )
         before = len(survivors) / len(self.images.y)
         return before, before * len(alive) / len(attacked)
 
     def gradients(self, numbers: np.ndarray, adversaries: np.ndarray | None) -> tuple[int, int | None, int]:
-        """Returns of how many numbered images gradients are of no use.
+        """Counts the numbered images whose gradients are useless to attacks.
 
         Args:
             numbers: of the images.
             adversaries: see `probe`.
 
         Returns:
-            For how many that of cross entropy is 0 everywhere; that of DLR; and any is NaN or infinite somewhere.
+            Number of images whose gradient of cross entropy is 0 everywhere; the same for DLR; and number of images for
+            which some gradient is NaN or infinite in a pixel.
         """
         flat_ce = flat_dlr = broken = 0
         start_loss = losses.dlr if self.classes >= 3 else losses.margin
@@ -231,17 +246,17 @@ class _Bench:
             pixels, labels = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
             noise = ImageNoise(self._stream(STARTED), ops.convert_to_tensor(packed, "int32"))
             found = [
-                self._looked_at(losses.cross_entropy, pixels, labels),
-                self._looked_at(start_loss, self.ball.start(pixels, noise), labels),
+                self._gradient_at(losses.cross_entropy, pixels, labels),
+                self._gradient_at(start_loss, self.ball.start(pixels, noise), labels),
             ]
             flat_ce, flat_dlr = flat_ce + int(found[0][0].sum()), flat_dlr + int(found[1][0].sum())
             if adversaries is not None:
-                found.append(self._looked_at(losses.margin, ops.convert_to_tensor(adversaries[packed]), labels))
+                found.append(self._gradient_at(losses.margin, ops.convert_to_tensor(adversaries[packed]), labels))
             broken += int(np.any([unsound for _, unsound in found], axis=0).sum())
         return flat_ce, flat_dlr if self.classes >= 3 else None, broken
 
     def labels_only(self, numbers: np.ndarray) -> int:
-        """Returns around how many of the numbered images the classifier tells its class and nothing more."""
+        """Counts the numbered images around which the logits carry the class and nothing more."""
         count = 0
         for x, y, packed in self.images.batches(numbers, self.batch_size):
             noise = ImageNoise(self._stream(BESIDE), ops.convert_to_tensor(packed, "int32"))
@@ -250,10 +265,10 @@ class _Bench:
             count += int(ops.sum(ops.cast(found, "int32")))
         return count
 
-    def _looked_at(
+    def _gradient_at(
         self, loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns where the gradient by the pixels that may change is 0 throughout, and where it is not finite."""
+        """Returns for which images the gradient is 0 in all pixels that may change, and for which it is not finite."""
 
         def seen(z: Tensor) -> tuple[Tensor, Tensor]:
             logits = self._logits(z)
@@ -261,18 +276,18 @@ class _Bench:
 
         _, right, gradient = backend.value_and_raw_gradient(seen, z)
         gradient = self.ball.masked(gradient)
-        # Where the start fools already nothing is to be climbed, and the DLR of a label that comes third is 1, flat.
+        # An image that is fooled at the start needs no gradient, and the DLR of a label that is third is constant, 1.
         flat = ops.cast(ops.all(gradient == 0, axis=(1, 2, 3)), "float32") * right
         return np.asarray(flat) > 0, np.asarray(~ops.all(ops.isfinite(gradient), axis=(1, 2, 3)))
 
     def _searched(
         self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, eps: Tensor, steps: Tensor, on_margin: Tensor
     ) -> Tensor:
-        """Returns which are right after PGD whose radius, steps and loss are tensors: one graph for every point."""
+        """Returns which images PGD leaves right; one graph serves all radii, steps and losses."""
         ball = copy.copy(self.ball)
         ball.eps = eps
         rule = ball.steepest(OfEps(1.0))
-        rule.size = OfEps(2.5 / steps)  # as `pgd` has it
+        rule.size = OfEps(2.5 / steps)  # the default of `pgd`
         search = Attack(ball, rule, 1, start="uniform", keep="fooling")._with(steps=ops.cast(steps, "int32"))
 
         def loss(views: Views) -> Tensor:
@@ -294,8 +309,8 @@ class _Bench:
         return ops.while_loop(left, draw, (0, ops.ones_like(y, dtype="bool")))[1]
 
     def _left(self, ball: Ball, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Returns which images an attack leaves right, by the verdict of the evaluation itself."""
-        return ~judged(self.classifier, ball, x, y, z, self.draws).fooled
+        """Returns which images an attack leaves right, by the same rule as the evaluation."""
+        return ~score(self.classifier, ball, x, y, z, self.draws).fooled
 
     def _logits(self, z: Tensor) -> Tensor:
         return ops.cast(self.classifier(z)["logits"], "float32")
@@ -303,14 +318,19 @@ class _Bench:
     def _stream(self, *counters: int) -> Tensor:
         return stream(self.seed, OF_PROBES, *counters)
 
-    def _kept(self, search: Callable[..., Any], numbers: np.ndarray, seed: Tensor, *more: Any) -> np.ndarray:
-        kept = [numbers[:0]]
-        for x, y, packed in self.images.batches(numbers, self.batch_size):
-            kept.append(packed[np.asarray(search(x, y, packed, seed, *more))])
-        return np.concatenate(kept)
+    def _left_by(self, search: Callable[[Batch], Any], numbers: np.ndarray, runs: int = 1) -> np.ndarray:
+        """Returns the numbers of the images that all runs of a search leave right."""
+
+        def prepare(batch: Batch) -> Callable[[], Any]:
+            return functools.partial(search, batch)
+
+        *_, left = open_after_runs(
+            self.images, numbers, self.batch_size, prepare, lambda batch, right: np.asarray(right), runs=runs
+        )
+        return left
 
 
 def _grey(ball: Ball, x: np.ndarray) -> float:
-    """Returns the radius at which every image reaches the grey one: nothing is left that tells them apart."""
+    """Returns the radius at which the grey image lies in the ball around every image."""
     half = 0.5 * (ball.bounds[1] - ball.bounds[0])
     return half * float(np.sqrt(np.prod(x.shape[1:]))) if type(ball) is attacks.L2 else half

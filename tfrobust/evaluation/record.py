@@ -1,4 +1,4 @@
-"""The classifier under evaluation: what is right, and the worst adversary of each image."""
+"""Records which images are right, and the worst adversary of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfrobust.attacks import Attack, Ball, OfEps
 from tfrobust.attacks.view_losses import margin
 from tfrobust.evaluation.adversaries import ROBUST, WRONG_CLEAN, Adversaries
 from tfrobust.evaluation.dataset import Images
-from tfrobust.evaluation.scoring import Referee, returned, rounded
+from tfrobust.evaluation.scoring import Score, Scorer, check_result, rounded
 from tfrobust.utils.graph import specs, traced
 
 Tensor = Any
@@ -21,13 +21,13 @@ SHARPENING = 20  # steps
 
 
 class Outcome(NamedTuple):
-    """What one attack did to one batch.
+    """The result of one run of an attack on one batch.
 
     Args:
-        fooled: which images, `(B,)` bool.
-        outside: for how many it returned what is not finite or outside the ball, the bounds or the mask: discarded.
-        not_numbers: for how many of its adversaries there was no prediction: logits that are NaN, or all -inf.
-        seconds: it took.
+        fooled: which images it fooled, `(B,)` bool.
+        outside: number of results that were discarded: not finite, or outside the ball, the bounds or the mask.
+        not_numbers: number of adversaries without a prediction: logits that are NaN, or all -inf.
+        seconds: that the run took.
     """
 
     fooled: np.ndarray
@@ -36,80 +36,75 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
 
 
-class Judge:
-    """Decides which images an attack fooled, and keeps the worst adversary of each.
+class Record:
+    """Decides which images an attack fooled, and keeps the worst adversary of each image.
 
     Args:
         classifier: under evaluation.
         ball: where adversaries may lie.
         images: of the evaluation.
         batch_size: images in a batch.
-        draws: passes that vote on each verdict.
+        draws: passes that vote on each prediction.
     """
 
     def __init__(self, classifier: Classify, ball: Ball, images: Images, batch_size: int, draws: int = 1) -> None:
         self.images = images
         self.batch_size = batch_size
-        self.referee = Referee(classifier, ball, images.x.shape, draws)
+        self.scorer = Scorer(classifier, ball, images.x.shape, draws)
         self.classifier = classifier
         self.not_numbers: dict[str, int] = {}
         self.outside: dict[str, int] = {}
         everything = np.arange(len(images.y))
-        clean = [self.referee(x, y, x) for x, y, _ in images.batches(everything, batch_size)]
-        self.logits = np.concatenate([verdict.logits for verdict in clean])
-        self._count(self.not_numbers, "clean", sum(int((verdict.predicted < 0).sum()) for verdict in clean))
-        self.margin = np.concatenate([verdict.margin for verdict in clean])
-        self.start_from(np.concatenate([verdict.predicted for verdict in clean]))
+        clean = [self.scorer(x, y, x) for x, y, _ in images.batches(everything, batch_size)]
+        self.logits, self.margin, predicted = (
+            np.concatenate(parts) for parts in zip(*(s[:3] for s in clean), strict=True)
+        )
+        self._count(self.not_numbers, "clean", int((predicted < 0).sum()))
+        self.start_from(predicted)
         self.z = images.x.copy()
 
     def start_from(self, clean_predicted: np.ndarray) -> None:
-        """Takes these classes as those that were predicted without attack."""
+        """Takes these classes as the predictions for the clean images."""
         self.clean_predicted = clean_predicted
         self.predicted = clean_predicted.copy()
         self.right_clean = clean_predicted == self.images.y
         self.fooled_by = np.where(self.right_clean, ROBUST, WRONG_CLEAN).astype("int32")
 
-    def decide(self, name: str, place: int, numbers: np.ndarray, x_adv: Any) -> tuple[Outcome, np.ndarray]:
-        """Returns what an attack did to a batch, and the numbers of the images whose worst adversary is now its.
+    def decide(self, name: str, index: int, numbers: np.ndarray, x_adv: Any) -> tuple[Outcome, np.ndarray]:
+        """Returns the outcome of a batch, and the numbers of the images whose worst adversary has changed.
 
         Args:
             name: of the attack.
-            place: its number.
+            index: its number.
             numbers: of the images in the batch.
-            x_adv: what it returned.
+            x_adv: the pixels that the attack returned.
 
         Raises:
-            ValueError: for a wrong shape.
+            ValueError: if these are not shaped as the images.
         """
         x, y = self.images.x[numbers], self.images.y[numbers]
-        z = returned(name, x_adv, x)
-        verdict = self.referee(x, y, z)
-        # An image that was given back as it was has its verdict already: asked again, a random classifier would lose it
-        # to chance in the end.
+        z = check_result(name, x_adv, x)
+        score = self.scorer(x, y, z)
+        # An image that is returned unchanged keeps its first prediction: with another draw for each attack, a random
+        # classifier would be wrong on it by chance in the end.
         moved = (z != x).any(axis=(1, 2, 3))
-        fooled = verdict.fooled & moved
-        worse = verdict.allowed & (fooled | (verdict.margin > self.margin[numbers]))
-        rows = np.flatnonzero(worse & (self.fooled_by[numbers] == ROBUST))
-        changed = numbers[rows]
-        self.z[changed], self.margin[changed], self.predicted[changed] = (
-            z[rows],
-            verdict.margin[rows],
-            verdict.predicted[rows],
-        )
-        self.fooled_by[numbers[np.intersect1d(rows, np.flatnonzero(fooled))]] = place
-        not_numbers = int((verdict.allowed & (verdict.predicted < 0)).sum())
-        return Outcome(fooled, int((~verdict.allowed).sum()), not_numbers), changed
+        fooled = score.fooled & moved
+        worse = score.allowed & (fooled | (score.margin > self.margin[numbers])) & (self.fooled_by[numbers] == ROBUST)
+        self._keep(numbers, worse, z, score)
+        self.fooled_by[numbers[worse & fooled]] = index
+        not_numbers = int((score.allowed & (score.predicted < 0)).sum())
+        return Outcome(fooled, int((~score.allowed).sum()), not_numbers), numbers[worse]
 
     def count(self, name: str, outcome: Outcome) -> None:
-        """Adds up what alarms are raised for."""
+        """Adds the counts of an outcome to those that alarms read."""
         self._count(self.not_numbers, name, outcome.not_numbers)
         self._count(self.outside, name, outcome.outside)
 
     def sharpen(self) -> None:
-        """Makes adversaries survive rounding to 8 bits, where some steps on the margin are enough for that.
+        """Moves adversaries further so that they survive rounding to 8 bits, if some steps on the margin achieve that.
 
-        A search that ends with its first success leaves an image at the border, and rounding throws it back: without
-        this, accuracy in 8 bits would tell where searches end rather than what the classifier withstands.
+        A search that stops at its first success ends next to the decision boundary, and rounding undoes it. Without
+        this step, the accuracy in 8 bits would measure where searches stop and not how robust the classifier is.
         """
         fooled = np.flatnonzero(self.fooled_by >= 0)
         weak = fooled[self._right_in_8bit(fooled)]
@@ -119,36 +114,38 @@ class Judge:
         search = traced(self._sharpened, pixels, labels, pixels)
         for x, y, numbers in self.images.batches(weak, self.batch_size):
             z = np.asarray(search(x, y, self.z[numbers]))
-            verdict = self.referee(x, y, z)
-            sharp = verdict.fooled & ~self.referee(x, y, self._rounded(z)).right
-            self.z[numbers[sharp]] = z[sharp]
-            self.margin[numbers[sharp]] = verdict.margin[sharp]
-            self.predicted[numbers[sharp]] = verdict.predicted[sharp]
+            score = self.scorer(x, y, z)
+            self._keep(numbers, score.fooled & ~self.scorer(x, y, self._rounded(z)).right, z, score)
 
     def accuracy_in_8bit(self) -> float:
         """Returns the share of images that are right, clean and at their worst adversary rounded to 8 bits."""
-        fooled = np.flatnonzero(self.fooled_by >= 0)  # what fools nobody may leave the ball when it is rounded
+        fooled = np.flatnonzero(self.fooled_by >= 0)  # others may leave the ball when they are rounded
         return (int((self.fooled_by == ROBUST).sum()) + int(self._right_in_8bit(fooled).sum())) / len(self.images.y)
 
     def adversaries(self) -> Adversaries:
         """Returns the worst adversary of each image."""
         x, y = self.images
-        return Adversaries(x, self.z, y, self.clean_predicted, self.predicted, self.fooled_by, self.referee.ball.mask)
+        return Adversaries(x, self.z, y, self.clean_predicted, self.predicted, self.fooled_by, self.scorer.ball.mask)
+
+    def _keep(self, numbers: np.ndarray, rows: np.ndarray, z: np.ndarray, score: Score) -> None:
+        """Takes some rows of a batch as the worst adversaries of their images."""
+        kept = numbers[rows]
+        self.z[kept], self.margin[kept], self.predicted[kept] = z[rows], score.margin[rows], score.predicted[rows]
 
     def _right_in_8bit(self, numbers: np.ndarray) -> np.ndarray:
         """Returns which of the numbered images are right at their worst adversary rounded to 8 bits."""
         batches = self.images.batches(numbers, self.batch_size)
-        right = [self.referee(x, y, self._rounded(self.z[packed])).right for x, y, packed in batches]
+        right = [self.scorer(x, y, self._rounded(self.z[packed])).right for x, y, packed in batches]
         return np.concatenate([np.zeros(0, bool), *right])
 
     def _rounded(self, z: np.ndarray) -> np.ndarray:
-        return rounded(z, self.referee.ball.bounds)
+        return rounded(z, self.scorer.ball.bounds)
 
     def _sharpened(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        ball = self.referee.ball
+        ball = self.scorer.ball
         step = ball.steepest(OfEps(2.5 / SHARPENING))
         search = Attack(ball, step, SHARPENING, start=lambda ball, x, noise: z, keep="best")
-        return search.maximizing(margin).search(self.referee.classify, x, y)
+        return search.maximizing(margin).search(self.scorer.classify, x, y)
 
     @staticmethod
     def _count(counts: dict[str, int], name: str, more: int) -> None:

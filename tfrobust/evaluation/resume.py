@@ -1,4 +1,4 @@
-"""What an evaluation has found so far, in a file: a killed one goes on where it was."""
+"""Keeps the state of an evaluation in a file, from which a killed evaluation resumes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import keras
 import numpy as np
 
 from tfrobust.attacks import Ball, Evasion
-from tfrobust.evaluation.attack_list import Contestant, LineUp
+from tfrobust.evaluation.attack_list import AttackList, NamedAttack
 from tfrobust.evaluation.dataset import Images
-from tfrobust.evaluation.record import Judge, Outcome
+from tfrobust.evaluation.record import Outcome, Record
 from tfrobust.utils.digest import digest_of
 from tfrobust.utils.errors import InvalidArgument
 
@@ -32,26 +32,26 @@ CREATE TABLE batches (
 CREATE TABLE worst (number INTEGER PRIMARY KEY, z BLOB, margin REAL, predicted INTEGER, fooled_by INTEGER);
 """
 
-Key = tuple[int, int, int]  # place of the attack, run, batch
+Key = tuple[int, int, int]  # index of the attack, run, batch
 
 
 class State:
     """A file with one row for each finished batch, and the worst adversary of each image so far.
 
-    A row and its adversaries are written in one transaction: a process that is killed leaves the batches before. Only
-    one process at a time can hold the file.
+    A row and its adversaries are written in one transaction, so that a killed process leaves whole batches. Only one
+    process at a time can open the file.
 
     Args:
-        path: the file; made where there is none.
+        path: of the file, which is created if it does not exist.
         fingerprint: of the evaluation, see `fingerprint`.
-        judge: whose adversaries are kept; it takes over those that the file has.
+        record: whose adversaries are written; it is given those that the file already has.
 
     Raises:
-        ValueError: for a file that is no state, of another evaluation, or in use.
+        ValueError: if the file is not a state, belongs to another evaluation, or is in use.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fingerprint: Mapping[str, Any], judge: Judge) -> None:
-        self._judge = judge
+    def __init__(self, path: str | os.PathLike[str], fingerprint: Mapping[str, Any], record: Record) -> None:
+        self._record = record
         ours = json.dumps(fingerprint, sort_keys=True)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as failing:
@@ -62,7 +62,7 @@ class State:
             except (sqlite3.Error, TypeError) as error:
                 if "locked" in str(error):
                     raise InvalidArgument(
-                        f"The state {path} is in use: expected one that nobody else holds."
+                        f"The state {path} is in use: expected one that no other process has open."
                     ) from error
                 raise InvalidArgument(
                     f"Invalid value for `state`: expected a state file, or none yet. Received: {path} ({error})"
@@ -76,16 +76,16 @@ class State:
             failing.pop_all()
 
     def outcome(self, key: Key) -> Outcome | None:
-        """Returns what was found for a batch, None where it has not been finished."""
+        """Returns the outcome of a batch; None if it has not been finished."""
         select = "SELECT fooled, outside, not_numbers, seconds FROM batches WHERE place = ? AND run = ? AND batch = ?"
         row = self._file.execute(select, key).fetchone()
         return Outcome(np.frombuffer(row[0], bool), *row[1:]) if row else None
 
     def keep(self, key: Key, outcome: Outcome, changed: np.ndarray) -> None:
-        """Writes a finished batch, with the adversaries of the images that it changed."""
-        judge = self._judge
+        """Writes the outcome of a finished batch and the adversaries that it changed."""
+        record = self._record
         rows = [
-            (int(n), judge.z[n].tobytes(), float(judge.margin[n]), int(judge.predicted[n]), int(judge.fooled_by[n]))
+            (int(n), record.z[n].tobytes(), float(record.margin[n]), int(record.predicted[n]), int(record.fooled_by[n]))
             for n in changed
         ]
         self._file.execute("BEGIN")
@@ -95,50 +95,50 @@ class State:
         self._file.execute("COMMIT")
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._file.close()
 
     def _open(self, fingerprint: str) -> tuple[str, bytes]:
-        """Returns the fingerprint and the clean predictions that the file has; a new one takes these."""
+        """Returns the fingerprint and the clean predictions of the file; a new file gets those of this evaluation."""
         self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._file.execute("BEGIN EXCLUSIVE")
         if not self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             for statement in filter(str.strip, TABLES.split(";")):
                 self._file.execute(statement)
-            clean = self._judge.clean_predicted.astype("int32").tobytes()
+            clean = self._record.clean_predicted.astype("int32").tobytes()
             self._file.execute("INSERT INTO evaluation VALUES (?, ?)", (fingerprint, clean))
         self._file.execute("COMMIT")
         found: tuple[str, bytes] = self._file.execute("SELECT fingerprint, clean_predicted FROM evaluation").fetchone()
         return found
 
     def _restore(self, clean_predicted: np.ndarray) -> None:
-        judge = self._judge
-        judge.start_from(clean_predicted)  # of a random classifier, those of the first time
+        record = self._record
+        record.start_from(clean_predicted)  # those of the first process: a random classifier has others now
         for number, z, margin, predicted, fooled_by in self._file.execute("SELECT * FROM worst"):
-            judge.z[number] = np.frombuffer(z, "float32").reshape(judge.z.shape[1:])
-            judge.margin[number], judge.predicted[number], judge.fooled_by[number] = margin, predicted, fooled_by
+            record.z[number] = np.frombuffer(z, "float32").reshape(record.z.shape[1:])
+            record.margin[number], record.predicted[number], record.fooled_by[number] = margin, predicted, fooled_by
 
 
 def fingerprint(
     classifier: Any,
     images: Images,
     ball: Ball,
-    line_up: LineUp,
-    judge: Judge,
+    attack_list: AttackList,
+    record: Record,
     **arguments: Any,
 ) -> dict[str, Any]:
-    """Returns what makes two evaluations the same: arguments, attacks, data, and the classifier's weights.
+    """Returns what identifies an evaluation: arguments, attacks, data, and the classifier's weights.
 
     Args:
-        classifier: under evaluation; a callable is told by what it says of the clean images.
+        classifier: under evaluation; a callable is identified by its predictions of the clean images.
         images: of the evaluation.
         ball: of the evaluation.
-        line_up: of the evaluation.
-        judge: which knows what the classifier says of the clean images.
-        **arguments: others that change what is found.
+        attack_list: of the evaluation.
+        record: with the classifier's predictions of the clean images.
+        **arguments: others that the result depends on.
 
     Raises:
-        ValueError: if an attack is a callable that cannot be told from another of its name.
+        ValueError: if an attack is a callable without a name and settings that identify it.
     """
     return {
         "layout": LAYOUT,
@@ -147,37 +147,37 @@ def fingerprint(
         "bounds": list(ball.bounds),
         "mask": _digest() if ball.mask is None else _digest(ball.mask),
         "attacks": [
-            [member.name, _identity(member), member.settings, _weights(member.attack)] for member in line_up.contestants
+            [member.name, _identity(member), member.settings, _weights(member.attack)] for member in attack_list.attacks
         ],
-        "columns": line_up.columns,
+        "columns": attack_list.columns,
         "data": _digest(*images),
-        "classifier": _told(classifier, judge),
+        "classifier": _classifier_digest(classifier, record),
     }
 
 
-def _told(classifier: Any, judge: Judge) -> str:
-    """Returns what tells a classifier apart: layers and weights, or predictions and the size of their logits."""
+def _classifier_digest(classifier: Any, record: Record) -> str:
+    """Returns a digest of layers and weights; of a callable that of its predictions and of the size of its logits."""
     if isinstance(classifier, keras.Model):
         layers = np.frombuffer(classifier.to_json().encode(), "uint8")
         return _digest(layers, *classifier.get_weights())
-    # Coarsely, in powers of two: the logits of one that is random differ a little each time.
-    sizes = np.abs(judge.logits[np.isfinite(judge.logits)], dtype="float64")
+    # Rounded to a power of two, since the logits of a random classifier differ a little each time.
+    sizes = np.abs(record.logits[np.isfinite(record.logits)], dtype="float64")
     size = np.log2(np.maximum(sizes.mean(), 1e-30)).round() if len(sizes) else np.nan
-    return _digest(judge.clean_predicted, np.asarray(size, "float32"))
+    return _digest(record.clean_predicted, np.asarray(size, "float32"))
 
 
 def _weights(attack: Any) -> list[str]:
-    """Returns digests of the networks among an attack's arguments: what a transfer comes from."""
+    """Returns digests of the networks among an attack's arguments, such as the sources of a transfer."""
     given = (getattr(attack, "_recipe", None) or {}).values()
     parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
     return [_digest(*part.get_weights()) for part in parts if isinstance(part, keras.Model)]
 
 
-def _identity(member: Contestant) -> str:
-    """Returns the name of an attack's type, or of the function that it is, by which a later evaluation recognizes it.
+def _identity(member: NamedAttack) -> str:
+    """Returns the name of an attack's type or function, by which a later evaluation recognizes it.
 
     Raises:
-        ValueError: for a callable whose name and settings do not say what it does.
+        ValueError: for an anonymous callable: a lambda, a local function, or an object without `get_config`.
     """
     attack = member.attack
     if (isinstance(attack, Evasion) or hasattr(attack, "get_config")) and "<lambda>" not in json.dumps(member.settings):
@@ -200,10 +200,10 @@ def _digest(*arrays: np.ndarray) -> str:
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     differing = [key for key in ours if theirs.get(key) != ours[key]]
     short = (bool, int, float, str)
-    told = [
+    sentences = [
         f"{key} ({theirs[key]!r} there, {ours[key]!r} here)"
         if key not in ("data", "classifier", "mask") and isinstance(theirs.get(key), short)
         else key
         for key in differing
     ]
-    return ", ".join(told) or "its layout"
+    return ", ".join(sentences) or "its layout"

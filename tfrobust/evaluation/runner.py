@@ -1,171 +1,131 @@
-"""The runs of all attacks of an evaluation, each on the images that are still right, packed into full batches."""
+"""Runs attacks on the images that they have not fooled yet, packed into full batches."""
 
 from __future__ import annotations
 
 import functools
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfrobust.evaluation.attack_list import Contestant, Entry, LineUp, Search
-from tfrobust.evaluation.progress import Progress
-from tfrobust.evaluation.record import Judge, Outcome
-from tfrobust.evaluation.report import Result
-from tfrobust.evaluation.resume import Key, State
+from tfrobust.evaluation.attack_list import NamedAttack
+from tfrobust.evaluation.dataset import Images
+from tfrobust.evaluation.scoring import check_result
 from tfrobust.utils.graph import in_flight
-from tfrobust.utils.random import stream
 
 
-class Runs:
-    """Makes all runs: of a list each entry on what all before it left right, of columns each on all that is right.
+class Batch(NamedTuple):
+    """One batch of a run: pixels, labels, the images' numbers, and the numbers of the run and of the batch in it."""
+
+    x: np.ndarray
+    y: np.ndarray
+    numbers: np.ndarray
+    run: int
+    number: int
+
+
+def open_after_runs(
+    images: Images,
+    numbers: np.ndarray,
+    batch_size: int,
+    prepare: Callable[[Batch], Callable[[], Any]],
+    record: Callable[[Batch, Any], np.ndarray],
+    *,
+    runs: int = 1,
+    in_threads: bool = False,
+) -> Iterator[np.ndarray]:
+    """Makes runs of an attack, each on the images that are still open, and yields the numbers of these after each run.
 
     Args:
-        judge: who decides what an attack did, and keeps the worst adversaries.
-        line_up: the attacks.
+        images: all images.
+        numbers: of the images that are open at first.
+        batch_size: images in a batch.
+        prepare: returns the search of a batch as a function without arguments.
+        record: takes what the search of a batch returned, in the order of the batches, and returns which of its images
+            are still open, `(B,)` bool.
+        runs: how many.
+        in_threads: whether two batches are searched at a time, so that one uses what the other leaves idle.
+    """
+
+    def finish_first(waiting: deque[tuple[Batch, Callable[[], Any]]]) -> np.ndarray:
+        batch, search = waiting.popleft()
+        return batch.numbers[record(batch, search())]
+
+    for run in range(runs):
+        still_open = [numbers[:0]]
+        waiting: deque[tuple[Batch, Callable[[], Any]]] = deque()
+        with ThreadPoolExecutor(in_flight()) as pool:
+            for number, (x, y, packed) in enumerate(images.batches(numbers, batch_size)):
+                batch = Batch(x, y, packed, run, number)
+                search = prepare(batch)
+                waiting.append((batch, pool.submit(search).result if in_threads else search))
+                if len(waiting) >= in_flight():
+                    still_open.append(finish_first(waiting))
+            while waiting:
+                still_open.append(finish_first(waiting))
+        numbers = np.concatenate(still_open)
+        yield numbers
+
+
+class AdversaryFinder:
+    """Finds one adversary of each image on one classifier, also of images that it has wrong already.
+
+    An image gets the adversary of the first run that fools the classifier, else what the first run returned if that is
+    allowed, else the image itself. For attacks without a radius all runs are made, and the nearest adversary is kept.
+
+    Args:
+        classifier: under attack, as a callable attack expects it.
+        attacks: that run one after the other.
+        score: `(x, y, z) -> (allowed, fooled)`, both `(B,)`: which adversaries are allowed, and which of them fool.
         classes: of the classifier.
-        seed: of the evaluation; noise is a function of (seed, place of the attack, run, number of the image).
-        state: what was found before, and where the rest is kept; or None.
-        progress: how far it is.
+        seed: `(index of the attack, run) -> (2,)`.
+        first: index of the first attack.
     """
 
     def __init__(
-        self, judge: Judge, line_up: LineUp, classes: int, seed: int, state: State | None, progress: Progress
+        self,
+        classifier: Any,
+        attacks: Sequence[NamedAttack],
+        score: Callable[[Any, Any, Any], tuple[np.ndarray, np.ndarray]],
+        classes: int,
+        seed: Callable[[int, int], Any],
+        first: int = 0,
     ) -> None:
-        self.judge = judge
-        self.line_up = line_up
-        self.seed = seed
-        self.state = state
-        self.progress = progress
-        self._runs = [contestant.runs(classes) for contestant in line_up.contestants]
-        self._costs = [contestant.cost(classes) for contestant in line_up.contestants]
+        self._attacks = attacks
+        self._score = score
+        self._classes = classes
+        self._seed = seed
+        self._first = first
+        # Traced when an attack first has something to do, and once for all batches.
+        self._search = functools.cache(lambda place, shape: attacks[place].search(classifier, np.empty(shape)))
 
-    def results(self) -> tuple[Result, ...]:
-        """Runs all attacks and returns their results."""
-        alive = clean = np.flatnonzero(self.judge.right_clean)
-        place = 0
-        results: list[Result] = []
-        for entry in self.line_up.entries:
-            alive = clean if self.line_up.columns else alive
-            parts: list[Result] = []
-            for member in entry.members:
-                label = f"{entry.name}/{member.name}" if entry.has_parts else entry.name
-                work = self._work_after(place, entry, len(parts), len(clean))
-                result, alive = self._attacked(label, member, place, alive, *work)
-                parts.append(result)
-                place += 1
-            results.append(_whole(entry, parts) if entry.has_parts else parts[0])
-            if entry.has_parts:
-                self._tell(entry.name, results[-1])
-        return tuple(results)
+    def __call__(self, images: Images, numbers: np.ndarray, batch_size: int) -> np.ndarray:
+        """Returns an adversary of each image, `(N, H, W, C)`; `numbers` are those of which the noise is a function."""
+        z, far = images.x.copy(), np.full(len(images.y), np.inf)
 
-    def _attacked(
-        self, label: str, member: Contestant, place: int, alive: np.ndarray, each: int, besides: int
-    ) -> tuple[Result, np.ndarray]:
-        """Returns a contestant's result and the numbers of the images that it left right.
+        def attack(place: int, member: NamedAttack) -> None:
+            search = self._search(place, (1, *images.x.shape[1:]))
 
-        Args:
-            label: what is shown of it.
-            member: the contestant.
-            place: its number.
-            alive: numbers of the images that it attacks.
-            each: work that comes after it, for each of these images that it leaves right.
-            besides: work that comes after it whatever it does.
-        """
-        attacked, seconds, runs, cost = len(alive), 0.0, self._runs[place], self._costs[place]
-        by_run: list[float] = []
-        search = functools.cache(lambda: member.search(self.judge.classifier, self.judge.images.x))
-        for run in range(runs):
-            later = (runs - run - 1) * cost + each
-            kept, pending, right = [alive[:0]], len(alive), len(alive)
-            self.progress.left(pending * cost + right * later + besides, label)
-            for packed, outcome in self._outcomes(search, member, place, run, alive):
-                seconds += outcome.seconds
-                pending -= len(packed)
-                right -= int(outcome.fooled.sum())
-                kept.append(packed[~outcome.fooled])
-                if pending:
-                    self.progress.left(pending * cost + right * later + besides, label)
-            alive = np.concatenate(kept)
-            by_run.append(len(alive) / len(self.judge.images.y))
-        result = Result(
-            member.name,
-            member.settings,
-            accuracy=len(alive) / len(self.judge.images.y),
-            seconds=round(seconds, 3),
-            kind=member.kind,
-            attacked=attacked,
-            fooled=attacked - len(alive),
-            runs=runs,
-            by_run=tuple(by_run),
-        )
-        self._tell(label, result)
-        return result, alive
+            def prepare(batch: Batch) -> Callable[[], Any]:
+                seed = self._seed(self._first + place, batch.run)
+                return functools.partial(search, batch.x, batch.y, numbers[batch.numbers], seed, batch.run)
 
-    def _outcomes(
-        self, search: Callable[[], Search], member: Contestant, place: int, run: int, alive: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, Outcome]]:
-        """Yields the numbers of each batch of a run, in order, and what the run does to it, or the state says it did.
+            def record(batch: Batch, x_adv: Any) -> np.ndarray:
+                found = check_result(member.name, x_adv, batch.x)
+                allowed, fooled = self._score(batch.x, batch.y, found)
+                its_far = member.far(found, batch.x, fooled)
+                kept = (its_far < far[batch.numbers]) | (allowed & (place == 0 and batch.run == 0))
+                z[batch.numbers[kept]] = found[kept]
+                far[batch.numbers] = np.minimum(its_far, far[batch.numbers])
+                return far[batch.numbers] > 0
 
-        A few batches are searched at a time: what one leaves idle between its small operations the other one uses.
-        """
-        seed, began = stream(self.seed, place, run), time.perf_counter()
-        waiting: deque[tuple[Key, np.ndarray, Any]] = deque()  # the outcome, or a function that gives the adversaries
+            runs = member.runs(self._classes)
+            options: dict[str, Any] = {"runs": runs, "in_threads": member.in_graph}
+            deque(open_after_runs(images, np.flatnonzero(far > 0), batch_size, prepare, record, **options), maxlen=0)
 
-        def next_of_all() -> tuple[np.ndarray, Outcome]:
-            nonlocal began
-            key, packed, outcome = waiting.popleft()
-            if not isinstance(outcome, Outcome):
-                outcome, changed = self.judge.decide(member.name, place, packed, outcome())
-                ended = time.perf_counter()
-                outcome, began = outcome._replace(seconds=ended - began), ended
-                if self.state:
-                    self.state.keep(key, outcome, changed)
-                self.progress.done(len(packed) * self._costs[place])
-            self.judge.count(member.name, outcome)
-            return packed, outcome
-
-        with ThreadPoolExecutor(in_flight()) as pool:
-            for number, (x, y, packed) in enumerate(self.judge.images.batches(alive, self.judge.batch_size)):
-                key = (place, run, number)
-                outcome: Any = self.state.outcome(key) if self.state else None
-                if outcome is None:
-                    outcome = functools.partial(search(), x, y, packed, seed, run)
-                    outcome = pool.submit(outcome).result if member.in_graph else outcome
-                waiting.append((key, packed, outcome))
-                if len(waiting) >= in_flight():
-                    yield next_of_all()
-            while waiting:
-                yield next_of_all()
-
-    def _work_after(self, place: int, entry: Entry, member: int, clean: int) -> tuple[int, int]:
-        """Returns the work after a contestant: for each image that it leaves right, and besides."""
-        work = [runs * cost for runs, cost in zip(self._runs, self._costs, strict=True)]
-        if not self.line_up.columns:
-            return sum(work[place + 1 :]), 0
-        end = place + len(entry.members) - member
-        return sum(work[place + 1 : end]), clean * sum(work[end:])
-
-    def _tell(self, label: str, result: Result) -> None:
-        images = len(self.judge.images.y)
-        right = round(result.accuracy * images)
-        self.progress.line(f"{label}: {right} of {images} images right, {result.seconds:.1f} s")
-
-
-def _whole(entry: Entry, parts: list[Result]) -> Result:
-    """Returns the result of a cascade: that of all its members together."""
-    kinds = {part.kind for part in parts}
-    return Result(
-        entry.name,
-        entry.settings,
-        accuracy=parts[-1].accuracy,
-        seconds=round(sum(part.seconds for part in parts), 3),
-        kind=kinds.pop() if len(kinds) == 1 else "white box",
-        attacked=parts[0].attacked,
-        fooled=sum(part.fooled for part in parts),
-        runs=sum(part.runs for part in parts),
-        parts=tuple(parts),
-    )
+        for place, member in enumerate(self._attacks):
+            if (far > 0).any():
+                attack(place, member)
+        return z

@@ -1,4 +1,4 @@
-"""What a classifier says in several passes over the same pixels: a vote, for one that answers differently each time."""
+"""Predictions by a vote of several passes, for classifiers that are random."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Tensor = Any
 
 
 def voted(classify: Callable[[Tensor], Mapping[str, Any]], z: Tensor, y: Tensor, draws: int) -> tuple[Tensor, ...]:
-    """Returns logits `(B, C)` and margins `(B,)`, both in the mean of the passes, and the predicted classes `(B,)`.
+    """Returns logits `(B, C)` and margins `(B,)`, both averaged over the passes, and the predicted classes `(B,)`.
 
-    Every pass has one vote for the class of its largest logit; one with NaN in its logits votes for no class. The class
-    of most votes is predicted, of several classes with equally many the one of the larger mean logit. Where as many
-    passes as that voted for no class, none is predicted: -1.
+    Every pass votes for the class of its largest logit; a pass with NaN in its logits votes for no class. The class
+    with the most votes is predicted, and among classes with equal votes the one with the largest mean logit. The
+    prediction is -1 if at least as many passes voted for no class.
 
     Args:
         classify: pixels -> dict with "logits".
@@ -38,7 +38,7 @@ def voted(classify: Callable[[Tensor], Mapping[str, Any]], z: Tensor, y: Tensor,
     logits, margin = sums[0] / draws, sums[1] / draws
     for_classes, for_none = sums[2][:, :-1], sums[2][:, -1]
     most = ops.max(for_classes, axis=-1)
-    least = -3e38  # of what is compared among those with most votes: no infinity, which marks the others
+    least = -3e38  # a finite lower bound of the logits: -inf marks the classes with fewer votes
     ranked = ops.maximum(ops.where(ops.isnan(logits), least, logits), least)
     leading = ops.where(for_classes == most[:, None], ranked, -float("inf"))
     predicted = ops.cast(ops.argmax(leading, axis=-1), "int32")

@@ -1,4 +1,4 @@
-"""Data batch by batch, checked as it arrives, and graphs that are traced once for every batch size."""
+"""Reads data batch by batch, checks it, and traces graphs once for all batch sizes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks, losses
-from tfrobust.attacks import view_losses, where_rows
-from tfrobust.classifiers import check_classifier, in_inference
+from tfrobust.attacks import view_losses
+from tfrobust.classifiers import check_classifier
 from tfrobust.data.batch import BatchSpec, prepare
 from tfrobust.data.containers import batches_of
-from tfrobust.evaluation import returned
+from tfrobust.evaluation import AdversaryFinder, Images, NamedAttack
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.graph import traced
-from tfrobust.utils.random import ImageNoise, stream
+from tfrobust.utils.random import stream
 
 Tensor = Any
 Bounds = tuple[float, float]
@@ -44,17 +44,17 @@ def batches(
     """Yields the batches of the data, which may be larger than memory; each is checked as a step of training checks it.
 
     Args:
-        classifiers: all that will see them.
-        data: what `fit` takes, see `batches_of`.
-        reader: who reads the outputs, for the message.
+        classifiers: all that read them.
+        data: in any container that `fit` takes, see `batches_of`.
+        reader: name of the measurement, for the error.
         needs: names of outputs beside `logits`.
         batch_size: of arrays.
         bounds: least and greatest pixel value.
-        endless: whether data without an end are taken, by a reader that stops by itself.
+        endless: whether data without an end are accepted, because the caller stops reading.
 
     Raises:
-        ValueError: for what is no classifier or lacks an output, classifiers of different numbers of classes, what is
-            no data, wrong shapes, pixels and labels, and no images.
+        ValueError: for a classifier that is invalid or lacks an output, classifiers of different numbers of classes,
+            wrong shapes, pixels and labels, and an empty dataset.
     """
     backend.require(f"The {reader}")
     specs = [_batch_spec(classifier, needs, reader, bounds) for classifier in classifiers]
@@ -66,7 +66,7 @@ def batches(
 
     def checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         pixels, labels = prepare(first.check(x, y), first)[:2]
-        return ops.clip(pixels, *bounds), labels  # the check lets rounding pass
+        return ops.clip(pixels, *bounds), labels  # the check tolerates rounding
 
     check, count = graph(checked), 0
     with plain_errors():
@@ -99,14 +99,14 @@ def images(
 
 def graph(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function of tensors `(B, ...)` and scalars as a graph, traced once for each shape, whatever B."""
-    made: dict[Any, Callable[..., Any]] = {}
+    graphs: dict[Any, Callable[..., Any]] = {}
 
     def run(*given: Any) -> Any:
         tensors = [tf.convert_to_tensor(part) for part in given]
         specs = tuple(tf.TensorSpec((None, *t.shape[1:]) if t.shape.rank else (), t.dtype) for t in tensors)
-        if specs not in made:
-            made[specs] = traced(function, *specs)
-        return made[specs](*tensors)
+        if specs not in graphs:
+            graphs[specs] = traced(function, *specs)
+        return graphs[specs](*tensors)
 
     return run
 
@@ -120,9 +120,8 @@ class Search:
     """An attack on one classifier: `(batch) -> x_adv`, shaped as the batch's pixels.
 
     The random start is a function of the seed and the image's number, so that the batch size changes nothing, unless
-    the attack's loss couples the rows. Of several runs an image keeps the first that fools, as the attack itself does;
-    without a radius the nearest. An attack that returns pixels that are not finite found nothing: the image stays as it
-    is.
+    the attack's loss couples the rows. See `AdversaryFinder` for which of several runs an image gets. A result that is
+    not finite is discarded: the image stays as it is.
 
     Args:
         classifier: under attack.
@@ -131,44 +130,43 @@ class Search:
         seed: of the random starts.
 
     Raises:
-        ValueError: for what is no attack, and a targeted one.
+        ValueError: for an object that is not an attack, and for a targeted attack.
     """
 
     def __init__(self, classifier: Any, attack: Any, seed: int = 0) -> None:
         self.classifier = classifier
-        self.attack = made(attack)
-        self.seed = seed
-        self._run = graph(self._searched)
+        self.attack = as_adversary(attack)
+        self._seed = seed
+        self._score = graph(self._finite_and_fooled)
+        self._find: AdversaryFinder | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
-        if not isinstance(self.attack, attacks.Evasion):
+        if self._find is None:
+            classes = int(self.classifier.output["logits"].shape[-1])
+            if isinstance(self.attack, attacks.Evasion):
+                self.attack.check_classes(classes)
             name = getattr(self.attack, "name", type(self.attack).__name__)
-            z = returned(name, self.attack(self.classifier, batch.x, batch.y), batch.x)
-            return _where_finite(tf.convert_to_tensor(z), batch.x)
-        classes = int(self.classifier.output["logits"].shape[-1])
-        self.attack.check_classes(classes)
-        kept, far = self._run(*batch, stream(self.seed, 0), tf.constant(0))
-        for run in range(1, self.attack.runs(classes)):
-            if bool(ops.all(far <= 0)):
-                break
-            z, its_far = self._run(*batch, stream(self.seed, run), tf.constant(run))
-            kept, far = where_rows(its_far < far, z, kept), ops.minimum(its_far, far)
-        return kept
+            named = NamedAttack(name, {}, self.attack)
+            self._find = AdversaryFinder(
+                self.classifier, [named], self._scored, classes, lambda _, run: stream(self._seed, run)
+            )
+        images = Images(np.asarray(batch.x), np.asarray(batch.y))
+        return tf.convert_to_tensor(self._find(images, np.asarray(batch.numbers), len(images.y)))
 
-    def _searched(self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
-        z = _where_finite(self.attack.search(in_inference(self.classifier), x, y, ImageNoise(seed, numbers), run), x)
-        return z, self.attack.ball.far(z, x, losses.correct(logits_of(self.classifier, z), y) < 0.5)
+    def _scored(self, x: Any, y: Any, z: Any) -> tuple[np.ndarray, np.ndarray]:
+        finite, fooled = self._score(y, z)
+        return np.asarray(finite), np.asarray(fooled)
 
-
-def _where_finite(z: Tensor, x: Tensor) -> Tensor:
-    return where_rows(ops.all(ops.isfinite(z), axis=(1, 2, 3)), z, x)
+    def _finite_and_fooled(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        finite = ops.all(ops.isfinite(z), axis=(1, 2, 3))
+        return finite, finite & (losses.correct(logits_of(self.classifier, z), y) < 0.5)
 
 
-def made(attack: Any) -> Any:
+def as_adversary(attack: Any) -> Any:
     """Returns the evaluation adversary of an attack, a name or a config.
 
     Raises:
-        ValueError: for what is none, and a targeted one.
+        ValueError: for an object that is not an attack, and for a targeted attack.
     """
     item = attacks.get(attack) if isinstance(attack, (str, Mapping)) else attack
     if isinstance(item, attacks.Attack):
@@ -179,6 +177,18 @@ def made(attack: Any) -> Any:
             f"`(classify, x, y) -> x_adv`. Received: {attack!r}"
         )
     return item
+
+
+def check_named(classifiers: Any) -> None:
+    """Refuses classifiers that are not a mapping name -> classifier with at least one entry.
+
+    Raises:
+        ValueError: with what was received.
+    """
+    if not isinstance(classifiers, Mapping) or not classifiers:
+        raise InvalidArgument(
+            f"Invalid value for `classifiers`: expected a mapping name -> classifier. Received: {classifiers!r}"
+        )
 
 
 def _batch_spec(classifier: Any, needs: Iterable[str], reader: str, bounds: Bounds) -> BatchSpec:

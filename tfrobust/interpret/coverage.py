@@ -1,4 +1,4 @@
-"""How much of an image a network's gradient covers."""
+"""Measures how much of an image the gradient of a network covers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfrobust.evaluation.tables import table
-from tfrobust.interpret.batches import Bounds, batches, graph
-from tfrobust.interpret.gradient_test import check_named
+from tfrobust.evaluation import Table
+from tfrobust.interpret.batches import Bounds, batches, check_named, graph
 from tfrobust.interpret.gradients import gradient
 from tfrobust.interpret.gradients import normalized as by_maximum
 from tfrobust.utils.errors import InvalidArgument
@@ -29,11 +28,12 @@ def coverage(
     normalized: bool = True,
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
-) -> table.Table:
-    """Measures the share of an image's pixels whose gradient exceeds a threshold, in the mean over the images.
+) -> Table:
+    """Measures the share of an image's pixels whose gradient exceeds a threshold, averaged over the images.
 
-    A pixel counts where max_c |G[h, w, c]| > threshold, G = d CE(x, y) / d x. Normalized by max |G| of each image: how
-    broad the gradient is, whatever its size. Raw, as in the paper's figure of signs, a sharper loss covers more.
+    A pixel counts if max_c |G[h, w, c]| > threshold, with G = d CE(x, y) / d x. Divided by max |G| of each image, the
+    share measures how broad the gradient is, whatever its size. Without this, as in the paper's figure of signs, a
+    sharper loss has a larger share.
 
     Args:
         classifiers: name -> classifier.
@@ -47,7 +47,7 @@ def coverage(
         A `Table` of shares in [0, 1]: a row for each classifier, a column for each threshold.
 
     Raises:
-        ValueError: for no thresholds or classifiers, negative thresholds, and what is no classifier or no data.
+        ValueError: without thresholds or classifiers, for negative thresholds, and invalid classifiers or data.
 
     Example:
 
@@ -55,7 +55,7 @@ def coverage(
     >>> tfrobust.interpret.coverage({"digits": tfrobust.models.get("digits")}, (x, y), [0.1, 0.5]).columns
     ('0.1', '0.5')
 
-    Reference: AELF, section 2.2 and figure 4, where broader attention is seen in pictures alone.
+    Reference: AELF, section 2.2 and figure 4, where broader attention is shown by pictures alone.
     """
     check_named(classifiers)
     if not len(thresholds):
@@ -81,7 +81,7 @@ def coverage(
         for name, run in runs.items():
             totals[name] += np.asarray(run(x, y))
     columns = [f"{threshold:g}" for threshold in thresholds]
-    return table.made(
+    return Table.from_rows(
         "share of pixels by the least gradient",
         {name: dict(zip(columns, (total / images).tolist(), strict=True)) for name, total in totals.items()},
         images,

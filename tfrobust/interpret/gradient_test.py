@@ -1,4 +1,4 @@
-"""Whether a classifier's gradient maps look like their images to another that was trained on images alone."""
+"""Tests whether a classifier trained on clean images recognizes the gradient maps of another classifier."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.evaluation.tables import table
-from tfrobust.interpret.batches import Bounds, batches, graph, logits_of
+from tfrobust.evaluation import Table
+from tfrobust.interpret.batches import Bounds, batches, check_named, graph, logits_of
 from tfrobust.interpret.gradients import check_deviations, gradient, rescaled
-from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
 
@@ -25,20 +24,20 @@ def gradient_map_test(
     deviations: float = 3.0,
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
-) -> table.Table:
-    """Measures how often a judge gives the label to the gradient map of another classifier.
+) -> Table:
+    """Measures how often the classifier `judge` predicts the label for the gradient map of another classifier.
 
-    A map is d CE(x, y) / d x of the classifier under test, brought to the pixel range image by image: as it is ("raw"),
-    or clipped to mean +- `deviations` standard deviations before ("clipped"). The papers read a high accuracy as good
-    alignment of gradients and images; they test the training images too: call it once for each split.
+    A map is d CE(x, y) / d x of the classifier under test, rescaled to the pixel range for each image: either as it is
+    ("raw"), or after clipping to mean +- `deviations` standard deviations ("clipped"). The papers read a high accuracy
+    as good alignment of gradients and images. They test the training images too: call this once for each split.
 
-    The gradient points away from the label: where the object is bright it darkens it. A judge that reads strokes on a
-    dark ground, as of digits, then sees their negative and is right less often than by chance. The columns "negated"
-    are those of the maps of -d CE / d x, the papers' without their sign.
+    The gradient points away from the label: it darkens a bright object. A judge of bright strokes on a dark ground, as
+    in digits, sees their negative and is right less often than by chance. The columns "negated" are for the maps of
+    -d CE / d x, the papers' maps with the opposite sign.
 
     Args:
         judge: a classifier that was trained on clean images alone.
-        classifiers: name -> classifier whose gradients are shown to it.
+        classifiers: name -> classifier whose gradients `judge` classifies.
         data: as `evaluate` takes them; read once, batch by batch.
         deviations: of the clipped maps.
         bounds: least and greatest pixel value.
@@ -46,10 +45,10 @@ def gradient_map_test(
 
     Returns:
         A `Table` of accuracies: a row for each classifier, columns "raw", "clipped", "raw, negated" and "clipped,
-        negated". Its settings hold `judge_accuracy`, the judge's on the images themselves.
+        negated". Its settings hold `judge_accuracy`, the accuracy of `judge` on the images themselves.
 
     Raises:
-        ValueError: for no classifiers, what is no classifier or no data, and classifiers that differ in their classes.
+        ValueError: without classifiers, and for invalid data or classifiers, or different numbers of classes.
 
     Example:
 
@@ -84,22 +83,10 @@ def gradient_map_test(
         of_judge += float(on_images(x, y))
         for name, run in on_maps.items():
             right[name] += np.asarray(run(x, y))
-    return table.made(
+    return Table.from_rows(
         "gradient-map test",
         {name: dict(zip(forms, (counts / images).tolist(), strict=True)) for name, counts in right.items()},
         images,
         0,
         settings={"deviations": float(deviations), "bounds": list(bounds), "judge_accuracy": of_judge / images},
     )
-
-
-def check_named(classifiers: Any) -> None:
-    """Refuses what is no mapping of at least one classifier.
-
-    Raises:
-        ValueError: in words.
-    """
-    if not isinstance(classifiers, Mapping) or not classifiers:
-        raise InvalidArgument(
-            f"Invalid value for `classifiers`: expected a mapping name -> classifier. Received: {classifiers!r}"
-        )

@@ -1,8 +1,9 @@
-"""Attacks side by side: how far apart their perturbations are, what iterations and DRA's share of values bring."""
+"""Compares attacks: distances of their adversaries, accuracy by iterations, success of DRA by its share of values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from keras import ops
 from tfrobust import attacks as members
 from tfrobust import losses
 from tfrobust.classifiers import in_inference
-from tfrobust.evaluation import plain
-from tfrobust.evaluation.tables import table
-from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of, made
-from tfrobust.interpret.gradient_test import check_named
+from tfrobust.evaluation import Table
+from tfrobust.evaluation.tables.distances import mean_distances
+from tfrobust.interpret.batches import Bounds, Search, as_adversary, batches, check_named, graph, logits_of
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import ImageNoise, stream
+from tfrobust.utils.text import for_json
 from tfrobust.utils.validation import check_integer
 
 Tensor = Any
@@ -33,11 +34,11 @@ def perturbation_distances(
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
-) -> table.Table:
+) -> Table:
     """Measures the mean L2 distance ||x'_a - x'_b||_2 between the adversaries of each two attacks, in pixel ranges.
 
-    The random start of an image is the same for all attacks that draw one alike. `tfrobust.evaluation.distances`
-    measures those from one reference, for several classifiers.
+    The random start of an image is the same for all attacks that draw it in the same way.
+    `tfrobust.evaluation.distances` measures the distances from one reference, for several classifiers.
 
     Args:
         classifier: under attack.
@@ -51,7 +52,7 @@ def perturbation_distances(
         A `Table` of distances in units of the pixel range: a row and a column for each attack; 0 on the diagonal.
 
     Raises:
-        ValueError: for no attacks, and what is no classifier, no attack or no data.
+        ValueError: without attacks, and for invalid classifiers, attacks or data.
 
     Example:
 
@@ -65,24 +66,22 @@ def perturbation_distances(
     """
     _check_attacks(attacks)
     searches = {name: Search(classifier, attack, seed) for name, attack in attacks.items()}
-    total, images = np.zeros((len(searches),) * 2), 0
+    images = 0
 
-    def apart(*found: Tensor) -> Tensor:
-        rows = [[ops.sum(ops.sqrt(ops.sum(ops.square(a - b), axis=(1, 2, 3)))) for b in found] for a in found]
-        return ops.stack([ops.stack(row) for row in rows])
+    def found() -> Iterator[list[np.ndarray]]:
+        nonlocal images
+        for batch in batches([classifier], data, "comparison of attacks", (), batch_size, bounds):
+            images += len(batch.y)
+            yield [np.asarray(search(batch)) for search in searches.values()]
 
-    run = graph(apart)
-    for batch in batches([classifier], data, "comparison of attacks", (), batch_size, bounds):
-        total += np.asarray(run(*(search(batch) for search in searches.values())))
-        images += len(batch.y)
-    means = total / images / (bounds[1] - bounds[0])
-    return table.made(
+    means = mean_distances(found(), bounds[1] - bounds[0])
+    return Table.from_rows(
         "distances between adversaries",
         {a: dict(zip(searches, row, strict=True)) for a, row in zip(searches, means.tolist(), strict=True)},
         images,
         seed,
         measure="mean L2 distance",
-        settings={"bounds": list(bounds), "attacks": plain(attacks)},
+        settings={"bounds": list(bounds), "attacks": for_json(attacks)},
     )
 
 
@@ -95,11 +94,11 @@ def attack_strength(
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
-) -> table.Table:
-    """Measures the accuracy that iterative attacks leave, by their number of iterations.
+) -> Table:
+    """Measures the accuracy under iterative attacks, by their number of iterations.
 
-    Ball, start and step size are the attack's own at every count (a step size that was left open is that of the
-    attack's own count); each count begins anew, without restarts.
+    Ball, start and step size are those of the attack at every count (a default step size is that of the attack's own
+    count). Each count starts again from the image, without restarts.
 
     Args:
         classifier: under attack.
@@ -114,7 +113,7 @@ def attack_strength(
         A `Table` of accuracies: a row for each attack; a column "0" (the clean accuracy) and one for each count.
 
     Raises:
-        ValueError: for no attacks, one without iterations, and what is no classifier or no data.
+        ValueError: without attacks, for an attack without iterations, and invalid classifiers or data.
 
     Example:
 
@@ -132,12 +131,13 @@ def attack_strength(
     def left(adversary: Any) -> Any:
         def right(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, count: Tensor) -> Tensor:
             again = adversary._around(adversary.attack.once()._with(steps=count))
-            return _right(classifier, again.search(in_inference(classifier), x, y, ImageNoise(seed, numbers)), y)
+            z = again.search(in_inference(classifier), x, y, ImageNoise(seed, numbers))
+            return ops.sum(_is_right(classifier, z, y))
 
         return graph(right)
 
     runs = {name: left(adversary) for name, adversary in adversaries.items()}
-    clean = graph(lambda x, y: _right(classifier, x, y))
+    clean = graph(lambda x, y: ops.sum(_is_right(classifier, x, y)))
     columns = [0, *counts]
     right, images = {name: np.zeros(len(columns)) for name in runs}, 0
     start = stream(seed, 0)
@@ -146,7 +146,7 @@ def attack_strength(
         for name, run in runs.items():
             right[name] += [before, *(float(run(*batch, start, np.int32(count))) for count in counts)]
         images += len(batch.y)
-    return table.made(
+    return Table.from_rows(
         "accuracy by iterations",
         {
             name: dict(zip(map(str, columns), (counted / images).tolist(), strict=True))
@@ -154,7 +154,7 @@ def attack_strength(
         },
         images,
         seed,
-        settings={"bounds": list(bounds), "attacks": plain(adversaries), "steps": counts},
+        settings={"bounds": list(bounds), "attacks": for_json(adversaries), "steps": counts},
     )
 
 
@@ -168,8 +168,8 @@ def dra_success(
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
-) -> table.Table:
-    """Measures how often DRA fools, by its p, the share of an image's values that it changes at a step.
+) -> Table:
+    """Measures how often DRA fools a classifier, by p, the share of an image's values that it changes at each step.
 
     Args:
         classifiers: name -> classifier under attack.
@@ -179,14 +179,14 @@ def dra_success(
         steps: iterations of 2.5 * eps / steps.
         bounds: least and greatest pixel value.
         batch_size: of arrays; changes no figure.
-        seed: kept in the table; DRA draws nothing.
+        seed: written into the table; DRA draws no random numbers.
 
     Returns:
         A `Table` of success rates, fooled images of those that were right, in [0, 1]: a row for each classifier, a
-        column for each p. None where nothing was right.
+        column for each p; None if no image was right.
 
     Raises:
-        ValueError: for shares outside (0, 1], no classifiers, and what is no classifier or no data.
+        ValueError: for shares outside (0, 1], without classifiers, and for invalid classifiers or data.
 
     Example:
 
@@ -199,26 +199,19 @@ def dra_success(
     """
     check_named(classifiers)
     eps = (bounds[1] - bounds[0]) / 255 if eps is None else eps
-    made_with = [members.dra(eps, steps=steps, p=share, bounds=bounds) for share in shares]
-
-    def tested(classifier: Any) -> tuple[list[Search], Any, Any]:
-        def fooled(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-            before, after = (losses.correct(logits_of(classifier, part), y) for part in (x, z))
-            return ops.sum(before * (1 - after))
-
-        clean = graph(lambda x, y: _right(classifier, x, y))
-        return [Search(classifier, attack, seed) for attack in made_with], clean, graph(fooled)
-
-    runs = {name: tested(classifier) for name, classifier in classifiers.items()}
-    right, hit = dict.fromkeys(runs, 0.0), {name: np.zeros(len(made_with)) for name in runs}
+    attacks = [members.dra(eps, steps=steps, p=share, bounds=bounds) for share in shares]
+    searches = {name: [Search(c, attack, seed) for attack in attacks] for name, c in classifiers.items()}
+    is_right = {name: graph(functools.partial(_is_right, classifier)) for name, classifier in classifiers.items()}
+    right, hit = dict.fromkeys(classifiers, 0.0), {name: np.zeros(len(attacks)) for name in classifiers}
     images = 0
     for batch in batches(classifiers.values(), data, "test of DRA", (), batch_size, bounds):
         images += len(batch.y)
-        for name, (searches, clean, fooled) in runs.items():
-            right[name] += float(clean(batch.x, batch.y))
-            hit[name] += [float(fooled(batch.x, batch.y, search(batch))) for search in searches]
+        for name, run in is_right.items():
+            before = np.asarray(run(batch.x, batch.y))
+            right[name] += before.sum()
+            hit[name] += [(before * (1 - np.asarray(run(search(batch), batch.y)))).sum() for search in searches[name]]
     columns = [f"{share:.4g}" for share in shares]
-    return table.made(
+    return Table.from_rows(
         "success of DRA by p",
         {
             name: {
@@ -234,12 +227,12 @@ def dra_success(
     )
 
 
-def _right(classifier: Any, z: Tensor, y: Tensor) -> Tensor:
-    return ops.sum(losses.correct(logits_of(classifier, z), y))
+def _is_right(classifier: Any, z: Tensor, y: Tensor) -> Tensor:
+    return losses.correct(logits_of(classifier, z), y)
 
 
 def _iterative(attack: Any) -> members.Adversary:
-    adversary = made(attack)
+    adversary = as_adversary(attack)
     if not isinstance(adversary, members.Adversary):
         raise InvalidArgument(
             "Strength by iterations needs attacks that ascend a loss, such as tfrobust.attacks.pgd(...). "

@@ -11,7 +11,8 @@ import numpy as np
 from tfrobust import attacks
 from tfrobust.attacks.view_losses import margin
 from tfrobust.classifiers import REMEDIES
-from tfrobust.evaluation.tables.table import ACCURACY, Table
+from tfrobust.evaluation import Table
+from tfrobust.evaluation.tables import ACCURACY
 from tfrobust.interpret import plots
 from tfrobust.interpret.batches import batches
 from tfrobust.interpret.coverage import coverage as measure_coverage

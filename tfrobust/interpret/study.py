@@ -14,7 +14,7 @@ import numpy as np
 
 from tfrobust.data.containers import repeatable
 from tfrobust.interpret import sections as _sections
-from tfrobust.interpret.gradient_test import check_named
+from tfrobust.interpret.batches import check_named
 from tfrobust.interpret.sections import Section, Subject
 from tfrobust.utils import charts, html
 from tfrobust.utils.files import replacing

@@ -156,6 +156,15 @@ class Registry:
             f"{' or '.join(m.__name__ for m in self.members)}. Received: {identifier!r}"
         )
 
+    def get_with(self, identifier: str | Mapping[str, Any], **offered: Any) -> Any:
+        """Returns the member for a name or a config, with those offered arguments that its factory takes as well.
+
+        Arguments of the config come before the offered ones.
+        """
+        config = {"name": identifier} if isinstance(identifier, str) else {"name": None, **identifier}
+        takes = self.parameters(config["name"])
+        return self.get({**{key: value for key, value in offered.items() if key in takes}, **config})
+
     def _make(self, name: str, arguments: dict[str, Any]) -> Any:
         if name not in self._factories:
             raise unknown(self.kind, name, self._factories)

@@ -1,4 +1,4 @@
-"""Tables of figures: accuracy beyond the attacks of a ball, distances, transfer."""
+"""Tables of figures: accuracy under corruptions, shifts, noise and transfer, and distances of adversaries."""
 
 from tfrobust.evaluation.tables.corrupt import corrupt
 from tfrobust.evaluation.tables.corruptions import corruptions
@@ -17,6 +17,5 @@ __all__ = [
     "noise",
     "shift",
     "shifts",
-    "table",
     "transfer_table",
 ]

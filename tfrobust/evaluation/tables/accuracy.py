@@ -1,4 +1,4 @@
-"""How often a classifier is right on images that something was done to: one graph for the classifier, one for what."""
+"""Measures accuracy on transformed images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Tensor = Any
 Change = Callable[[Tensor, Tensor], Tensor]  # (pixels, numbers of the images) -> pixels; in graph code
 
 
-class Measured:
-    """A classifier with its images, read once; `right` asks it about what became of them.
+class Accuracy:
+    """Tells on which images a classifier is right after a transformation; the images are read once.
 
     Args:
         classifier: as `evaluate` takes it.
@@ -34,33 +34,34 @@ class Measured:
         self.images, self.classes = read(classifier, data, batch_size, bounds)
         self.batch_size = batch_size
         self.numbers = np.arange(len(self.images.y))
-        self.classify = asked(classifier, self.images)
+        classify = in_inference(classifier)
+        self.classify = traced(lambda z: ops.cast(classify(z)["logits"], "float32"), specs(self.images.x)[0])
 
     def right(self, change: Change | None = None) -> np.ndarray:
-        """Returns where the classifier is right on the changed images, `(N,)` bool; None: on the images themselves."""
+        """Returns where the classifier is right on transformed images, `(N,)` bool; None: on the images themselves."""
         if change is None:
             return self.right_on(self.images.x)
         pixels, _, numbers, _ = specs(self.images.x)
         run = traced(change, pixels, numbers)
-        return self._right(lambda x, packed: run(x, packed))
+        return self._right(run)
 
     def right_on(self, z: np.ndarray) -> np.ndarray:
         """Returns where the classifier is right on other pixels for the same labels, `(N,)` bool."""
         return self._right(lambda _, packed: z[packed])
 
-    def _right(self, made: Callable[[np.ndarray, np.ndarray], Any]) -> np.ndarray:
+    def _right(self, pixels: Callable[[np.ndarray, np.ndarray], Any]) -> np.ndarray:
         batches = self.images.batches(self.numbers, self.batch_size)
-        answers = [losses.correct(self.classify(made(x, packed)), y) for x, y, packed in batches]
-        return np.concatenate([np.asarray(right) > 0 for right in answers])
+        rows = [losses.correct(self.classify(pixels(x, packed)), y) for x, y, packed in batches]
+        return np.concatenate([np.asarray(right) > 0 for right in rows])
 
 
-def checked(
+def read_for_all(
     classifiers: Mapping[str, Any], data: Any, batch_size: int, bounds: tuple[float, float]
 ) -> tuple[Images, int]:
-    """Returns all images, read once and checked for every classifier, and the number of classes of all of them.
+    """Returns all images, read once and checked for every classifier, and the number of classes that all share.
 
     Raises:
-        ValueError: for classifiers of different numbers of classes, and whatever `evaluate` refuses.
+        ValueError: for classifiers of different numbers of classes, and for everything that `evaluate` refuses.
     """
     (first, classifier), *others = classifiers.items()
     images, classes = read(classifier, data, batch_size, bounds)
@@ -73,9 +74,3 @@ def checked(
                 f"Received: one of {theirs}"
             )
     return images, classes
-
-
-def asked(classifier: Any, images: Images) -> Callable[[Any], Any]:
-    """Returns pixels -> logits float32 as one graph."""
-    classify = in_inference(classifier)
-    return traced(lambda z: ops.cast(classify(z)["logits"], "float32"), specs(images.x)[0])

@@ -1,4 +1,4 @@
-"""Accuracy under corruptions, by kind and severity."""
+"""Measures accuracy under corruptions, by kind and severity."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from tfrobust import data as datasets
-from tfrobust.evaluation.tables import table
-from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.evaluation.tables.accuracy import Accuracy
 from tfrobust.evaluation.tables.corrupt import KINDS, SEVERITIES, corrupt
+from tfrobust.evaluation.tables.table import Table, mean
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.text import percent
 
 # The data set that has corrupted copies of its own, and their name in TensorFlow Datasets.
 STORED = {"cifar10": "cifar10_corrupted/{kind}_{severity}"}
-# What Hendrycks and Dietterich average over, and their four extra kinds, as TensorFlow Datasets spells them.
+# The kinds over which Hendrycks and Dietterich average, and their four extra ones, as TensorFlow Datasets spells them.
 CIFAR_10_C = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),
     *("defocus_blur", "frosted_glass_blur", "motion_blur", "zoom_blur"),
@@ -37,13 +37,13 @@ def corruptions(
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
-) -> table.Table:
+) -> Table:
     """Measures accuracy on corrupted images: a row for each kind, a column for each severity, and their means.
 
-    Of the data set "cifar10", given by its name, the stored copies are read: CIFAR-10-C (Hendrycks and Dietterich 2019,
-    Benchmarking Neural Network Robustness to Common Corruptions and Perturbations), through TensorFlow Datasets. Images
-    of any other data are corrupted here, by `corrupt`: the same families of kinds, but not CIFAR-10-C, and figures of
-    the two do not compare. The row "mean" is over the kinds; "clean" is no part of it.
+    For the data set "cifar10", given by its name, the stored copies are read: CIFAR-10-C (Hendrycks and Dietterich
+    2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations), through TensorFlow Datasets.
+    All other images are corrupted by `corrupt`: the families of kinds are the same, but the images are not CIFAR-10-C,
+    and the figures of the two cannot be compared. The row "mean" is over the kinds, without "clean".
 
     Args:
         classifier: as `evaluate` takes it.
@@ -60,8 +60,8 @@ def corruptions(
         A `Table`: rows "clean", the kinds, "mean"; columns the severities, "mean".
 
     Raises:
-        ValueError: for unknown kinds and severities, and whatever `evaluate` refuses.
-        OSError: where CIFAR-10-C is neither there nor can be downloaded.
+        ValueError: for unknown kinds and severities, and for everything that `evaluate` refuses.
+        OSError: if CIFAR-10-C is not stored and cannot be downloaded.
 
     Example:
 
@@ -75,33 +75,32 @@ def corruptions(
     kinds = _known(kinds, CIFAR_10_C if stored else tuple(KINDS), (*CIFAR_10_C, *EXTRA) if stored else tuple(KINDS))
     severities = _severities(severities)
 
-    def of(name: str) -> Measured:
-        return Measured(
-            classifier, _within(bounds, datasets.load(name, "test", batch_size=batch_size)), batch_size, bounds
-        )
+    def on(name: str) -> Accuracy:
+        loaded = datasets.load(name, "test", batch_size=batch_size)
+        return Accuracy(classifier, _within(bounds, loaded), batch_size, bounds)
 
-    measured = of(data) if isinstance(data, str) else Measured(classifier, data, batch_size, bounds)
+    measured = on(data) if isinstance(data, str) else Accuracy(classifier, data, batch_size, bounds)
 
     def accuracy(kind: str, severity: int) -> float:
         if stored:
-            return float(of(stored.format(kind=kind, severity=severity)).right().mean())
-        return float(
-            measured.right(
-                lambda x, numbers: corrupt(x, kind, severity, seed=seed, numbers=numbers, bounds=bounds)
-            ).mean()
-        )
+            return float(on(stored.format(kind=kind, severity=severity)).right().mean())
+
+        def change(x: Any, numbers: Any) -> Any:
+            return corrupt(x, kind, severity, seed=seed, numbers=numbers, bounds=bounds)
+
+        return float(measured.right(change).mean())
 
     columns = [str(severity) for severity in severities]
     clean = float(measured.right().mean())
     figures: dict[str, dict[str, float | None]] = {"clean": dict.fromkeys([*columns, "mean"], clean)}
     for kind in kinds:
         row = [accuracy(kind, severity) for severity in severities]
-        figures[kind] = dict(zip([*columns, "mean"], [*row, table.mean(row)], strict=True))
+        figures[kind] = dict(zip([*columns, "mean"], [*row, mean(row)], strict=True))
         if verbose:
             print(f"{kind}: {', '.join(map(percent, row))}", flush=True)
-    figures["mean"] = {column: table.mean([figures[kind][column] for kind in kinds]) for column in figures["clean"]}
+    figures["mean"] = {column: mean([figures[kind][column] for kind in kinds]) for column in figures["clean"]}
     note = "CIFAR-10-C." if stored else "The families of CIFAR-10-C made by tfrobust; not CIFAR-10-C itself."
-    return table.made(
+    return Table.from_rows(
         "accuracy under corruptions, by severity",
         figures,
         len(measured.images.y),

@@ -1,19 +1,19 @@
-"""How far the adversaries of attacks lie from those of a reference."""
+"""Measures how far apart the adversaries of attacks lie."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfrobust.attacks import ball as ball_of
-from tfrobust.evaluation.attack_list import line_up
-from tfrobust.evaluation.scoring import Referee
-from tfrobust.evaluation.tables import table
-from tfrobust.evaluation.tables.accuracy import checked
-from tfrobust.evaluation.tables.craft import craft
+from tfrobust.evaluation.attack_list import list_attacks
+from tfrobust.evaluation.runner import AdversaryFinder
+from tfrobust.evaluation.scoring import Scorer
+from tfrobust.evaluation.tables.accuracy import read_for_all
+from tfrobust.evaluation.tables.table import Table
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import stream
 
@@ -29,13 +29,13 @@ def distances(
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
-) -> table.Table:
+) -> Table:
     """Measures the mean L2 distance ||x' - x'_ref||_2 between the adversaries of attacks and those of a reference.
 
     The unit is the pixel range, whatever the bounds.
 
-    The random start of an image is the same for all attacks that draw one alike, so that no distance is due to it.
-    Every image is attacked, those that are wrong already too.
+    The random start of an image is the same for all attacks that draw it in the same way, so that no distance comes
+    from it. Every image is attacked, also those that are already wrong.
 
     Args:
         classifiers: name -> classifier that is attacked.
@@ -52,7 +52,7 @@ def distances(
         A `Table` of mean distances: a row for each attack but the reference, a column for each classifier.
 
     Raises:
-        ValueError: for fewer than two attacks and whatever `evaluate` refuses.
+        ValueError: for fewer than two attacks, and for everything that `evaluate` refuses.
 
     Example:
 
@@ -68,20 +68,23 @@ def distances(
             f"Received: {attacks!r}"
         )
     ball = ball_of(norm, eps, bounds)
-    images, classes = checked(classifiers, data, batch_size, ball.bounds)
-    entries = line_up(attacks, norm, ball, classes).entries
-    figures: dict[str, dict[str, float | None]] = {entry.name: {} for entry in entries[1:]}
+    images, classes = read_for_all(classifiers, data, batch_size, ball.bounds)
+    reference, *others = entries = list_attacks(attacks, ball, classes).entries
+    figures: dict[str, dict[str, float | None]] = {entry.name: {} for entry in others}
     for name, classifier in classifiers.items():
-        referee = Referee(classifier, ball, images.x.shape)
-        made = (craft(referee, images, e, batch_size, functools.partial(stream, seed), classes) for e in entries)
-        reference = next(made)
-        for entry, z in zip(entries[1:], made, strict=True):
-            apart = np.sqrt(np.square(z - reference).sum(axis=(1, 2, 3))) / ball.width
-            figures[entry.name][name] = float(apart.mean())
+        scorer = Scorer(classifier, ball, images.x.shape)
+        seeds = functools.partial(stream, seed)
+        finders = [AdversaryFinder(classifier, e.members, scorer.allowed_and_fooled, classes, seeds) for e in entries]
+        batches = (
+            [finder(images.of(packed), packed, batch_size) for finder in finders]
+            for _, _, packed in images.batches(np.arange(len(images.y)), batch_size)
+        )
+        for entry, apart in zip(others, mean_distances(batches, ball.width)[0, 1:].tolist(), strict=True):
+            figures[entry.name][name] = apart
             if verbose:
-                print(f"{entry.name} on {name}: {apart.mean():.4g} from {entries[0].name}", flush=True)
-    return table.made(
-        f"distance from {entries[0].name}",
+                print(f"{entry.name} on {name}: {apart:.4g} from {reference.name}", flush=True)
+    return Table.from_rows(
+        f"distance from {reference.name}",
         figures,
         len(images.y),
         seed,
@@ -93,3 +96,17 @@ def distances(
             "attacks": {entry.name: entry.settings for entry in entries},
         },
     )
+
+
+def mean_distances(batches: Iterable[Sequence[np.ndarray]], width: float) -> np.ndarray:
+    """Returns the mean L2 distances between the adversaries of each two of A attacks, `(A, A)`.
+
+    Args:
+        batches: for each batch of images, the adversaries `(B, H, W, C)` of each attack; one batch is kept at a time.
+        width: the pixel range, the unit of the distances.
+    """
+    total, count = np.zeros(()), 0
+    for found in batches:
+        rows = [[np.sqrt(np.square(a - b).sum(axis=(1, 2, 3))).sum(dtype="float64") for b in found] for a in found]
+        total, count = total + np.array(rows), count + len(found[0])
+    return total / count / width

@@ -1,4 +1,4 @@
-"""Accuracy under random noise, by its size."""
+"""Measures accuracy under random noise, by its size."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
+from tfrobust.attacks import Ball
 from tfrobust.attacks import ball as ball_of
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images
-from tfrobust.evaluation.tables import table
-from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.evaluation.tables.accuracy import Accuracy
+from tfrobust.evaluation.tables.table import Table
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise, stream
@@ -38,12 +39,12 @@ def noise(
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
-) -> table.Table:
+) -> Table:
     """Measures accuracy under random noise of several sizes, in the mean over many draws and for the worst of them.
 
-    uniform: a point drawn uniformly from the ball of radius eps. gaussian: x + eps * N(0, 1), of standard deviation eps
-    and so not bounded by it. Both are clipped to the bounds. Row "... mean": the share of (image, draw) that is right.
-    Row "... worst": the share of images that every draw leaves right, which falls with the number of draws.
+    Uniform noise is a point drawn uniformly from the ball of radius eps. Gaussian noise is x + eps * N(0, 1), which eps
+    does not bound. Both are clipped to the bounds. The row "... mean" is the share of (image, draw) that is right, the
+    row "... worst" the share of images that every draw leaves right, which falls with the number of draws.
 
     Args:
         classifier: as `evaluate` takes it.
@@ -61,7 +62,7 @@ def noise(
         A `Table`: a row for the mean and one for the worst of the draws of each kind; columns "clean" and each eps.
 
     Raises:
-        ValueError: for unknown kinds, sizes and counts, and whatever `evaluate` refuses.
+        ValueError: for an unknown kind, invalid sizes and counts, and for everything that `evaluate` refuses.
 
     Example:
 
@@ -70,7 +71,7 @@ def noise(
     >>> tfrobust.evaluation.noise(classifier, (x, y), [0.1], ["uniform"], draws=2, verbose=False).rows
     ('uniform mean', 'uniform worst of 2')
     """
-    check_integer("draws", draws)
+    draws = check_integer("draws", draws)
     sizes = np.array(SIZES) * (bounds[1] - bounds[0]) if eps is None else eps
     radii = [float(radius) for radius in np.atleast_1d(sizes)]
     if not radii:
@@ -78,55 +79,47 @@ def noise(
     for kind in kinds:
         if kind not in KINDS:
             raise unknown("kind of noise", kind, KINDS)
-    measured = Measured(classifier, data, batch_size, bounds)
+    measured = Accuracy(classifier, data, batch_size, bounds)
     clean = float(measured.right().mean())
     figures: dict[str, dict[str, float | None]] = {}
-    for place, kind in enumerate(kinds):
+    for index, kind in enumerate(kinds):
         rows = [f"{kind} mean", f"{kind} worst of {draws}"]
         figures.update({row: {"clean": clean} for row in rows})
         for radius in radii:
-            draw = drawn(kind, radius, norm, bounds)
+            draw = noise_of(kind, ball_of(norm, radius, bounds))
             count = times_right(classifier, measured.images, draw, draws, stream(seed, KINDS.index(kind)), batch_size)
             shares = [float(count.mean() / draws), float((count == draws).mean())]
             for row, share in zip(rows, shares, strict=True):
                 figures[row][f"{radius:.4g}"] = share
         if verbose:
-            print(f"noise, {place + 1} of {len(kinds)} kinds: {kind}", flush=True)
-    return table.made(
+            print(f"noise, {index + 1} of {len(kinds)} kinds: {kind}", flush=True)
+    return Table.from_rows(
         "accuracy under random noise, by eps",
         figures,
         len(measured.images.y),
         seed,
-        settings={"eps": radii, "kinds": list(kinds), "draws": int(draws), "norm": norm, "bounds": list(bounds)},
+        settings={"eps": radii, "kinds": list(kinds), "draws": draws, "norm": norm, "bounds": list(bounds)},
     )
 
 
-def drawn(kind: str, eps: float, norm: str, bounds: tuple[float, float]) -> Callable[[Tensor, Any], Tensor]:
-    """Returns `(x, noise) -> z`, one draw.
-
-    Args:
-        kind: "uniform" in the ball, or "gaussian" of standard deviation eps.
-        eps: in units of the pixels.
-        norm: of the ball.
-        bounds: least and greatest pixel value.
-    """
-    ball = ball_of(norm, eps, bounds)
+def noise_of(kind: str, ball: Ball) -> Callable[[Tensor, Any], Tensor]:
+    """Returns `(x, noise) -> z`: "uniform" in the ball, or "gaussian" with its radius as the standard deviation."""
     if kind == "uniform":
         return ball.start
-    return lambda x, noise: ops.clip(x + eps * noise.normal(x), *ball.bounds)
+    return lambda x, noise: ops.clip(x + ball.radius * noise.normal(x), *ball.bounds)
 
 
 def times_right(
     classifier: Any, images: Images, draw: Callable[[Tensor, Any], Tensor], draws: int, seed: Tensor, batch_size: int
 ) -> np.ndarray:
-    """Returns how many draws leave each image right, `(N,)`; all draws of a batch are one loop in a graph."""
+    """Returns how many draws leave each image right, `(N,)`; a loop in a graph makes all draws of a batch."""
     classify = in_inference(classifier)
 
     def counted(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:
         noise = ImageNoise(seed, numbers)
 
-        def once(place: Tensor, count: Tensor) -> Tensor:
-            logits = ops.cast(classify(draw(x, noise.fold(place)))["logits"], "float32")
+        def once(number: Tensor, count: Tensor) -> Tensor:
+            logits = ops.cast(classify(draw(x, noise.fold(number)))["logits"], "float32")
             return count + ops.cast(losses.correct(logits, y), "float32")
 
         return ops.fori_loop(0, draws, once, ops.zeros_like(ops.cast(y, "float32")))

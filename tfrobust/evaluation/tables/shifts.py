@@ -1,4 +1,4 @@
-"""Accuracy on shifted images, clean and attacked."""
+"""Measures accuracy on shifted images, clean and attacked."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from tfrobust.evaluation.evaluate import evaluate
-from tfrobust.evaluation.tables import table
-from tfrobust.evaluation.tables.accuracy import Measured
+from tfrobust.evaluation.tables.accuracy import Accuracy
+from tfrobust.evaluation.tables.table import Table
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.text import percent
@@ -22,16 +22,16 @@ DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 
 
 def shift(x: Tensor, direction: str, pixels: int, fill: float = 0.0) -> Tensor:
-    """Returns images moved by whole pixels; what comes in from outside is background.
+    """Returns images moved by whole pixels; pixels from outside the image are background.
 
     Args:
         x: pixels, `(B, H, W, C)`.
-        direction: "left", "right", "up" or "down": where the picture goes.
-        pixels: how far.
+        direction: "left", "right", "up" or "down".
+        pixels: distance.
         fill: value of the background.
 
     Raises:
-        ValueError: for an unknown direction and for a distance that leaves nothing of the picture.
+        ValueError: for an unknown direction, and a distance that is not at least 1 and less than the image's side.
 
     Example:
 
@@ -64,17 +64,18 @@ def shifts(
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
-) -> table.Table:
+) -> Table:
     """Measures accuracy on images shifted left, right, up and down, clean and under attack.
 
-    The shifted images are attacked, pixels that came in from outside too: adversarially trained networks lose more to
-    a shift than others do. AELF, section 2.2 and table 2: MNIST at 32x32, 8 pixels.
+    Attacks may change all pixels of the shifted images, the background too. Adversarially trained networks lose more
+    accuracy by a shift than others do. AELF, section 2.2 and table 2: MNIST at 32x32, 8 pixels.
 
     Args:
         classifier: as `evaluate` takes it.
         data: as `evaluate` takes it.
-        pixels: how far, less than a side of the images.
-        attack: None: clean alone; or one attack, or the `attacks` of `evaluate`: a suite's name, a list, a mapping.
+        pixels: distance, less than a side of the images.
+        attack: None: clean accuracy alone; or one attack, or `attacks` of `evaluate`: a suite's name, a list,
+            a mapping.
         eps: radius of the attacks in units of the pixels.
         norm: of their ball.
         bounds: least and greatest pixel value; the least one is the background.
@@ -87,7 +88,7 @@ def shifts(
         for each attack, and, of several, "worst case".
 
     Raises:
-        ValueError: for a distance that is none, an attack without eps, and whatever `evaluate` refuses.
+        ValueError: for an invalid distance, an attack without eps, and for everything that `evaluate` refuses.
 
     Example:
 
@@ -100,7 +101,7 @@ def shifts(
         raise InvalidArgument(
             "`attack` needs `eps`, its radius: expected a number in units of the pixels. Received: eps=None"
         )
-    measured = Measured(classifier, data, batch_size, bounds)
+    measured = Accuracy(classifier, data, batch_size, bounds)
     x, y = measured.images
     moved = {"unshifted": x}
     for direction in DIRECTIONS:
@@ -120,7 +121,7 @@ def shifts(
             if len(report.attacks) > 1:
                 figures[name]["worst case"] = report.robust_accuracy
             attacks = {result.name: result.settings for result in report.attacks}
-    return table.made(
+    return Table.from_rows(
         f"accuracy on images shifted by {pixels} pixels",
         figures,
         len(y),
@@ -130,7 +131,7 @@ def shifts(
 
 
 def _several(attack: Any) -> Any:
-    """Returns what `evaluate` takes as attacks: one attack becomes a list."""
+    """Returns `attacks` for `evaluate`: a single attack becomes a list."""
     from tfrobust.evaluation import suites
 
     suite = isinstance(attack, str) and attack in suites.names()

@@ -1,4 +1,4 @@
-"""A table of figures: what was measured in each row and column, with everything one needs to repeat it."""
+"""A table of figures, with all settings that are needed to repeat the measurement."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Table:
     """Figures by row and column; `print(table)` shows them, accuracies in percent.
 
     Args:
-        title: what was measured.
+        title: of the table.
         rows: names of the rows.
         columns: names of the columns.
         figures: one tuple of numbers a row; accuracies lie in [0, 1], None was not measured.
-        settings: what it was measured with.
+        settings: of the measurement.
         images: number of images.
         seed: of the random numbers.
         versions: of tensorflow, keras and tfrobust.
-        measure: what the figures are: "accuracy", or another quantity in words.
+        measure: the quantity: "accuracy", or another one in words.
         notes: sentences on how to read it.
 
     Example:
@@ -58,13 +58,30 @@ class Table:
     measure: str = ACCURACY
     notes: tuple[str, ...] = ()
 
-    def __getitem__(self, place: tuple[str, str]) -> float | None:
+    @classmethod
+    def from_rows(
+        cls, title: str, figures: Mapping[str, Mapping[str, float | None]], images: int, seed: int, **more: Any
+    ) -> Table:
+        """Returns the table of a mapping row -> column -> figure, with the versions in use.
+
+        Args:
+            title: of the table.
+            figures: whose rows all have the same columns in the same order.
+            images: number of images.
+            seed: of the random numbers.
+            **more: the other fields of `Table`.
+        """
+        columns = tuple(next(iter(figures.values())))
+        cells = tuple(tuple(None if f is None else float(f) for f in row.values()) for row in figures.values())
+        return cls(title, tuple(figures), columns, cells, images=images, seed=int(seed), versions=versions(), **more)
+
+    def __getitem__(self, names: tuple[str, str]) -> float | None:
         """Returns the figure of a row and a column.
 
         Raises:
             ValueError: for a name that the table does not have.
         """
-        row, column = place
+        row, column = names
         if row not in self.rows:
             raise unknown("row", row, self.rows)
         if column not in self.columns:
@@ -72,7 +89,7 @@ class Table:
         return self.figures[self.rows.index(row)][self.columns.index(column)]
 
     def flat(self) -> dict[str, float | None]:
-        """Returns the figures by "row column"; by "row" alone where there is one column."""
+        """Returns the figures by "row column", or by "row" if there is one column."""
         single = len(self.columns) == 1
         return {
             row if single else f"{row} {column}": figure
@@ -81,7 +98,7 @@ class Table:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the table as JSON, whole or not at all."""
+        """Writes the table as JSON; the file is replaced only when it is complete."""
         with replacing(path) as beside:
             text = json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False)
             beside.write_text(text + "\n", encoding="utf-8")
@@ -91,8 +108,8 @@ class Table:
         """Returns the table that `save` wrote.
 
         Raises:
-            FileNotFoundError: where there is no such file.
-            ValueError: for a file that is no table.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the file is not a table.
         """
         try:
             saved = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -112,23 +129,8 @@ class Table:
         return "\n".join([*lines, *self.notes])
 
 
-def made(title: str, figures: Mapping[str, Mapping[str, float | None]], images: int, seed: int, **more: Any) -> Table:
-    """Returns the table of a mapping row -> column -> figure, with the versions in use.
-
-    Args:
-        title: what was measured.
-        figures: every row has the same columns in the same order.
-        images: number of images.
-        seed: of the random numbers.
-        **more: the other fields of `Table`.
-    """
-    columns = tuple(next(iter(figures.values())))
-    cells = tuple(tuple(None if f is None else float(f) for f in row.values()) for row in figures.values())
-    return Table(title, tuple(figures), columns, cells, images=images, seed=int(seed), versions=versions(), **more)
-
-
 def mean(figures: Sequence[float | None]) -> float | None:
-    """Returns the mean of what was measured; None for none."""
+    """Returns the mean of the figures that were measured; None if there are none."""
     measured = [figure for figure in figures if figure is not None]
     return float(np.mean(measured)) if measured else None
 

@@ -1,4 +1,4 @@
-"""Transfer: every source's adversaries against every target."""
+"""Measures transfer: the adversaries of every source against every target."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from tfrobust.attacks import ball as ball_of
-from tfrobust.evaluation.attack_list import line_up
+from tfrobust.evaluation.attack_list import list_attacks
 from tfrobust.evaluation.dataset import Images
-from tfrobust.evaluation.scoring import Referee
-from tfrobust.evaluation.tables import table
-from tfrobust.evaluation.tables.accuracy import checked
-from tfrobust.evaluation.tables.craft import craft
-from tfrobust.evaluation.tables.noise import drawn, times_right
+from tfrobust.evaluation.runner import AdversaryFinder
+from tfrobust.evaluation.scoring import Scorer
+from tfrobust.evaluation.tables.accuracy import read_for_all
+from tfrobust.evaluation.tables.noise import noise_of, times_right
+from tfrobust.evaluation.tables.table import Table
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import stream
 from tfrobust.utils.text import percent
 from tfrobust.utils.validation import check_integer
 
-NOISE = 2**30  # the noise's place among the streams of random numbers
+NOISE = 2**30  # index of the noise among the streams of random numbers
 
 
 def transfer_table(
@@ -38,22 +38,23 @@ def transfer_table(
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
-) -> table.Table:
-    """Measures how adversaries that were made on some classifiers do against others.
+) -> Table:
+    """Measures the accuracy of classifiers under adversaries that were found on other classifiers.
 
-    A figure is the share of all images that the target has right clean and under the adversary that the attack made on
-    the source, one adversary an image. Every source is attacked once for all targets. Where a source is a target itself
-    the figure is `evaluate`'s white-box accuracy of that attack. The other rows: "clean", and "random noise", the mean
-    over `draws` points drawn uniformly from the ball.
+    A figure is the share of all images on which the target is right, clean and on the adversary that the attack found
+    on the source, one adversary for each image. Every source is attacked once for all targets. If the source is the
+    target itself, the figure is the white-box accuracy of that attack by `evaluate`. The other rows are "clean", and
+    "random noise", the mean over `draws` points drawn uniformly from the ball.
 
-    An attack that ends as soon as its source is fooled transfers worse than one that goes on: take those that return
-    their last iterate.
+    An attack that stops as soon as its source is fooled transfers worse than one that continues: take attacks that
+    return their last iterate.
 
     Args:
         sources: name -> classifier that is attacked.
-        targets: name -> classifier that meets the adversaries; all as `evaluate` takes them, of the same classes.
+        targets: name -> classifier that is tested on the adversaries; as `evaluate` takes them, all of the same
+            classes.
         data: as `evaluate` takes it; read once.
-        attacks: a mapping label -> attack, or what else `evaluate` takes.
+        attacks: a mapping label -> attack, or another form that `evaluate` takes.
         eps: radius in units of the pixels.
         norm: "linf", "l2" or "l1".
         bounds: least and greatest pixel value.
@@ -66,7 +67,8 @@ def transfer_table(
         A `Table`: rows "clean", "random noise" and "SOURCE ATTACK", a column for each target.
 
     Raises:
-        ValueError: for no sources or targets, classifiers that disagree about classes, and whatever `evaluate` refuses.
+        ValueError: without sources or targets, for classifiers of different numbers of classes, and for everything that
+            `evaluate` refuses.
 
     Example:
 
@@ -83,32 +85,36 @@ def transfer_table(
             raise InvalidArgument(
                 f"Invalid value for `{argument}`: expected a mapping name -> classifier. Received: {given!r}"
             )
-    check_integer("draws", draws, 0)
+    draws = check_integer("draws", draws, 0)
     ball = ball_of(norm, eps, bounds)
-    images, classes = checked({**sources, **targets}, data, batch_size, ball.bounds)
-    entries = line_up(attacks, norm, ball, classes).entries
-    places = list(itertools.accumulate((len(entry.members) for entry in entries), initial=0))  # as `evaluate` counts
-    referees = {name: Referee(target, ball, images.x.shape) for name, target in targets.items()}
-    clean = {name: _right(referee, images, images.x, batch_size) for name, referee in referees.items()}
+    images, classes = read_for_all({**sources, **targets}, data, batch_size, ball.bounds)
+    entries = list_attacks(attacks, ball, classes).entries
+    firsts = list(
+        itertools.accumulate((len(entry.members) for entry in entries), initial=0)
+    )  # indices as in `evaluate`
+    scorers = {name: Scorer(target, ball, images.x.shape) for name, target in targets.items()}
+    clean = {name: _right(scorer, images, images.x, batch_size) for name, scorer in scorers.items()}
 
     figures = {"clean": {name: float(right.mean()) for name, right in clean.items()}}
     if draws:
-        point, noise = drawn("uniform", ball.radius, norm, ball.bounds), stream(seed, NOISE)
+        point, noise = noise_of("uniform", ball), stream(seed, NOISE)
         figures["random noise"] = {
             name: float((clean[name] * times_right(target, images, point, draws, noise, batch_size)).mean() / draws)
             for name, target in targets.items()
         }
     for source, classifier in sources.items():
         same = [name for name, target in targets.items() if target is classifier]
-        referee = referees[same[0]] if same else Referee(classifier, ball, images.x.shape)
-        for entry, place in zip(entries, places, strict=False):
-            z = craft(referee, images, entry, batch_size, functools.partial(stream, seed), classes, place)
-            row = {name: clean[name] & _right(other, images, z, batch_size) for name, other in referees.items()}
+        scorer = scorers[same[0]] if same else Scorer(classifier, ball, images.x.shape)
+        for entry, first in zip(entries, firsts, strict=False):
+            seeds = functools.partial(stream, seed)
+            find = AdversaryFinder(scorer.given, entry.members, scorer.allowed_and_fooled, classes, seeds, first)
+            z = find(images, np.arange(len(images.y)), batch_size)
+            row = {name: clean[name] & _right(other, images, z, batch_size) for name, other in scorers.items()}
             figures[f"{source} {entry.name}"] = {name: float(right.mean()) for name, right in row.items()}
             if verbose:
                 shares = ", ".join(f"{name} {percent(right.mean())}" for name, right in row.items())
                 print(f"{entry.name} on {source}: {shares}", flush=True)
-    return table.made(
+    return Table.from_rows(
         "accuracy under transferred adversaries",
         figures,
         len(images.y),
@@ -117,13 +123,13 @@ def transfer_table(
             "eps": float(eps),
             "norm": norm,
             "bounds": list(ball.bounds),
-            "draws": int(draws),
+            "draws": draws,
             "attacks": {entry.name: entry.settings for entry in entries},
         },
-        notes=("Rows are the source and its attack, columns the targets; where both are one it is the white box.",),
+        notes=("Rows are the source and its attack, columns the targets; equal ones give the white-box accuracy.",),
     )
 
 
-def _right(referee: Referee, images: Images, z: np.ndarray, batch_size: int) -> np.ndarray:
+def _right(scorer: Scorer, images: Images, z: np.ndarray, batch_size: int) -> np.ndarray:
     everything = np.arange(len(images.y))
-    return np.concatenate([referee(x, y, z[n]).right for x, y, n in images.batches(everything, batch_size)])
+    return np.concatenate([scorer(x, y, z[n]).right for x, y, n in images.batches(everything, batch_size)])
