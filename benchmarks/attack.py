@@ -19,7 +19,6 @@ from absl import app, flags
 import tfrobust
 from benchmarks.floor import Floor, medians, network, step_function
 from commands.build import phases_of
-from tfrobust.objectives.terms import adversarial_cross_entropy
 from trainers.configs import digits
 
 BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a batch.", lower_bound=1)
@@ -39,7 +38,7 @@ def of_objectives(x: Any, y: Any) -> dict[str, float]:
             tfrobust.objectives.get(phase["objective"]),
             tfrobust.attacks.get({k: v for k, v in phase["attack"].items() if v is not None}),
         )
-        attack = getattr(attack, "attack", attack).at(0.0)
+        attack = attack.maximizing(None).at(0.0)
         cases[name] = (objective, attack, classifier)
         steps[name] = step_function(classifier, objective, attack, (x, y))
     seconds = medians({**Floor(network(SIZE.value, BATCH_NORM.value), x, y).functions, **steps}, REPEATS.value)
@@ -53,7 +52,7 @@ def of_objectives(x: Any, y: Any) -> dict[str, float]:
 def of_attack(x: Any, y: Any) -> dict[str, float]:
     """Returns the seconds of PGD, of Madry's step and of the parts of their floors, and prints the ratios."""
     classifier = network(SIZE.value, BATCH_NORM.value)
-    search = tfrobust.attacks.pgd(eps=8 / 255, steps=20).maximizing(adversarial_cross_entropy)
+    search = tfrobust.attacks.pgd(eps=8 / 255, steps=20)
     pgd10 = tfrobust.attacks.pgd(eps=8 / 255, steps=10)
     seconds = medians(
         {

@@ -25,7 +25,7 @@ import tfrobust
 from commands import cli
 from commands import config as _base
 from tfrobust import losses
-from tfrobust.attacks import Evasion
+from tfrobust.attacks import Attack
 from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.evaluation import suites
 from tfrobust.objectives import recipes
@@ -65,14 +65,14 @@ def classifier() -> keras.Model:
     return cli.load_classifier(workdir / "classifier.keras")
 
 
-class Metered(Evasion):
+class Metered(Attack):
     """Another attack, whose forward and backward passes are counted in images.
 
     Args:
         attack: what is run.
     """
 
-    def __init__(self, attack: Evasion) -> None:
+    def __init__(self, attack: Attack) -> None:
         super().__init__(attack.ball, gradients=attack.gradients, least_classes=attack.least_classes)
         self.attack = attack
         self.kind = attack.kind

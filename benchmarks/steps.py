@@ -17,7 +17,6 @@ import tensorflow as tf
 
 import tfrobust
 from benchmarks.floor import LEARNING_RATE, network, step_function
-from tfrobust.objectives.terms import adversarial_cross_entropy
 
 CHECKED_RATE = 0.01  # learning rate of the first steps, which are compared
 
@@ -94,8 +93,7 @@ class Ours:
         attack = bench.attack((lambda ball, x, noise: tf.constant(bench.first[method])) if checked else "auto")
         rate = CHECKED_RATE if checked else LEARNING_RATE
         self.step: Callable[[], float] = step_function(classifier, method, attack, (x, y), rate)
-        search = attack.maximizing(adversarial_cross_entropy)
-        self.search: Callable[[], Any] = lambda: search(classifier, x, y).numpy()
+        self.search: Callable[[], Any] = lambda: attack(classifier, x, y).numpy()
 
 
 class Torch:

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust import attacks, objectives
-from tfrobust.attacks import Adversary, Attack
+from tfrobust.attacks import GradientAttack
 from tfrobust.classifiers import as_given, check_classifier
 from tfrobust.data.batch import BatchSpec, enough_for
 from tfrobust.data.containers import single_entry
@@ -45,9 +45,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         classifier: a functional Keras model with named outputs, of `tfrobust.models.get` or `tfrobust.expose`. Its
             pixels are `(B, H, W, C)` fractions of the range [0, 1].
         objective: name, config or `Objective`.
-        attack: name, config, `Attack` or `Adversary` (whose own loss then replaces the inner loss). None only for an
-            objective without attack (`"standard"`); with it, validation measures `robust_accuracy` there, too.
-        validation_attack: measures `val_robust_accuracy`. None: 20 steps of PGD on cross entropy in the
+        attack: name, config or `GradientAttack` (a loss of its own takes the place of the inner loss). None only where
+            nothing is attacked (`"standard"`); given there, validation measures `robust_accuracy` all the same.
+        validation_attack: what `val_robust_accuracy` is measured by. None: 20 steps of PGD on cross entropy in the
             attack's ball at the end of its schedule, whatever the objective.
         search_in_training_mode: attack the training graph (BatchNorm by batch, dropout on). Its statistics and seeds
             are restored afterwards.
@@ -73,9 +73,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         self,
         classifier: keras.Model,
         objective: str | Mapping[str, Any] | Objective = "madry",
-        attack: str | Mapping[str, Any] | Attack | Adversary | None = None,
+        attack: str | Mapping[str, Any] | GradientAttack | None = None,
         *,
-        validation_attack: str | Mapping[str, Any] | Attack | Adversary | None = None,
+        validation_attack: str | Mapping[str, Any] | GradientAttack | None = None,
         search_in_training_mode: bool = False,
         seed: int = 0,
         name: str | None = None,

@@ -10,7 +10,7 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks, losses
-from tfrobust.attacks import L2, Adversary, Attack, Evasion, Gradient, Linf, Momentum, Normalized, OfEps, Sign
+from tfrobust.attacks import L2, Gradient, GradientAttack, Linf, Momentum, Normalized, RelativeStepSize, Sign
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.random import Noise
 
@@ -29,20 +29,20 @@ def bowl(z):
 
 
 def test_linear_loss_linf():
-    z, observed = attacks.pgd(eps=0.1, steps=10)(linear, X, seed=0)
+    z, observed = attacks.pgd(eps=0.1, steps=10).ascend(linear, X, seed=0)
     np.testing.assert_allclose(z, X + 0.1 * np.sign(W), atol=1e-6)
     assert observed is None
 
 
 def test_linear_loss_l2():
-    z, _ = attacks.pgd(eps=0.2, steps=40, norm="l2", start="none")(linear, X)
+    z, _ = attacks.pgd(eps=0.2, steps=40, norm="l2", start="none").ascend(linear, X)
     direction = W / np.linalg.norm(W.reshape(5, -1), axis=1)[:, None, None, None]
     np.testing.assert_allclose(z, X + 0.2 * direction, atol=1e-5)
 
 
 def test_one_step_from_the_image_is_fgsm():
-    one = attacks.pgd(eps=0.1, step_size=0.1, steps=1, start="none")(bowl, X)[0]
-    np.testing.assert_array_equal(one, attacks.fgsm(eps=0.1)(bowl, X)[0])
+    one = attacks.pgd(eps=0.1, step_size=0.1, steps=1, start="none").ascend(bowl, X)[0]
+    np.testing.assert_array_equal(one, attacks.fgsm(eps=0.1).ascend(bowl, X)[0])
     gradient = -2 * (X - 0.5 - 0.05 * W)
     np.testing.assert_allclose(one, X + 0.1 * np.sign(gradient), atol=1e-6)
 
@@ -61,13 +61,13 @@ def numpy_search(step, steps, eps, decay=None):
 
 def test_sign_steps_equal_a_numpy_loop():
     expected = numpy_search(lambda z, g: z + 0.013 * np.sign(g), 7, 0.1)
-    got, _ = Attack(Linf(0.1), Sign(0.013), 7, start="none")(bowl, X)
+    got, _ = GradientAttack(Linf(0.1), Sign(0.013), 7, start="none").ascend(bowl, X)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_raw_gradient_steps_equal_a_numpy_loop():
     expected = numpy_search(lambda z, g: z + 0.3 * g, 5, 0.06)
-    got, _ = Attack(Linf(0.06), Gradient(0.3), 5, start="none")(bowl, X)
+    got, _ = GradientAttack(Linf(0.06), Gradient(0.3), 5, start="none").ascend(bowl, X)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -75,38 +75,38 @@ def test_normalized_steps_equal_a_numpy_loop():
     def step(z, g):
         return z + 0.05 * g / np.linalg.norm(g.reshape(5, -1), axis=1)[:, None, None, None]
 
-    got, _ = Attack(Linf(0.06), Normalized(0.05), 5, start="none")(bowl, X)
+    got, _ = GradientAttack(Linf(0.06), Normalized(0.05), 5, start="none").ascend(bowl, X)
     np.testing.assert_allclose(got, numpy_search(step, 5, 0.06), atol=1e-5)
 
 
 def test_momentum_steps_equal_a_numpy_loop():
     expected = numpy_search(lambda z, g: z + 0.02 * np.sign(g), 8, 0.1, decay=0.9)
-    got, _ = Attack(Linf(0.1), Momentum(Sign(0.02), 0.9), 8, start="none")(bowl, X)
+    got, _ = GradientAttack(Linf(0.1), Momentum(Sign(0.02), 0.9), 8, start="none").ascend(bowl, X)
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    with_defaults, _ = attacks.mim(eps=0.1)(bowl, X)
+    with_defaults, _ = attacks.mim(eps=0.1).ascend(bowl, X)
     np.testing.assert_allclose(
         with_defaults, numpy_search(lambda z, g: z + 0.01 * np.sign(g), 10, 0.1, decay=1.0), atol=1e-5
     )
 
 
 def test_tiny_gradients_still_move_a_full_step():
-    z, _ = attacks.pgd(eps=0.2, step_size=0.1, steps=1, norm="l2", start="none")(lambda z: 1e-28 * linear(z), X)
+    z, _ = attacks.pgd(eps=0.2, step_size=0.1, steps=1, norm="l2", start="none").ascend(lambda z: 1e-28 * linear(z), X)
     np.testing.assert_allclose(L2(1.0).distance(z, X), 0.1, rtol=1e-4)
 
 
 def test_zero_gradient_moves_nothing():
     for norm in ("linf", "l2"):
-        z, _ = attacks.pgd(eps=0.2, steps=3, norm=norm, start="none")(lambda z: 0 * linear(z), X)
+        z, _ = attacks.pgd(eps=0.2, steps=3, norm=norm, start="none").ascend(lambda z: 0 * linear(z), X)
         np.testing.assert_allclose(z, X, atol=1e-6)
 
 
 def test_a_loss_without_gradient_moves_nothing():
-    z, _ = attacks.pgd(eps=0.2, steps=3, start="none")(lambda z: ops.sum(ops.round(z), axis=(1, 2, 3)), X)
+    z, _ = attacks.pgd(eps=0.2, steps=3, start="none").ascend(lambda z: ops.sum(ops.round(z), axis=(1, 2, 3)), X)
     np.testing.assert_array_equal(z, X)
 
 
 def test_targeted_descends():
-    z, _ = attacks.pgd(eps=0.1, steps=10, targeted=True)(linear, X)
+    z, _ = attacks.pgd(eps=0.1, steps=10, targeted=True).ascend(linear, X)
     np.testing.assert_allclose(z, X - 0.1 * np.sign(W), atol=1e-6)
 
 
@@ -119,8 +119,8 @@ def wave(z):
 def test_best_is_at_least_every_iterate(targeted):
     sign = -1 if targeted else 1
     options = {"eps": 0.3, "step_size": 0.1, "start": "none", "targeted": targeted}
-    iterates = [wave(X)] + [wave(attacks.pgd(steps=k, **options)(wave, X)[0]) for k in range(1, 7)]
-    best = wave(attacks.pgd(steps=6, keep="best", **options)(wave, X)[0])
+    iterates = [wave(X)] + [wave(attacks.pgd(steps=k, **options).ascend(wave, X)[0]) for k in range(1, 7)]
+    best = wave(attacks.pgd(steps=6, keep="best", **options).ascend(wave, X)[0])
     np.testing.assert_allclose(sign * best, np.max(sign * np.stack(iterates), axis=0), atol=1e-5)
     assert (sign * (best - iterates[-1])).numpy().max() > 0.01
 
@@ -129,8 +129,8 @@ def test_best_is_at_least_every_iterate(targeted):
 def test_restarts_take_the_best_of_each_example(keep):
     options = {"eps": 0.3, "step_size": 0.05, "steps": 3, "keep": keep}
     noise = Noise(5)
-    single = [wave(attacks.pgd(**options)(wave, X, noise.fold(r))[0]).numpy() for r in range(4)]
-    got = wave(attacks.pgd(restarts=4, **options)(wave, X, noise)[0])
+    single = [wave(attacks.pgd(**options).ascend(wave, X, noise.fold(r))[0]).numpy() for r in range(4)]
+    got = wave(attacks.pgd(restarts=4, **options).ascend(wave, X, noise)[0])
     np.testing.assert_allclose(got, np.max(single, axis=0), atol=1e-5)
     assert len({int(np.argmax(column)) for column in np.stack(single).T}) > 1  # not one restart for all
 
@@ -139,7 +139,7 @@ def test_observed_counts_the_differentiated_iterates():
     def loss(z):
         return linear(z), ops.cast(linear(z) > linear(X) + 0.5 * linear(0.1 * np.sign(W)), "int32")
 
-    _, observed = Attack(Linf(0.1), Sign(0.01), 10, start="none")(loss, X)
+    _, observed = GradientAttack(Linf(0.1), Sign(0.01), 10, start="none").ascend(loss, X)
     # Iterates 0..9 are at k/10 of the way: those beyond one half are 6, 7, 8, 9; the tenth is not counted.
     np.testing.assert_array_equal(observed.count, [4.0] * 5)
     assert observed.of == 10
@@ -147,7 +147,7 @@ def test_observed_counts_the_differentiated_iterates():
 
 def test_same_seed_repeats_and_another_differs():
     attack = attacks.pgd(eps=0.3, step_size=0.001, steps=1)
-    first, again, other = (attack(wave, X, seed)[0].numpy() for seed in (1, 1, 2))
+    first, again, other = (attack.ascend(wave, X, seed)[0].numpy() for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.1
 
@@ -215,10 +215,6 @@ def make_attack(make_classifier, tmp_path):
     return make
 
 
-def as_adversary(attack):
-    return attack.maximizing(adversarial_cross_entropy) if isinstance(attack, Attack) else attack
-
-
 def still_right(classifier, z, y):
     return np.asarray(losses.correct(classifier(z)["logits"], y)) > 0
 
@@ -228,24 +224,23 @@ def test_invariants_of_every_attack(name, norm, make_attack, make_classifier, ba
     x, y = batch
     classifier = make_classifier()
     attack = make_attack(name, norm)
-    adversary = as_adversary(attack)
-    z = np.asarray(adversary(classifier, x, y, seed=3))
+    z = np.asarray(attack(classifier, x, y, seed=3))
     assert z.shape == x.shape and z.dtype == np.float32
-    assert np.asarray(adversary.ball.distance(z, x)).max() <= attack.get_config()["eps"] + 1e-6
+    assert np.asarray(attack.ball.distance(z, x)).max() <= attack.get_config()["eps"] + 1e-6
     assert z.min() >= 0 and z.max() <= 1
-    np.testing.assert_array_equal(z, adversary(classifier, x, y, seed=3))
+    np.testing.assert_array_equal(z, attack(classifier, x, y, seed=3))
 
     # What it does, it does to mislead.
     before, after = (still_right(classifier, pixels, y).sum() for pixels in (x, z))
     assert after <= before
-    if isinstance(adversary, Adversary):
-        check_a_search_by_its_loss(adversary, classifier, x, y, z)
-        vanishing = as_adversary(make_attack(name, norm, eps=lambda epoch: 0.0 * epoch)).at(3.0)
+    if isinstance(attack, GradientAttack):
+        check_a_search_by_its_loss(attack, classifier, x, y, z)
+        vanishing = make_attack(name, norm, eps=lambda epoch: 0.0 * epoch).at(3.0)
         np.testing.assert_allclose(vanishing(classifier, x, y), x, atol=1e-7)
-    if isinstance(adversary, Evasion):
-        forwards, backwards = adversary.cost(classes=4)
-        assert adversary.runs(classes=4) >= 1 and forwards >= 1
-        assert (backwards > 0) == (adversary.kind in ("white box", "transfer"))
+    if isinstance(attack, attacks.Attack):
+        forwards, backwards = attack.cost(classes=4)
+        assert attack.runs(classes=4) >= 1 and forwards >= 1
+        assert (backwards > 0) == (attack.kind in ("white box", "transfer"))
 
     # It can be written down.
     copied = attacks.get(attack.get_config())
@@ -257,7 +252,7 @@ def test_invariants_of_every_attack(name, norm, make_attack, make_classifier, ba
 @pytest.mark.parametrize(("name", "norm"), dict(PAIRS).items())
 def test_a_ball_of_radius_zero_holds_the_image_alone(name, norm, make_attack, make_classifier, batch):
     x, y = batch
-    adversary = as_adversary(make_attack(name, norm, eps=0.0))
+    adversary = make_attack(name, norm, eps=0.0)
     np.testing.assert_array_equal(adversary(make_classifier(), x[:4], y[:4]), x[:4])
 
 
@@ -266,9 +261,9 @@ def check_a_search_by_its_loss(adversary, classifier, x, y, z):
 
     def loss(v):
         views = tfrobust.Views(y=y, x=x, x_adv=v, clean=classifier(x), adv=classifier(v))
-        return float(ops.sum(adversary.loss(views)))
+        return float(ops.sum(adversary.own_loss(views)))
 
-    begun = (adversary.attack.start or adversary.attack.own_start)(adversary.ball, tf.constant(x), Noise(3))
+    begun = (adversary.start or adversary.own_start)(adversary.ball, tf.constant(x), Noise(3))
     assert loss(z) > max(loss(begun), loss(x))
 
 
@@ -327,7 +322,7 @@ def test_a_clean_view_in_the_inner_loss_stays_out_of_the_loop(make_classifier, b
         (lambda: attacks.get("pdg"), "Unknown attack: .*Did you mean 'pgd'"),
         (lambda: attacks.get("pgd", step=3), "Unknown argument of attack 'pgd'.*Did you mean .*'steps'"),
         (lambda: attacks.get(3), "expected a name, a config dict"),
-        (lambda: Attack(Linf(0.1), Sign(0.1), 1).get_config(), "put together by hand"),
+        (lambda: GradientAttack(Linf(0.1), Sign(0.1), 1).get_config(), "put together by hand"),
     ],
 )
 def test_refusals(make, text):
@@ -359,24 +354,23 @@ def test_a_mask_holds_in_every_attack_and_in_its_config(name, norm, make_attack,
     again = attacks.get(json.loads(json.dumps(attack.get_config())))
     assert "mask=array(6, 6, 1)" in repr(attack)
     classifier = make_classifier()
-    adversary = as_adversary(attack)
-    z = np.asarray(adversary(classifier, x, y, seed=3))
+    z = np.asarray(attack(classifier, x, y, seed=3))
     np.testing.assert_array_equal(z[:, mask == 0], x[:, mask == 0])
     assert (z != x).any()
-    np.testing.assert_array_equal(as_adversary(again).ball.mask, adversary.ball.mask)
-    if isinstance(adversary, Adversary):
+    np.testing.assert_array_equal(again.ball.mask, attack.ball.mask)
+    if isinstance(attack, GradientAttack):
         assert (z[:, mask == 1] != x[:, mask == 1]).any(axis=-1).all()
 
 
 def test_a_masked_step_is_the_steepest_of_the_allowed_ones():
-    z, _ = attacks.pgd(eps=0.3, step_size=0.02, steps=5, norm="l2", start="none", mask=MASK)(linear, X)
+    z, _ = attacks.pgd(eps=0.3, step_size=0.02, steps=5, norm="l2", start="none", mask=MASK).ascend(linear, X)
     allowed = W * MASK
     direction = allowed / np.linalg.norm(allowed.reshape(5, -1), axis=1)[:, None, None, None]
     np.testing.assert_allclose(z, X + 0.1 * direction, atol=1e-5)
 
 
 def test_dra_chooses_its_values_among_the_allowed_ones():
-    z, _ = attacks.dra(eps=0.05, step_size=0.01, steps=1, p=1 / 6, start="none", mask=MASK)(linear, X)
+    z, _ = attacks.dra(eps=0.05, step_size=0.01, steps=1, p=1 / 6, start="none", mask=MASK).ascend(linear, X)
     allowed = np.abs(W * MASK).reshape(5, 18)
     strongest = allowed >= np.sort(allowed)[:, -3, None]  # a sixth of all 18 values, those of the mask
     expected = 0.01 * 18 * (W * MASK).reshape(5, 18) / allowed.sum(1, keepdims=True) * strongest
@@ -391,6 +385,6 @@ def test_config_keeps_a_schedule():
 
 def test_default_step_follows_the_schedule_of_eps():
     ramp = keras.optimizers.schedules.PolynomialDecay(0.0, decay_steps=10, end_learning_rate=0.4)
-    z, _ = attacks.pgd(eps=ramp, steps=10, start="none").at(5)(linear, X)
+    z, _ = attacks.pgd(eps=ramp, steps=10, start="none").at(5).ascend(linear, X)
     np.testing.assert_allclose(z, np.clip(X + 0.2 * np.sign(W), 0, 1), atol=1e-5)
-    assert isinstance(attacks.pgd().step.size, OfEps)
+    assert isinstance(attacks.pgd().step.size, RelativeStepSize)

@@ -72,9 +72,9 @@ def test_a_target_has_to_be_a_class(name):
         MAKERS[name](targeted=True)(classify, X, np.full(6, 7))
 
 
-def test_an_attack_of_training_says_how_it_becomes_an_adversary(make_classifier, batch):
-    with pytest.raises(ValueError, match=r"Invalid loss: expected a function of pixels.*attack\.maximizing\(loss\)"):
-        attacks.fgsm(0.1)(make_classifier(), *batch)
+def test_a_search_refuses_a_classifier_in_place_of_a_loss(make_classifier, batch):
+    with pytest.raises(ValueError, match=r"Invalid loss: expected a function of pixels.*attack\(classifier, x, y\)"):
+        attacks.fgsm(0.1).ascend(make_classifier(), *batch)
 
 
 def test_a_classifier_without_names_is_refused_in_words():

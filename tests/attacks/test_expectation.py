@@ -65,7 +65,7 @@ def test_the_identity_changes_nothing(transformation):
     for norm in ("linf", "l2"):
         plain = attacks.pgd(eps=0.2, steps=5, step_size=0.03, norm=norm)
         same = attacks.expectation(plain, transformation, samples=3)
-        np.testing.assert_allclose(same(bowl, X, 4)[0], plain(bowl, X, 4)[0], atol=1e-6)
+        np.testing.assert_allclose(same.ascend(bowl, X, 4)[0], plain.ascend(bowl, X, 4)[0], atol=1e-6)
 
 
 def test_what_is_observed_is_averaged():
@@ -86,7 +86,7 @@ def test_draws_are_new_at_every_step():
         tf.py_function(lambda s: seen.append(tuple(s.numpy())), [seed], [])
         return z
 
-    attacks.expectation(attacks.pgd(eps=0.1, steps=3, start="none"), transformation, samples=4)(bowl, X)
+    attacks.expectation(attacks.pgd(eps=0.1, steps=3, start="none"), transformation, samples=4).ascend(bowl, X)
     assert len(seen) == len(set(seen)) == 12
 
 
@@ -99,7 +99,7 @@ def test_a_step_asks_as_often_as_it_draws(samples):
         return bowl(z)
 
     attack = attacks.expectation(attacks.pgd(eps=0.1, steps=3), samples=samples)
-    attack(loss, X)
+    attack.ascend(loss, X)
     assert len(asked) == 3 * samples
     assert attack.maximizing(lambda views: views.y).cost(10) == (3 * samples, 3 * samples)
 
@@ -118,11 +118,11 @@ def test_a_mean_over_many_looks_climbs_higher_than_one():
         return z + 3.0 * tf.random.stateless_normal(tf.shape(z), seed)
 
     plain = attacks.pgd(eps=0.3, step_size=0.05, steps=6, start="none")
-    few, many = (attacks.expectation(plain, very_noisy, samples)(bowl, X)[0] for samples in (1, 100))
+    few, many = (attacks.expectation(plain, very_noisy, samples).ascend(bowl, X)[0] for samples in (1, 100))
     assert np.mean(bowl(many) - bowl(few)) > 0.05
 
 
-class Queries(attacks.Evasion):
+class Queries(attacks.Attack):
     pass
 
 

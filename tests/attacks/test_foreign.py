@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from tfrobust import attacks
-from tfrobust.attacks.foreign import Foreign
+from tfrobust.attacks.foreign import Foreign, ball_of
 
 X = np.full((4, 2, 2, 1), 0.5, "float32")
 Y = np.array([0, 1, 0, 1], "int32")
@@ -20,7 +20,8 @@ def classify(z):
 
 
 def foreign(attacked, eps=0.1, norm="linf", mask=None, kind="white box"):
-    return Foreign("theirs.attack", {"steps": 3}, attacked, eps, norm, (0.0, 1.0), mask, kind)
+    settings = {"steps": 3, "eps": eps, "norm": norm, "bounds": (0.0, 1.0)}
+    return Foreign("theirs.attack", settings, attacked, ball_of(eps, norm, (0.0, 1.0), mask), kind)
 
 
 def test_it_is_given_logits_and_labels():

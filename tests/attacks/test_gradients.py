@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tfrobust
 from tfrobust import attacks, losses
-from tfrobust.attacks import Attack, Gradient, Linf, Momentum, Normalized, Sign, Strongest
+from tfrobust.attacks import Gradient, GradientAttack, Linf, Momentum, Normalized, Sign, TopKGradient
 from tfrobust.attacks.gradients import Estimated, Exact, Expected
 from tfrobust.utils import graph as backend
 
@@ -58,7 +58,7 @@ def test_every_oracle_gives_finite_gradients(oracle):
     assert np.isfinite(pull(tf.constant([[0.0, -1.0, 1.0]] * 2))).all()
 
 
-STEPS = [Sign, Normalized, Gradient, Strongest, lambda size: Momentum(Sign(size))]
+STEPS = [Sign, Normalized, Gradient, TopKGradient, lambda size: Momentum(Sign(size))]
 
 
 @pytest.mark.parametrize("make", STEPS)
@@ -70,7 +70,7 @@ def test_every_step_rule_goes_on_with_what_is_left(make):
     def loss(z):
         return tf.reduce_sum(tf.sqrt(tf.square(z)), axis=(1, 2, 3))
 
-    z = np.asarray(Attack(Linf(0.1), make(0.05), 3, start="none")(loss, x)[0])
+    z = np.asarray(GradientAttack(Linf(0.1), make(0.05), 3, start="none").ascend(loss, x)[0])
     assert np.isfinite(z).all()
     np.testing.assert_array_equal(z[x == 0], 0)
     assert (z[x > 0] > 0.55).all()

@@ -27,8 +27,7 @@ def made(name, classifier):
     if name == "infofeature":
         del arguments["classes"]
     sources = {"sources": [classifier, classifier]} if name == "transfer" else {}
-    attack = attacks.get(name, **arguments, **sources)
-    return attack.maximizing(adversarial_cross_entropy) if isinstance(attack, attacks.Attack) else attack
+    return attacks.get(name, **arguments, **sources)
 
 
 def assert_same_in_a_graph(adversary, classifier, x, **options):
@@ -133,7 +132,7 @@ def test_a_plain_search_in_a_graph(classifier, batch):
     attack = attacks.pgd(eps=0.1, steps=2, restarts=2)
 
     def search(x, y):
-        return attack(lambda z: tfrobust.losses.cross_entropy(classifier(z)["logits"], y), x, seed=1)[0]
+        return attack.ascend(lambda z: tfrobust.losses.cross_entropy(classifier(z)["logits"], y), x, seed=1)[0]
 
     np.testing.assert_allclose(tf.function(search)(x, y), search(x, y), atol=1e-6)
 
@@ -159,6 +158,6 @@ def test_a_graph_leaves_nothing_behind(classifier, batch):
 
 
 def test_attacks_of_other_libraries_say_that_they_cannot(classifier, batch):
-    foreign = attacks.foreign.Foreign("theirs", {}, lambda f, c, x, y: x, 0.1, "linf", (0.0, 1.0), None, "white box")
+    foreign = attacks.foreign.Foreign("theirs", {}, lambda f, c, x, y: x, attacks.Linf(0.1), "white box")
     with pytest.raises(ValueError, match=r"expected a call outside of tf\.function"):
         tf.function(lambda x, y: foreign(classifier, x, y))(*batch)

@@ -33,7 +33,7 @@ def greatest_rise(x, g, budget, bounds=(0.0, 1.0)):
 
 @pytest.mark.parametrize("eps", [0.01, 0.05, 0.2, 0.9])
 def test_fgsm_is_the_optimum_of_a_linear_loss(eps):
-    z = np.asarray(attacks.fgsm(eps, norm="l1")(linear, X)[0])
+    z = np.asarray(attacks.fgsm(eps, norm="l1").ascend(linear, X)[0])
     assert np.abs(z - X).mean((1, 2, 3)).max() <= eps + 1e-6 and z.min() >= 0 and z.max() <= 1
     for x, g, found in zip(X, G, z, strict=True):
         rise = greatest_rise(x.ravel(), g.ravel(), eps * N)

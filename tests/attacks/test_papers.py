@@ -114,7 +114,7 @@ def test_one_step_of_size_eps_from_a_uniform_start(trained, name):
 
 def test_the_default_step_of_infofeature_follows_eps():
     for eps in (8 / 255, 0.3):
-        step = attacks.get("infofeature", eps=eps).attack.step
+        step = attacks.get("infofeature", eps=eps).step
         np.testing.assert_allclose(step.size.fraction * eps, eps / 4)
     np.testing.assert_allclose(step.size.fraction * 8 / 255, 2 / 255)  # the paper's
 
@@ -164,6 +164,6 @@ def test_trades_against_dra_starts_where_its_gradient_is_not_zero(make_classifie
     search = trainer._adversary.search(classifier, tf.constant(x), tf.constant(y), Noise(0))
     trades = tfrobust.objectives.trades()
     views = tfrobust.Views(y=y, clean=classifier(x), adv=classifier(search))
-    assert trainer._adversary.attack.start is tfrobust.attacks.starts.normal
+    assert trainer._adversary.start is tfrobust.attacks.starts.normal
     small = tfrobust.Views(y=y, clean=classifier(x), adv=classifier(x + 0.001))
     assert float(ops.mean(trades.inner(views))) > 100 * float(ops.mean(trades.inner(small)))

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks, losses
-from tfrobust.attacks import Attack, Linf, Sign
+from tfrobust.attacks import GradientAttack, Linf, Sign
 from tfrobust.attacks.gradients import Estimated, Exact
 from tfrobust.utils.random import ImageNoise, Noise, SharedNoise
 
@@ -91,7 +91,7 @@ def test_gradients_of_many_outputs():
 
 
 def test_steps_along_estimates_climb_a_linear_loss():
-    z, _ = Attack(Linf(0.05), Sign(0.01), 60, start="none", gradients=Estimated(16))(slope, X[:4])
+    z, _ = GradientAttack(Linf(0.05), Sign(0.01), 60, start="none", gradients=Estimated(16)).ascend(slope, X[:4])
     gained, most = slope(z) - slope(X[:4]), 0.05 * np.abs(W[:, 0]).sum()
     assert np.min(gained) > 0.85 * most
 

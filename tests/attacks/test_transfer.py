@@ -60,7 +60,7 @@ def test_runs_go_over_the_sources_first(tensor):
 
 
 def test_the_run_of_the_inner_attack_reaches_it():
-    class Counting(attacks.Evasion):
+    class Counting(attacks.Attack):
         def runs(self, classes):
             return 3
 

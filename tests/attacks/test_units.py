@@ -85,11 +85,10 @@ def made(name, norm, bounds, classifier, **lengths):
     elif type(attacks.get(name, bounds=bounds).ball) is not NORMS[norm]:
         return None
     try:
-        attack = attacks.get(name, **given)
+        return attacks.get(name, **given)
     except ValueError as error:
         assert "norm" in str(error)
         return None
-    return attack.maximizing(adversarial_cross_entropy) if isinstance(attack, attacks.Attack) else attack
 
 
 def accepted():

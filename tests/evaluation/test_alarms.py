@@ -366,8 +366,8 @@ def test_twice_doubles_what_an_attack_was_made_with():
     assert (made.get_config()["steps"], made.get_config()["restarts"], made.runs(10)) == (20, 6, 6)
     noisy = attacks.expectation(attacks.get("apgd", eps=EPS, steps=10), samples=7)
     assert probes.twice(noisy).gradients.samples == 7
-    by_hand = attacks.Attack(attacks.Linf(EPS), attacks.Sign(EPS), 3, restarts=2).maximizing(margin)
-    assert (probes.twice(by_hand).attack.steps, probes.twice(by_hand).runs(10)) == (6, 4)
+    by_hand = attacks.GradientAttack(attacks.Linf(EPS), attacks.Sign(EPS), 3, restarts=2).maximizing(margin)
+    assert (probes.twice(by_hand).steps, probes.twice(by_hand).runs(10)) == (6, 4)
     assert probes.twice(square(EPS)) is None
 
 

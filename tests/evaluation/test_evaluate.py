@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import attacks, losses
-from tfrobust.attacks import Evasion
+from tfrobust.attacks import Attack
 from tfrobust.evaluation import Report, evaluate, suites
 from tfrobust.evaluation.attack_list import list_attacks
 from tfrobust.evaluation.progress import Progress
@@ -65,7 +65,7 @@ def quiet(classifier, data, **options):
     return evaluate(classifier, data, **{"eps": EPS, "verbose": False, "probes": 0, **options})
 
 
-class Pixel(Evasion):
+class Pixel(Attack):
     """Adds `by` to the pixels whose number in the image is the run's; it notes the batches that it is given."""
 
     def __init__(self, by=EPS, runs=1, ball=None, **options):
@@ -432,8 +432,8 @@ def test_a_classifier_that_is_right_on_no_image_is_told_of(tmp_path):
 def test_the_quick_suite():
     for norm in ("linf", "l2"):
         on_cross_entropy, on_margin = suites.quick(EPS, norm, (0.0, 1.0))
-        assert (on_cross_entropy.attack.steps, on_cross_entropy.attack.restarts) == (50, 3)
-        assert on_margin.attack.steps == 50
+        assert (on_cross_entropy.steps, on_cross_entropy.restarts) == (50, 3)
+        assert on_margin.steps == 50
         assert on_margin.ball.eps == EPS
         assert type(on_margin.ball) is type(on_cross_entropy.ball) is attacks.balls.NORMS[norm]
     assert suites.names() == sorted(suites.names()) == ["black_box", "paper", "quick", "standard"]

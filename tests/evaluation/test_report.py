@@ -26,7 +26,7 @@ def report(classifier=classify, attacks=("fgsm", "pgd"), **options):
 
 
 def test_round_trip(tmp_path):
-    by_hand = attacks.Attack(attacks.Linf(0.1), attacks.Sign(0.05), steps=2)
+    by_hand = attacks.GradientAttack(attacks.Linf(0.1), attacks.Sign(0.05), steps=2)
     with_loss = attacks.pgd(eps=np.float32(0.1), loss=lambda views: -views.adv["logits"][:, 0])
     saved = report(attacks=["pgd", by_hand, with_loss, lambda c, x, y: x], seed=np.int64(3))
     saved.save(tmp_path / "deep" / "evaluation.json")

@@ -207,7 +207,7 @@ local.__qualname__ = "make.<locals>.local"
         functools.partial(shifted, by=0.05),
         Plain(),
         Plain().search,
-        attacks.pgd(eps=EPS, steps=1).maximizing(lambda views: attacks.attack.adversarial_cross_entropy(views)),
+        attacks.pgd(eps=EPS, steps=1).maximizing(lambda views: attacks.view_losses.adversarial_cross_entropy(views)),
     ],
     ids=["lambda", "local", "partial", "object", "method", "loss"],
 )

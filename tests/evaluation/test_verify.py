@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import attacks
-from tfrobust.attacks import Evasion
+from tfrobust.attacks import Attack
 from tfrobust.attacks.gradients import Exact
 from tfrobust.evaluation import Adversaries, Report, evaluate
 
@@ -69,7 +69,7 @@ def test_adversaries_have_to_survive_8_bits():
 def test_an_adversary_at_the_border_is_carried_on_until_it_survives_8_bits():
     """A search that stops as soon as it fools leaves images where rounding throws them back."""
 
-    class Border(Evasion):
+    class Border(Attack):
         def search(self, classify, x, y, seed=0, run=0):
             return x + (127.2 / 255 - x)  # past the border by a tenth of a level, which rounding takes back
 

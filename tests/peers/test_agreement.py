@@ -431,7 +431,7 @@ def judged(network, attack, x, y, norm, draws):
 
 def ours_of(attack):
     """Returns our attack as an adversary."""
-    if isinstance(attack, attacks.Attack):
+    if isinstance(attack, attacks.GradientAttack) and attack.loss is None:
         attack = attack.maximizing(lambda views: keras.losses.sparse_categorical_crossentropy(
             views.y, views.adv["logits"], from_logits=True
         ))  # fmt: skip

@@ -1,10 +1,10 @@
-"""Attacks: a ball, a step rule, a count, a start; and, for evaluation, a loss."""
+"""Attacks, callable as `(classifier, x, y) -> x_adv`; the factories stand under their names."""
 
 from tfrobust.attacks import starts, view_losses, walks
 from tfrobust.attacks.adv_interpolation import adv_interpolation
 from tfrobust.attacks.apgd import apgd
 from tfrobust.attacks.autoattack import autoattack
-from tfrobust.attacks.base import Cascade, Evasion
+from tfrobust.attacks.base import Attack, Cascade
 from tfrobust.attacks.boundary import boundary
 from tfrobust.attacks.cw_l2 import cw_l2
 from tfrobust.attacks.cw_linf import cw_linf
@@ -15,7 +15,7 @@ from tfrobust.attacks.fab import fab
 from tfrobust.attacks.feature_scatter import feature_scatter
 from tfrobust.attacks.fgsm import fgsm
 from tfrobust.attacks.foreign import from_art, from_foolbox
-from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks.gradient import Adversary, GradientAttack
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hop_skip_jump import hop_skip_jump
 from tfrobust.attacks.infofeature import infofeature
@@ -27,9 +27,10 @@ from tfrobust.attacks.registry import ATTACKS, get, names, register
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.spsa import spsa
 from tfrobust.attacks.square import square
-from tfrobust.attacks.steps import Gradient, Momentum, Normalized, OfEps, Sign, Strongest
+from tfrobust.attacks.steps import Gradient, Momentum, Normalized, RelativeStepSize, Sign, TopKGradient
 from tfrobust.attacks.threat_model import EPS, L1, L2, Ball, Linf, ball
 from tfrobust.attacks.transfer import transfer
+from tfrobust.utils.deprecation import renamed
 from tfrobust.utils.random import Noise
 
 __all__ = [
@@ -39,18 +40,18 @@ __all__ = [
     "Ball",
     "Cascade",
     "EPS",
-    "Evasion",
     "Exact",
     "Gradient",
+    "GradientAttack",
     "L1",
     "L2",
     "Linf",
     "Momentum",
     "Noise",
     "Normalized",
-    "OfEps",
+    "RelativeStepSize",
     "Sign",
-    "Strongest",
+    "TopKGradient",
     "adv_interpolation",
     "apgd",
     "autoattack",
@@ -83,3 +84,8 @@ __all__ = [
     "walks",
     "where_rows",
 ]
+
+# Type checkers and editors read the imports above; a member that they leave out is found here.
+globals().update(ATTACKS.import_members(__name__))
+
+__getattr__ = renamed(__name__, {"Evasion": Attack, "OfEps": RelativeStepSize, "Strongest": TopKGradient})

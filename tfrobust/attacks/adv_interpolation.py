@@ -1,12 +1,13 @@
-"""Adversarial interpolation: towards the features of another image of the batch."""
+"""Adversarial interpolation: moves the features of an image towards those of another image of the batch."""
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps
-from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.steps import RelativeStepSize
+from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import nearness
 from tfrobust.schedules import Schedule
 
@@ -21,33 +22,33 @@ def adv_interpolation(
     start: str | Start = "uniform",
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-) -> Attack | Adversary:
+) -> GradientAttack:
     """Moves each image until its features resemble its partner's: descends max(1 - cos(f(x'), f(partner)), 0).
 
-    The partner is the image at the mirrored place of the batch, so the search is coupled over the rows that it is
-    given: under several replicas over each replica's own. Zhang and Xu 2020 (Adversarial Interpolation Training), its
-    inner problem.
+    The partner is the image at the mirrored position in the batch, so the search is coupled over the rows that it is
+    given: with several replicas, over the rows of each replica. Zhang and Xu 2020 (Adversarial Interpolation Training),
+    its inner problem.
 
     Args:
-        eps: radius in units of the pixels, or a schedule over the fractional epoch.
-        step_size: in units of the pixels; None: eps.
-        steps: iterations; 1 in the paper.
-        norm: "linf", "l2" or "l1" (radius and steps are then mean absolute changes).
-        start: see `pgd`.
-        bounds: least and greatest pixel value.
-        mask: see `pgd`.
+        {{eps_schedule}}
+        step_size: Step size in units of the pixels; None: eps.
+        steps: Number of iterations; 1 in the paper.
+        {{any_norm}}
+        {{start}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+        {{gradient_attack}}
 
     Raises:
-        ValueError: see `pgd`.
+        {{value_error}}
 
     Example:
 
-    >>> tfrobust.attacks.adv_interpolation(eps=8 / 255).attack.steps
+    >>> tfrobust.attacks.adv_interpolation(eps=8 / 255).steps
     1
     """
-    where = ball(norm, eps, bounds, mask)
-    step = where.steepest(OfEps(1.0) if step_size is None else step_size)
-    return Attack(where, step, steps, start=start).maximizing(nearness)
+    ball = threat_model.ball(norm, eps, bounds, mask)
+    step = ball.steepest(RelativeStepSize(1.0) if step_size is None else step_size)
+    return GradientAttack(ball, step, steps, loss=nearness, start=start)

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tfrobust import losses
+from tfrobust.attacks import threat_model
 from tfrobust.attacks.auto_step import AutoStep
 from tfrobust.attacks.base import ranked_target
-from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column
-from tfrobust.attacks.threat_model import EPS, Ball, ball
+from tfrobust.attacks.threat_model import EPS, Ball
 from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy, margin
 from tfrobust.schedules import Schedule
 from tfrobust.utils.random import Noise
@@ -26,7 +27,7 @@ Tensor = Any
 
 
 class Maximized(NamedTuple):
-    """A loss that the search may take, the classes that it needs, and whether it reaches for classes in turn."""
+    """A loss, the fewest classes for which it is defined, and whether it reaches for the wrong classes in turn."""
 
     loss: Loss
     least_classes: int = 2
@@ -34,19 +35,19 @@ class Maximized(NamedTuple):
 
 
 def dlr(views: Views) -> Tensor:
-    """DLR(x', y), `(B,)`."""
+    """Computes DLR(x', y), `(B,)`."""
     return losses.dlr(views.adv["logits"], views.y)
 
 
 def dlr_targeted(views: Views) -> Tensor:
-    """DLR(x', y, t), `(B,)`, t the class that the run reaches for."""
+    """Computes DLR(x', y, t), `(B,)`, where t is the class that the run reaches for."""
     return losses.dlr_targeted(views.adv["logits"], views.y, views.target)
 
 
 def dlr_to_the_label(views: Views) -> Tensor:
-    """-DLR(x', j, y), `(B,)`, j the strongest class beside y: what a search descends to reach y.
+    """Computes -DLR(x', j, y), `(B,)`, where j is the likeliest class beside y: a targeted search descends it.
 
-    DLR(x', y) itself is flat where y is the third class.
+    DLR(x', y) itself is constant where y is the third likeliest class.
     """
     logits = views.adv["logits"]
     return -losses.dlr_targeted(logits, ranked_target(logits, views.y, 0), views.y)
@@ -77,31 +78,31 @@ def apgd(
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-) -> Adversary:
-    """Auto-PGD: PGD with momentum from the surface of the ball, which finds the size of its steps itself (`AutoStep`).
+) -> GradientAttack:
+    """Runs Auto-PGD: PGD with momentum that starts on the surface of the ball and adapts its step size (`AutoStep`).
 
-    The first iterate that the classifier misses is kept; without one, that of the greatest loss. The step in the L2
-    ball is size * g / ||g||_2 however short g is. Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness
+    It returns the first iterate that fools the classifier, else the one with the greatest loss. The step in the L2 ball
+    is size * g / ||g||_2 however short g is. Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness
     with an Ensemble of Diverse Parameter-free Attacks), algorithm 1.
 
     Args:
-        eps: radius in units of the pixels; by itself 8/255 of the pixel range.
-        steps: iterations.
+        {{eps_schedule}}
+        steps: Number of iterations.
         loss: "ce", "dlr", "margin", or "dlr_targeted", which reaches for one wrong class after the other in runs of
             their own (any misclassification counts).
-        norm: "linf" or "l2".
-        targets: how many wrong classes "dlr_targeted" reaches for, the likeliest of the clean image first; all where
-            there are fewer.
-        restarts: independent searches (for each class that is reached for).
-        targeted: reach for labels that are targets, with "ce", "dlr" (in its targeted form) or "margin".
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may. See `Ball`.
+        {{norm}}
+        targets: How many wrong classes "dlr_targeted" reaches for, the likeliest of the clean image first; all if there
+            are fewer.
+        restarts: Number of independent searches (for each class that is reached for).
+        targeted: The labels are the classes to reach; with "ce", "dlr" (in its targeted form) or "margin".
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+        {{gradient_attack}}
 
     Raises:
-        ValueError: for eps, counts or names that make no attack.
+        {{value_error}}
 
     Example:
 
@@ -114,19 +115,16 @@ def apgd(
     if norm not in DRAWS:
         raise unknown("norm of apgd", norm, DRAWS)
     maximized = known[loss]
-    where = ball(norm, eps, bounds, mask)
-    search = Attack(
-        where,
-        AutoStep(where.steepest(1.0), check_integer("steps", steps)),
+    ball = threat_model.ball(norm, eps, bounds, mask)
+    return GradientAttack(
+        ball,
+        AutoStep(ball.steepest(1.0), check_integer("steps", steps)),
         steps,
+        loss=maximized.loss,
         start=functools.partial(_on_the_surface, norm),
         restarts=restarts,
-        keep="fooling",
+        early_stop=True,
         targeted=targeted,
-    )
-    return Adversary(
-        search,
-        maximized.loss,
         targets=check_integer("targets", targets) if maximized.targets else 0,
         least_classes=maximized.least_classes,
     )

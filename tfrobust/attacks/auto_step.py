@@ -1,4 +1,4 @@
-"""The step rule of Auto-PGD: the step halves where it stops helping, and goes on from the best point."""
+"""The step rule of Auto-PGD, which halves its step size when the loss stops rising."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ Tensor = Any
 
 
 class State(NamedTuple):
-    """What `AutoStep` remembers: the iteration, the clean pixels, and of each image what its search has met."""
+    """The state of `AutoStep`: the iteration, the clean pixels, and the progress of each image."""
 
     iteration: Tensor
     x: Tensor
-    last: Tensor  # the point that the step before was made from
-    last_value: Tensor  # where that step led from, as it was found: going back to the best point is no rise
+    last: Tensor  # the point before the last step
+    last_value: Tensor  # the value of the last iterate: a return to the best point does not count as a rise
     best: Tensor  # the point with the greatest value so far
     best_gradient: Tensor
     best_value: Tensor
-    size: Tensor  # of a step, as a fraction of eps
-    rises: Tensor  # steps since the last control point in which the value rose
+    size: Tensor  # step size as a fraction of eps
+    rises: Tensor  # number of steps since the last control point in which the value rose
     checked_value: Tensor  # the best value at the last control point
-    halved: Tensor  # whether the step was halved there
+    halved: Tensor  # whether the step size was halved at the last control point
 
 
 class AutoStep:
-    """z + a * (p - z) + (1 - a) * (z - z_last) with p = project(z + size * direction(g)); the size finds itself.
+    """Moves to z + a * (p - z) + (1 - a) * (z - z_last), p = project(z + size * direction(g)), and adapts the size.
 
-    The first step has size `first` * eps and a = 1. At control points the size is halved where the value rose in at
-    most the share `rising` of the steps since the one before, or where it was not halved there and the best value has
-    not changed since; the search then goes on from the best point and its gradient. Croce and Hein 2020 (Reliable
+    The first step has size `first` * eps and a = 1. At a control point the size is halved if the value rose in at most
+    the share `rising` of the steps since the last control point, or if it was not halved there and the best value has
+    not changed since; the search then continues from the best point and its gradient. Croce and Hein 2020 (Reliable
     Evaluation of Adversarial Robustness), algorithm 1 with its conditions 1 and 2.
 
     Args:
-        rule: the step rule whose direction it takes, `Sign` in the Linf ball and `Normalized` in the L2 ball.
-        steps: iterations of the search, which the control points divide.
-        first: first step size as a fraction of eps.
+        rule: The step rule whose direction is used, `Sign` in the Linf ball and `Normalized` in the L2 ball.
+        steps: Number of iterations of the search, which the control points divide.
+        first: First step size as a fraction of eps.
         momentum: a.
-        rising: share of steps that must raise the value for the size to stay.
+        rising: Share of the steps above which the size is kept.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AutoStep:
         self.momentum = momentum
         self.rising = rising
         points = control_points(steps)
-        self._intervals = np.zeros(steps + 1, "float32")  # at a control point the steps since the one before, else 0
+        self._intervals = np.zeros(steps + 1, "float32")  # at control points: steps since the last one
         self._intervals[points] = np.diff(points, prepend=0)
 
     def init(self, x: Tensor) -> State:
@@ -64,31 +64,31 @@ class AutoStep:
             iteration=ops.convert_to_tensor(0, "int32"),
             x=x,
             last=pixels,
-            last_value=infinite,  # the start is no rise
+            last_value=infinite,  # the start does not count as a rise
             best=pixels,
             best_gradient=pixels,
             best_value=-infinite,
             size=rows + self.first,
             rises=rows,
-            checked_value=-infinite,  # the first control point has no best value to compare with
+            checked_value=-infinite,  # so that the first control point sees a change
             halved=rows > 0,
         )
 
     def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: State) -> tuple[Tensor, State]:
-        z, gradient, state = self._checked(z, gradient, _noted(z, gradient, value, state))
+        z, gradient, state = self._halved(z, gradient, _updated(z, gradient, value, state))
         size = column(state.size * ball.radius, z)
         step = ball.project(z + size * self.rule.direction(gradient), state.x) - z
         a = ops.where(ops.equal(state.iteration, 0), 1.0, self.momentum)
         moved = z + a * step + (1.0 - a) * (z - state.last)
         return moved, state._replace(iteration=state.iteration + 1, last=z)
 
-    def _checked(self, z: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """Returns where to go on from, its gradient, and the state after a control point, if this is one."""
+    def _halved(self, z: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """Returns the point to continue from, its gradient, and the state, halved where a control point demands it."""
         interval = ops.take(self._intervals, state.iteration)
         control = interval > 0
-        unsteady = state.rises <= self.rising * interval
+        few_rises = state.rises <= self.rising * interval
         stuck = ~state.halved & (state.best_value <= state.checked_value)
-        halve = control & (unsteady | stuck)
+        halve = control & (few_rises | stuck)
         z, gradient = where_rows(halve, state.best, z), where_rows(halve, state.best_gradient, gradient)
         return (
             z,
@@ -102,10 +102,10 @@ class AutoStep:
         )
 
 
-def _noted(z: Tensor, gradient: Tensor, value: Tensor, state: State) -> State:
-    """Returns the state that knows of one point more."""
+def _updated(z: Tensor, gradient: Tensor, value: Tensor, state: State) -> State:
+    """Returns the state with the value of one more point."""
     higher = value > state.best_value
-    kept = higher | ops.equal(state.iteration, 0)  # also where its value is not a number
+    kept = higher | ops.equal(state.iteration, 0)  # also if its value is NaN
     return state._replace(
         last_value=value,
         best=where_rows(kept, z, state.best),
@@ -121,7 +121,7 @@ def control_points(steps: int) -> list[int]:
     The first lies at 22 % of the steps; from one to the next the interval shrinks by 3 % of them, to no less than 6 %.
 
     Args:
-        steps: iterations of the search, at least 1.
+        steps: Number of iterations of the search, at least 1.
 
     Example:
 

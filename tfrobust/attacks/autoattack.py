@@ -1,4 +1,4 @@
-"""AutoAttack: four kinds of attack in a row, each on what the ones before left right."""
+"""AutoAttack: a cascade of four attacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tfrobust.attacks import registry
 from tfrobust.attacks.apgd import LOSSES
-from tfrobust.attacks.base import Cascade, Evasion
+from tfrobust.attacks.base import Attack, Cascade
 from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.threat_model import EPS
 from tfrobust.utils.errors import InvalidArgument
@@ -15,7 +15,7 @@ from tfrobust.utils.validation import check_integer
 
 
 class Entry(NamedTuple):
-    """An attack of a suite: its name there, the factory that makes it, with what, and in the mean of how many draws."""
+    """A member: its name, the factory with its arguments, and the number of draws in the mean of its gradients."""
 
     name: str
     factory: str
@@ -41,7 +41,7 @@ VERSIONS = {
     "plus": (_times(APGD_CE, 5), _times(APGD_DLR, 5), _times(FAB, 5), SQUARE, APGD_T, FAB_T),
     "rand": (APGD_CE._replace(samples=20), APGD_DLR._replace(samples=20)),
 }
-INSTEAD = {"dlr_targeted": APGD_DLR, "dlr": APGD_MARGIN}  # of a loss that is not defined for so few classes
+INSTEAD = {"dlr_targeted": APGD_DLR, "dlr": APGD_MARGIN}  # for few classes, for which the loss is not defined
 
 
 @registry.register
@@ -54,26 +54,26 @@ def autoattack(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> Cascade:
-    """AutoAttack: APGD on cross entropy, APGD and FAB towards 9 classes each, and Square, on the survivors in turn.
+    """Runs AutoAttack: APGD on cross entropy, APGD and FAB towards 9 classes each, then Square, on survivors in turn.
 
     Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness), section 6, with the versions of the authors'
-    implementation. With few classes other losses take the place of those that are not defined: see `substitutes`.
+    implementation. With few classes other losses replace those that are not defined: see `substitutes`.
 
     Args:
-        eps: radius in units of the pixels; by itself 8/255 of the pixel range.
-        norm: "linf" or "l2".
+        {{eps}}
+        {{norm}}
         version: "standard"; "plus": APGD on cross entropy and on DLR and untargeted FAB with 5 restarts each, Square,
             then the two targeted ones; "rand", for classifiers that are random: APGD on cross entropy and on DLR, their
             gradients the mean of 20 draws.
-        classes: that the classifier tells apart.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may. See `Ball`.
+        classes: Number of classes of the classifier.
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        A `Cascade`, with notes on what takes another's place.
+        A `Cascade`, with notes on replaced members.
 
     Raises:
-        ValueError: for an unknown version, fewer than 2 classes, and what its members refuse.
+        ValueError: if the version is unknown, there are fewer than 2 classes, or a member refuses its arguments.
 
     Example:
 
@@ -82,20 +82,20 @@ def autoattack(
     >>> tfrobust.attacks.autoattack(eps=0.15, classes=2).names
     ('apgd_ce', 'apgd_margin', 'fab_t', 'square')
     """
-    ours = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
+    threat_model = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
     entries: dict[str, Entry] = {}
     for _, entry in _entries(version, classes):
-        entries.setdefault(entry.name, entry)  # what takes another's place may be there already
-    members = [_make(entry, ours) for entry in entries.values()]
+        entries.setdefault(entry.name, entry)  # a replacement may be a member already
+    members = [_make(entry, threat_model) for entry in entries.values()]
     return Cascade(members, list(entries), substitutes(classes, version))
 
 
 def substitutes(classes: int, version: str = "standard") -> tuple[str, ...]:
-    """Returns sentences on what `autoattack` puts in place of attacks that are not defined for so few classes.
+    """Returns a sentence for each member that `autoattack` replaces because it is not defined for so few classes.
 
     Args:
-        classes: that the classifier tells apart.
-        version: of `autoattack`.
+        classes: Number of classes of the classifier.
+        version: See `autoattack`.
 
     Raises:
         ValueError: see `autoattack`.
@@ -114,7 +114,7 @@ def substitutes(classes: int, version: str = "standard") -> tuple[str, ...]:
 
 
 def _entries(version: str, classes: int) -> list[tuple[Entry, Entry]]:
-    """Returns the version's entries, each with the one that runs: itself where it is defined for so many classes."""
+    """Returns the entries of a version, each with the entry that replaces it, or with itself."""
     if version not in VERSIONS:
         raise unknown("version of autoattack", version, VERSIONS)
     if check_integer("classes", classes) < 2:
@@ -130,6 +130,6 @@ def _defined(entry: Entry, classes: int) -> Entry:
     return _defined(other._replace(samples=entry.samples), classes)
 
 
-def _make(entry: Entry, ours: dict[str, Any]) -> Evasion:
-    attack = registry.get(entry.factory, **ours, **entry.arguments)
+def _make(entry: Entry, threat_model: dict[str, Any]) -> Attack:
+    attack = registry.get(entry.factory, **threat_model, **entry.arguments)
     return attack if entry.samples == 1 else expectation(attack, samples=entry.samples)

@@ -1,4 +1,4 @@
-"""What an evaluation can run: a search for adversaries on a classifier's outputs, in graph code."""
+"""The base of all attacks: the loop over attempts, its rule of success, and the cascade of several attacks."""
 
 from __future__ import annotations
 
@@ -23,26 +23,98 @@ from tfrobust.utils.registry import Member
 
 Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]
-Self = TypeVar("Self", bound="Evasion")
+Self = TypeVar("Self", bound="Attack")
 
-LEAST = -3e38  # of a logit that is a number
+# (index, far) -> (pixels, their far) on the whole batch; `far` says which images still need an attempt, see `Ball.far`.
+Attempt = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
+
+LEAST = -3e38  # least finite logit
 
 
-class Evasion(Member):
-    """Finds, image by image, an adversary inside a ball; the base of all that an evaluation runs.
+class CallableAttack(Member):
+    """Is called as `(classifier, x, y, seed=0) -> x_adv`; a subclass says which attempts a call makes in turn."""
 
-    A subclass gives `search`, one run of it in graph code. What varies between runs (the random start, the class that
-    is reached for) is a function of the noise and of the run's number, so one graph serves them all; an evaluation
-    makes them one after the other, each on the images that are still right.
+    ball: Ball
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Returns the attack that a registered factory makes from a config."""
+        from tfrobust import attacks
+
+        return attacks.get(dict(config))
+
+    @backend.as_written
+    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
+        """Returns adversarial pixels: for each image those of the first attempt that succeeds, else of the first one.
+
+        An attack without a radius makes all attempts and returns the nearest adversary of each image.
+
+        It can be called eagerly, in a `tf.function` and in `Dataset.map`; an attack, but not a cascade, also under XLA,
+        for which a batch has a fixed size. No gradient flows back through it.
+
+        Args:
+            classify: A classifier, or a function from pixels to a dict of named outputs, "logits" among them.
+            x: Clean pixels, `(B, H, W, C)` within the ball's bounds.
+            y: True labels, `(B,)`, `(B, 1)` or one-hot `(B, classes)`. A targeted attack takes the classes to reach.
+            seed: Seed of the random numbers, an int or a scalar integer tensor.
+
+        Returns:
+            x_adv, shaped as x.
+
+        Raises:
+            ValueError: if pixels lie outside the bounds, or labels are not those of the classifier.
+        """
+        backend.require("An attack")
+        x, y = batch.check_direct(x, y, self.ball.bounds)
+        if x.shape[0] == 0:
+            return x
+        with plain_errors():
+            return ops.stop_gradient(self._best_found(classify, x, y, ops.cast(seed, "int32"))[0])
+
+    def _best_found(self, classify: Classify, x: Tensor, y: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the pixels that a call returns, and by how much they can still be bettered (see `Ball.far`)."""
+        attempt, count = self._attempts(classify, x, y, seed)
+
+        def unfinished(index: Tensor, kept: Tensor, far: Tensor) -> Tensor:
+            return (index < count) & ops.any(far > 0)
+
+        def next_attempt(index: Tensor, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z, its_far = attempt(index, far)
+            return index + 1, where_rows(its_far < far, z, kept), ops.minimum(its_far, far)
+
+        kept, far = attempt(0, zeros(x) + math.inf)
+        if count > 1:
+            _, kept, far = ops.while_loop(unfinished, next_attempt, (ops.convert_to_tensor(1, "int32"), kept, far))
+        return kept, far
+
+    def _attempts(self, classify: Classify, x: Tensor, y: Tensor, seed: Tensor) -> tuple[Attempt, int]:
+        """Returns the function that makes an attempt by its index, from 0, and how many attempts there are."""
+        raise NotImplementedError
+
+
+class Attack(CallableAttack):
+    """Finds an adversary inside a ball for each image; the abstract base of all attacks.
+
+    A subclass implements `search`, one run in graph code. What varies between runs (the random start, the class to
+    reach) is a function of the noise and of the run's number, so that one graph serves all runs. Each run attacks the
+    images that are still classified right.
 
     Args:
-        ball: where adversaries may lie.
-        targeted: the labels are the classes to reach, not those to leave.
-        gradients: the oracle of those that read gradients; None: queries alone.
-        least_classes: fewest classes for which it is defined.
+        ball: The threat model: where adversaries may lie.
+        targeted: Whether the labels are the classes to reach rather than those to leave.
+        gradients: The oracle of an attack that follows gradients; None for an attack that makes queries alone.
+        least_classes: Fewest classes for which the attack is defined.
     """
 
-    kind = "white box"  # or "black box", "transfer", "noise": what an evaluation's alarms compare
+    kind = "white box"  # or "black box", "transfer", "noise": what the alarms of an evaluation compare
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is Attack:
+            raise TypeError(
+                "Attack is the abstract base of all attacks: expected GradientAttack(ball, step, steps, ...), another "
+                "subclass, or a function such as tfrobust.attacks.pgd. Received: Attack(...)"
+            )
+        return super().__new__(cls)
 
     def __init__(
         self, ball: Ball, *, targeted: bool = False, gradients: Gradients | None = None, least_classes: int = 2
@@ -51,97 +123,49 @@ class Evasion(Member):
         self.targeted = targeted
         self.gradients = gradients
         self.least_classes = least_classes
-        self._compiled: tuple[Classify, Callable[..., Any]] | None = None
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
-        """Returns what a registered factory makes of a config."""
-        from tfrobust import attacks
-
-        return attacks.get(dict(config))
+        self._compiled: tuple[Classify, Callable[..., Any], int] | None = None
 
     def runs(self, classes: int) -> int:
         """Returns how many runs make the whole search against a classifier of so many classes."""
         return 1
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """Returns (forwards, backwards) that one run's definition needs for one image, where nothing ends it early."""
+        """Returns the most (forwards, backwards) that one run makes for one image."""
         raise NotImplementedError
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         """Returns the adversarial pixels of one run; in graph code.
 
         Args:
-            classify: pixels -> dict of named outputs, `logits` `(B, C)` among them.
-            x: clean pixels, `(B, H, W, C)` float32 within the ball's bounds.
-            y: labels, `(B,)` int32.
-            seed: of this run, an int, a `(2,)` integer tensor, or a `Noise`.
-            run: number of the run, from 0, an int or a scalar tensor.
+            classify: A function from pixels to a dict of named outputs, `logits` `(B, C)` among them.
+            x: Clean pixels, `(B, H, W, C)` float32 within the ball's bounds.
+            y: Labels, `(B,)` int32.
+            seed: Seed of this run, an int, a `(2,)` integer tensor, or a `Noise`.
+            run: Number of the run, from 0, an int or a scalar tensor.
 
         Returns:
-            x_adv, shaped as x, inside the ball and the bounds; x itself (or what came nearest) where nothing was found.
+            x_adv, shaped as x, inside the ball and the bounds, whether or not it is an adversary.
         """
         raise NotImplementedError
 
     def expecting(self: Self, gradients: Gradients) -> Self:
-        """Returns this attack with another oracle of gradients.
+        """Returns a copy of this attack that follows another oracle of gradients.
 
         Raises:
-            ValueError: for an attack that reads none.
+            ValueError: if the attack makes queries alone.
         """
-        if self.gradients is None:
+        if self.gradients is None or self.kind == "black box":
             raise InvalidArgument(
-                f"Invalid attack {self.name!r}: expected one that follows gradients. Received: one of queries alone"
+                f"Invalid attack {self.name!r}: expected one that follows the gradients of a classifier. "
+                "Received: one of queries alone"
             )
         return self._with(gradients=gradients)
-
-    @backend.as_written
-    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
-        """Returns adversarial pixels of all runs: for each image of the first that succeeds, else of the first run.
-
-        Of an attack without a radius all runs are made, and an image gets the nearest of their adversaries.
-
-        It can be called eagerly, in a `tf.function` (with XLA too) and in `Dataset.map`. No gradient flows back through
-        it.
-
-        Args:
-            classify: pixels -> dict of named outputs: a classifier, or a function.
-            x: clean pixels, `(B, H, W, C)` within the ball's bounds.
-            y: true labels, `(B,)`, `(B, 1)` or one-hot `(B, classes)`; of a targeted attack the classes to reach.
-            seed: of the random numbers, an int or a scalar integer tensor.
-
-        Returns:
-            x_adv, shaped as x.
-
-        Raises:
-            ValueError: for pixels outside the bounds, and what are no labels of the classifier.
-        """
-        backend.require("An attack")
-        x, y = batch.check_direct(x, y, self.ball.bounds)
-        if x.shape[0] == 0:
-            return x
-        seed, first = ops.cast(seed, "int32"), ops.convert_to_tensor(0, "int32")
-        judged = self._compiled_for(classify)
-        with plain_errors():
-            kept, far, logits = judged(x, y, seed, first)
-        runs = self.runs(logits.shape[-1])
-
-        def left(run: Tensor, kept: Tensor, far: Tensor) -> Tensor:
-            return (run < runs) & ops.any(far > 0)
-
-        def again(run: Tensor, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            found, its_far, _ = judged(x, y, seed, run)
-            return run + 1, where_rows(its_far < far, found, kept), ops.minimum(its_far, far)
-
-        if runs > 1:
-            _, kept, _ = ops.while_loop(left, again, (first + 1, kept, far))
-        return ops.stop_gradient(kept)
 
     def check_classes(self, classes: int) -> None:
         """Refuses a classifier of too few classes.
 
         Raises:
-            ValueError: for fewer than `least_classes`.
+            ValueError: if there are fewer than `least_classes`.
         """
         if classes < self.least_classes:
             raise InvalidArgument(
@@ -149,27 +173,29 @@ class Evasion(Member):
                 f"attack, such as apgd(loss='ce'). Received: a classifier of {classes} classes"
             )
 
-    def _compiled_for(self, classify: Classify) -> Callable[..., Any]:
-        """Returns one run as a compiled graph, the one of the call before where the classifier is the same."""
+    def _attempts(self, classify: Classify, x: Tensor, y: Tensor, seed: Tensor) -> tuple[Attempt, int]:
+        """Returns the runs of the search, each on the whole batch."""
+        run, classes = self._compiled_for(classify, x)
+        return (lambda index, far: run(x, y, seed, ops.convert_to_tensor(index, "int32"))), self.runs(classes)
+
+    def _compiled_for(self, classify: Classify, x: Tensor) -> tuple[Callable[..., Any], int]:
+        """Returns one run as a compiled graph, and the number of classes; both are kept for the next call."""
         if self._compiled is not None and self._compiled[0] is classify:
-            return self._compiled[1]
-        compiled = backend.compiled(self._judged(classify))
-        if not backend.in_graph():  # a function that belongs to a graph can be of no use to another
-            self._compiled = (classify, compiled)
-        return compiled
+            return self._compiled[1:]
+        classes = _number_of_classes(classify, x)
+        compiled = backend.compiled(self._run(in_inference(classify), classes))
+        if not backend.in_graph():  # another graph cannot call a function that belongs to this one
+            self._compiled = (classify, compiled, classes)
+        return compiled, classes
 
-    def _judged(self, classify: Classify) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-        count = functools.partial(_classes, classify)
-        classify = in_inference(classify)
+    def _run(self, classify: Classify, classes: int) -> Callable[..., tuple[Tensor, Tensor]]:
+        def run(x: Tensor, y: Tensor, seed: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            y = batch.check_labels(y, classes)
+            z = self.search(classify, x, y, ops.stack([seed, index]), index)
+            right = losses.correct(ops.cast(classify(z)["logits"], "float32"), y) > 0
+            return z, self.ball.far(z, x, right if self.targeted else ~right)
 
-        def judged(x: Tensor, y: Tensor, seed: Tensor, run: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            y = batch.check_labels(y, count(x))
-            z = self.search(classify, x, y, ops.stack([seed, run]), run)
-            logits = ops.cast(classify(z)["logits"], "float32")
-            hit = losses.correct(logits, y) > 0
-            return z, self.ball.far(z, x, hit if self.targeted else ~hit), logits
-
-        return judged
+        return run
 
     def _with(self: Self, **changes: Any) -> Self:
         changed = copy.copy(self)
@@ -179,70 +205,54 @@ class Evasion(Member):
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class Cascade(Member):
-    """Attacks one after the other, each from the clean images and on those alone that all before it left right.
+class Cascade(CallableAttack):
+    """Runs attacks one after the other, each from the clean images and only on those that still need an adversary.
 
-    Without a radius every member attacks every image that is right, and the nearest adversary is kept.
+    Without a radius every attack runs on all images, and the nearest adversary is kept.
 
     An evaluation reports every member by itself.
 
     Args:
-        members: `Evasion` instances in one ball.
-        names: what a report calls them; None: their own names.
-        notes: what takes another's place among them, in words, for the report.
+        members: `Attack` instances in one ball.
+        names: Names of the members in a report; None: their own names.
+        notes: Sentences for the report, such as which attack was replaced by which.
 
     Raises:
-        ValueError: for no members.
+        ValueError: if there are no members.
     """
 
     targeted = False
 
     def __init__(
-        self, members: Sequence[Evasion], names: Sequence[str] | None = None, notes: Sequence[str] = ()
+        self, members: Sequence[Attack], names: Sequence[str] | None = None, notes: Sequence[str] = ()
     ) -> None:
         if not members:
             raise InvalidArgument("Invalid value for `members`: expected at least one attack. Received: none")
         self.members = tuple(members)
         self.names = tuple(names or [member.name for member in members])
         self.notes = tuple(notes)
+        self.ball = self.members[0].ball
 
-    from_config = Evasion.from_config
+    def _attempts(self, classify: Classify, x: Tensor, y: Tensor, seed: Tensor) -> tuple[Attempt, int]:
+        """Returns the members, each of which attacks a batch of the images that still need an adversary."""
 
-    @property
-    def ball(self) -> Ball:
-        """The members' ball."""
-        return self.members[0].ball
+        def attempt_of(member: Attack, index: Any, far: Tensor) -> tuple[Tensor, Tensor]:
+            (needing,) = ops.nonzero(far > 0)
+            images, labels = (ops.take(part, needing, axis=0) for part in (x, y))
+            z, its_far = member._best_found(classify, images, labels, seed + index)
+            rows = needing[:, None]
+            return ops.scatter_update(x, rows, z), ops.scatter_update(far, rows, its_far)
 
-    @backend.as_written
-    def __call__(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0) -> Tensor:
-        """Returns adversarial pixels, for each image of the first member that fools, else of the first member.
+        def attempt(index: Any, far: Tensor) -> tuple[Tensor, Tensor]:
+            if isinstance(index, int):
+                return attempt_of(self.members[index], index, far)
+            return ops.switch(index, [functools.partial(attempt_of, member, index, far) for member in self.members])
 
-        Without a radius: of the member whose adversary is nearest. As `Evasion.__call__` it can be called in a graph,
-        but not under XLA, whose batches have a size that is fixed.
-        """
-        backend.require("An attack")
-        x, y = batch.check_direct(x, y, self.ball.bounds)
-        kept, far = x, zeros(x) + math.inf
-
-        def attacked(place: int, kept: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-            member, (alive,) = self.members[place], ops.nonzero(far > 0)
-            clean, left, before = (ops.take(part, alive, axis=0) for part in (x, y, far))
-            found = member(classify, clean, left, seed + place)
-            right = losses.correct(ops.cast(classify(found)["logits"], "float32"), left) > 0
-            its_far = member.ball.far(found, clean, ~right)
-            # The first member's misses are as good as any.
-            (rows,) = ops.nonzero(ops.ones_like(right) if place == 0 else its_far < before)
-            kept = ops.scatter_update(kept, ops.take(alive, rows)[:, None], ops.take(found, rows, axis=0))
-            return kept, ops.scatter_update(far, alive[:, None], ops.minimum(its_far, before))
-
-        for place in range(len(self.members)):
-            some, none = functools.partial(attacked, place, kept, far), functools.partial(tuple, (kept, far))
-            kept, far = ops.cond(ops.any(far > 0), some, none)
-        return ops.stop_gradient(kept)
+        return attempt, len(self.members)
 
 
-def _classes(classify: Classify, x: Tensor) -> int:
-    """Returns the number of classes: a model tells it, a function is asked about one image."""
+def _number_of_classes(classify: Classify, x: Tensor) -> int:
+    """Returns the number of classes: a model's output has it, a function is called with one image."""
     outputs = getattr(classify, "output", None) if isinstance(classify, keras.Model) else None
     if not isinstance(outputs, Mapping):
         outputs = classify(x[:1])
@@ -255,12 +265,12 @@ def _classes(classify: Classify, x: Tensor) -> int:
 
 
 def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:
-    """Returns the wrong class of a rank, `(B,)` int32: 0 is the likeliest class beside the label.
+    """Returns the wrong class of a rank, `(B,)` int32; rank 0 is the likeliest class beside the label.
 
     Args:
-        logits: of the clean images, `(B, C)`.
-        y: labels, `(B,)`.
-        rank: from 0 to C - 2, an int or a scalar tensor.
+        logits: Logits of the clean images, `(B, C)`.
+        y: Labels, `(B,)`.
+        rank: Rank from 0 to C - 2, an int or a scalar tensor.
     """
     classes = logits.shape[-1]
     # A class that is ruled out (logit -inf) comes last, but before the label itself.

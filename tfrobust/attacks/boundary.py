@@ -1,4 +1,4 @@
-"""A walk along the decision boundary, for classifiers that are flat around their images."""
+"""A walk along the decision boundary, for classifiers without gradients at their images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfrobust.attacks.base import Classify, Evasion
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.base import Attack, Classify
 from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, where_rows
-from tfrobust.attacks.threat_model import EPS, L2, Ball, Linf, ball
+from tfrobust.attacks.threat_model import EPS, L2, Ball, Linf
 from tfrobust.attacks.walks import Walk, flat, margin
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
@@ -19,10 +20,8 @@ from tfrobust.utils.validation import check_integer
 
 Tensor = Any
 
-STARTS = 12  # points tried, at most, to find one of another class
-COARSE = (
-    4  # every other noise is of blocks of so many pixels: networks tell them apart where fine noise is all one class
-)
+STARTS = 12  # most points tried in search of one of another class
+BLOCK = 4  # side of the blocks of every other noise image: fine noise may all be of one class
 TRIES = 3  # lengths of a step, each half of the one before
 
 
@@ -38,49 +37,42 @@ def boundary(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> Boundary:
-    """From a point of another class to the boundary, and along it towards the image: by predictions, mostly.
+    """Walks from a point of another class to the decision boundary and along it towards the image.
 
-    The start is the inverted image, grey or noise, the first that is classified otherwise. Bisection over the radius
-    brings it to the boundary; a step of d / sqrt(t + 1) along the gradient of the margin there (d the distance, t the
-    iteration; halved up to twice until the class is still another) leads away from it, and so on. A classifier that is
-    saturated has no gradient at its images, but one at its boundary. After HopSkipJump (Chen et al. 2020, algorithm 2)
-    with the classifier's own gradient in place of an estimate; the starts and counts are this project's **choice**.
+    The start is the inverted image, grey or noise: the first that is of another class. Bisection over the radius brings
+    it to the boundary; a step of d / sqrt(t + 1) along the gradient of the margin there (d the distance, t the
+    iteration; halved up to twice until the class is another one) leads away from it, and so on. A classifier whose
+    softmax is saturated has no gradient at its images, but has one at its boundary. After HopSkipJump (Chen et al.
+    2020, algorithm 2) with the classifier's own gradient in place of an estimate; the starts and counts are this
+    project's **choice**.
 
     Args:
-        eps: radius in units of the pixels.
-        steps: iterations.
-        norm: "linf" or "l2".
-        bisections: of the radius in an iteration.
-        restarts: independent runs, from other noise.
-        flat_only: attack only images at which the margin has no gradient (see `walks.flat`); return the others.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+        {{eps}}
+        steps: Number of iterations.
+        {{norm}}
+        bisections: Number of bisections of the radius in an iteration.
+        restarts: Number of independent runs, with other random numbers.
+        flat_only: Attack only images at which the margin has no gradient (see `walks.flat`), and return the others.
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for eps, counts or names that make no attack.
+        {{value_error}}
 
     Example:
 
     >>> tfrobust.attacks.boundary(eps=0.15).runs(classes=10)
     4
     """
-    return Boundary(ball(norm, eps, bounds, mask), steps, bisections, restarts, flat_only)
+    return Boundary(threat_model.ball(norm, eps, bounds, mask), steps, bisections, restarts, flat_only)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class Boundary(Evasion):
-    """A walk along the decision boundary in an `Linf` or `L2` ball; see `boundary`.
-
-    Args:
-        ball: an `Linf` or an `L2`.
-        steps: iterations.
-        bisections: of the radius in an iteration.
-        restarts: independent runs.
-        flat_only: attack only images without gradient.
-    """
+class Boundary(Attack):
+    """Implements `boundary`."""
 
     gradients: Gradients
 
@@ -102,11 +94,11 @@ class Boundary(Evasion):
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         noise = Noise.of(seed)
-        hunted = ops.ones_like(y, dtype="bool")
+        attacked = ops.ones_like(y, dtype="bool")
         if self.flat_only:
             value, _, gradient = self.gradients(margin(classify, y), x, noise)
-            hunted = flat(value, gradient, self.ball)
-        rows = ops.nonzero(hunted)[0]
+            attacked = flat(value, gradient, self.ball)
+        rows = ops.nonzero(attacked)[0]
         walk = _Walk(self, classify, x, y, rows, noise, run)
         z = walk.along(walk.start())
         inside = walk.ball.distance(z, walk.x) <= self.ball.radius
@@ -115,7 +107,7 @@ class Boundary(Evasion):
 
 
 class _Walk(Walk):
-    """The walk of the images that are hunted, with the whole batch, from which their noise is drawn."""
+    """The walk of some rows of a batch, whose noise is drawn for the whole batch."""
 
     def __init__(
         self,
@@ -131,7 +123,7 @@ class _Walk(Walk):
         self.attack, self.batch, self.rows, self.noise, self.run = attack, batch, rows, noise, run
 
     def start(self) -> tuple[Tensor, Tensor]:
-        """Returns points of another class, brought to the boundary, and which images have one."""
+        """Returns points of another class at the boundary, and for which images one was found."""
 
         def seeking(k: Tensor, z: Tensor, found: Tensor) -> Tensor:
             return ops.logical_and(k < STARTS, ops.any(~found))
@@ -146,7 +138,7 @@ class _Walk(Walk):
         return self.shrunk(z, found, self.attack.bisections), found
 
     def along(self, start: tuple[Tensor, Tensor]) -> Tensor:
-        """Returns the nearest point of another class, `(B, ...)`; x where none was found."""
+        """Returns the nearest point of another class, `(B, ...)`, or x if none was found."""
         z, found = start
         loss, ball = margin(self.classify, self.y), self.ball
 
@@ -175,10 +167,10 @@ class _Walk(Walk):
     def _candidate(self, k: Tensor) -> Tensor:
         low, high = self.ball.bounds
         fine = (self.noise.fold(k).uniform(self.batch) + 1) / 2 * (high - low) + low
-        blocks = ops.repeat(ops.repeat(fine[:, ::COARSE, ::COARSE], COARSE, axis=1), COARSE, axis=2)
+        blocks = ops.repeat(ops.repeat(fine[:, ::BLOCK, ::BLOCK], BLOCK, axis=1), BLOCK, axis=2)
         height, width = self.batch.shape[1:3]
         noisy = ops.take(ops.where(k % 2 == 0, fine, blocks[:, :height, :width]), self.rows, axis=0)
-        place = ops.where(ops.equal(self.run, 0), k, k + 2)  # what is no noise is the same in every run
+        kind = ops.where(ops.equal(self.run, 0), k, k + 2)  # only the first run tries the images without noise
         grey = ops.full_like(self.x, (low + high) / 2)
-        chosen = ops.where(place == 0, low + high - self.x, ops.where(place == 1, grey, noisy))
+        chosen = ops.where(kind == 0, low + high - self.x, ops.where(kind == 1, grey, noisy))
         return self.x + self.ball.masked(chosen - self.x)

@@ -11,7 +11,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks.base import Classify
-from tfrobust.attacks.gradient import OF_GRADIENTS
+from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
@@ -22,12 +22,12 @@ from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 
-INSIDE = 0.999999  # of the pixel range, where the inverse of tanh is finite
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Adam's own
-CHECKS = 10  # how often a search looks whether it still gets on
-STILL = 0.9999  # of the total at the last check: above it, it does not
-UNBRACKETED = 1e9  # an upper end of c that nothing has lowered
-STEEPEST = 1e18  # slope whose square Adam can still keep
+INSIDE = 0.999999  # share of the pixel range in which the inverse of tanh is finite
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
+CHECKS = 10  # how often a search checks its progress
+STALLED = 0.9999  # share of the total at the last check above which a search ends
+UNBRACKETED = 1e9  # from here on, no c has succeeded yet
+STEEPEST = 1e18  # greatest slope: its square is finite
 
 
 class Descent(NamedTuple):
@@ -43,7 +43,7 @@ class Descent(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class CWL2(MinimumNorm):
-    """The search of `cw_l2`, which see."""
+    """Implements `cw_l2`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class CWL2(MinimumNorm):
         return (steps + 1) * self.gradients.forwards, steps * self.gradients.backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        draws = Noise.of(seed).fold(OF_GRADIENTS)
+        draws = Noise.of(seed).fold(GRADIENT_NOISE)
 
         def loss(z: Tensor) -> tuple[Tensor, Tensor]:
             return self._missing(ops.cast(classify(z)["logits"], "float32"), y)
@@ -91,7 +91,7 @@ class CWL2(MinimumNorm):
         return self._within(found, x)
 
     def _descend(self, loss: Any, x: Tensor, c: Tensor, found: Found, draws: Noise) -> tuple[Found, Tensor]:
-        """Returns what is found with one c beside what was, and where an adversary was among it, `(B,)`."""
+        """Returns the adversaries found up to now, and for which images this c found one, `(B,)`."""
         low, high = self.ball.bounds
         middle, half = (low + high) / 2, (high - low) / 2
         every = max(self.steps // CHECKS, 1)
@@ -100,18 +100,18 @@ class CWL2(MinimumNorm):
             return (step < self.steps) & ~ops.all(descent.stopped)
 
         def body(step: Tensor, descent: Descent, found: Found) -> tuple[Tensor, Descent, Found]:
-            bent = ops.tanh(descent.variable)
-            z = ops.clip(x + self.ball.masked(middle + half * bent - x), low, high)
+            squashed = ops.tanh(descent.variable)
+            z = ops.clip(x + self.ball.masked(middle + half * squashed - x), low, high)
             observed: Any  # a mean, under an expectation
             value, observed, gradient = self.gradients(loss, z, draws.fold(step))
             hit = (observed > 0.5) & ~descent.stopped
             found = self._nearer(found, z, hit, x)
             total = (self.ball.distance(z, x) / self.ball.width) ** 2 + c * value
             checks = step % every == 0
-            stopped = descent.stopped | self._done(found) | (checks & (total > STILL * descent.total))
+            stopped = descent.stopped | self._done(found) | (checks & (total > STALLED * descent.total))
             climb = ops.clip(column(c, x) * gradient, -STEEPEST, STEEPEST)
             pull = 2 * (z - x) / self.ball.width**2
-            slope = self.ball.masked((pull + climb) * half * (1 - bent**2))
+            slope = self.ball.masked((pull + climb) * half * (1 - squashed**2))
             descent = descent._replace(
                 total=ops.where(checks, total, descent.total), stopped=stopped, succeeded=descent.succeeded | hit
             )
@@ -124,7 +124,7 @@ class CWL2(MinimumNorm):
         return found, descent.succeeded
 
     def _adam(self, descent: Descent, slope: Tensor, t: Tensor) -> Descent:
-        """Returns the state after one step of Adam; all images that still move have made equally many."""
+        """Returns the state after one step of Adam; all images that still move are at the same step."""
         first = BETA_1 * descent.first + (1 - BETA_1) * slope
         second = BETA_2 * descent.second + (1 - BETA_2) * slope**2
         rate = self.learning_rate * ops.sqrt(1 - BETA_2**t) / (1 - BETA_1**t)
@@ -134,7 +134,7 @@ class CWL2(MinimumNorm):
         )
 
     def _missing(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns what is missing to an adversary of the wanted confidence, f_6, and whether it is one; `(B,)`."""
+        """Returns f_6, the margin that is missing to the confidence, and whether z is an adversary; both `(B,)`."""
         margin = losses.margin(logits, y) * (-1 if self.targeted else 1)
         handicap = self.confidence * ops.one_hot(y, logits.shape[-1], dtype=logits.dtype)
         reached = losses.correct(logits - handicap if self.targeted else logits + handicap, y)
@@ -156,35 +156,34 @@ def cw_l2(
 ) -> CWL2:
     """Minimizes ||z - x||_2^2 + c * max(confidence - margin(z), 0) by Adam, and searches for the least c that fools.
 
-    The distance is in pixel ranges here, so that c and the steps mean the same within any bounds.
-
-    The margin is max_{j != y} z_j - z_y, of a targeted attack z_y - max_{j != y} z_j. The bounds hold by
+    The distance is measured in pixel ranges, so that c and the steps mean the same within any bounds. The margin is
+    max_{j != y} z_j - z_y, and z_y - max_{j != y} z_j in a targeted attack. The bounds hold by
     z = middle + half * tanh(variable). c is multiplied by 10 until it succeeds, then bisected; the nearest adversary of
     all searches is kept. Carlini and Wagner 2017 (Towards Evaluating the Robustness of Neural Networks), section VI.A,
-    with the constants of the authors' code, which makes 10000 steps. An image's search with one c ends early where a
+    with the constants of the authors' code, which makes 10000 steps. An image's search with one c ends early if a
     tenth of the steps lowered its total by less than 0.01 % (in that code, the total of the batch). With a radius the
     first adversary inside ends the search of its image.
 
     Args:
         eps: L2 radius in units of the pixels beyond which an adversary does not count; None: any size.
-        steps: most steps of Adam with one c.
-        searches: values of c.
-        initial_c: the first.
-        learning_rate: Adam's.
-        confidence: least margin of an adversary.
-        targeted: the labels are the classes to reach.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change; see `Ball`.
+        steps: Most steps of Adam with one c.
+        searches: Number of values of c.
+        initial_c: The first c.
+        learning_rate: The learning rate of Adam.
+        confidence: Least margin of an adversary.
+        {{targeted}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for numbers that make no attack.
+        {{value_error}}
 
     Example:
 
-    >>> tfrobust.attacks.cw_l2(steps=100, searches=5).cost(classes=10)  # with one look at the clean image
+    >>> tfrobust.attacks.cw_l2(steps=100, searches=5).cost(classes=10)  # the clean image costs a forward
     (501, 500)
     """
     return CWL2(

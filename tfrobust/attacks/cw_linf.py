@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.pgd import pgd
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
@@ -20,31 +20,34 @@ def cw_linf(
     start: str | Start = "uniform",
     restarts: int = 1,
     keep: str = "best",
+    early_stop: bool = False,
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-) -> Attack | Adversary:
-    """PGD that ascends the margin max_{j != y} z_j - z_y: what the field calls CW in the Linf ball.
+) -> GradientAttack:
+    """Runs PGD that ascends the margin max_{j != y} z_j - z_y: what the field calls CW in the Linf ball.
 
-    Carlini and Wagner 2017 (Towards Evaluating the Robustness of Neural Networks), the loss f_6 of section V without
-    its constant; the papers that this library follows run it inside PGD as "CW20".
+    The best iterate by margin fools the classifier if any does. Carlini and Wagner 2017 (Towards Evaluating the
+    Robustness of Neural Networks), the loss f_6 of section V without its constant; the papers that this library follows
+    run it inside PGD as "CW20".
 
     Args:
-        eps: radius in units of the pixels, or a schedule over the fractional epoch.
-        step_size: in units of the pixels; None: 2.5 * eps / steps.
-        steps: iterations.
-        start: see `pgd`.
-        restarts: see `pgd`.
-        keep: the "best" iterate by margin is one that fools the classifier, if any does; or the "last".
-        targeted: descend towards labels that are targets.
-        bounds: least and greatest pixel value.
-        mask: see `pgd`.
+        {{eps_schedule}}
+        step_size: Step size in units of the pixels; None: 2.5 * eps / steps.
+        steps: Number of iterations.
+        {{start}}
+        {{restarts}}
+        {{keep}}
+        {{early_stop}}
+        {{targeted}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+        {{gradient_attack}}
 
     Raises:
-        ValueError: see `pgd`.
+        {{value_error}}
 
     Example:
 
@@ -58,6 +61,7 @@ def cw_linf(
         start=start,
         restarts=restarts,
         keep=keep,
+        early_stop=early_stop,
         targeted=targeted,
         bounds=bounds,
         mask=mask,

@@ -10,7 +10,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks.base import Classify
-from tfrobust.attacks.gradient import OF_GRADIENTS
+from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import dual_norm, nearest
 from tfrobust.attacks.minimum_norm import MinimumNorm
@@ -23,12 +23,12 @@ from tfrobust.utils.validation import check_integer, check_number
 
 Tensor = Any
 
-BEYOND = 1e-4  # pixel ranges added to each way to a hyperplane, so that it is crossed
+BEYOND = 1e-4  # pixel ranges by which a step goes beyond the hyperplane
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class DeepFool(MinimumNorm):
-    """The search of `deepfool`, which see."""
+    """Implements `deepfool`."""
 
     def __init__(self, ball: Ball, steps: int, *, overshoot: float, candidates: int) -> None:
         super().__init__(ball, gradients=Exact())
@@ -41,7 +41,7 @@ class DeepFool(MinimumNorm):
         return self.steps * forwards + 2 * self.gradients.linear_cost(0)[0], self.steps * backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        draws = Noise.of(seed).fold(OF_GRADIENTS)
+        draws = Noise.of(seed).fold(GRADIENT_NOISE)
 
         def linear(z: Tensor, draw: Any) -> Any:
             return self.gradients.linear(lambda v: ops.cast(classify(v)["logits"], "float32"), z, draws.fold(draw))
@@ -56,7 +56,7 @@ class DeepFool(MinimumNorm):
             z = reached(path)
             linearized = linear(z, iteration + 1)
             right = right & (losses.correct(linearized[0], y) > 0)
-            count = ops.where(ops.any(right), others, 0)  # nothing to look for once all are wrong
+            count = ops.where(ops.any(right), others, 0)  # no class is needed once all images are wrong
             gap, w = nearest(linearized, z, y, lambda k: ops.take(ranking, k + 1, axis=-1), count, self.ball)
             return iteration + 1, where_rows(right, path + self._way(gap, w), path), right
 
@@ -73,7 +73,7 @@ class DeepFool(MinimumNorm):
         return min(self.candidates, classes) - 1
 
     def _way(self, gap: Tensor, w: Tensor) -> Tensor:
-        """Returns the shortest way onto gap + w.d = 0, and 1e-4 pixel ranges beyond; none where w is zero."""
+        """Returns the shortest step onto gap + w.d = 0, and 1e-4 pixel ranges beyond; zero where w is zero."""
         length = column(ops.maximum(dual_norm(w, self.ball), 1e-30), w)
         distance = column(ops.abs(gap), w) / length + BEYOND * self.ball.width
         return distance * (w / length if isinstance(self.ball, L2) else ops.sign(w))
@@ -90,7 +90,7 @@ def deepfool(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> DeepFool:
-    """DeepFool: step by step onto the nearest linearized decision boundary, until the label is left.
+    """Runs DeepFool: steps onto the nearest linearized decision boundary until the prediction is no longer the label.
 
     With gap_k = z_k - z_y and w_k its gradient at the last point, k* the class that minimizes |gap_k| / ||w_k||,
 
@@ -101,23 +101,23 @@ def deepfool(
     code. The paper leaves the predicted label: an image that is misclassified already is returned as it is.
 
     Args:
-        eps: radius in units of the pixels beyond which an adversary does not count; None: any size.
-        steps: most iterations.
-        norm: "l2" or "linf".
-        overshoot: by which part the sum of the steps is extended.
-        candidates: how many of the likeliest classes of the clean image are looked at, the label among them.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change; see `Ball`.
+        {{eps_or_none}}
+        steps: Most iterations.
+        {{norm}}
+        overshoot: Share by which the sum of the steps is extended.
+        candidates: Number of the likeliest classes of the clean image that are considered, with the label.
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for numbers and names that make no attack.
+        {{value_error}}
 
     Example:
 
-    >>> tfrobust.attacks.deepfool(steps=20).cost(classes=10)  # with one look at the clean and one at the last point
+    >>> tfrobust.attacks.deepfool(steps=20).cost(classes=10)  # the clean image and the last point cost a forward each
     (22, 180)
     """
     if check_integer("candidates", candidates) < 2:

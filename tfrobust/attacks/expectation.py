@@ -1,32 +1,31 @@
-"""Any gradient attack against a classifier that is random, or stands behind a random transformation."""
+"""Expectation over transformation: gradient attacks on a classifier that is random or gets transformed pixels."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tfrobust.attacks.base import Evasion
-from tfrobust.attacks.gradient import Attack
+from tfrobust.attacks.base import Attack
 from tfrobust.attacks.gradients import Expected, Transformation
 
-Gradual = TypeVar("Gradual", bound=Attack | Evasion)
+Followed = TypeVar("Followed", bound=Attack)
 
 
-def expectation(attack: Gradual, transformation: Transformation | None = None, samples: int = 20) -> Any:
-    """Returns a gradient attack that follows the mean over draws: value and gradient of mean_k loss(t_k(z)).
+def expectation(attack: Followed, transformation: Transformation | None = None, samples: int = 20) -> Followed:
+    """Returns an attack that follows the mean over random draws: value and gradient of mean_k loss(t_k(z)).
 
     Athalye et al. 2018 (Synthesizing Robust Adversarial Examples), equation 1. The draws are new at every step.
     A transformation that draws for a whole batch at once gives an image other numbers in another batch: figures then
     depend on `batch_size`.
 
     Args:
-        attack: an attack that follows gradients: `pgd(...)`, `apgd(...)`, `fab(...)` and so on.
-        transformation: `(pixels (B, H, W, C), seed (2,)) -> pixels`, differentiable and random by its seed, as the
-            functions `tf.image.stateless_*` are; None: the classifier itself is random.
-        samples: draws of a mean.
+        attack: An attack that follows gradients: `pgd(...)`, `apgd(...)`, `fab(...)` and so on.
+        transformation: A function `(pixels (B, H, W, C), seed (2,)) -> pixels`, differentiable and random by its seed,
+            as the functions `tf.image.stateless_*` are; None: the classifier itself is random.
+        samples: Number of draws in a mean.
 
     Returns:
-        The attack of the same kind, with `samples` times its cost.
+        An attack of the same class, with `samples` times its cost.
 
     Raises:
-        ValueError: for an attack of queries alone, and what is no transformation.
+        ValueError: if the attack makes queries alone, or the transformation cannot be called.
 
     Example:
 

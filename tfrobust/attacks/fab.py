@@ -11,7 +11,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks.base import Classify, ranked_target
-from tfrobust.attacks.gradient import OF_GRADIENTS
+from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import nearest, onto
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
@@ -28,7 +28,7 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class FAB(MinimumNorm):
-    """The search of `fab`, which see; one run is a start and, of FAB-T, a target."""
+    """Implements `fab`; a run has one start and, for FAB-T, one target."""
 
     def __init__(
         self, ball: Ball, steps: int, *, targets: int, restarts: int, alpha_max: float, eta: float, beta: float
@@ -45,13 +45,13 @@ class FAB(MinimumNorm):
         return self.restarts * max(self._targets(classes), 1)
 
     def cost(self, classes: int) -> tuple[int, int]:
-        judged, _ = self.gradients.linear_cost(0)
+        classified, _ = self.gradients.linear_cost(0)
         forwards, backwards = self.gradients.linear_cost(1 if self.targets else classes - 1)
-        return judged + self.steps * (forwards + judged), self.steps * backwards
+        return classified + self.steps * (forwards + classified), self.steps * backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         noise = Noise.of(seed)
-        draws = noise.fold(OF_GRADIENTS)
+        draws = noise.fold(GRADIENT_NOISE)
 
         def linear(z: Tensor, draw: Any) -> Any:
             return self.gradients.linear(lambda v: ops.cast(classify(v)["logits"], "float32"), z, draws.fold(draw))
@@ -78,7 +78,7 @@ class FAB(MinimumNorm):
         return min(self.targets, classes - 1)
 
     def _candidates(self, clean: Tensor, y: Tensor, run: Any) -> tuple[Callable[[Any], Tensor], int]:
-        """Returns the classes whose hyperplanes are looked at, by number, and how many there are."""
+        """Returns the classes whose hyperplanes are considered, by number, and how many there are."""
         classes = clean.shape[-1]
         if self.targets:
             target = ranked_target(clean, y, run % self._targets(classes))
@@ -86,7 +86,7 @@ class FAB(MinimumNorm):
         return lambda k: (y + 1 + k) % classes, classes - 1
 
     def _start(self, clean: Tensor, x: Tensor, run: Any, noise: Noise) -> Tensor:
-        """Returns x at the first run of each target, later a random point halfway to the edge of the ball."""
+        """Returns x in the first run of each target, else a random point halfway to the edge of the ball."""
         if self.restarts == 1:
             return x
         if isinstance(self.ball, L2):
@@ -109,7 +109,7 @@ class FAB(MinimumNorm):
             ops.maximum(self.ball.distance(way, 0.0 * way), 1e-8 * self.ball.width) for way in (from_z, from_x)
         )
         alpha = column(ops.minimum(far_z / (far_z + far_x), self.alpha_max), w)
-        # As changes of x: what the mask freezes stays exactly x.
+        # As a change of x, so that pixels outside the mask stay exactly x.
         moved = (1 - alpha) * (delta + self.eta * from_z) + alpha * self.eta * from_x
         return ops.clip(x + moved, *self.ball.bounds)
 
@@ -128,35 +128,36 @@ def fab(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> FAB:
-    """The fast adaptive boundary attack: looks for the nearest adversary by steps onto linearized decision boundaries.
+    """Runs the fast adaptive boundary attack: steps onto linearized decision boundaries towards the nearest adversary.
 
     With d_z and d_x the smallest moves within the pixel range from z and from x onto the hyperplane nearest to z,
 
         z <- clip((1 - alpha) (z + eta d_z) + alpha (x + eta d_x)), alpha = min(|d_z| / (|d_z| + |d_x|), alpha_max)
 
     and, whenever z is misclassified, z <- x + beta (z - x). Croce and Hein 2020 (Minimally distorted Adversarial
-    Examples with a Fast Adaptive Boundary Attack), equations 4 to 10, without the final search, as in AutoAttack. An
-    adversary counts where it lies in the ball. In a ball the first one inside, of the first run that has one, ends the
-    search of its image and is what a call returns; with `eps=None` all steps and all runs are made for the nearest.
+    Examples with a Fast Adaptive Boundary Attack), equations 4 to 10, without the final search, as in AutoAttack. With
+    a radius the first adversary inside the ball ends the search of its image; with `eps=None` all steps and runs
+    search for the nearest.
 
     Args:
-        eps: radius in units of the pixels; None: any size.
-        steps: iterations.
-        norm: "linf" or "l2".
-        targets: 0: the nearest of the hyperplanes to all other classes; else FAB-T: so many runs, each of which reads
-            the hyperplane to one wrong class only, the likeliest first.
-        restarts: runs (of each target); the first begins at x, others at a random point at distance eps / 2.
-        alpha_max: greatest bias towards x.
-        eta: extrapolation beyond the hyperplane, at least 1.
-        beta: what the step back to x leaves of a perturbation, in (0, 1).
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change; see `Ball`.
+        {{eps_or_none}}
+        steps: Number of iterations.
+        {{norm}}
+        targets: 0 to step onto the nearest of the hyperplanes to all other classes; else the number of targets of
+            FAB-T, each in a run that steps onto the hyperplane to one wrong class only, the likeliest first.
+        restarts: Number of runs (of each target); the first starts at x, the others at a random point at distance
+            eps / 2.
+        alpha_max: Greatest bias towards x.
+        eta: Extrapolation beyond the hyperplane, at least 1.
+        beta: Share of the perturbation that the step back to x keeps, in (0, 1).
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for numbers and names that make no attack, and restarts without a radius.
+        ValueError: if a number is out of its range, a name is unknown, or there are restarts without a radius.
 
     Example:
 

@@ -1,12 +1,13 @@
-"""Feature scattering: apart from the whole clean batch, by optimal transport."""
+"""Feature scattering: moves the batch away from the clean one, measured by optimal transport."""
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps
-from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.steps import RelativeStepSize
+from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import scattering
 from tfrobust.schedules import Schedule
 
@@ -21,33 +22,33 @@ def feature_scatter(
     start: str | Start = "uniform",
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-) -> Attack | Adversary:
-    """Maximizes the optimal transport distance between the clean and the attacked batch; it knows no labels.
+) -> GradientAttack:
+    """Maximizes the optimal transport distance between the clean and the attacked batch, without labels.
 
-    The cost of moving one image's logits to another's is 1 - their cosine. The search is coupled over the batch: over
-    the rows that it is given, so under several replicas over each replica's own. Zhang and Wang 2019 (Defense Against
-    Adversarial Attacks Using Feature Scattering-based Adversarial Training), equation 6.
+    The cost of moving one image's logits to another's is 1 - their cosine. The search is coupled over the rows that it
+    is given: with several replicas, over the rows of each replica. Zhang and Wang 2019 (Defense Against Adversarial
+    Attacks Using Feature Scattering-based Adversarial Training), equation 6.
 
     Args:
-        eps: radius in units of the pixels, or a schedule over the fractional epoch.
-        step_size: in units of the pixels; None: eps.
-        steps: iterations; 1 in the paper.
-        norm: "linf", "l2" or "l1" (radius and steps are then mean absolute changes).
-        start: see `pgd`.
-        bounds: least and greatest pixel value.
-        mask: see `pgd`.
+        {{eps_schedule}}
+        step_size: Step size in units of the pixels; None: eps.
+        steps: Number of iterations; 1 in the paper.
+        {{any_norm}}
+        {{start}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+        {{gradient_attack}}
 
     Raises:
-        ValueError: see `pgd`.
+        {{value_error}}
 
     Example:
 
-    >>> tfrobust.attacks.feature_scatter(eps=8 / 255).attack.steps
+    >>> tfrobust.attacks.feature_scatter(eps=8 / 255).steps
     1
     """
-    where = ball(norm, eps, bounds, mask)
-    step = where.steepest(OfEps(1.0) if step_size is None else step_size)
-    return Attack(where, step, steps, start=start).maximizing(scattering)
+    ball = threat_model.ball(norm, eps, bounds, mask)
+    step = ball.steepest(RelativeStepSize(1.0) if step_size is None else step_size)
+    return GradientAttack(ball, step, steps, loss=scattering, start=start)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps
-from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.steps import RelativeStepSize
+from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import Loss
 from tfrobust.schedules import Schedule
 
@@ -21,33 +22,33 @@ def fgsm(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
     loss: Loss | None = None,
-) -> Attack | Adversary:
-    """The fast gradient sign method: x + eps * sign(grad loss(x)), one step to the edge of the ball.
+) -> GradientAttack:
+    """Runs the fast gradient sign method: x + eps * sign(grad loss(x)), one step to the edge of the ball.
 
     In the L2 ball x + eps * g / ||g||_2; in the L1 ball the values with the greatest |g| move, each to its bound, until
-    the radius is spent. Each is the optimum of the linearized loss, in L1 within the bounds. Goodfellow et al. 2015
-    (Explaining and Harnessing Adversarial Examples), section 4.
+    the radius is used up. Each is the optimum of the linearized loss, in L1 within the bounds. It starts at the image
+    itself, as in the paper. Goodfellow et al. 2015 (Explaining and Harnessing Adversarial Examples), section 4.
 
     Args:
-        eps: radius in units of the pixels, or a schedule over the fractional epoch.
-        norm: "linf", "l2" or "l1" (the radius is then the mean absolute change).
-        start: "auto" (the objective's where it has one, else none, as in the paper); see `pgd`.
-        targeted: descend towards labels that are targets.
-        bounds: least and greatest pixel value.
-        mask: see `pgd`.
-        loss: see `pgd`.
+        {{eps_schedule}}
+        {{any_norm}}
+        {{start}}
+        {{targeted}}
+        {{bounds}}
+        {{mask}}
+        {{loss}}
 
     Returns:
-        An `Attack`; with a loss an `Adversary`.
+        {{gradient_attack}}
 
     Raises:
-        ValueError: see `pgd`.
+        {{value_error}}
 
     Example:
 
     >>> tfrobust.attacks.fgsm(eps=0.1).steps
     1
     """
-    where = ball(norm, eps, bounds, mask)
-    search = Attack(where, where.steepest(OfEps(1.0)), 1, start=start, own_start="none", targeted=targeted)
-    return search if loss is None else search.maximizing(loss)
+    ball = threat_model.ball(norm, eps, bounds, mask)
+    step = ball.steepest(RelativeStepSize(1.0))
+    return GradientAttack(ball, step, 1, loss=loss, start=start, own_start="none", targeted=targeted)

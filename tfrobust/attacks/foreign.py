@@ -1,4 +1,4 @@
-"""Attacks of other libraries, as members of an evaluation: Foolbox and the Adversarial Robustness Toolbox (ART)."""
+"""Attacks of Foolbox and of the Adversarial Robustness Toolbox (ART) as members of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrobust.attacks import threat_model
 from tfrobust.attacks.base import Classify
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.steps import count_values
-from tfrobust.attacks.threat_model import ball
+from tfrobust.attacks.threat_model import Ball
 from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
 from tfrobust.utils import graph as backend
@@ -28,19 +29,16 @@ KINDS = ("white box", "black box")
 
 
 class Foreign:
-    """An attack of another library, callable as `(classify, x, y) -> x_adv`, outside a graph.
+    """Calls an attack of another library as `(classifier, x, y) -> x_adv`, outside a graph.
 
-    What it returns is brought back to where it had to stay: a pixel that the mask holds gets its clean value, and an
-    image that lies outside the ball, or is not finite, is the clean one: the attack then found nothing.
+    Pixels outside the mask get their clean values, and an image that lies outside the ball or is not finite is replaced
+    by the clean one, so that it counts as not found.
 
     Args:
-        name: for reports.
-        settings: for reports.
-        attacked: `(logits, classes, x, y) -> x_adv`, logits a function of pixels.
-        eps: radius in units of the pixels, or None: adversaries of any size.
-        norm: of the ball.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change; None: all may.
+        name: Name of the attack in reports.
+        settings: Settings of the attack in reports.
+        attack: A function `(logits, classes, x, y) -> x_adv`, where logits is a function of pixels.
+        ball: The ball in which adversaries have to lie.
         kind: "white box" or "black box".
     """
 
@@ -48,25 +46,21 @@ class Foreign:
         self,
         name: str,
         settings: Mapping[str, Any],
-        attacked: Callable[[Callable[[Tensor], Tensor], int, Tensor, Tensor], Any],
-        eps: float | None,
-        norm: str,
-        bounds: tuple[float, float],
-        mask: Any,
+        attack: Callable[[Callable[[Tensor], Tensor], int, Tensor, Tensor], Any],
+        ball: Ball,
         kind: str,
     ) -> None:
         if kind not in KINDS:
             raise unknown("value for `kind`", kind, KINDS)
         self.name = name
         self.kind = kind
-        # The whole pixel range holds every image there is.
-        self.ball = ball("linf", bounds[1] - bounds[0], bounds, mask) if eps is None else ball(norm, eps, bounds, mask)
-        self._settings = {**settings, "eps": eps, "norm": norm, "bounds": bounds}
-        self._attacked = attacked
+        self.ball = ball
+        self._settings = dict(settings)
+        self._attack = attack
         self._adapted: tuple[Classify, Callable[[Tensor], Tensor]] | None = None
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the settings, for a report: it cannot be made from them again."""
+        """Returns the settings for a report; the attack cannot be made from them."""
         return {"name": self.name, **self._settings}
 
     @backend.as_written
@@ -74,12 +68,12 @@ class Foreign:
         """Returns adversarial pixels, shaped as x.
 
         Args:
-            classify: pixels -> dict of named outputs.
-            x: clean pixels, `(B, H, W, C)` within the bounds.
-            y: true labels, `(B,)`.
+            classify: A function from pixels to a dict of named outputs.
+            x: Clean pixels, `(B, H, W, C)` within the bounds.
+            y: True labels, `(B,)`.
 
         Raises:
-            ValueError: inside a `tf.function` or `Dataset.map`.
+            ValueError: if it is called inside a `tf.function` or `Dataset.map`.
         """
         backend.require("An attack")
         if backend.in_graph():
@@ -91,20 +85,20 @@ class Foreign:
         if x.shape[0] == 0:
             return x
         if self._adapted is None or self._adapted[0] is not classify:
-            asked = in_inference(classify)
-            self._adapted = (classify, backend.compiled(lambda z: asked(ops.cast(z, "float32"))["logits"]))
+            frozen = in_inference(classify)
+            self._adapted = (classify, backend.compiled(lambda z: frozen(ops.cast(z, "float32"))["logits"]))
         logits = self._adapted[1]
         classes = logits(x[:1]).shape[-1]
         with plain_errors():
             y = batch.check_labels(y, classes)
-        z = ops.cast(self._attacked(logits, classes, x, y), "float32")
+        z = ops.cast(self._attack(logits, classes, x, y), "float32")
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
-        rounding = 1e-4 * self.ball.radius + 1e-6 * self.ball.width  # project takes it away
+        rounding = 1e-4 * self.ball.radius + 1e-6 * self.ball.width  # removed by the projection below
         inside = self.ball.distance(z, x) <= self.ball.radius + rounding
         return where_rows(inside, self.ball.project(z, x), x)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Foreign:
-        copied = copy.copy(self)  # its parts are not changed after they were made
+        copied = copy.copy(self)  # a shallow one is enough: the parts are never changed
         copied._adapted = None
         return copied
 
@@ -121,31 +115,31 @@ def from_foolbox(
     mask: Any = None,
     kind: str = "white box",
 ) -> Foreign:
-    """Any attack of Foolbox 3, as a member of an evaluation.
+    """Returns an attack of Foolbox 3 as a member of an evaluation.
 
     Rauber et al. 2020 (Foolbox Native). It gets a `TensorFlowModel` of the classifier's logits, the bounds, and the
-    criterion that the true label is left. Needs `pip install tfrobust[peers]`.
+    criterion of misclassification. Needs `pip install tfrobust[peers]`.
 
     Both libraries measure in units of the pixels, but in L1 our eps is the mean absolute change and Foolbox's the sum:
     an attack that itself measures in L1 gets eps * H * W * C. The arguments with which `attack` was made stay as they
     are, in Foolbox's own units: an absolute step of its L1 attacks is a sum.
 
     Args:
-        attack: an object of `foolbox.attacks`, such as `foolbox.attacks.LinfPGD(steps=40)`.
-        eps: radius in units of the pixels, in the attack's own norm as well. None: adversaries of any size, for those
-            that minimise it.
-        norm: of the ball that adversaries have to lie in: "linf", "l2" or "l1". What lies outside counts as not found.
-        bounds: least and greatest pixel value.
-        mask: see `pgd`; Foolbox knows none, so that changes elsewhere are taken back once it is done. The radius is
-            the same with and without a mask, in L1 too: eps * H * W * C over all values.
-        kind: "white box", or "black box" for one that asks for labels or logits alone: for a report's alarms.
+        attack: An object of `foolbox.attacks`, such as `foolbox.attacks.LinfPGD(steps=40)`.
+        eps: Radius in units of the pixels, also of the attack itself, in its own norm. None: adversaries of any size,
+            for attacks that minimize it.
+        norm: Norm of the ball, "linf", "l2" or "l1"; an adversary outside the ball counts as not found.
+        bounds: Least and greatest pixel value.
+        mask: See `pgd`; Foolbox has no masks, so that changes outside are undone after the attack. The radius is the
+            same with and without a mask, in L1 too: eps * H * W * C over all values.
+        kind: "white box", or "black box" for an attack that queries labels or logits alone; alarms compare it.
 
     Returns:
-        A callable `(classify, x, y) -> x_adv` with a `name` and a `get_config`.
+        A callable `(classifier, x, y) -> x_adv` with a `name` and a `get_config`.
 
     Raises:
-        ImportError: without Foolbox.
-        ValueError: for what is none of its attacks; see `pgd`.
+        ImportError: if Foolbox is not installed.
+        ValueError: if `attack` is not an attack of Foolbox; see `pgd` for the other arguments.
     """
     foolbox = _imported("foolbox", "from_foolbox")
     if not isinstance(attack, foolbox.attacks.base.Attack):
@@ -157,12 +151,13 @@ def from_foolbox(
     def attacked(logits: Callable[[Tensor], Tensor], classes: int, x: Tensor, y: Tensor) -> Tensor:
         model = foolbox.TensorFlowModel(logits, bounds=bounds)
         labels = ops.cast(y, "int64")  # as its own argmax: EagerPy 0.30 cannot compare types under NumPy 2
-        of_sums = norm == "l1" and eps is not None and getattr(attack.distance, "p", None) == 1
-        radius = _sum(eps, x) if of_sums else eps
+        sums = norm == "l1" and eps is not None and getattr(attack.distance, "p", None) == 1
+        radius = _sum(eps, x) if sums else eps
         return attack(model, x, foolbox.criteria.Misclassification(labels), epsilons=radius)[0]
 
     settings = {key.strip("_"): value for key, value in vars(attack).items()}
-    return Foreign(f"foolbox.{type(attack).__name__}", settings, attacked, eps, norm, bounds, mask, kind)
+    settings = {**settings, "eps": eps, "norm": norm, "bounds": bounds}
+    return Foreign(f"foolbox.{type(attack).__name__}", settings, attacked, ball_of(eps, norm, bounds, mask), kind)
 
 
 def from_art(
@@ -175,7 +170,7 @@ def from_art(
     kind: str = "white box",
     **arguments: Any,
 ) -> Foreign:
-    """Any evasion attack of the Adversarial Robustness Toolbox (ART), as a member of an evaluation.
+    """Returns an evasion attack of the Adversarial Robustness Toolbox (ART) as a member of an evaluation.
 
     Nicolae et al. 2018 (Adversarial Robustness Toolbox). Its attacks are made around an estimator: they get a
     `TensorFlowV2Classifier` of the classifier's logits, and true labels. Needs `pip install tfrobust[peers]`.
@@ -185,22 +180,23 @@ def from_art(
     and so do its defaults: its `eps_step=0.1` is meant for pixels in [0, 1], and in L1 it is a sum.
 
     Args:
-        make: a class of `art.attacks.evasion`, or a function `estimator -> attack`, which chooses its own radius.
-        eps: radius in units of the pixels. None: adversaries of any size, for those that minimise it.
-        norm: of the ball that adversaries have to lie in: "linf", "l2" or "l1". What lies outside counts as not found.
-        bounds: least and greatest pixel value.
-        mask: see `pgd`; changes elsewhere are taken back once the attack is done. The radius is the same with and
-            without a mask, in L1 too: eps * H * W * C over all values.
-        kind: "white box", or "black box" for one that asks for labels or logits alone: for a report's alarms.
-        **arguments: of a class, in ART's names. `eps`, `norm`, `batch_size` and `verbose=False` are added where it
-            takes them.
+        make: A class of `art.attacks.evasion`, or a function `estimator -> attack`, which chooses its own radius.
+        eps: Radius in units of the pixels. None: adversaries of any size, for attacks that minimize it.
+        norm: Norm of the ball, "linf", "l2" or "l1"; an adversary outside the ball counts as not found.
+        bounds: Least and greatest pixel value.
+        mask: See `pgd`; changes outside are undone after the attack. The radius is the same with and without a mask, in
+            L1 too: eps * H * W * C over all values.
+        kind: "white box", or "black box" for an attack that queries labels or logits alone; alarms compare it.
+        **arguments: Arguments of a class, under ART's names. `eps`, `norm`, `batch_size` and `verbose=False` are added
+            if it takes them.
 
     Returns:
-        A callable `(classify, x, y) -> x_adv` with a `name` and a `get_config`.
+        A callable `(classifier, x, y) -> x_adv` with a `name` and a `get_config`.
 
     Raises:
-        ImportError: without ART.
-        ValueError: for what makes no evasion attack, a targeted one, and arguments beside a function; see `pgd`.
+        ImportError: if ART is not installed.
+        ValueError: if `make` does not make an evasion attack, the attack is targeted, or there are arguments beside a
+            function; see `pgd` for the other arguments.
     """
     evasion = _imported("art.attacks.evasion", "from_art")
     estimators = _imported("art.estimators.classification", "from_art")
@@ -214,17 +210,17 @@ def from_art(
         raise InvalidArgument(f"Invalid arguments: expected none beside a function. Received: {sorted(arguments)}")
     takes = inspect.signature(make).parameters if inspect.isclass(make) else ()
     added = {"norm": {"linf": np.inf, "l2": 2, "l1": 1}.get(norm), "verbose": False}
-    of_sums = norm == "l1" and "norm" in takes
+    sums = norm == "l1" and "norm" in takes
 
-    def made(estimator: Any, x: Tensor) -> Any:
-        ours = {**added, "eps": _sum(eps, x) if of_sums else eps, "batch_size": len(x)}
-        ours = {key: value for key, value in ours.items() if key in takes and value is not None}
-        attack = make(estimator, **{**ours, **arguments})
+    def attack_on(estimator: Any, x: Tensor) -> Any:
+        given = {**added, "eps": _sum(eps, x) if sums else eps, "batch_size": len(x)}
+        given = {key: value for key, value in given.items() if key in takes and value is not None}
+        attack = make(estimator, **{**given, **arguments})
         if not isinstance(attack, base):
             raise InvalidArgument(
                 f"Invalid value for `make`: expected it to make an evasion attack. Received: {attack!r}"
             )
-        if attack.targeted and not isinstance(attack, evasion.AutoAttack):  # to which targets come on top
+        if attack.targeted and not isinstance(attack, evasion.AutoAttack):  # which runs untargeted as well
             raise InvalidArgument(
                 f"Invalid attack: expected an untargeted one, for labels are true ones. Received: {attack!r}"
             )
@@ -239,14 +235,22 @@ def from_art(
             clip_values=bounds,
         )
         labels = np.asarray(ops.one_hot(y, classes), "float32")
-        return made(estimator, x).generate(x=np.asarray(x), y=labels)
+        return attack_on(estimator, x).generate(x=np.asarray(x), y=labels)
 
     name = getattr(make, "__name__", type(make).__name__)
-    return Foreign(f"art.{name}", arguments, attacked, eps, norm, bounds, mask, kind)
+    settings = {**arguments, "eps": eps, "norm": norm, "bounds": bounds}
+    return Foreign(f"art.{name}", settings, attacked, ball_of(eps, norm, bounds, mask), kind)
+
+
+def ball_of(eps: float | None, norm: str, bounds: tuple[float, float], mask: Any) -> Ball:
+    """Returns the ball of the arguments; without a radius the whole pixel range, which holds all images."""
+    if eps is None:
+        return threat_model.ball("linf", bounds[1] - bounds[0], bounds, mask)
+    return threat_model.ball(norm, eps, bounds, mask)
 
 
 def _sum(eps: float | None, x: Tensor) -> float | None:
-    """Returns the greatest sum of changes in an image for the greatest mean."""
+    """Returns the sum of changes in an image whose mean is eps."""
     return None if eps is None else eps * count_values(x)
 
 

@@ -1,4 +1,4 @@
-"""Where a search gets its gradients: oracles `(loss, z, noise) -> value, observed, gradient`."""
+"""Gradient oracles of a search: `(loss, z, noise) -> value, observed, gradient`."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ Outputs = Callable[[Tensor], Tensor]  # z -> (B, C)
 Pull = Callable[[Tensor], Tensor]  # weights (B, C) of the outputs -> the gradient of their weighted sum, (B, ...)
 Transformation = Callable[[Tensor, Tensor], Tensor]  # pixels, a (2,) seed -> pixels
 
-STEEPEST = 1e30  # rise of an estimate: sums of so steep ones are still finite
+STEEPEST = 1e30  # greatest slope of an estimate: sums of such slopes are finite
 
 
 class Gradients(Protocol):
-    """A gradient oracle; `forwards` and `backwards` are what one call of it costs. Its gradients are finite."""
+    """The interface of a gradient oracle; a call makes `forwards` and `backwards` passes, and gradients are finite."""
 
     forwards: int
     backwards: int
 
     def __call__(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Returns value `(B,)`, what the loss observed `(B,)` or None, and gradient `(B, ...)` at z."""
+        """Returns the value `(B,)`, the observed values `(B,)` or None, and the gradient `(B, ...)` at z."""
 
     def value(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
-        """Returns value and observed alone."""
+        """Returns the value and the observed values alone."""
 
     def linear(self, outputs: Outputs, z: Tensor, noise: Noise) -> tuple[Tensor, Pull]:
         """Returns values `(B, C)` at z, and `v -> gradient of sum_c v_c * value_c`, for gradients of many classes."""
 
     def linear_cost(self, pulls: int) -> tuple[int, int]:
-        """Returns the (forwards, backwards) of `linear` and of so many gradients by it."""
+        """Returns the (forwards, backwards) of `linear` with so many gradients."""
 
 
 class Exact:
-    """The gradient of the loss itself: one forward and one backward."""
+    """Computes the gradient of the loss itself, with one forward and one backward."""
 
     forwards = backwards = 1
 
@@ -63,15 +63,15 @@ class Exact:
 
 
 class Expected:
-    """Expectation over transformation: value and gradient of mean_k loss(t_k(z)), t_k drawn anew at every step.
+    """Computes value and gradient of mean_k loss(t_k(z)), with new t_k at every step: expectation over transformation.
 
-    For a classifier that is random, or stands behind a random transformation. Athalye et al. 2018 (Synthesizing Robust
+    For a classifier that is random or gets randomly transformed pixels. Athalye et al. 2018 (Synthesizing Robust
     Adversarial Examples), equation 1; with the identity the "rand" version of AutoAttack, which draws 20 times.
 
     Args:
-        transformation: `(pixels, seed) -> pixels`, differentiable, the seed a `(2,)` integer tensor for
-            `tf.image.stateless_*` and the like; None is the identity: the classifier itself is random.
-        samples: draws in a mean, at least 1.
+        transformation: A differentiable function `(pixels, seed) -> pixels`, where the seed is a `(2,)` integer tensor
+            for `tf.image.stateless_*` and the like; None: the identity, for a classifier that is itself random.
+        samples: Number of draws in a mean, at least 1.
     """
 
     def __init__(self, transformation: Transformation | None = None, samples: int = 20) -> None:
@@ -96,7 +96,7 @@ class Expected:
 
         values = ops.fori_loop(1, self.samples, add, self._drawn(outputs, noise.fold(0))(z)) / self.samples
 
-        def pull(v: Tensor) -> Tensor:  # each makes its own forwards: memory stays that of one draw
+        def pull(v: Tensor) -> Tensor:  # with forwards of its own, so that the memory is that of one draw
             return self(lambda point: _weighted_sum(v, outputs(point)), z, noise)[2]
 
         return values, pull
@@ -109,7 +109,7 @@ class Expected:
         return loss if transformation is None else lambda z: loss(transformation(z, noise.seed))
 
     def _mean(self, draw: Callable[[Tensor], tuple[Any, ...]], z: Tensor) -> tuple[Any, ...]:
-        """Returns the means of the three that each draw returns; what is None in a draw stays None."""
+        """Returns the means of the three values that each draw returns; a value that is None stays None."""
         rows = zeros(z)
         present: list[bool] = []
 
@@ -125,23 +125,23 @@ class Expected:
         return tuple(total / self.samples if there else None for total, there in zip(sums, present, strict=True))
 
     def __repr__(self) -> str:
-        spoken = getattr(self.transformation, "__name__", self.transformation)
-        return f"Expected(transformation={spoken}, samples={self.samples})"
+        label = getattr(self.transformation, "__name__", self.transformation)
+        return f"Expected(transformation={label}, samples={self.samples})"
 
 
 class Estimated:
-    """A gradient from queries alone: mean_k (loss(z + radius d_k) - loss(z - radius d_k)) / (2 radius) * d_k.
+    """Estimates a gradient from queries: mean_k (loss(z + radius d_k) - loss(z - radius d_k)) / (2 radius) * d_k.
 
-    The signs d_k = +-1 of all values change at once, anew at every step, the same for all images. Exact on average for
-    a quadratic loss. Spall 1992; Uesato et al. 2018 (Adversarial Risk and the Dangers of Evaluating Against Weak
-    Attacks), algorithm 1. The points may lie outside the pixel range by the radius.
+    The signs d_k = +-1 of all values are drawn at every step and are the same for all images. The estimate is exact on
+    average for a quadratic loss. Spall 1992; Uesato et al. 2018 (Adversarial Risk and the Dangers of Evaluating Against
+    Weak Attacks), algorithm 1. The points may lie outside the pixel range by the radius.
 
     Args:
-        samples: pairs of points in a mean, at least 1.
-        radius: how far they lie from z in each value, in units of the pixels.
+        samples: Number of pairs of points in a mean, at least 1.
+        radius: Distance of the points from z in each value, in units of the pixels.
 
     Raises:
-        ValueError: for counts and radii that make no estimate.
+        ValueError: if `samples` is below 1, or `radius` is not positive.
     """
 
     backwards = 0
@@ -157,10 +157,10 @@ class Estimated:
         def add(k: Tensor, total: Tensor) -> Tensor:
             signs = ops.where(directions.fold(k).uniform(z) < 0, -1.0, 1.0)
             ahead, behind = (backend.split(loss(z + side * self.radius * signs))[0] for side in (1, -1))
-            rise = (ahead - behind) / (2 * self.radius * self.samples)
-            # A pair of points of which one has no value says nothing; an infinite rise stays the greatest of all.
-            rise = ops.clip(ops.where(ops.isnan(rise), 0.0, rise), -STEEPEST, STEEPEST)
-            return total + column(rise, z) * signs
+            slope = (ahead - behind) / (2 * self.radius * self.samples)
+            # A pair with a value of NaN counts as 0; an infinite slope stays the greatest of all.
+            slope = ops.clip(ops.where(ops.isnan(slope), 0.0, slope), -STEEPEST, STEEPEST)
+            return total + column(slope, z) * signs
 
         gradient = ops.fori_loop(0, self.samples, add, ops.zeros_like(z))
         return *backend.split(loss(z)), gradient
@@ -182,5 +182,5 @@ class Estimated:
 
 
 def _weighted_sum(v: Tensor, outputs: Tensor) -> Tensor:
-    """Returns sum_c v_c * output_c, `(B,)`, where an output of weight 0 may be infinite: a class that is ruled out."""
+    """Returns sum_c v_c * output_c, `(B,)`; an output of weight 0 may be infinite, for a class that is ruled out."""
     return ops.sum(v * ops.where(v == 0, ops.zeros_like(outputs), outputs), axis=-1)

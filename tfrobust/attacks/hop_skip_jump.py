@@ -23,12 +23,12 @@ from tfrobust.utils.validation import check_integer
 Tensor = Any
 
 BISECTIONS = 20  # of a radius: finer than the samples are far, up to some 100 000 values in an image
-ROUGHLY = 6  # bisections that tell which start is nearest
+ROUGHLY = 6  # bisections for each start, to find the nearest
 HALVINGS = 20  # of a step, at most
-BEYOND = 1e-3  # what is returned lies behind the boundary by this part of its distance: rounding takes nothing back
+BEYOND = 1e-3  # share of its distance by which an adversary lies behind the boundary, so that rounding does not matter
 FIRST = 0.1  # radius of the samples around the first point, in pixel ranges
-BLOCKS = 4  # every other start is noise of blocks of so many pixels: fine noise may be all of one class
-AT_ONCE = 256  # questions in one forward, where fewer images than so many are left
+BLOCKS = 4  # side of the blocks of every other noise image: fine noise may all be of one class
+AT_ONCE = 256  # queries in one forward, if fewer images than that are left
 
 
 @register
@@ -45,7 +45,7 @@ def hop_skip_jump(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> HopSkipJump:
-    """HopSkipJump: from a point of another class to the decision boundary and along it, by predicted classes alone.
+    """Runs HopSkipJump: walks from a point of another class along the decision boundary, by predicted classes alone.
 
     phi(z) is 1 where z is an adversary, else -1; P_a(z) is the projection of z onto the ball of radius a around the
     image x, d_t = ||z_t - x||, and N the number of values in an image. Step t = 1, 2, ... from z_t at the boundary is
@@ -63,22 +63,22 @@ def hop_skip_jump(
     Logits are read only for their argmax: a classifier may give one-hot rows.
 
     Args:
-        eps: radius in units of the pixels beyond which an adversary does not count; None: any size, the nearest.
-        steps: iterations.
-        norm: "linf" or "l2".
+        {{eps_or_none}}
+        steps: Number of iterations.
+        {{norm}}
         samples: B_1, queries for the first estimate of a direction.
-        starts: noise images that are tried.
-        restarts: independent runs, from other noise.
-        targeted: the labels are classes to reach; a start is then most often an image of the batch.
-        flat_only: attack only images at which the margin has no gradient (see `walks.flat`); return the others.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+        starts: Number of noise images that are tried.
+        restarts: Number of independent runs, with other random numbers.
+        targeted: The labels are the classes to reach; a start is then most often an image of the batch.
+        flat_only: Attack only images at which the margin has no gradient (see `walks.flat`), and return the others.
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for eps, counts or names that make no attack.
+        {{value_error}}
 
     Example:
 
@@ -98,7 +98,7 @@ def hop_skip_jump(
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class HopSkipJump(MinimumNorm):
-    """The walk of `hop_skip_jump`, which see."""
+    """Implements `hop_skip_jump`."""
 
     kind = "black box"
 
@@ -137,7 +137,7 @@ class HopSkipJump(MinimumNorm):
         return ops.scatter_update(x, rows[:, None], self._within(found, walk.x))
 
     def _walked(self, walk: Walk, noise: Noise) -> Found:
-        """Returns the nearest adversaries of a whole walk."""
+        """Returns the nearest adversaries of all steps of a walk."""
         start, begun = self._begun(walk, noise.fold(0))
         walking = begun.distance < math.inf  # from a point of another class
 
@@ -145,25 +145,25 @@ class HopSkipJump(MinimumNorm):
             return ops.logical_and(t <= self.steps, ops.any(walking & ~self._done(Found(*found))))
 
         def step(t: Tensor, z: Tensor, found: tuple[Tensor, Tensor]) -> Any:
-            rows = ops.nonzero(walking & ~self._done(Found(*found)))[0]  # the others are asked nothing more
-            left = walk.of(rows)
+            rows = ops.nonzero(walking & ~self._done(Found(*found)))[0]  # the others need no more queries
+            left = walk.take(rows)
             moved = self._moved(left, ops.take(z, rows, axis=0), t, noise.fold(t))
             before = Found(*(ops.take(part, rows, axis=0) for part in found))
             nearest = self._nearer(before, *_behind(left, moved), left.x)
-            whole = tuple(ops.scatter_update(a, rows[:, None], b) for a, b in zip(found, nearest, strict=True))
-            return t + 1, ops.scatter_update(z, rows[:, None], moved), whole
+            merged = tuple(ops.scatter_update(a, rows[:, None], b) for a, b in zip(found, nearest, strict=True))
+            return t + 1, ops.scatter_update(z, rows[:, None], moved), merged
 
         first = ops.convert_to_tensor(1, "int32")
         return Found(*ops.while_loop(goes_on, step, (first, start, tuple(begun)))[2])
 
     def _begun(self, walk: Walk, noise: Noise) -> tuple[Tensor, Found]:
-        """Returns the nearest of the starts, at the boundary, and what is found with them."""
+        """Returns the nearest of the starts, at the boundary, and the adversaries found with them."""
         nothing = self._nothing(walk.x, walk.hits(walk.x))
 
         def seeking(k: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
             found = Found(*found)
-            of_noise = (k < self.starts) & ops.any(~self._done(found))
-            return of_noise | ((k < 2 * self.starts) & ops.any(found.distance == math.inf))
+            from_noise = (k < self.starts) & ops.any(~self._done(found))
+            return from_noise | ((k < 2 * self.starts) & ops.any(found.distance == math.inf))
 
         def seek(k: Tensor, found: tuple[Tensor, Tensor]) -> Any:
             candidate = walk.x + walk.ball.masked(self._candidate(walk.x, k, noise.fold(k)) - walk.x)
@@ -178,7 +178,7 @@ class HopSkipJump(MinimumNorm):
         return start, self._nearer(found, behind, hit & there, walk.x)
 
     def _candidate(self, x: Tensor, k: Tensor, noise: Noise) -> Tensor:
-        """Returns points of any class, shaped as x: noise, and when that has come to its end images of the batch."""
+        """Returns points of any class, shaped as x: noise for the first `starts` k, then images of the batch."""
         low, high = self.ball.bounds
         fine = (noise.uniform(x) + 1) / 2 * (high - low) + low
         height, width = x.shape[1:3]
@@ -189,7 +189,7 @@ class HopSkipJump(MinimumNorm):
         return ops.where(k < self.starts, drawn, others)
 
     def _moved(self, walk: Walk, z: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """Returns the points at the boundary that one step from others there, z, leads to."""
+        """Returns the points at the boundary after one step from z, which lie at the boundary as well."""
         root = ops.sqrt(ops.cast(t, "float32"))
         far, bounds = walk.ball.distance(z, walk.x), walk.ball.bounds
         values = ops.sum(walk.ball.masked(ops.ones_like(z)), axis=pixels(z))
@@ -213,8 +213,8 @@ class HopSkipJump(MinimumNorm):
     def _direction(self, walk: Walk, z: Tensor, radius: Tensor, count: Tensor, noise: Noise) -> Tensor:
         """Returns the estimate of the boundary's normal at z, towards the adversaries, shaped as z.
 
-        However few images are left, a forward is of about `AT_ONCE` points, and never of more than that or one for each
-        image: a sample's noise is a function of its number, so that this changes no figure.
+        A forward has about `AT_ONCE` points, or one for each image if there are more images. The noise of a sample is a
+        function of its number, so that the size of a forward does not change the result.
         """
         images = ops.shape(z)[0]
         each = ops.maximum(AT_ONCE // ops.maximum(images, 1), 1)  # samples in one forward
@@ -227,18 +227,18 @@ class HopSkipJump(MinimumNorm):
 
         def ask(first: Tensor, along: Tensor, units: Tensor, sides: Tensor) -> Any:
             rows = ops.repeat(ops.arange(images), each)
-            wide, around, far = walk.of(rows), ops.take(z, rows, axis=0), column(ops.take(radius, rows), z)
+            wide, around, far = walk.take(rows), ops.take(z, rows, axis=0), column(ops.take(radius, rows), z)
             numbers = first + ops.arange(each)
             counts = ops.cast(ops.tile(numbers < count, (images,)), "float32")
             points = ops.clip(around + far * self._units(wide, around, numbers, images, noise), *wide.ball.bounds)
-            unit = (points - around) / ops.maximum(far, 1e-30) * column(counts, z)  # what the pixel range leaves of it
+            unit = (points - around) / ops.maximum(far, 1e-30) * column(counts, z)  # after the clip to the pixel range
             side = counts * ops.where(wide.hits(points), 1.0, -1.0)
             return first + each, along + total(column(side, z) * unit), units + total(unit), sides + total(side)
 
         start = (ops.convert_to_tensor(0, "int32"), ops.zeros_like(z), ops.zeros_like(z), zeros(z))
         _, along, units, sides = ops.while_loop(asking, ask, start)
         mean = sides / ops.cast(count, "float32")
-        mean = ops.where(ops.abs(mean) == 1, 0.0, mean)  # all on one side: nothing would be left
+        mean = ops.where(ops.abs(mean) == 1, 0.0, mean)  # all samples on one side: the sum would be zero
         return along - column(mean, z) * units
 
     def _units(self, walk: Walk, around: Tensor, numbers: Tensor, images: Tensor, noise: Noise) -> Tensor:
@@ -251,6 +251,6 @@ class HopSkipJump(MinimumNorm):
 
 
 def _behind(walk: Walk, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns points a little behind the boundary that z is at, `(R, H, W, C)`, and which are adversaries, `(R,)`."""
+    """Returns points a little behind the boundary at z, `(R, H, W, C)`, and which of them are adversaries, `(R,)`."""
     behind = ops.clip(walk.x + (1 + BEYOND) * (z - walk.x), *walk.ball.bounds)
     return behind, walk.hits(behind)

@@ -1,4 +1,4 @@
-"""The classifier seen as linear: where its nearest decision boundary lies, and the way there inside the pixel range."""
+"""The linearized classifier: its nearest decision boundary, and the shortest step onto it within the pixel range."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tfrobust.losses import logit
 
 Tensor = Any
 
-LONGEST = 1e30  # time of a way: keeps 0 * t a number
+LONGEST = 1e30  # greatest time of a step, so that 0 * t is 0
 
 
 def nearest(
     linear: tuple[Tensor, Pull], z: Tensor, label: Tensor, other: Callable[[Any], Tensor], count: Any, ball: Ball
 ) -> tuple[Tensor, Tensor]:
-    """Returns the nearest of the hyperplanes gap + w.d = 0 on which another class catches up with the label.
+    """Returns the nearest of the hyperplanes gap + w.d = 0 on which the logit of another class equals the label's.
 
-    One class after the other: nothing of the size of a full Jacobian is ever held. What the mask freezes has w = 0.
+    The classes are computed one after the other, so that no full Jacobian is held. Outside the mask w is 0.
 
     Args:
-        linear: logits at z `(B, C)`, and `v (B, C) -> gradient of sum_c v_c * logit_c`.
-        z: pixels, `(B, H, W, C)`.
-        label: the class to leave, `(B,)`.
-        other: number of a candidate, an int tensor from 0 -> its classes, `(B,)`.
-        count: of candidates, an int or a scalar tensor.
-        ball: says the norm and the mask.
+        linear: Logits at z `(B, C)`, and `v (B, C) -> gradient of sum_c v_c * logit_c`.
+        z: Pixels, `(B, H, W, C)`.
+        label: The class to leave, `(B,)`.
+        other: A function from the number of a candidate, an int tensor from 0, to its classes, `(B,)`.
+        count: Number of candidates, an int or a scalar tensor.
+        ball: The ball, for its norm and its mask.
 
     Returns:
-        gap `(B,)` and w `(B, H, W, C)`, divided by max |w|; both zero where no candidate has a gradient.
+        gap `(B,)` and w `(B, H, W, C)`, divided by max |w|; both zero if no candidate has a gradient.
     """
     values, pull = linear
 
@@ -43,7 +43,7 @@ def nearest(
 
     def candidate(k: Any) -> tuple[Tensor, Tensor]:
         gap = logit(values, other(k)) - logit(values, label)
-        near = ops.isfinite(gap)  # no step leads to a class that is ruled out, nor from a point without a prediction
+        near = ops.isfinite(gap)  # no step leads to a class that is ruled out, or away from logits of NaN
         w = ball.masked(pull(ops.where(near[:, None], direction(other(k)) - direction(label), 0.0)))
         scale = ops.maximum(ops.max(ops.abs(w), axis=pixels(w)), 1e-30)
         w = w / column(scale, w)
@@ -70,7 +70,7 @@ def nearest(
 
 
 def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
-    """Returns the smallest d with w.d = rise and x + d within the bounds; where there is none, what comes nearest.
+    """Returns the smallest d with w.d = rise and x + d within the bounds, or the nearest d if there is none.
 
     All values move until they meet their bound, d_i = sign * min(t * speed_i, room_i), in the Linf ball at equal speed
     and in the L2 ball at |w_i|. The time t solves sum_i |w_i| min(t * speed_i, room_i) = |rise|, whose left side is
@@ -78,10 +78,10 @@ def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
     2020 (Minimally distorted Adversarial Examples), equation 4 and its appendix.
 
     Args:
-        x: pixels within the bounds, `(B, H, W, C)`.
-        w: normals, shaped as x.
-        rise: `(B,)`.
-        ball: says the norm and the bounds.
+        x: Pixels within the bounds, `(B, H, W, C)`.
+        w: Normals, shaped as x.
+        rise: The value of w.d, `(B,)`.
+        ball: The ball, for its norm and its bounds.
     """
     low, high = ball.bounds
     w = w * column(ops.sign(rise), w)
@@ -99,7 +99,7 @@ def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
         slope = ops.sum(ops.where(free, along, 0.0), axis=pixels(x), keepdims=True)
         spent = ops.sum(ops.where(free, 0.0, reach), axis=pixels(x), keepdims=True)
         there = ops.where(slope > 0, (rise - spent) / ops.maximum(slope, 1e-30), t)
-        return ops.clip(there, t, LONGEST), t  # rounding must not lower it, or the loop would not end
+        return ops.clip(there, t, LONGEST), t  # if rounding lowered it, the loop would not end
 
     zero = ops.zeros_like(rise)
     t, _ = ops.while_loop(rises, newton, (zero, zero - 1.0), maximum_iterations=64)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from tfrobust.attacks.gradient import Adversary, Attack
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.starts import Start
-from tfrobust.attacks.steps import OfEps
-from tfrobust.attacks.threat_model import EPS, ball
+from tfrobust.attacks.steps import RelativeStepSize
+from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import information
 from tfrobust.schedules import Schedule
 
@@ -26,41 +27,45 @@ def infofeature(
     start: str | Start = "uniform",
     restarts: int = 1,
     keep: str = "last",
+    early_stop: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-) -> Attack | Adversary:
-    """PGD on CE(x', y) + weight * D(CAM(x), CAM(x')): away from the label and from what the network looked at.
+) -> GradientAttack:
+    """Runs PGD on CE(x', y) + weight * D(CAM(x), CAM(x')), which also moves the class activation map.
 
     InfoFeature, equation 7. The classifier needs a class activation map, `cam`: its form is that of the head
     (`head={"name": "dense", "form": "signed"}` is equation 5, the default, clipped, equation 6). At x itself D has no
-    gradient, so the search needs its random start. As the `attack` of a trainer it serves any objective.
+    gradient, so the search needs its random start. It keeps its loss as the attack of a trainer, under any objective.
 
     Args:
-        eps: radius in units of the pixels, or a schedule over the fractional epoch.
-        step_size: in units of the pixels; None: eps / 4, which is the paper's 2/255 at its 8/255.
-        steps: iterations.
+        {{eps_schedule}}
+        step_size: Step size in units of the pixels; None: eps / 4, which is the paper's 2/255 at its 8/255.
+        steps: Number of iterations.
         weight: lambda of the paper, at least 0.
         distance: D, "l2" (the paper's), "l1", "cosine", "mse" or "huber".
-        classes: maps of "all" classes, or of the "true" one.
-        norm: "linf", "l2" or "l1" (radius and steps are then mean absolute changes).
-        start: see `pgd`.
-        restarts: see `pgd`.
-        keep: see `pgd`.
-        bounds: least and greatest pixel value.
-        mask: see `pgd`.
+        classes: Use the maps of "all" classes, or the map of the "true" one.
+        {{any_norm}}
+        {{start}}
+        {{restarts}}
+        {{keep}}
+        {{early_stop}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Adversary`, callable as `(classify, x, y) -> x_adv`.
+        {{gradient_attack}}
 
     Raises:
-        ValueError: for a negative weight and unknown names; see `pgd`.
+        {{value_error}}
 
     Example:
 
-    >>> tfrobust.attacks.infofeature(weight=0.1).attack.steps
+    >>> tfrobust.attacks.infofeature(weight=0.1).steps
     7
     """
-    where = ball(norm, eps, bounds, mask)
-    step = where.steepest(OfEps(0.25) if step_size is None else step_size)
-    search = Attack(where, step, steps, start=start, restarts=restarts, keep=keep)
-    return search.maximizing(information(weight, distance, classes))
+    ball = threat_model.ball(norm, eps, bounds, mask)
+    step = ball.steepest(RelativeStepSize(0.25) if step_size is None else step_size)
+    loss = information(weight, distance, classes)
+    return GradientAttack(
+        ball, step, steps, loss=loss, start=start, restarts=restarts, keep=keep, early_stop=early_stop
+    )

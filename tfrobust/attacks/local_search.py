@@ -10,11 +10,12 @@ import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.base import Classify, Evasion
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.base import Attack, Classify
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.squares import flat, signs
-from tfrobust.attacks.threat_model import EPS, Ball, ball
+from tfrobust.attacks.threat_model import EPS, Ball
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer
@@ -39,7 +40,7 @@ def local_search(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> LocalSearch:
-    """Greedy local search: tries single pixels, moves those that help most, and goes on in their neighborhood.
+    """Runs a greedy local search: tries single pixels, moves the best ones, and goes on in their neighborhood.
 
     The first round tries a tenth of the pixels, drawn at random; a later one those in the squares of side
     2 * neighborhood + 1 around the pixels that the round before moved. Narodytska and Kasiviswanathan 2016 (Simple
@@ -48,26 +49,27 @@ def local_search(
 
     - a try moves each channel of a pixel up or down at random: to the ball's edge (Linf), or by half the radius and
       back into the ball (L2), where the paper multiplies values by a constant and wraps them around;
-    - pixels are ranked by the margin (the paper: the label's probability, which is flat where a classifier is sure);
-    - a pixel that does harm is not moved; an image for which no pixel was moved begins anew; a try that fools is kept.
+    - pixels are ranked by the margin (the paper: the label's probability, which saturates);
+    - a pixel that lowers the margin is not moved; an image of which no pixel was moved starts again; a try that fools
+      is kept.
 
     Args:
-        eps: radius in units of the pixels.
-        rounds: at most.
-        candidates: most pixels that a round tries, one query each.
-        pixels: how many of them a round moves.
-        neighborhood: half the side of the squares around them.
-        norm: "linf" or "l2".
-        restarts: independent runs.
-        targeted: the labels are classes to reach.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+        {{eps}}
+        rounds: Most rounds.
+        candidates: Most pixels that a round tries, one query each.
+        pixels: Number of pixels that a round moves.
+        neighborhood: Half the side of the squares around them.
+        {{norm}}
+        restarts: Number of independent runs, with other random numbers.
+        {{targeted}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for eps, counts or names that make no attack.
+        {{value_error}}
 
     Example:
 
@@ -77,7 +79,7 @@ def local_search(
     if norm not in REACHES:
         raise unknown("norm of local_search", norm, REACHES)
     return LocalSearch(
-        ball(norm, eps, bounds, mask),
+        threat_model.ball(norm, eps, bounds, mask),
         rounds,
         candidates=candidates,
         pixels=pixels,
@@ -88,8 +90,8 @@ def local_search(
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class LocalSearch(Evasion):
-    """The search of `local_search`, which see."""
+class LocalSearch(Attack):
+    """Implements `local_search`."""
 
     kind = "black box"
 
@@ -155,7 +157,7 @@ class LocalSearch(Evasion):
         return ops.while_loop(searching, one_round, start)[1]
 
     def _candidates(self, drawn: Tensor, near: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the places of the pixels to try, `(B, K)`, in random order, and which are to be tried."""
+        """Returns the indices of the pixels to try, `(B, K)`, in random order, and which of them are tried."""
         count = math.prod(drawn.shape[1:])
         area = ops.logical_and(near, free)
         anew = ops.logical_not(ops.any(area, axis=(1, 2, 3)))
@@ -173,7 +175,7 @@ class LocalSearch(Evasion):
         z: Tensor,
         value: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the first trial that fools, its margin, and the margins of all trials; else what was."""
+        """Returns the first trial that fools, else z, with its margin, and the margins of all trials."""
         columns = ops.arange(places.shape[-1])[None, :]
 
         def trying(k: Tensor, z: Tensor, value: Tensor, gains: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random noise: the least that an attack has to beat."""
+"""Random noise, the baseline of every attack."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.base import Classify, Evasion
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.base import Attack, Classify
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import where_rows, zeros
-from tfrobust.attacks.threat_model import EPS, Ball, ball
+from tfrobust.attacks.threat_model import EPS, Ball
 from tfrobust.utils.random import Noise, SharedNoise
 from tfrobust.utils.validation import check_integer
 
@@ -28,43 +29,38 @@ def random_noise(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> RandomNoise:
-    """Points drawn uniformly from the ball; of each image the first that fools, else that with the greatest margin.
+    """Draws points uniformly from the ball and returns the first that fools, else the one with the greatest margin.
 
-    Any attack that follows gradients has to find more than this: where it does not, the gradients are of no use.
+    An attack that follows gradients has to find more adversaries than this one, or the gradients are useless.
 
     Args:
-        eps: radius in units of the pixels.
-        draws: points for one image.
-        norm: "linf", "l2", or "l1" (the radius is then the mean absolute change).
-        targeted: the labels are classes to reach.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+        {{eps}}
+        draws: Number of points for one image.
+        {{any_norm}}
+        {{targeted}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for eps, counts or names that make no attack.
+        {{value_error}}
 
     Example:
 
     >>> tfrobust.attacks.random_noise(eps=8 / 255).kind
     'noise'
     """
-    return RandomNoise(ball(norm, eps, bounds, mask), draws, targeted=targeted)
+    return RandomNoise(threat_model.ball(norm, eps, bounds, mask), draws, targeted=targeted)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class RandomNoise(Evasion):
-    """The search of `random_noise`, which see.
+class RandomNoise(Attack):
+    """Implements `random_noise`.
 
-    A draw is the same for all images, up to the ball's bounds: it costs nothing beside its forward, and an image meets
-    it whichever batch it is in.
-
-    Args:
-        ball: where points are drawn.
-        draws: points for one image.
-        targeted: the labels are classes to reach.
+    A draw is the same for all images, up to the ball's bounds, so that it costs nothing beside its forward and does not
+    depend on the batch.
     """
 
     kind = "noise"

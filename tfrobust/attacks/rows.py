@@ -1,4 +1,4 @@
-"""One number per image beside pixels `(B, ...)`: the axes to reduce, and back to a shape that broadcasts."""
+"""Helpers for values of one number per image, `(B,)`, beside pixels `(B, ...)`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def zeros(x: Tensor) -> Tensor:
 
 def where_rows(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Returns the rows of `a` where `chosen` `(B,)` is true, else those of `b`; both `(B, ...)`."""
-    # As two dimensions: TensorFlow broadcasts a choice of more of them several times slower.
+    # With two dimensions: for more of them TensorFlow broadcasts a choice several times slower.
     rows = ops.where(chosen[:, None], *(ops.reshape(v, (ops.shape(v)[0], math.prod(a.shape[1:]))) for v in (a, b)))
     return ops.reshape(rows, ops.shape(a))

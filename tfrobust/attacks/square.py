@@ -10,10 +10,11 @@ import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.base import Classify, Evasion
+from tfrobust.attacks import threat_model
+from tfrobust.attacks.base import Attack, Classify
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.squares import PROPOSALS, flat
-from tfrobust.attacks.threat_model import EPS, Ball, ball
+from tfrobust.attacks.threat_model import EPS, Ball
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer, check_number
@@ -21,7 +22,7 @@ from tfrobust.utils.validation import check_integer, check_number
 Tensor = Any
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which p halves
-OCCUPIED = 0.9  # least share of the images under search that are not yet fooled: the others are taken out
+OCCUPIED = 0.9  # once the share of images without an adversary falls below it, the others are taken out of the batch
 
 
 @register
@@ -36,52 +37,48 @@ def square(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> Square:
-    """Square Attack: changes a random square at a time and keeps the change where the loss falls.
+    """Runs Square Attack, which changes a random square at a time and keeps the change if the loss falls.
 
     The loss is the margin z_y - max_{j != y} z_j, for targets the cross entropy. A square covers the share p of the
     image, which halves after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 queries, however many are allowed. In
     the Linf ball every value is at an edge of the ball: vertical stripes of random signs first, then squares of one
     sign per channel. In the L2 ball the start is a grid of tiles, and a query moves the energy of two windows into one,
-    in the shape of two pyramids of opposite signs; all of the radius is used, but for what the pixel range cuts off.
+    in the shape of two pyramids of opposite signs; the change has the length of the radius, less what the pixel range
+    cuts off.
     Andriushchenko et al. 2020 (Square Attack), algorithms 1 to 3.
 
     Args:
-        eps: radius in units of the pixels.
-        queries: most forwards for one image, the start's included.
-        norm: "linf" or "l2".
-        p_init: share of the image that the first squares cover, in (0, 1].
-        restarts: independent runs.
-        targeted: the labels are classes to reach.
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change, broadcast against `(B, H, W, C)`; None: all may.
+        {{eps}}
+        queries: Most forwards for one image, with that of the start.
+        {{norm}}
+        p_init: Share of the image that the first squares cover, in (0, 1].
+        restarts: Number of independent runs, with other random numbers.
+        {{targeted}}
+        {{bounds}}
+        {{mask}}
 
     Returns:
-        An `Evasion`, callable as `(classify, x, y) -> x_adv`.
+        {{attack}}
 
     Raises:
-        ValueError: for eps, counts, shares or names that make no attack.
+        {{value_error}}
 
     Example:
 
     >>> tfrobust.attacks.square(eps=8 / 255).cost(classes=10)  # forwards and backwards for one image
     (5000, 0)
     """
-    return Square(ball(norm, eps, bounds, mask), queries, p_init=p_init, restarts=restarts, targeted=targeted)
+    return Square(
+        threat_model.ball(norm, eps, bounds, mask), queries, p_init=p_init, restarts=restarts, targeted=targeted
+    )
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class Square(Evasion):
-    """Random search by squares in an `Linf` or `L2` ball; see `square`.
+class Square(Attack):
+    """Implements `square`.
 
-    What an image meets is a function of the noise alone: images that are fooled are taken out of the batch as it goes
-    on, which changes nothing for the others.
-
-    Args:
-        ball: an `Linf` or an `L2`.
-        queries: most forwards for one image.
-        p_init: share of the image that the first squares cover.
-        restarts: independent runs.
-        targeted: the labels are classes to reach.
+    What is proposed for an image is a function of the noise alone: images with an adversary can be taken out of the
+    batch without a change for the others.
     """
 
     kind = "black box"
@@ -111,7 +108,7 @@ class Square(Evasion):
         )
         z = proposal.start(noise.fold(0))
         value = self._value(classify(z)["logits"], y)
-        value = ops.where(ops.isnan(value), math.inf, value)  # anything is better
+        value = ops.where(ops.isnan(value), math.inf, value)  # any proposal is better
         drawn = noise.fold(1).uniform(ops.zeros((ops.shape(x)[0], max(self.queries - 1, 1), proposal.numbers)))
         plan = proposal.plan(drawn)
 
@@ -124,15 +121,15 @@ class Square(Evasion):
     def _descend(
         self, classify: Classify, y: Tensor, propose: Callable[..., Tensor], around: tuple[Tensor, ...], start: Any
     ) -> Tensor:
-        """Returns the pixels with the least value among all proposed, the first that fools where one does.
+        """Returns the pixels with the least value among all proposed, or the first adversary.
 
-        The inner loop makes queries; the outer one takes out who is fooled, as soon as they are many.
+        The inner loop makes queries; the outer one takes images with an adversary out of the batch once they are many.
         """
 
         def searching(query: Tensor, best: Tensor, value: Tensor) -> Tensor:
             return ops.logical_and(query < self.queries, ops.any(_alive(value)))
 
-        def of_those_left(query: Tensor, best: Tensor, value: Tensor) -> Any:
+        def of_remaining(query: Tensor, best: Tensor, value: Tensor) -> Any:
             rows = ops.nonzero(_alive(value))[0]
             of_rows = [ops.take(part, rows, axis=0) for part in (y, best, value, *around)]
             labels, its_best, its_value, *its_around = of_rows
@@ -145,8 +142,8 @@ class Square(Evasion):
             def ask(query: Tensor, best: Tensor, value: Tensor) -> Any:
                 z = propose(query, best, rows, its_around)
                 pixels = flat(z)
-                # A quarter of the small squares change nothing: their values are known. The first row is always asked,
-                # for a classifier may not know what to do with none.
+                # A quarter of the small squares change nothing: their values are known. The first row is always
+                # queried, for a classifier may fail on an empty batch.
                 changed = ops.logical_or(ops.any(pixels != best, axis=-1), ops.arange(ops.size(value)) == 0)
                 asked = ops.nonzero(changed)[0]
                 logits = classify(ops.take(z, asked, axis=0))["logits"]
@@ -159,15 +156,15 @@ class Square(Evasion):
             return query, ops.scatter_update(best, places, its_best), ops.scatter_update(value, places, its_value)
 
         first = ops.convert_to_tensor(1, "int32")
-        return ops.while_loop(searching, of_those_left, (first, *start))[1]
+        return ops.while_loop(searching, of_remaining, (first, *start))[1]
 
     def _value(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Returns what falls on the way to an adversary, `(B,)`; minus infinity for one."""
+        """Returns the value that the search lowers, `(B,)`: minus infinity at an adversary."""
         logits = ops.cast(logits, "float32")
         margin = losses.margin(logits, y)
         if self.targeted:
             return ops.where(margin < 0, -math.inf, losses.cross_entropy(logits, y))
-        return ops.where(margin <= 0, -margin, -math.inf)  # a NaN is no prediction, and so an adversary
+        return ops.where(margin <= 0, -margin, -math.inf)  # a NaN is not a correct prediction
 
 
 def _alive(value: Tensor) -> Tensor:
@@ -175,5 +172,5 @@ def _alive(value: Tensor) -> Tensor:
 
 
 def share(p_init: float, query: int) -> float:
-    """Returns p, the share of the image that a query's square covers; the start is query 0."""
+    """Returns p, the share of the image that the square of a query covers; the start is query 0."""
     return p_init / 2 ** sum(query > mark for mark in HALVINGS)

@@ -1,8 +1,7 @@
-"""What Square Attack proposes in a query: squares in the maximum norm, pairs of windows in the Euclidean norm.
+"""Proposals of Square Attack: squares in the maximum norm, pairs of windows in the Euclidean norm.
 
-A proposal is made for one batch and the shares p of all queries but the start. What costs no forward is done ahead of
-the loop: where the stretches of rows and columns of all queries lie is drawn at once (`plan`), and what they look like
-is read from tables.
+A proposal object serves one batch and the shares p of all queries but the start. The positions of the squares of all
+queries are drawn before the loop (`plan`), and their patterns are read from tables.
 
 - `start(noise)` gives the first pixels, `(B, H, W, C)`.
 - `plan(drawn)` turns random numbers `(B, queries, numbers)` in [-1, 1) into tensors `(B, queries, ...)`.
@@ -31,18 +30,18 @@ GRID = 5  # tiles of the Euclidean start along the shorter side of an image
 
 
 class Squares:
-    """Squares of one sign per channel at the edges of the Linf ball, after vertical stripes. Algorithm 2, section 3.3.
+    """Proposes squares of one sign per channel at the edges of the Linf ball, after vertical stripes (algorithm 2).
 
-    A sum of +-2 eps, cut to the ball, puts a value that is at either edge to the one that is drawn.
+    A change of +-2 eps, projected, moves a value at either edge of the ball to the edge that is drawn. Section 3.3.
     """
 
     def __init__(self, ball: Ball, x: Tensor, shares: Sequence[float]) -> None:
         self.shape = height, width, channels = x.shape[1:]
-        self.numbers = 2 + channels  # random ones of a query
+        self.numbers = 2 + channels  # count of random numbers of a query
         self._sides = [self.side(p, height, width) for p in shares]
         self._rows, self._columns = (table(np.ones, length, self._sides) for length in (height, width))
         self._like = x[:, :1]
-        self._far = 2.0 * (ball.bounds[1] - ball.bounds[0])  # from any value past both edges
+        self._far = 2.0 * (ball.bounds[1] - ball.bounds[0])  # from any value beyond both edges
         self.around = tuple(flat(ball.project(x + far, x)) for far in (-self._far, self._far))
 
     @staticmethod
@@ -62,7 +61,7 @@ class Squares:
     def __call__(self, best: Tensor, planned: Sequence[Tensor], around: Sequence[Tensor]) -> Tensor:
         row, column, step = planned
         low, high = around
-        # Past the edge and back onto it: a sum and two bounds cost less than a choice by a broadcast mask.
+        # Beyond the edge and back onto it: a sum and two bounds cost less than a choice by a broadcast mask.
         line = ops.take(self._columns, column, axis=0)[:, :, None] * step[:, None, :]
         rows = ops.take(self._rows, row, axis=0)[:, :, None]
         z = best + flat(ops.matmul(rows, ops.reshape(line, (-1, 1, math.prod(self.shape[1:])))))
@@ -70,16 +69,17 @@ class Squares:
 
 
 class Windows:
-    """One window of a change takes up the energy of another and what is unused, in the L2 ball. Algorithm 3, eq. 2-3.
+    """Proposes to move the energy of one window and the unused energy into another window, in the L2 ball.
 
     With nu = z - x, in channel i: nu_W1 <- avail_i * u / ||u||_2, u = rho_i * eta + nu_W1 / ||nu_W1||_2, and nu_W2 <- 0
     outside W1; avail_i^2 = ||nu_(W1 or W2)||^2 + (eps^2 - ||nu||^2) / C. The unit vector eta is two pyramids of
-    opposite signs, one upon the other or side by side at random. What may not change carries no energy.
+    opposite signs, one above the other or side by side at random. Pixels outside the mask carry no energy. Algorithm 3,
+    equations 2 and 3.
     """
 
     def __init__(self, ball: Ball, x: Tensor, shares: Sequence[float]) -> None:
         self.shape = height, width, channels = x.shape[1:]
-        self.numbers = 5 + channels  # random ones of a query
+        self.numbers = 5 + channels  # count of random numbers of a query
         self._radius, self._bounds = ball.radius, ball.bounds
         self._sides = [self.side(p, height, width) for p in shares]
         self._within = [table(np.ones, length, self._sides) for length in (height, width)]
@@ -92,14 +92,14 @@ class Windows:
 
     @staticmethod
     def side(p: float, height: int, width: int) -> int:
-        """Returns the side of a window of the share p: odd and at least 3, where the image has room."""
+        """Returns the side of a window of the share p: odd and at least 3, if the image is large enough."""
         most = min(height, width)
         return min(max(round(math.sqrt(p * height * width)), 3) | 1, most - (most + 1) % 2 or 1)
 
     def start(self, noise: Noise) -> Tensor:
         """Returns x + eps * a grid of tiles of the shape eta, with a random sign per channel. Section 3.4.
 
-        The tiles have the side min(H, W) // 5 and are as many as the image has room for: 5 x 5 in most.
+        The tiles have the side min(H, W) // 5 and cover the image: 5 x 5 of them in most images.
         """
         height, width, channels = self.shape
         side = max(min(height, width) // GRID, 1)
@@ -165,7 +165,7 @@ def undivided(side: int) -> np.ndarray:
 
 
 def pyramids(a: Any, b: Any) -> Any:
-    """Returns the pyramids of two profiles, broadcast: the sum up to the lower of two levels is the lesser sum."""
+    """Returns the pyramids of two profiles, broadcast: the level of a pixel is the lower of its two levels."""
     return ops.minimum(ops.abs(a), ops.abs(b)) * ops.sign(a) * ops.sign(b)
 
 
@@ -174,7 +174,7 @@ def _levels(n: int) -> np.ndarray:
 
 
 def table(pattern: Callable[[int], np.ndarray], length: int, sides: Sequence[int]) -> Tensor:
-    """Returns the pattern of every side at each of its places among `length`, zeros around it: `(entries, length)`."""
+    """Returns the pattern of every side at each of its positions in `length`, padded by zeros, `(entries, length)`."""
     rows = [
         np.pad(pattern(side), (first, length - side - first))
         for side in sorted(set(sides))
@@ -184,12 +184,12 @@ def table(pattern: Callable[[int], np.ndarray], length: int, sides: Sequence[int
 
 
 def entries(drawn: Tensor, length: int, sides: Sequence[int]) -> Tensor:
-    """Returns which entry of a `table` each query takes, its place uniform among the possible ones.
+    """Returns the index of the entry of a `table` that each query takes, with a uniform position.
 
     Args:
-        drawn: random numbers in [-1, 1), `(B, queries)`.
-        length: of the table's rows.
-        sides: of the queries' stretches.
+        drawn: Random numbers in [-1, 1), `(B, queries)`.
+        length: Length of the table's rows.
+        sides: Side of the square of each query.
 
     Returns:
         `(B, queries)` int32.
@@ -198,17 +198,17 @@ def entries(drawn: Tensor, length: int, sides: Sequence[int]) -> Tensor:
     before = np.cumsum([0, *(length - side + 1 for side in kinds)])
     begin = ops.convert_to_tensor(before[[kinds.index(side) for side in sides]], "int32")
     most = ops.convert_to_tensor([length - side for side in sides], "float32")
-    place = ops.minimum(ops.floor((0.5 + 0.5 * drawn) * (most + 1.0)), most)  # rounding may reach the end
-    return begin + ops.cast(place, "int32")
+    position = ops.minimum(ops.floor((0.5 + 0.5 * drawn) * (most + 1.0)), most)  # rounding may reach the end
+    return begin + ops.cast(position, "int32")
 
 
 def signs(drawn: Tensor) -> Tensor:
-    """Returns -1 or 1 from numbers that are uniform in [-1, 1)."""
+    """Returns the signs -1 or 1 of numbers that are uniform in [-1, 1)."""
     return ops.where(drawn < 0, -1.0, 1.0)
 
 
 def flat(z: Tensor) -> Tensor:
-    """Returns pixels `(B, H, W, C)` as rows `(B, N)`, on which what varies by image costs several times less."""
+    """Returns pixels `(B, H, W, C)` as rows `(B, N)`, on which a broadcast over images is several times faster."""
     return ops.reshape(z, (-1, math.prod(z.shape[1:])))
 
 

@@ -1,4 +1,4 @@
-"""Where a search begins: `(ball, x, noise) -> z`."""
+"""Starting points of a search: functions `(ball, x, noise) -> z`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Start = Callable[[Ball, Tensor, "Noise"], Tensor]
 
 
 def uniform(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
-    """A point drawn uniformly from the ball (Madry et al. 2018)."""
+    """Returns a point drawn uniformly from the ball (Madry et al. 2018)."""
     return ball.start(x, noise)
 
 
 def normal(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
-    """x + 0.001 * N(0, 1) pixel ranges, projected: TRADES' start. At x itself its divergence has no gradient."""
+    """Returns x + 0.001 * N(0, 1) pixel ranges, projected: the start of TRADES, whose loss has no gradient at x."""
     return ball.project(x + 0.001 * ball.width * noise.normal(x), x)
 
 
 def clean(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
-    """x itself."""
+    """Returns x itself."""
     return x
 
 
@@ -34,10 +34,10 @@ STARTS: dict[str, Start] = {"uniform": uniform, "normal": normal, "none": clean}
 
 
 def get(start: str | Start | None) -> Start | None:
-    """Returns the start for a name or a function; None for "auto", which leaves it to others.
+    """Returns the start for a name or a function; None for "auto", where an objective may choose it.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: if the name is unknown.
     """
     if start is None or callable(start):
         return start

@@ -1,4 +1,4 @@
-"""How an adversary moves: step rules `(z, gradient, value, ball, state) -> z, state`, which know no projection."""
+"""Step rules `(z, gradient, value, ball, state) -> z, state`: how an iterate moves before it is projected."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from typing import Any, NamedTuple, Protocol
 from keras import ops
 
 from tfrobust.attacks.rows import column, pixels
+from tfrobust.utils.deprecation import renamed
 from tfrobust.utils.validation import check_number
 
 Tensor = Any
 
 
-class OfEps(NamedTuple):
-    """A step size that is a fraction of the ball's eps, so that it follows a schedule of eps."""
+class RelativeStepSize(NamedTuple):
+    """A step size given as a fraction of the ball's eps, so that it follows a schedule of eps."""
 
     fraction: float
 
 
-Size = float | OfEps
+Size = float | RelativeStepSize
 
 
 class Step(Protocol):
-    """A step rule with its state."""
+    """The interface of a step rule, which may keep a state."""
 
     def init(self, x: Tensor) -> Any:
         """Returns the state before the first step, a tuple of tensors."""
 
     def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: Any) -> tuple[Tensor, Any]:
-        """Returns the moved point and the state after it; z and gradient `(B, ...)`, value of the loss `(B,)`."""
+        """Returns the next point and state; z and gradient have shape `(B, ...)`, the value of the loss `(B,)`."""
 
 
 class Sign:
-    """z + size * sign(g), the steepest ascent in the maximum norm.
+    """Moves to z + size * sign(g), the steepest ascent in the maximum norm.
 
     Madry et al. 2018, equation 2.
 
     Args:
-        size: in units of the pixels, or `OfEps(fraction)`.
+        size: Step size in units of the pixels, or `RelativeStepSize(fraction)`.
     """
 
     def __init__(self, size: Size) -> None:
@@ -55,7 +56,7 @@ class Sign:
 
 
 class Normalized(Sign):
-    """z + size * g / ||g||_2, the steepest ascent in the Euclidean norm. A zero gradient moves nothing."""
+    """Moves to z + size * g / ||g||_2, the steepest ascent in the Euclidean norm; a zero gradient moves nothing."""
 
     def direction(self, gradient: Tensor) -> Tensor:
         scaled = _scaled(gradient)
@@ -63,20 +64,20 @@ class Normalized(Sign):
 
 
 class Gradient(Sign):
-    """z + size * g, the raw gradient."""
+    """Moves to z + size * g, along the raw gradient."""
 
     def direction(self, gradient: Tensor) -> Tensor:
         return gradient
 
 
 class Momentum:
-    """Hands another rule the running sum m <- decay * m + g / ||g||_1 in place of the gradient.
+    """Gives another rule the running sum m <- decay * m + g / ||g||_1 in place of the gradient.
 
     Dong et al. 2018 (Boosting Adversarial Attacks with Momentum), equation 6.
 
     Args:
-        rule: the step rule that moves, `Sign(size)` in the paper.
-        decay: weight of the past, 1.0 in the paper.
+        rule: The step rule that moves, `Sign(size)` in the paper.
+        decay: Weight of the past gradients, 1.0 in the paper.
     """
 
     def __init__(self, rule: Step, decay: float = 1.0) -> None:
@@ -95,16 +96,16 @@ class Momentum:
         return z, (momentum, inner)
 
 
-class Strongest(Sign):
-    """z + size * N * g / ||g||_1 * mask: the values with the strongest gradients move, in proportion to them.
+class TopKGradient(Sign):
+    """Moves the values with the greatest |g|, in proportion to g: z + size * N * g / ||g||_1 * mask.
 
-    With the whole gradient a step is `size` in mean absolute change; the mask takes its part of that away. Thesis,
-    algorithm 4.4.2 (DRA), its constants by this project's choice.
+    Without the mask a step is a mean absolute change of `size`; the mask leaves a part of it. Thesis, algorithm 4.4.2
+    (DRA); its constants are this project's choice.
 
     Args:
-        size: mean absolute change of a step without mask, or `OfEps(fraction)`.
+        size: Mean absolute change of a step without the mask, or `RelativeStepSize(fraction)`.
         share: p, the share of an image's N = H * W * C values that move, in (0, 1].
-        fixed_mask: keep the values that were strongest at the first step; otherwise they are chosen at each step.
+        fixed_mask: Choose the values with the greatest |g| at the first step alone, not anew at each step.
     """
 
     def __init__(self, size: Size, share: float = 1.0, fixed_mask: bool = False) -> None:
@@ -137,47 +138,50 @@ class Strongest(Sign):
 
 
 class Greedy(Sign):
-    """z + d, where d maximizes g.d among all changes within the bounds whose mean size is at most that of the step.
+    """Moves by the d that maximizes g.d among all changes within the bounds of at most the step's mean size.
 
-    The values with the greatest |g| move first, each as far as its bound lets it, until the step is spent: the steepest
-    ascent in the L1 norm among the points that are images. Without the bounds it would move one value alone.
+    The values with the greatest |g| move first, each up to its bound, until the step is used up: the steepest ascent in
+    the L1 norm among the points that are images. Without the bounds a single value would move.
 
-    The first step is as long as the radius, which chooses the values; then they fall geometrically, to `size` after
-    2.5 * eps / size steps (all of `pgd`), and stay there. **choice**: steps of `size` alone leave 4 points more.
+    The first step is as long as the radius, which chooses the values; the later ones fall geometrically to `size`,
+    which they reach after 2.5 * eps / size steps (the last of `pgd`). **choice**: with steps of `size` alone a
+    classifier stays right on 4 percentage points more images.
 
     Args:
-        size: mean absolute change of the shortest step in units of the pixels, or `OfEps(fraction)`.
+        size: Mean absolute change of the shortest step in units of the pixels, or `RelativeStepSize(fraction)`.
     """
 
     def init(self, x: Tensor) -> Any:
-        return (ops.zeros((), "float32"),)  # steps made
+        return (ops.zeros((), "float32"),)  # number of steps taken
 
     def __call__(self, z: Tensor, gradient: Tensor, value: Tensor, ball: Any, state: Any) -> tuple[Tensor, Any]:
-        (made,) = state
+        (taken,) = state
         low, high = ball.bounds
         radius = ops.cast(ball.radius, z.dtype)
-        least = self.size.fraction if isinstance(self.size, OfEps) else self.size / ops.maximum(radius, 1e-30)
+        least = (
+            self.size.fraction if isinstance(self.size, RelativeStepSize) else self.size / ops.maximum(radius, 1e-30)
+        )
         least = ops.minimum(ops.cast(least, z.dtype), 1.0)
-        budget = radius * ops.maximum(least ** (made * least / 2.5), least) * count_values(z)
+        budget = radius * ops.maximum(least ** (taken * least / 2.5), least) * count_values(z)
         rows = (ops.shape(z)[0], count_values(z))
         slope = ops.reshape(gradient, rows)
         room = ops.where(gradient > 0, high - z, z - low)
         room = ops.where(slope == 0, 0.0, ops.maximum(ops.reshape(room, rows), 0.0))
         order = ops.argsort(-ops.abs(slope), axis=-1)
         sorted_room = ops.take_along_axis(room, order, axis=-1)
-        spent = ops.cumsum(sorted_room, axis=-1) - sorted_room  # on those before
+        spent = ops.cumsum(sorted_room, axis=-1) - sorted_room  # on the values before each
         moved = ops.clip(budget - spent, 0.0, sorted_room)
         moved = ops.take_along_axis(moved, ops.argsort(order, axis=-1), axis=-1)
-        return z + ops.reshape(ops.sign(slope) * moved, ops.shape(z)), (made + 1.0,)
+        return z + ops.reshape(ops.sign(slope) * moved, ops.shape(z)), (taken + 1.0,)
 
 
 def size_in(size: Size, ball: Any) -> Any:
-    """Returns a step size in units of the pixels: as given, or the fraction of the ball's eps."""
-    return size.fraction * ball.radius if isinstance(size, OfEps) else size
+    """Returns a step size in units of the pixels; a relative one is multiplied by the ball's eps."""
+    return size.fraction * ball.radius if isinstance(size, RelativeStepSize) else size
 
 
 def l2_norm(v: Tensor) -> Tensor:
-    """Returns the Euclidean norm per example, other dimensions kept as 1; never below 1e-12, so that one can divide."""
+    """Returns the Euclidean norm per example, at least 1e-12, with the other dimensions kept as 1."""
     return ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=pixels(v), keepdims=True), 1e-24))
 
 
@@ -187,15 +191,18 @@ def count_values(v: Tensor) -> int:
 
 
 def _scaled(gradient: Tensor) -> Tensor:
-    """Returns the gradient with its greatest value at 1: sums of very small or very large ones leave float32.
+    """Returns the gradient divided by its greatest absolute value, so that sums of its values stay within float32.
 
-    Oracles give finite gradients. Of another one an infinite value is the greatest there is.
+    An infinite value, which only a gradient oracle of the user can give, counts as the greatest number.
     """
-    gradient = ops.clip(gradient, -1e37, 1e37)  # whose reciprocal is still a normal number
+    gradient = ops.clip(gradient, -1e37, 1e37)  # 1e-37 is still a normal number
     return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=pixels(gradient), keepdims=True), 1e-30)
 
 
 def _checked(size: Size) -> Size:
-    number = size.fraction if isinstance(size, OfEps) else size
+    number = size.fraction if isinstance(size, RelativeStepSize) else size
     check_number("step_size", number, 0, above=True, expected="a fraction of the pixel range")
     return size
+
+
+__getattr__ = renamed(__name__, {"OfEps": RelativeStepSize, "Strongest": TopKGradient})

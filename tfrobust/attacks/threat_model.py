@@ -1,4 +1,4 @@
-"""Where an adversary may go: norm balls around the clean image, inside the pixel range."""
+"""The threat model: norm balls around the clean image, within the pixel range and a mask."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 Tensor = Any
 
-EPS = OfRange(8 / 255)  # the radius where none is given
-HALVINGS = 30  # of the interval in which a threshold is looked for
+EPS = OfRange(8 / 255)  # the default radius
+HALVINGS = 30  # bisections in search of a threshold
 
 
 class Ball:
-    """All z with ||z - x|| <= eps and every pixel within the bounds; the base of the norm balls.
+    """Holds radius, norm, pixel range and mask: all z with ||z - x|| <= eps; the base of the norm balls.
 
     Args:
-        eps: radius in units of the pixels, as the bounds give them (8/255 within (0, 1) is 8 within (0, 255)), or a
+        eps: Radius in units of the pixels, as the bounds give them (8/255 within (0, 1) is 8 within (0, 255)), or a
             schedule over the fractional epoch.
-        bounds: least and greatest pixel value.
+        bounds: Least and greatest pixel value.
         mask: 1 where a pixel may change, 0 where it may not: an array or nested lists, `(H, W, C)`, `(H, W, 1)` or, for
-            a batch of its own, `(B, H, W, C)`. None: all may. The radius is the same with and without.
+            one batch, `(B, H, W, C)`. None: all may. The radius is the same with and without a mask.
 
     Raises:
-        ValueError: for bounds that are no range, eps that is negative or not finite, and what is no mask.
+        ValueError: if the bounds are not a range, eps is negative or not finite, or the mask is invalid.
     """
 
-    steepest: Callable[..., Any]  # the step rule that a plain search takes in this norm
-    widest: float = math.inf  # greatest radius that bounds anything, in pixel ranges
+    steepest: Callable[..., Any]  # the step rule of steepest ascent in this norm
+    widest: float = math.inf  # greatest radius, in pixel ranges
 
     def __init__(self, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> None:
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
@@ -71,20 +71,20 @@ class Ball:
 
     @property
     def endless(self) -> bool:
-        """Whether it has no radius: adversaries of any size count, and the nearest is the one looked for."""
+        """Whether there is no radius: adversaries of any size count, and the nearest is searched for."""
         return isinstance(self.eps, float) and math.isinf(self.eps)
 
     @property
     def width(self) -> float:
-        """The pixel range, greatest less least value: what constants that are lengths are multiplied by."""
+        """The pixel range, greatest less least value; constants that are lengths are multiplied by it."""
         return self.bounds[1] - self.bounds[0]
 
     @property
     def radius(self) -> Any:
-        """eps as a number or a scalar tensor.
+        """The radius as a number or a scalar tensor.
 
         Raises:
-            ValueError: where eps is a schedule and no epoch was given.
+            ValueError: if eps is a schedule and no epoch was given.
         """
         if callable(self.eps):
             raise InvalidArgument(
@@ -101,10 +101,10 @@ class Ball:
         return ops.clip(x + self._project(self.masked(z - x)), *self.bounds)
 
     def masked(self, v: Tensor) -> Tensor:
-        """Returns changes or gradients `(B, H, W, C)` with 0 where nothing may change.
+        """Returns changes or gradients `(B, H, W, C)` with 0 outside the mask.
 
         Raises:
-            ValueError: for a mask that does not fit them.
+            ValueError: if the shape of the mask does not fit.
         """
         if self.mask is None:
             return v
@@ -122,14 +122,15 @@ class Ball:
         raise NotImplementedError
 
     def far(self, z: Tensor, x: Tensor, hit: Tensor) -> Tensor:
-        """Returns by how much an adversary can still be bettered, `(B,)`: what is nearer by it takes its place.
+        """Returns the rule of success as a distance, `(B,)`: pixels with a smaller one replace those found before.
 
-        Infinity where z is no adversary; else 0, so that the first one stays, and without a radius the distance from x.
+        It is infinite if z is not an adversary, else 0, so that the first adversary is kept; without a radius it is the
+        distance from x, so that the nearest is kept.
 
         Args:
-            z: what a search found, `(B, H, W, C)`.
-            x: clean pixels.
-            hit: where z is an adversary, `(B,)`.
+            z: Pixels, `(B, H, W, C)`.
+            x: Clean pixels.
+            hit: Whether z is an adversary, `(B,)`.
         """
         return ops.where(hit, self.distance(z, x) if self.endless else zeros(z), math.inf)
 
@@ -142,7 +143,7 @@ class Ball:
 
 
 class Linf(Ball):
-    """The ball of the maximum norm: no value of a pixel changes by more than eps.
+    """Bounds the maximum norm: no value of a pixel changes by more than eps.
 
     Example:
 
@@ -164,7 +165,7 @@ class Linf(Ball):
 
 
 class L2(Ball):
-    """The Euclidean ball: the root of the sum of squared changes is at most eps.
+    """Bounds the Euclidean norm: the root of the sum of squared changes is at most eps.
 
     Example:
 
@@ -190,7 +191,7 @@ class L2(Ball):
 
 
 class L1(Ball):
-    """The ball of the mean absolute change: the sum of all changes is at most eps * N, N = H * W * C values.
+    """Bounds the mean absolute change: the sum of all changes is at most eps * N, N = H * W * C values.
 
     eps is a mean so that it compares with the radius of the maximum norm: 1/255 lets every value change by one step of
     an 8-bit image, or few values by many. Thesis, section 4.4.2.
@@ -223,7 +224,7 @@ class L1(Ball):
 
         Its changes have the sizes min(max(|z - x| - theta, 0), room), room up to the bound and theta >= 0 the least
         number for which they fit the radius: found by bisection, then exactly. Croce and Hein 2021 (Mind the Box),
-        proposition 2.1. Clipping after a projection would waste what the bounds cut off.
+        proposition 2.1. Clipping after a projection would waste the budget that the bounds cut off.
         """
         delta = self.masked(z - x)
         least, most = (ops.cast(bound, delta.dtype) for bound in self.bounds)
@@ -247,13 +248,13 @@ class L1(Ball):
         low, high = ops.fori_loop(0, HALVINGS, lambda k, ends: halve(k, *ends), (ops.zeros_like(theta), theta))
         theta = (low + high) / 2
         moving = (sizes > theta) & (sizes - theta < room)
-        whole = total(ops.where(sizes - theta >= room, room, 0.0))
-        exact = (total(ops.where(moving, sizes, 0.0)) + whole - budget) / ops.maximum(
+        clipped = total(ops.where(sizes - theta >= room, room, 0.0))
+        exact = (total(ops.where(moving, sizes, 0.0)) + clipped - budget) / ops.maximum(
             total(ops.cast(moving, delta.dtype)), 1.0
         )
         theta = ops.where(total(room) <= budget, 0.0, ops.clip(exact, low, high))
         kept = shrunk(theta)
-        kept = kept * ops.minimum(1.0, budget / ops.maximum(total(kept), 1e-30))  # what rounding left over
+        kept = kept * ops.minimum(1.0, budget / ops.maximum(total(kept), 1e-30))  # rounding may exceed the budget
         return ops.clip(x + ops.sign(delta) * kept, *self.bounds)
 
 
@@ -261,10 +262,10 @@ NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
 def ball(norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> Ball:
-    """Returns the ball of a norm by its name; the other arguments are those of `Ball`.
+    """Returns the ball of a norm by its name; see `Ball` for the other arguments.
 
     Raises:
-        ValueError: for an unknown norm.
+        ValueError: if the norm is unknown, or see `Ball`.
     """
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
@@ -272,7 +273,7 @@ def ball(norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mas
 
 
 def _checked(mask: Any) -> np.ndarray:
-    """Returns a mask as an array of truth values, `(H, W, C)` or `(B, H, W, C)`."""
+    """Returns a mask as a boolean array, `(H, W, C)` or `(B, H, W, C)`."""
     wanted = "Invalid value for `mask`: expected 1 where a pixel may change and 0 where not, of shape (H, W, C)."
     try:
         array = np.asarray(mask, "float32")

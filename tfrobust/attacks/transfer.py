@@ -1,4 +1,4 @@
-"""Adversaries of other classifiers."""
+"""Transfer attacks: adversaries of other classifiers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust.attacks.base import Classify, Evasion
-from tfrobust.attacks.gradient import Attack
+from tfrobust.attacks.base import Attack, Classify
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.registry import ATTACKS, register
 from tfrobust.attacks.threat_model import NORMS, Ball
-from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.classifiers import check_classifier, in_inference
 from tfrobust.schedules import Schedule
 from tfrobust.utils.errors import InvalidArgument
@@ -26,19 +24,12 @@ Source: TypeAlias = keras.Model | Classify | str | os.PathLike[str]
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
-class Transfer(Evasion):
-    """An attack on source classifiers, whose adversaries meet the target; the target is not asked while it searches.
-
-    Run r attacks source r mod S with run r // S of the inner attack, S the number of sources.
-
-    Args:
-        sources: classifiers: pixels -> dict of named outputs.
-        attack: what searches on each of them.
-    """
+class Transfer(Attack):
+    """Implements `transfer`: run r attacks source r mod S with run r // S of the inner attack, for S sources."""
 
     kind = "transfer"
 
-    def __init__(self, sources: Sequence[Classify], attack: Evasion) -> None:
+    def __init__(self, sources: Sequence[Classify], attack: Attack) -> None:
         super().__init__(
             attack.ball, targeted=attack.targeted, gradients=attack.gradients, least_classes=attack.least_classes
         )
@@ -49,7 +40,7 @@ class Transfer(Evasion):
         return len(self.sources) * self.attack.runs(classes)
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """Returns (forwards, backwards) of one source for one image."""
+        """Returns the (forwards, backwards) through one source for one image."""
         return self.attack.cost(classes)
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
@@ -78,33 +69,34 @@ class Transfer(Evasion):
 @register
 def transfer(
     sources: Source | Sequence[Source],
-    attack: str | Mapping[str, Any] | Attack | Evasion = "pgd",
+    attack: str | Mapping[str, Any] | Attack = "pgd",
     eps: Schedule | None = None,
     *,
     norm: str | None = None,
     bounds: tuple[float, float] | None = None,
     mask: Any = None,
-) -> Evasion:
-    """Adversaries that are made on other classifiers: what meets a model whose weights nobody has seen.
+) -> Transfer:
+    """Runs an attack on other classifiers, as an attacker does who does not know the weights of the target.
 
-    Every source is attacked by itself, in runs of its own. An attack that ends as soon as its source is fooled makes
-    adversaries at the source's border, which transfer badly: take one that goes on, as `pgd` does. Szegedy et al. 2014
+    Every source is attacked by itself, in runs of its own; the target is not queried. An attack that ends as soon as
+    its source is fooled finds adversaries at the source's decision boundary, which transfer badly: take one that goes
+    on, as `pgd` does. Szegedy et al. 2014
     (Intriguing Properties of Neural Networks), section 4.1; Papernot et al. 2016 (Transferability in Machine Learning).
 
     Args:
-        sources: one classifier or several: a Keras model with named outputs, a callable pixels -> dict with "logits",
-            or the path of a `.keras` file; only of paths can a config be written and read.
-        attack: what searches on them: a name, a config, an `Attack` (on cross entropy) or another attack of ours.
-        eps: radius in units of the pixels; None: that of the attack.
-        norm: "linf", "l2" or "l1", where the attack has them; None: the attack's.
-        bounds: least and greatest pixel value; None: the attack's.
-        mask: see `pgd`; None: the attack's.
+        sources: One classifier or several: a Keras model with named outputs, a function from pixels to a dict with
+            "logits", or the path of a `.keras` file. Only with paths can a config be written and read.
+        attack: The attack on the sources: a name, a config, or an `Attack`.
+        eps: Radius in units of the pixels; None: that of the attack.
+        norm: "linf", "l2" or "l1", if the attack knows it; None: that of the attack.
+        bounds: Least and greatest pixel value; None: those of the attack.
+        mask: See `pgd`; None: that of the attack.
 
     Returns:
-        An evaluation attack of kind "transfer", callable as `(classify, x, y) -> x_adv`.
+        An `Attack` of kind "transfer", callable as `(classifier, x, y, seed=0) -> x_adv`.
 
     Raises:
-        ValueError: for no sources, what is no classifier, and an attack that lies in another ball.
+        ValueError: if there are no sources, one is not a classifier, or the attack lies in another ball.
 
     Example:
 
@@ -136,15 +128,13 @@ def _loaded(sources: Any) -> list[Classify]:
     return classifiers
 
 
-def _inner(attack: Any, given: Mapping[str, Any]) -> Evasion:
-    """Returns the attack on the sources, in the ball that is asked for."""
+def _inner(attack: Any, given: Mapping[str, Any]) -> Attack:
+    """Returns the attack on the sources, in the ball of the given arguments."""
     if isinstance(attack, (str, Mapping)):
         config = {"name": attack} if isinstance(attack, str) else dict(attack)
         takes = ATTACKS.parameters(config.get("name", ""))
         attack = ATTACKS.get({**{key: value for key, value in given.items() if key in takes}, **config})
-    if isinstance(attack, Attack):
-        attack = attack.maximizing(adversarial_cross_entropy)
-    if not isinstance(attack, Evasion):
+    if not isinstance(attack, Attack):
         raise InvalidArgument(
             "Invalid value for `attack`: expected the name, the config or an instance of one attack of "
             f"tfrobust.attacks. Received: {attack!r}"
@@ -158,7 +148,7 @@ def _inner(attack: Any, given: Mapping[str, Any]) -> Evasion:
 
 
 def _is_in(ball: Ball, eps: Any = None, norm: Any = None, bounds: Any = None, mask: Any = None) -> Any:
-    """Whether a ball has the numbers that are not None; a radius that is a schedule is not looked into."""
+    """Returns whether a ball has the arguments that are not None; a radius that is a schedule is not compared."""
     numbers = is_number(eps) and is_number(ball.eps)
     return (
         (not numbers or np.isclose(ball.radius, eps, rtol=1e-6))

@@ -19,33 +19,33 @@ CLASSES = ("all", "true")
 
 
 def adversarial_cross_entropy(views: Views) -> Tensor:
-    """CE(x', y), `(B,)`: what an attack maximizes where nothing else is said."""
+    """Computes CE(x', y), `(B,)`: the default loss of a gradient attack."""
     return losses.cross_entropy(views.adv["logits"], views.y)
 
 
 def margin(views: Views) -> Any:
-    """max_{j != y} z'_j - z'_y, `(B,)`."""
+    """Computes max_{j != y} z'_j - z'_y, `(B,)`."""
     return losses.margin(views.adv["logits"], views.y)
 
 
 def margin_to_target(views: Views) -> Any:
-    """z'_t - z'_y, `(B,)`, t the class that the run reaches for."""
+    """Computes z'_t - z'_y, `(B,)`, where t is the class that the run reaches for."""
     logits, labels = views.adv["logits"], ops.stack([views.target, views.y], axis=-1)
     reached, left = ops.unstack(ops.take_along_axis(logits, labels, axis=-1), axis=-1)
     return reached - left
 
 
 def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
-    """Returns D(CAM(x), CAM(x')), `Views -> (B,)`.
+    """Returns the loss D(CAM(x), CAM(x')), `Views -> (B,)`.
 
     Args:
-        distance: "l2", "l1", "cosine", "mse" or "huber" of the maps, flattened; see `tfrobust.losses`.
-        classes: "all" class maps, or that of the "true" class.
+        distance: D of the flattened maps, "l2", "l1", "cosine", "mse" or "huber"; see `tfrobust.losses`.
+        classes: Use the maps of "all" classes, or that of the "true" class.
 
     Raises:
-        ValueError: for unknown names.
+        ValueError: if a name is unknown.
     """
-    of = losses.distance(distance)
+    measure = losses.distance(distance)
     if classes not in CLASSES:
         raise unknown("value for `classes`", classes, CLASSES)
 
@@ -56,28 +56,28 @@ def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
         return ops.sum(ops.where(true, cam, ops.zeros_like(cam)), axis=-1)
 
     def cam_distance(views: Views) -> Tensor:
-        return of(chosen(views, views.clean["cam"]), chosen(views, views.adv["cam"]))
+        return measure(chosen(views, views.clean["cam"]), chosen(views, views.adv["cam"]))
 
     return cam_distance
 
 
 def information(weight: float = 0.1, distance: str = "l2", classes: str = "all") -> Loss:
-    """Returns CE(x', y) + weight * D(CAM(x), CAM(x')), `Views -> (B,)`; the arguments are those of `infofeature`."""
+    """Returns the loss CE(x', y) + weight * D(CAM(x), CAM(x')), `Views -> (B,)`; see `infofeature`."""
     weight = check_nonnegative("weight", weight)
-    distance_of_maps = cam_distance(distance, classes)
+    map_distance = cam_distance(distance, classes)
 
     def information(views: Views) -> Tensor:
-        return losses.cross_entropy(views.adv["logits"], views.y) + weight * distance_of_maps(views)
+        return losses.cross_entropy(views.adv["logits"], views.y) + weight * map_distance(views)
 
     return information
 
 
 def scattering(views: Views) -> Any:
-    """Each row's part of the optimal transport distance of the clean and the attacked logits, `(B,)`."""
+    """Computes each row's part of the optimal transport distance of clean and attacked logits, `(B,)`."""
     return losses.optimal_transport(views.clean["logits"], views.adv["logits"])
 
 
 def nearness(views: Views) -> Any:
-    """Minus the cosine distance of f(x') to the features of the partner, the reversed batch's row, `(B,)`."""
+    """Computes minus the cosine distance of f(x') to the features of the partner in the reversed batch, `(B,)`."""
     partner = ops.flip(views.clean["features"], axis=0)
     return -losses.cosine_distance(views.adv["features"], partner)

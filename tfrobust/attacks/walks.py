@@ -1,4 +1,4 @@
-"""What the walks along the decision boundary share: points of another class, and how near to the image they stay so."""
+"""Helpers of walks along the decision boundary: projection, bisection and tests of predicted classes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tfrobust.attacks.threat_model import Ball
 
 Tensor = Any
 
-FLAT = 0.01  # share of a value by which a gradient that counts as none may change it
+FLAT = 0.01  # share of its value by which a function with such a gradient could change: it counts as flat
 
 
 class Walk:
-    """Numbered rows of a batch, each with its own point of another class.
+    """Rows of a batch that walk along the decision boundary.
 
     Args:
-        classify: pixels -> dict of named outputs, `logits` `(B, C)` among them.
-        ball: gives the norm, the pixel range and the mask; its radius is not read here.
-        x: clean pixels of the whole batch, `(B, H, W, C)`.
-        y: its labels, `(B,)`.
-        rows: which of them walk, `(R,)`.
-        targeted: the labels are the classes to reach.
+        classify: A function from pixels to a dict of named outputs, `logits` `(B, C)` among them.
+        ball: The ball, for its norm, pixel range and mask; its radius is not read.
+        x: Clean pixels of the whole batch, `(B, H, W, C)`.
+        y: Labels of the whole batch, `(B,)`.
+        rows: Indices of the rows that walk, `(R,)`.
+        targeted: The labels are the classes to reach.
     """
 
     def __init__(
@@ -36,28 +36,28 @@ class Walk:
         self.ball = of_rows(ball, rows)
         self.x, self.y = ops.take(x, rows, axis=0), ops.take(y, rows)
 
-    def of(self, rows: Tensor) -> Walk:
-        """Returns the walk of some of its rows, each as often as it is numbered."""
+    def take(self, rows: Tensor) -> Walk:
+        """Returns the walk of some of its rows; a row may be repeated."""
         return Walk(self.classify, self.ball, self.x, self.y, rows, self.targeted)
 
     def hits(self, z: Tensor) -> Tensor:
-        """Returns which points are adversaries, `(R,)`, by the class that is predicted there alone."""
+        """Returns which points are adversaries, `(R,)`, by their predicted classes alone."""
         right = losses.correct(ops.cast(self.classify(z)["logits"], "float32"), self.y) > 0
         return right if self.targeted else ~right
 
     def at(self, z: Tensor, radius: Tensor) -> Tensor:
-        """Returns the points brought to a radius `(R,)`: the projection onto a ball of that radius."""
+        """Returns the projections of the points onto balls of the given radii, `(R,)`."""
         smaller = copy.copy(self.ball)
         smaller.eps = column(radius, z)
         return smaller.project(z, self.x)
 
     def shrunk(self, z: Tensor, valid: Tensor, bisections: Any) -> Tensor:
-        """Returns the points at the least radius, by bisection, at which they still are adversaries.
+        """Returns the projections of the points at the least radius, by bisection, at which they are still adversaries.
 
         Args:
-            z: points, `(R, H, W, C)`.
-            valid: which of them are adversaries, `(R,)`; of another the image itself is returned.
-            bisections: their number.
+            z: Points, `(R, H, W, C)`.
+            valid: Which of the points are adversaries, `(R,)`; for the others the image itself is returned.
+            bisections: Number of bisections.
         """
 
         def halve(_: Tensor, radii: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -67,14 +67,14 @@ class Walk:
             return ops.where(hit, least, middle), ops.where(hit, middle, most)
 
         far = self.ball.distance(z, self.x)
-        # Nothing is asked of an empty batch, and of one without a single adversary.
+        # An empty batch, or one without an adversary, costs no query.
         times = ops.where(ops.any(valid), bisections, 0)
         _, most = ops.fori_loop(0, times, halve, (ops.zeros_like(far), far))
         return where_rows(valid, self.at(z, most), self.x)
 
 
 def of_rows(ball: Ball, rows: Tensor) -> Ball:
-    """Returns the ball of some rows of a batch: where each image has a mask of its own, with theirs."""
+    """Returns the ball of some rows of a batch, with their masks if each image has a mask of its own."""
     if ball.mask is None or len(ball.mask.shape) != 4 or ball.mask.shape[0] == 1:
         return ball
     ball = copy.copy(ball)
@@ -83,20 +83,21 @@ def of_rows(ball: Ball, rows: Tensor) -> Ball:
 
 
 def flat(value: Tensor, gradient: Tensor, ball: Ball) -> Tensor:
-    """Returns for which images a function has no gradient to speak of where a pixel may change, `(B,)`.
+    """Returns for which images the gradient of a function is negligible, `(B,)`.
 
-    By its gradient the function would change by less than a hundredth of its value if every pixel crossed its whole
-    range. Not by a gradient of exactly zero: a saturated softmax is 1 on some processors and 0.99999994 on others.
+    It is negligible if the function would change by less than a hundredth of its value when every pixel of the mask
+    crosses the whole range. A test for exactly zero would depend on the processor: a saturated softmax is 1 on some and
+    0.99999994 on others.
 
     Args:
-        value: of the function, `(B,)`.
-        gradient: of it, `(B, H, W, C)`.
-        ball: of the pixel range and the mask.
+        value: Value of the function, `(B,)`.
+        gradient: Gradient of the function, `(B, H, W, C)`.
+        ball: The ball, for its pixel range and mask.
     """
     change = ball.width * ops.sum(ops.abs(ball.masked(gradient)), axis=pixels(gradient))
     return change <= FLAT * ops.abs(value)
 
 
 def margin(classify: Classify, y: Tensor) -> Any:
-    """Returns the margin `z -> (B,)` of a classifier and labels; see `losses.margin`."""
+    """Returns the margin of a classifier and labels as a function `z -> (B,)`; see `losses.margin`."""
     return lambda z: losses.margin(ops.cast(classify(z)["logits"], "float32"), y)

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import attacks, losses
-from tfrobust.attacks import Adversary
+from tfrobust import losses
+from tfrobust.attacks import GradientAttack, RelativeStepSize
 from tfrobust.data.batch import prepare
 from tfrobust.data.containers import batches_of
-from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.adversaries import validation_adversary
 from tfrobust.utils import graph as backend
@@ -84,11 +83,11 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         with plain_errors():
             self._checked = [prepare(model._batch_spec.check(x, y), model._batch_spec)[:2] for x, y in self._batches]
         ball = model.attack.ball
-        fgsm = attacks.Attack(ball, ball.steepest(attacks.OfEps(1.0)), 1, start="none")
+        fgsm = GradientAttack(ball, ball.steepest(RelativeStepSize(1.0)), 1, start="none")
         pgd = validation_adversary(model.attack, None, model.objective)
         assert pgd is not None
         self._accuracies = {
-            "fgsm_accuracy": self._accuracy(fgsm.maximizing(adversarial_cross_entropy)),
+            "fgsm_accuracy": self._accuracy(fgsm),
             "pgd_accuracy": self._accuracy(pgd),
         }
 
@@ -114,7 +113,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         if action.restores:
             self.model.classifier.set_weights(self._sound)
 
-    def _accuracy(self, adversary: Adversary) -> Any:
+    def _accuracy(self, adversary: GradientAttack) -> Any:
         trainer = self.model
 
         @backend.compiled

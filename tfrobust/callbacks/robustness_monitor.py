@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks import Adversary
+from tfrobust.attacks import GradientAttack
 from tfrobust.interpret.batches import Batch, Search, as_adversary, batches, graph, logits_of
 from tfrobust.interpret.gradients import check_deviations, gradient, normalized, rescaled
 from tfrobust.interpret.maps import enlarged
@@ -139,7 +139,7 @@ class RobustnessMonitor(keras.callbacks.Callback):
                 "Expected `attack=`, such as tfrobust.attacks.pgd(eps=8/255, steps=20), for a trainer that has none. "
                 "Received: attack=None"
             )
-        if not isinstance(adversary, Adversary):
+        if not isinstance(adversary, GradientAttack):
             return adversary
         if self._attack is None:
             check_radii(None, adversary, float(trainer._last_epoch.numpy()))

@@ -9,11 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import attacks
-from tfrobust.attacks import ATTACKS, L1, L2, Adversary, Attack, Ball, Cascade, Evasion, Exact, Linf
+from tfrobust.attacks import ATTACKS, L1, L2, Attack, Ball, Cascade, Exact, GradientAttack, Linf
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK
-from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise
@@ -27,7 +26,7 @@ UNKNOWN_COST = (100, 100)  # of an attack that does not state its cost; only the
 
 
 class NamedAttack(NamedTuple):
-    """An attack with the name and the settings that a report shows: an `Evasion`, or `(classify, x, y) -> x_adv`."""
+    """An attack with the name and the settings that a report shows: an `Attack`, or `(classify, x, y) -> x_adv`."""
 
     name: str
     settings: dict[str, Any]
@@ -41,7 +40,7 @@ class NamedAttack(NamedTuple):
     @property
     def in_graph(self) -> bool:
         """Whether its search is one graph, which several threads may call."""
-        return isinstance(self.attack, Evasion)
+        return isinstance(self.attack, Attack)
 
     @property
     def follows_gradients(self) -> bool:
@@ -166,12 +165,10 @@ def _entry(item: Any, ball: Ball, classes: int | None) -> Entry:
 
 def _named(item: Any, ball: Ball) -> NamedAttack:
     if isinstance(item, Attack):
-        item = item.maximizing(adversarial_cross_entropy)
-    if isinstance(item, Evasion):
-        return _member(_name(item), item, ball)
+        return _member(item.name, item, ball)
     if not callable(item):
         raise InvalidArgument(
-            "Invalid attack: expected a name, a config, an Attack, an Adversary or a callable "
+            "Invalid attack: expected a name, a config, an Attack or a callable "
             f"`(classify, x, y) -> x_adv`. Received: {item!r}"
         )
     name = str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
@@ -183,7 +180,7 @@ def _members(cascade: Cascade, ball: Ball) -> list[NamedAttack]:
     return [_member(name, attack, ball) for name, attack in zip(cascade.names, cascade.members, strict=True)]
 
 
-def _member(name: str, attack: Evasion, ball: Ball) -> NamedAttack:
+def _member(name: str, attack: Attack, ball: Ball) -> NamedAttack:
     if attack.targeted:
         raise InvalidArgument(
             f"Invalid attack {name!r}: expected an untargeted one, for the labels are the true ones. "
@@ -217,7 +214,7 @@ def _defined(entry: Entry, classes: int, notes: list[str] | None) -> Entry | Non
     kept = []
     for member in entry.members:
         least = getattr(member.attack, "least_classes", 2)
-        if notes is None and isinstance(member.attack, Evasion):
+        if notes is None and isinstance(member.attack, Attack):
             member.attack.check_classes(classes)
         if least <= classes or notes is None:
             kept.append(member)
@@ -240,18 +237,15 @@ def _labelled(entry: Entry, label: str) -> Entry:
     return entry._replace(name=label, members=members)
 
 
-def _name(attack: Evasion) -> str:
-    without_factory = isinstance(attack, Adversary) and not attack._recipe
-    return attack.attack.name if without_factory else attack.name  # type: ignore[attr-defined]
+def _name(attack: Attack) -> str:
+    return attack.name
 
 
 def _settings(attack: Any) -> dict[str, Any]:
     """Returns the arguments that an attack was made with, ready for JSON; without a factory, its attributes."""
-    if isinstance(attack, Adversary):
-        for member in (attack, attack.attack):
-            if member._recipe:
-                return for_json({**member._recipe, "loss": attack.loss, **_gradients(attack)})
-        return for_json({**vars(attack.attack), "loss": attack.loss})
+    if isinstance(attack, GradientAttack):
+        parts = {name: part for name, part in vars(attack).items() if not name.startswith("_")}
+        return for_json({**(attack._recipe or parts), "loss": attack.own_loss, **_gradients(attack)})
     return for_json({**(attack._recipe or {"name": attack.name}), **_gradients(attack)})
 
 

@@ -66,9 +66,9 @@ def evaluate(
         attacks: the name of a suite; a list (or a `Cascade`), each item of which attacks the images that all before it
             left right; or a mapping label -> item, each of which attacks all images that are right clean, as columns of
             a table. An item is a name or a config of an attack, which is made with this evaluation's eps, norm, bounds
-            and mask; an `Attack`, which maximizes cross entropy; an `Evasion` (`Adversary` and the like); a `Cascade`,
-            whose members are the `parts` of its result; or any callable `(classify, x, y) -> x_adv`, which is called
-            outside a graph with the classifier as given, tensors and true labels.
+            and mask; an `Attack`, which maximizes cross entropy if it has no loss of its own; a `Cascade`, whose
+            members are the `parts` of its result; or any callable `(classify, x, y) -> x_adv`, which is called outside
+            a graph with the classifier as given, tensors and true labels.
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may.
         batch_size: images in a batch.

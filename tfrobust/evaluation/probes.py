@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks, losses
-from tfrobust.attacks import Adversary, Attack, Ball, Evasion, OfEps
+from tfrobust.attacks import Attack, Ball, GradientAttack, RelativeStepSize
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.label_only import labels_only
 from tfrobust.evaluation.runner import Batch, open_after_runs
@@ -103,7 +103,7 @@ def probe(
         images: all of them.
         right_clean: which are right without attack, `(N,)` bool.
         survivors: which are right after all attacks, `(N,)` bool.
-        attacked: (attack, accuracy that it left) in order; those that are not an `Evasion` are ignored.
+        attacked: (attack, accuracy that it left) in order; those that are not an `Attack` are ignored.
         adversaries: the worst one of each image, `(N, H, W, C)`; None: their gradients are not checked.
         seed: the evaluation's.
         count: how many images; 0: no probes.
@@ -151,34 +151,35 @@ def probe(
     )
 
 
-def strongest(attacked: Sequence[tuple[Any, float]], classes: int) -> Evasion | None:
+def strongest(attacked: Sequence[tuple[Any, float]], classes: int) -> Attack | None:
     """Returns the gradient attack that left the lowest accuracy, and among equals the cheapest.
 
     In a cascade all attacks after the last one that fooled an image leave the same accuracy.
     """
 
-    def rank(pair: tuple[Evasion, float]) -> tuple[float, int]:
+    def rank(pair: tuple[Attack, float]) -> tuple[float, int]:
         attack, accuracy = pair
         return accuracy, attack.runs(classes) * sum(attack.cost(classes))
 
     followers = [
         (attack, accuracy)
         for attack, accuracy in attacked
-        if isinstance(attack, Evasion) and attack.kind == "white box" and attack.gradients is not None
+        if isinstance(attack, Attack) and attack.kind == "white box" and attack.gradients is not None
     ]
     return min(followers, key=rank)[0] if followers else None
 
 
-def twice(attack: Evasion) -> Evasion | None:
+def twice(attack: Attack) -> Attack | None:
     """Returns the attack with twice its steps and restarts; None for an attack that has no such counts."""
     recipe = attack._recipe or {}
     counts = {count: 2 * recipe[count] for count in ("steps", "restarts") if count in recipe}
     if counts and attack.gradients is not None:
-        made: Evasion = attacks.get({**recipe, **counts})
-        return made.expecting(attack.gradients)  # which the recipe does not hold
-    if isinstance(attack, Adversary):  # made without a factory, or an attack of training with a loss
-        search = attack.attack
-        return attack._around(search._with(steps=2 * search.steps, restarts=2 * search.restarts))
+        doubled: Attack = attacks.get({**recipe, **counts})
+        if isinstance(attack, GradientAttack):  # the recipe names neither an expectation nor the targets of a loss
+            return doubled._with(gradients=attack.gradients, targets=attack.targets)
+        return doubled.expecting(attack.gradients)
+    if isinstance(attack, GradientAttack):  # one that no factory made
+        return attack._with(steps=2 * attack.steps, restarts=2 * attack.restarts)
     return None
 
 
@@ -209,7 +210,7 @@ class _Searches:
         draw = traced(self._drawn, *specs(self.images.x))
         return self._left_by(lambda batch: draw(*batch[:3], self._stream(DRAWN)), numbers)
 
-    def doubled(self, attack: Evasion | None, survivors: np.ndarray, count: int) -> tuple[float, float] | None:
+    def doubled(self, attack: Attack | None, survivors: np.ndarray, count: int) -> tuple[float, float] | None:
         """Returns the accuracy before and after an attack with twice its effort on up to `count` survivors."""
         more = twice(attack) if attack is not None else None
         attacked = survivors[:count]
@@ -286,15 +287,15 @@ class _Searches:
         """Returns which images PGD leaves right; one graph serves all radii, steps and losses."""
         ball = copy.copy(self.ball)
         ball.eps = eps
-        rule = ball.steepest(OfEps(1.0))
-        rule.size = OfEps(2.5 / steps)  # the default of `pgd`
-        search = Attack(ball, rule, 1, start="uniform", keep="fooling")._with(steps=ops.cast(steps, "int32"))
+        rule = ball.steepest(RelativeStepSize(1.0))
+        rule.size = RelativeStepSize(2.5 / steps)  # as `pgd` has it
 
         def loss(views: Views) -> Tensor:
             logits = views.adv["logits"]
             return ops.where(on_margin, losses.margin(logits, y), losses.cross_entropy(logits, y))
 
-        z = search.maximizing(loss).search(self.classifier, x, y, ImageNoise(seed, numbers))
+        search = GradientAttack(ball, rule, 1, loss=loss, start="uniform", early_stop=True)
+        z = search._with(steps=ops.cast(steps, "int32")).search(self.classifier, x, y, ImageNoise(seed, numbers))
         return self._left(ball, x, y, z)
 
     def _drawn(self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfrobust.attacks import Attack, Ball, OfEps
+from tfrobust.attacks import Ball, GradientAttack, RelativeStepSize
 from tfrobust.attacks.view_losses import margin
 from tfrobust.evaluation.adversaries import ROBUST, WRONG_CLEAN, Adversaries
 from tfrobust.evaluation.dataset import Images
@@ -143,9 +143,9 @@ class Record:
 
     def _sharpened(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         ball = self.scorer.ball
-        step = ball.steepest(OfEps(2.5 / SHARPENING))
-        search = Attack(ball, step, SHARPENING, start=lambda ball, x, noise: z, keep="best")
-        return search.maximizing(margin).search(self.scorer.classify, x, y)
+        step = ball.steepest(RelativeStepSize(2.5 / SHARPENING))
+        search = GradientAttack(ball, step, SHARPENING, loss=margin, start=lambda ball, x, noise: z, keep="best")
+        return search.search(self.scorer.classify, x, y)
 
     @staticmethod
     def _count(counts: dict[str, int], name: str, more: int) -> None:

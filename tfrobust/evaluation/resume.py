@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfrobust.attacks import Ball, Evasion
+from tfrobust.attacks import Attack, Ball
 from tfrobust.evaluation.attack_list import AttackList, NamedAttack
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.record import Outcome, Record
@@ -180,7 +180,7 @@ def _identity(member: NamedAttack) -> str:
         ValueError: for an anonymous callable: a lambda, a local function, or an object without `get_config`.
     """
     attack = member.attack
-    if (isinstance(attack, Evasion) or hasattr(attack, "get_config")) and "<lambda>" not in json.dumps(member.settings):
+    if (isinstance(attack, Attack) or hasattr(attack, "get_config")) and "<lambda>" not in json.dumps(member.settings):
         return type(attack).__name__
     function = inspect.unwrap(attack)
     if inspect.isfunction(function) and "<" not in function.__qualname__:

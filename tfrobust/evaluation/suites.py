@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfrobust import attacks
-from tfrobust.attacks import EPS, Adversary, Cascade, cw_linf, pgd
+from tfrobust.attacks import EPS, Cascade, GradientAttack, cw_linf, pgd
 from tfrobust.attacks.view_losses import margin, margin_to_target
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.registry import Registry
@@ -21,18 +21,17 @@ register, get, names = SUITES.register, SUITES.get, SUITES.names
 
 Bounds = tuple[float, float]
 
-SEARCH: dict[str, Any] = {"steps": 50, "start": "uniform", "keep": "fooling"}
+SEARCH: dict[str, Any] = {"steps": 50, "start": "uniform", "early_stop": True}
 ON_CROSS_ENTROPY: Callable[..., Any] = functools.partial(pgd, **SEARCH, restarts=3, loss=adversarial_cross_entropy)
 TARGETS = 9  # wrong classes that a search in L1 reaches for in turn
 
 
-def _on_margin_to_each(eps: float, **where: Any) -> Adversary:
+def _on_margin_to_each(eps: float, **where: Any) -> GradientAttack:
     """Returns PGD in L1 that reaches for one wrong class after the other, for each is reached by few values of its own.
 
     On digits networks it finds 2 to 4 points more than one search on the margin.
     """
-    search: Any = pgd(eps, **SEARCH, norm="l1", **where)
-    return Adversary(search, margin_to_target, targets=TARGETS)
+    return pgd(eps, **SEARCH, norm="l1", **where).maximizing(margin_to_target, targets=TARGETS)
 
 
 ON_MARGIN: dict[str, Callable[..., Any]] = {
@@ -52,7 +51,7 @@ class Suite(NamedTuple):
 
 
 @register
-def quick(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> list[Adversary]:
+def quick(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> list[GradientAttack]:
     """PGD-50 on cross entropy from 3 random starts, and 50 steps on the margin (CW in the Linf ball).
 
     In the L1 ball the margin is that to each of the 9 likeliest wrong classes in turn. What one looks at while

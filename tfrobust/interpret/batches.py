@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import attacks, losses
-from tfrobust.attacks import view_losses
 from tfrobust.classifiers import check_classifier
 from tfrobust.data.batch import BatchSpec, prepare
 from tfrobust.data.containers import batches_of
@@ -143,7 +142,7 @@ class Search:
     def __call__(self, batch: Batch) -> Tensor:
         if self._find is None:
             classes = int(self.classifier.output["logits"].shape[-1])
-            if isinstance(self.attack, attacks.Evasion):
+            if isinstance(self.attack, attacks.Attack):
                 self.attack.check_classes(classes)
             name = getattr(self.attack, "name", type(self.attack).__name__)
             named = NamedAttack(name, {}, self.attack)
@@ -169,8 +168,6 @@ def as_adversary(attack: Any) -> Any:
         ValueError: for an object that is not an attack, and for a targeted attack.
     """
     item = attacks.get(attack) if isinstance(attack, (str, Mapping)) else attack
-    if isinstance(item, attacks.Attack):
-        item = item.maximizing(view_losses.adversarial_cross_entropy)
     if not callable(item) or getattr(item, "targeted", False):
         raise InvalidArgument(
             "Invalid attack: expected an untargeted one of tfrobust.attacks, its name or config, or a callable "

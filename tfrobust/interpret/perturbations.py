@@ -130,7 +130,7 @@ def attack_strength(
 
     def left(adversary: Any) -> Any:
         def right(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, count: Tensor) -> Tensor:
-            again = adversary._around(adversary.attack.once()._with(steps=count))
+            again = adversary._with(restarts=1, steps=count)
             z = again.search(in_inference(classifier), x, y, ImageNoise(seed, numbers))
             return ops.sum(_is_right(classifier, z, y))
 
@@ -231,9 +231,9 @@ def _is_right(classifier: Any, z: Tensor, y: Tensor) -> Tensor:
     return losses.correct(logits_of(classifier, z), y)
 
 
-def _iterative(attack: Any) -> members.Adversary:
+def _iterative(attack: Any) -> members.GradientAttack:
     adversary = as_adversary(attack)
-    if not isinstance(adversary, members.Adversary):
+    if not isinstance(adversary, members.GradientAttack):
         raise InvalidArgument(
             "Strength by iterations needs attacks that ascend a loss, such as tfrobust.attacks.pgd(...). "
             f"Received: {attack!r}"

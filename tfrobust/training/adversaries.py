@@ -1,13 +1,12 @@
-"""Which adversary a trainer trains against, and which one its validation believes."""
+"""Which attack a trainer trains against, and which one its validation is measured by."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tfrobust import losses
-from tfrobust.attacks import Adversary, Attack, OfEps
+from tfrobust.attacks import GradientAttack, RelativeStepSize
 from tfrobust.objectives import Objective
-from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import split
 from tfrobust.views import Views
@@ -17,75 +16,58 @@ Tensor = Any
 VALIDATION_STEPS = 20
 
 
-def _counting(adversary: Adversary) -> Adversary:
-    """Returns the adversary, whose loss now also observes which iterates are classified right, unless it observes."""
+def training_adversary(attack: GradientAttack | None, objective: Objective) -> GradientAttack | None:
+    """Returns the attack with the loss that a training step maximizes: its own, or the objective's inner loss.
 
-    def loss(views: Views) -> tuple[Tensor, Tensor]:
-        value, observed = split(adversary.loss(views))
-        return value, losses.correct(views.adv["logits"], views.y) if observed is None else observed
-
-    return adversary.attack.maximizing(loss)
-
-
-def _check_kind(name: str, attack: Any) -> None:
-    if not isinstance(attack, (Attack, Adversary)):
-        raise InvalidArgument(
-            f"Invalid value for `{name}`: expected an attack that ascends a loss, such as tfrobust.attacks.pgd(...). "
-            f"Received: {attack!r}, which is for `tfrobust.evaluate`"
-        )
-
-
-def _check_steps(name: str, steps: int, objective: Objective) -> None:
-    if steps < objective.least_steps:
-        raise InvalidArgument(
-            f"The objective {objective.name!r} counts the iterates that are classified right: expected "
-            f"`{name}` of at least {objective.least_steps} steps. Received: {steps}"
-        )
-
-
-def training_adversary(attack: Attack | Adversary | None, objective: Objective) -> Adversary | None:
+    Raises:
+        ValueError: if the attack is targeted, does not ascend a loss, or takes fewer steps than the objective needs.
+    """
     if attack is None or objective.inner is None:
         return None
     _check_kind("attack", attack)
-    adversary = attack if isinstance(attack, Adversary) else attack.maximizing(objective.inner)
-    search = adversary.attack
-    if search.targeted:
+    if attack.targeted:
         raise InvalidArgument("Invalid attack for training: expected an untargeted one. Received: targeted=True")
-    _check_steps("attack", search.steps, objective)
-    adversary = search.starting(objective.start).maximizing(adversary.loss)
-    return _counting(adversary) if isinstance(attack, Adversary) else adversary
+    _check_steps("attack", attack.steps, objective)
+    attack = attack.starting(objective.start)
+    return attack.maximizing(objective.inner) if attack.loss is None else _observing(attack)
 
 
 def validation_adversary(
-    attack: Attack | Adversary | None, given: Attack | Adversary | None, objective: Objective
-) -> Adversary | None:
-    """By its own inner attack a fake looks robust: validation asks PGD on cross entropy, whatever the objective."""
+    attack: GradientAttack | None, given: GradientAttack | None, objective: Objective
+) -> GradientAttack | None:
+    """Returns the attack of validation; by default PGD on cross entropy, whatever the objective.
+
+    Its own inner attack would make a classifier without robustness look robust.
+
+    Raises:
+        ValueError: if the attack that is given is targeted, does not ascend a loss, takes fewer steps than the
+            objective needs, or has other bounds than the attack of training.
+    """
     if given is None and attack is None:
         return None
     if given is None:
         assert attack is not None
-        step = attack.ball.steepest(OfEps(2.5 / VALIDATION_STEPS))
-        given = Attack(attack.ball, step, VALIDATION_STEPS, start="uniform")
+        step = attack.ball.steepest(RelativeStepSize(2.5 / VALIDATION_STEPS))
+        given = GradientAttack(attack.ball, step, VALIDATION_STEPS, start="uniform")
     _check_kind("validation_attack", given)
-    adversary = _counting(given if isinstance(given, Adversary) else given.maximizing(adversarial_cross_entropy))
-    _check_steps("validation_attack", adversary.attack.steps, objective)
-    if adversary.attack.targeted:
+    _check_steps("validation_attack", given.steps, objective)
+    if given.targeted:
         raise InvalidArgument("Invalid `validation_attack`: expected an untargeted attack. Received: targeted=True")
-    if attack is not None and adversary.ball.bounds != attack.ball.bounds:
+    if attack is not None and given.ball.bounds != attack.ball.bounds:
         raise InvalidArgument(
             f"Invalid `validation_attack`: expected the attack's bounds {attack.ball.bounds}. "
-            f"Received: {adversary.ball.bounds}"
+            f"Received: {given.ball.bounds}"
         )
-    return adversary
+    return _observing(given)
 
 
-def check_radii(attack: Attack | Adversary | None, validation: Adversary | None, last_epoch: float) -> None:
-    """Refuses a schedule of eps that is negative, and a validation that would attack nothing.
+def check_radii(attack: GradientAttack | None, validation: GradientAttack | None, last_epoch: float) -> None:
+    """Refuses a schedule of eps that is negative, and a validation whose radius is 0.
 
     Args:
-        attack: the training attack.
-        validation: the validation adversary, if there is validation data.
-        last_epoch: where the training ends.
+        attack: The training attack.
+        validation: The validation attack, if there is validation data.
+        last_epoch: The epoch in which training ends.
     """
     if attack is not None:
         for epoch in (0, last_epoch):
@@ -97,4 +79,30 @@ def check_radii(attack: Attack | Adversary | None, validation: Adversary | None,
         raise InvalidArgument(
             f"The schedule of eps ends at 0 in epoch {last_epoch:g}, so validation would attack nothing: expected "
             "`validation_attack=`, such as tfrobust.attacks.pgd(eps=8/255, steps=20). Received: none"
+        )
+
+
+def _observing(attack: GradientAttack) -> GradientAttack:
+    """Returns the attack with a loss that also observes which iterates are classified right, unless it observes."""
+
+    def loss(views: Views) -> tuple[Tensor, Tensor]:
+        value, observed = split(attack.own_loss(views))
+        return value, losses.correct(views.adv["logits"], views.y) if observed is None else observed
+
+    return attack.maximizing(loss, targets=attack.targets)
+
+
+def _check_kind(name: str, attack: Any) -> None:
+    if not isinstance(attack, GradientAttack):
+        raise InvalidArgument(
+            f"Invalid value for `{name}`: expected an attack that ascends a loss, such as tfrobust.attacks.pgd(...). "
+            f"Received: {attack!r}, which is for `tfrobust.evaluate`"
+        )
+
+
+def _check_steps(name: str, steps: int, objective: Objective) -> None:
+    if steps < objective.least_steps:
+        raise InvalidArgument(
+            f"The objective {objective.name!r} counts the iterates that are classified right: expected "
+            f"`{name}` of at least {objective.least_steps} steps. Received: {steps}"
         )

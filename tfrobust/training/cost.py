@@ -7,27 +7,26 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
-from tfrobust.attacks import Adversary
+from tfrobust.attacks import GradientAttack
 from tfrobust.objectives import Loss, Objective
 from tfrobust.views import Observed, Views
 
 Passes = tuple[float, float]  # forwards and backwards of a full batch
 
 
-def of_search(adversary: Adversary | None, classifier: keras.Model) -> Passes:
-    """Returns the most passes of a search, including all restarts and its clean forward."""
-    if adversary is None:
+def of_search(attack: GradientAttack | None, classifier: keras.Model) -> Passes:
+    """Returns the most passes of a search, with all restarts and its clean forward."""
+    if attack is None:
         return 0, 0
-    attack = adversary.attack
-    forwards, backwards = adversary.cost(classifier.output["logits"].shape[-1])
-    if attack.restarts > 1 and attack.keep == "last":  # it compares the last iterates
-        forwards += attack.gradients.forwards
-    clean = "clean" in _sides([adversary.loss], classifier)
+    forwards, backwards = attack.cost(classifier.output["logits"].shape[-1])
+    if attack.restarts > 1 and not attack.compares_iterates:  # the last iterates are compared
+        forwards += attack.gradients.linear_cost(0)[0]
+    clean = "clean" in _sides([attack.own_loss], classifier)
     return attack.restarts * forwards + clean, attack.restarts * backwards
 
 
 def of_update(objective: Objective, classifier: keras.Model) -> Passes:
-    """Returns the passes of an update; with a share below 1 both sides are one batch."""
+    """Returns the passes of an update; with a share below 1, clean and attacked images are one batch."""
     sides = len(_sides([term.loss for term in objective.outer.values()], classifier))
     passes = sides if objective.share == 1 else 1
     gamma = objective.weight_perturbation

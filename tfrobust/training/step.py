@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust import losses
-from tfrobust.attacks import Adversary
+from tfrobust.attacks import GradientAttack
 from tfrobust.classifiers import as_given
 from tfrobust.data.batch import Batch, BatchSpec, prepare
 from tfrobust.models import Augmentation
@@ -49,8 +49,8 @@ class TrainingStep(Distributed):
     guard: Guard | None
     trainable_variables: list[Any]
     get_metrics_result: Callable[[], dict[str, Tensor]]
-    _adversary: Adversary | None
-    _validation_adversary: Adversary | None
+    _adversary: GradientAttack | None
+    _validation_adversary: GradientAttack | None
     _batch_spec: BatchSpec
     _augmentation: Augmentation | None
     _averages: dict[str, keras.metrics.Mean]
@@ -145,7 +145,7 @@ class TrainingStep(Distributed):
         mixed = tf.ensure_shape(tf.concat([batch.x[:first], x_adv], axis=0), batch.x.shape)
         return functools.partial(make, mixed, mixed, None), tf.range(rows) >= first
 
-    def _search(self, adversary: Adversary, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Observed | None]:
+    def _search(self, adversary: GradientAttack, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Observed | None]:
         classify = functools.partial(self._classify, training=self.search_in_training_mode)
         # A forward pass in training mode changes BatchNorm's statistics and dropout's seeds, which are restored.
         changing = self.classifier.non_trainable_variables if self.search_in_training_mode else []
