@@ -95,14 +95,9 @@ def apgd(
             are fewer.
         restarts: Number of independent searches (for each class that is reached for).
         targeted: The labels are the classes to reach; with "ce", "dlr" (in its targeted form) or "margin".
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

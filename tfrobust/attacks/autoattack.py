@@ -66,8 +66,7 @@ def autoattack(
             then the two targeted ones; "rand", for classifiers that are random: APGD on cross entropy and on DLR, their
             gradients the mean of 20 draws.
         classes: Number of classes of the classifier.
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
     Returns:
         A `Cascade`, with notes on replaced members.

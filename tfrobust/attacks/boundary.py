@@ -13,7 +13,7 @@ from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, where_rows
 from tfrobust.attacks.threat_model import EPS, L2, Ball, Linf
-from tfrobust.attacks.walks import Walk, flat, margin
+from tfrobust.attacks.walks import Walk, flat, margin, noise_images
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer
@@ -21,7 +21,6 @@ from tfrobust.utils.validation import check_integer
 Tensor = Any
 
 STARTS = 12  # most points tried in search of one of another class
-BLOCK = 4  # side of the blocks of every other noise image: fine noise may all be of one class
 TRIES = 3  # lengths of a step, each half of the one before
 
 
@@ -53,14 +52,9 @@ def boundary(
         bisections: Number of bisections of the radius in an iteration.
         restarts: Number of independent runs, with other random numbers.
         flat_only: Attack only images at which the margin has no gradient (see `walks.flat`), and return the others.
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns}}
 
     Example:
 
@@ -166,10 +160,7 @@ class _Walk(Walk):
 
     def _candidate(self, k: Tensor) -> Tensor:
         low, high = self.ball.bounds
-        fine = (self.noise.fold(k).uniform(self.batch) + 1) / 2 * (high - low) + low
-        blocks = ops.repeat(ops.repeat(fine[:, ::BLOCK, ::BLOCK], BLOCK, axis=1), BLOCK, axis=2)
-        height, width = self.batch.shape[1:3]
-        noisy = ops.take(ops.where(k % 2 == 0, fine, blocks[:, :height, :width]), self.rows, axis=0)
+        noisy = ops.take(noise_images(self.batch, self.ball, self.noise.fold(k), k), self.rows, axis=0)
         kind = ops.where(ops.equal(self.run, 0), k, k + 2)  # only the first run tries the images without noise
         grey = ops.full_like(self.x, (low + high) / 2)
         chosen = ops.where(kind == 0, low + high - self.x, ops.where(kind == 1, grey, noisy))

@@ -172,14 +172,9 @@ def cw_l2(
         learning_rate: The learning rate of Adam.
         confidence: Least margin of an adversary.
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns}}
 
     Example:
 

@@ -35,19 +35,11 @@ def cw_linf(
         {{eps_schedule}}
         step_size: Step size in units of the pixels; None: 2.5 * eps / steps.
         steps: Number of iterations.
-        {{start}}
-        {{restarts}}
-        {{keep}}
-        {{early_stop}}
+        {{search}}
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

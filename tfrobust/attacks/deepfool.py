@@ -106,14 +106,9 @@ def deepfool(
         {{norm}}
         overshoot: Share by which the sum of the steps is extended.
         candidates: Number of the likeliest classes of the clean image that are considered, with the label.
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns}}
 
     Example:
 

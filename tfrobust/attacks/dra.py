@@ -38,7 +38,8 @@ def dra(
     all changes is at most eps * N. It spends the budget on the few values that matter most: at eps = 1/255 it is about
     as strong as PGD at 2.5/255 in the maximum norm. It starts at the image itself. Thesis, section 4.4.2; its constants
     are not printed and are this project's choice: the gradient is normalized before `top` is applied, so that a small p
-    is weaker, as in its figure 4.4.
+    is weaker, as in its figure 4.4. With a mask the budget stays eps times all N values, and `top` chooses among
+    those of the mask.
 
     Args:
         eps: Greatest mean absolute change in units of the pixels, or a schedule over the fractional epoch; by default
@@ -47,21 +48,12 @@ def dra(
         steps: Number of iterations. 5 for CIFAR-10, 20 for MNIST.
         p: Share of the values that change at a step, in (0, 1]. 1/3 for CIFAR-10, 2/3 for MNIST.
         fixed_mask: Choose the values at the first step alone.
-        {{start}}
-        {{restarts}}
-        {{keep}}
-        {{early_stop}}
+        {{search}}
         {{targeted}}
-        {{bounds}}
-        mask: 1 where a pixel may change; see `pgd`. The budget stays eps times all N values, and the values with the
-            largest |g| are chosen among those that may change.
+        {{ball}}
         {{loss}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

@@ -150,14 +150,9 @@ def fab(
         alpha_max: Greatest bias towards x.
         eta: Extrapolation beyond the hyperplane, at least 1.
         beta: Share of the perturbation that the step back to x keeps, in (0, 1).
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        ValueError: if a number is out of its range, a name is unknown, or there are restarts without a radius.
+    {{returns}}
 
     Example:
 

@@ -35,14 +35,9 @@ def feature_scatter(
         steps: Number of iterations; 1 in the paper.
         {{any_norm}}
         {{start}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

@@ -34,15 +34,10 @@ def fgsm(
         {{any_norm}}
         {{start}}
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
         {{loss}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

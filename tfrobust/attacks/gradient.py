@@ -125,12 +125,7 @@ class GradientAttack(Attack):
         return self if self.start is not None else self._with(start=start)
 
     def maximizing(self, loss: Loss | None, *, targets: int = 0) -> GradientAttack:
-        """Returns a copy of this attack that ascends another loss, `Views -> (B,)`.
-
-        Args:
-            loss: See `GradientAttack`.
-            targets: See `GradientAttack`.
-        """
+        """Returns a copy of this attack that ascends another loss; see `GradientAttack` for the arguments."""
         recipe = self._recipe
         # Only a factory that takes a function as its loss could make the copy from a config.
         recipe = {**recipe, "loss": loss} if recipe and not isinstance(recipe.get("loss", ""), str) else None
@@ -150,15 +145,7 @@ class GradientAttack(Attack):
     def observe(
         self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0
     ) -> tuple[Tensor, Observed | None]:
-        """Returns adversarial pixels and what the loss observed, as `ascend` does, of all restarts in one graph.
-
-        Args:
-            classify: See `search`.
-            x: See `search`.
-            y: See `search`.
-            seed: See `search`.
-            run: Number that chooses the class to reach, where the loss reaches for classes.
-        """
+        """Returns adversarial pixels and what the loss observed, after all restarts; see `search` for the arguments."""
         views = Views(y=y, x=x, clean=backend.once_in_this_graph(lambda: classify(x)))
         if self.targets:
             logits = views.clean["logits"]
@@ -287,7 +274,7 @@ def _better(kept: Best, new: Best) -> Best:
 
 
 def Adversary(attack: GradientAttack, loss: Loss, *, targets: int = 0, least_classes: int = 2) -> GradientAttack:
-    """Returns `attack.maximizing(loss)`; the deprecated way to give an attack a loss."""
+    """Returns `attack.maximizing(loss)`; deprecated."""
     warnings.warn(
         "`Adversary(attack, loss)` is deprecated: use `attack.maximizing(loss)`, or GradientAttack(..., loss=loss).",
         DeprecationWarning,

@@ -15,7 +15,7 @@ from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, pixels, where_rows, zeros
 from tfrobust.attacks.steps import l2_norm
 from tfrobust.attacks.threat_model import EPS, L2, Ball
-from tfrobust.attacks.walks import Walk, flat, margin
+from tfrobust.attacks.walks import Walk, flat, margin, noise_images
 from tfrobust.utils import graph as backend
 from tfrobust.utils.random import Noise, NumberedNoise, SharedNoise
 from tfrobust.utils.validation import check_integer
@@ -27,7 +27,6 @@ ROUGHLY = 6  # bisections for each start, to find the nearest
 HALVINGS = 20  # of a step, at most
 BEYOND = 1e-3  # share of its distance by which an adversary lies behind the boundary, so that rounding does not matter
 FIRST = 0.1  # radius of the samples around the first point, in pixel ranges
-BLOCKS = 4  # side of the blocks of every other noise image: fine noise may all be of one class
 AT_ONCE = 256  # queries in one forward, if fewer images than that are left
 
 
@@ -71,28 +70,18 @@ def hop_skip_jump(
         restarts: Number of independent runs, with other random numbers.
         targeted: The labels are the classes to reach; a start is then most often an image of the batch.
         flat_only: Attack only images at which the margin has no gradient (see `walks.flat`), and return the others.
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns}}
 
     Example:
 
     >>> tfrobust.attacks.hop_skip_jump(eps=8 / 255, steps=2).cost(classes=10)  # forwards and backwards for one image
     (517, 0)
     """
+    ball = minimum_norm.ball(norm, eps, bounds, mask, "hop_skip_jump")
     return HopSkipJump(
-        minimum_norm.ball(norm, eps, bounds, mask, "hop_skip_jump"),
-        steps,
-        samples=samples,
-        starts=starts,
-        restarts=restarts,
-        targeted=targeted,
-        flat_only=flat_only,
+        ball, steps, samples=samples, starts=starts, restarts=restarts, targeted=targeted, flat_only=flat_only
     )
 
 
@@ -179,11 +168,7 @@ class HopSkipJump(MinimumNorm):
 
     def _candidate(self, x: Tensor, k: Tensor, noise: Noise) -> Tensor:
         """Returns points of any class, shaped as x: noise for the first `starts` k, then images of the batch."""
-        low, high = self.ball.bounds
-        fine = (noise.uniform(x) + 1) / 2 * (high - low) + low
-        height, width = x.shape[1:3]
-        coarse = ops.repeat(ops.repeat(fine[:, ::BLOCKS, ::BLOCKS], BLOCKS, axis=1), BLOCKS, axis=2)
-        drawn = ops.where(k % 2 == 0, fine, coarse[:, :height, :width])
+        drawn = noise_images(x, self.ball, noise, k)
         images = ops.shape(x)[0]
         others = ops.take(x, (ops.arange(images) + 1 + k - self.starts) % ops.maximum(images, 1), axis=0)
         return ops.where(k < self.starts, drawn, others)
@@ -222,10 +207,10 @@ class HopSkipJump(MinimumNorm):
         def total(v: Tensor) -> Tensor:
             return ops.sum(ops.reshape(v, (images, each, *v.shape[1:])), axis=1)
 
-        def asking(first: Tensor, *sums: Tensor) -> Tensor:
+        def unfinished(first: Tensor, *sums: Tensor) -> Tensor:
             return first < count
 
-        def ask(first: Tensor, along: Tensor, units: Tensor, sides: Tensor) -> Any:
+        def add_samples(first: Tensor, along: Tensor, units: Tensor, sides: Tensor) -> Any:
             rows = ops.repeat(ops.arange(images), each)
             wide, around, far = walk.take(rows), ops.take(z, rows, axis=0), column(ops.take(radius, rows), z)
             numbers = first + ops.arange(each)
@@ -236,7 +221,7 @@ class HopSkipJump(MinimumNorm):
             return first + each, along + total(column(side, z) * unit), units + total(unit), sides + total(side)
 
         start = (ops.convert_to_tensor(0, "int32"), ops.zeros_like(z), ops.zeros_like(z), zeros(z))
-        _, along, units, sides = ops.while_loop(asking, ask, start)
+        _, along, units, sides = ops.while_loop(unfinished, add_samples, start)
         mean = sides / ops.cast(count, "float32")
         mean = ops.where(ops.abs(mean) == 1, 0.0, mean)  # all samples on one side: the sum would be zero
         return along - column(mean, z) * units

@@ -45,18 +45,10 @@ def infofeature(
         distance: D, "l2" (the paper's), "l1", "cosine", "mse" or "huber".
         classes: Use the maps of "all" classes, or the map of the "true" one.
         {{any_norm}}
-        {{start}}
-        {{restarts}}
-        {{keep}}
-        {{early_stop}}
-        {{bounds}}
-        {{mask}}
+        {{search}}
+        {{ball}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

@@ -62,14 +62,9 @@ def local_search(
         {{norm}}
         restarts: Number of independent runs, with other random numbers.
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns}}
 
     Example:
 
@@ -78,15 +73,8 @@ def local_search(
     """
     if norm not in REACHES:
         raise unknown("norm of local_search", norm, REACHES)
-    return LocalSearch(
-        threat_model.ball(norm, eps, bounds, mask),
-        rounds,
-        candidates=candidates,
-        pixels=pixels,
-        neighborhood=neighborhood,
-        restarts=restarts,
-        targeted=targeted,
-    )
+    ball = threat_model.ball(norm, eps, bounds, mask)
+    return LocalSearch(ball, rounds, candidates, pixels, neighborhood, restarts=restarts, targeted=targeted)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -99,10 +87,10 @@ class LocalSearch(Attack):
         self,
         ball: Ball,
         rounds: int,
-        *,
         candidates: int = 128,
         pixels: int = 5,
         neighborhood: int = 5,
+        *,
         restarts: int = 1,
         targeted: bool = False,
     ) -> None:
@@ -178,11 +166,11 @@ class LocalSearch(Attack):
         """Returns the first trial that fools, else z, with its margin, and the margins of all trials."""
         columns = ops.arange(places.shape[-1])[None, :]
 
-        def trying(k: Tensor, z: Tensor, value: Tensor, gains: Tensor) -> Tensor:
+        def unfinished(k: Tensor, z: Tensor, value: Tensor, gains: Tensor) -> Tensor:
             more = ops.any(allowed & (columns == k) & (value <= 0)[:, None])  # those allowed come first
             return ops.logical_and(k < places.shape[-1], more)
 
-        def ask(k: Tensor, z: Tensor, value: Tensor, gains: Tensor) -> tuple[Tensor, ...]:
+        def try_next(k: Tensor, z: Tensor, value: Tensor, gains: Tensor) -> tuple[Tensor, ...]:
             tried = trial(places[:, k])
             gain = ops.where(allowed[:, k], margin(tried), -math.inf)
             hit = (gain > 0) & (value <= 0)
@@ -190,7 +178,7 @@ class LocalSearch(Attack):
             return k + 1, where_rows(hit, tried, z), ops.where(hit, gain, value), gains
 
         gains = ops.where(allowed, -math.inf, -math.inf)
-        return ops.while_loop(trying, ask, (ops.convert_to_tensor(0, "int32"), z, value, gains))[1:]
+        return ops.while_loop(unfinished, try_next, (ops.convert_to_tensor(0, "int32"), z, value, gains))[1:]
 
 
 def _at(place: Tensor, like: Tensor) -> Tensor:

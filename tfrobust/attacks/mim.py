@@ -41,20 +41,12 @@ def mim(
         steps: Number of iterations.
         decay: Weight of the past gradients.
         {{any_norm}}
-        {{start}}
-        {{restarts}}
-        {{keep}}
-        {{early_stop}}
+        {{search}}
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
         {{loss}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

@@ -42,20 +42,12 @@ def pgd(
         step_size: Step size in units of the pixels; None: 2.5 * eps / steps, which follows a schedule of eps.
         steps: Number of iterations.
         {{any_norm}}
-        {{start}}
-        {{restarts}}
-        {{keep}}
-        {{early_stop}}
+        {{search}}
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
         {{loss}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

@@ -38,14 +38,9 @@ def random_noise(
         draws: Number of points for one image.
         {{any_norm}}
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns}}
 
     Example:
 
@@ -76,14 +71,14 @@ class RandomNoise(Attack):
         noise = SharedNoise(Noise.of(seed).seed)
         sign = -1.0 if self.targeted else 1.0
 
-        def searching(draw: Tensor, best: Tensor, value: Tensor) -> Tensor:
+        def unfinished(draw: Tensor, best: Tensor, value: Tensor) -> Tensor:
             return ops.logical_and(draw < self.draws, ops.any(value <= 0))
 
-        def ask(draw: Tensor, best: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def draw_next(draw: Tensor, best: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             z = self.ball.start(x, noise.fold(draw))
             new = sign * losses.missed_by(ops.cast(classify(z)["logits"], "float32"), y)
             higher = ops.logical_and(value <= 0, new > value)
             return draw + 1, where_rows(higher, z, best), ops.where(higher, new, value)
 
         nothing = zeros(x) - float("inf")
-        return ops.while_loop(searching, ask, (ops.convert_to_tensor(0, "int32"), x, nothing))[1]
+        return ops.while_loop(unfinished, draw_next, (ops.convert_to_tensor(0, "int32"), x, nothing))[1]

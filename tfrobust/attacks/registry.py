@@ -11,7 +11,20 @@ from tfrobust.utils.registry import Factory, Registry
 ATTACKS = Registry("attack", Attack, Cascade)
 get, names = ATTACKS.get, ATTACKS.names
 
-# What `{{...}}` stands for in the docstring of an attack.
+_START = (
+    'start: "auto" (the objective\'s start if it has one, else the attack\'s own), "uniform", "normal", "none", or a '
+    "function `(ball, x, noise) -> z`."
+)
+_RESTARTS = (
+    "restarts: Number of independent searches from other random numbers. An evaluation and a call keep the first that "
+    "fools; training keeps the one with the greatest loss."
+)
+_RESULT = (
+    "Returns:\n    {} `{}`, callable as `(classifier, x, y, seed=0) -> x_adv`.\n\nRaises:\n    ValueError: if a number "
+    "is out of its range, a count is below 1, a name is unknown, or the mask does not fit."
+)
+
+# The text for `{{name}}` in the docstring of an attack.
 SHARED = {
     "eps": "eps: Radius in units of the pixels; by default 8/255 of the pixel range.",
     "eps_schedule": "eps: Radius in units of the pixels, or a schedule over the fractional epoch; by default 8/255 of "
@@ -20,30 +33,24 @@ SHARED = {
     "any size count, and the nearest is returned.",
     "norm": 'norm: "linf" or "l2".',
     "any_norm": 'norm: "linf", "l2", or "l1" (radius and step size are then mean absolute changes).',
-    "start": 'start: "auto" (the objective\'s start if it has one, else the attack\'s own), "uniform", '
-    '"normal", "none", or a function `(ball, x, noise) -> z`.',
-    "restarts": "restarts: Number of independent searches from other random numbers. An evaluation and a call keep the "
-    "first that fools; training keeps the one with the greatest loss.",
-    "keep": 'keep: Return the "last" iterate, or the "best" by loss.',
-    "early_stop": "early_stop: Return the first iterate that fools the classifier, else the best one, and end the "
-    "search once every image of the batch is fooled.",
+    "start": _START,
+    "restarts": _RESTARTS,
+    "search": f'{_START}\n{_RESTARTS}\nkeep: Return the "last" iterate, or the "best" by loss.\nearly_stop: Return the '
+    "first iterate that fools the classifier, else the best one, and end the search once every image is fooled.",
     "targeted": "targeted: The labels are the classes to reach, not those to leave.",
-    "bounds": "bounds: Least and greatest pixel value.",
-    "mask": "mask: 1 where a pixel may change, 0 where not, `(H, W, C)`, `(H, W, 1)` or, for one batch, "
-    "`(B, H, W, C)`; None: all may. The radius is the same with and without a mask.",
+    "ball": "bounds: Least and greatest pixel value.\nmask: 1 where a pixel may change, 0 where not, `(H, W, C)`, "
+    "`(H, W, 1)` or, for one batch, `(B, H, W, C)`; None: all may. The radius is the same with and without a mask.",
     "loss": "loss: The loss to maximize, `Views -> (B,)`; None: cross entropy, or the objective's inner loss in a "
     "trainer.",
-    "gradient_attack": "A `GradientAttack`, callable as `(classifier, x, y, seed=0) -> x_adv`.",
-    "attack": "An `Attack`, callable as `(classifier, x, y, seed=0) -> x_adv`.",
-    "value_error": "ValueError: if a number is out of its range, a count is below 1, a name is unknown, or the mask "
-    "does not fit.",
+    "returns": _RESULT.format("An", "Attack"),
+    "returns_gradient_attack": _RESULT.format("A", "GradientAttack"),
 }
 
 
 def register(factory: Factory) -> Factory:
     """Registers a function that makes an attack, under its own name.
 
-    `{{name}}` on a line of its docstring is replaced by the sentence of `SHARED` under that name. What the function
+    `{{name}}` on a line of its docstring is replaced by the text of `SHARED` under that name. What the function
     makes remembers its arguments.
     """
     if factory.__doc__:
@@ -53,4 +60,8 @@ def register(factory: Factory) -> Factory:
 
 def _shared(found: re.Match[str]) -> str:
     margin, name = found.groups()
-    return textwrap.fill(SHARED[name], 120, initial_indent=margin, subsequent_indent=margin + 4 * " ")
+    lines = []
+    for line in SHARED[name].split("\n"):
+        indent = margin + line[: len(line) - len(line.lstrip())]
+        lines.append(textwrap.fill(line.strip(), 120, initial_indent=indent, subsequent_indent=indent + 4 * " "))
+    return "\n".join(lines)

@@ -54,14 +54,9 @@ def spsa(
         {{norm}}
         {{restarts}}
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{gradient_attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns_gradient_attack}}
 
     Example:
 

@@ -54,14 +54,9 @@ def square(
         p_init: Share of the image that the first squares cover, in (0, 1].
         restarts: Number of independent runs, with other random numbers.
         {{targeted}}
-        {{bounds}}
-        {{mask}}
+        {{ball}}
 
-    Returns:
-        {{attack}}
-
-    Raises:
-        {{value_error}}
+    {{returns}}
 
     Example:
 
@@ -139,19 +134,19 @@ class Square(Attack):
                 left = ops.sum(ops.cast(_alive(value), "float32"))
                 return ops.logical_and(query < self.queries, left > least)
 
-            def ask(query: Tensor, best: Tensor, value: Tensor) -> Any:
+            def query_next(query: Tensor, best: Tensor, value: Tensor) -> Any:
                 z = propose(query, best, rows, its_around)
                 pixels = flat(z)
                 # A quarter of the small squares change nothing: their values are known. The first row is always
                 # queried, for a classifier may fail on an empty batch.
                 changed = ops.logical_or(ops.any(pixels != best, axis=-1), ops.arange(ops.size(value)) == 0)
-                asked = ops.nonzero(changed)[0]
-                logits = classify(ops.take(z, asked, axis=0))["logits"]
-                new = ops.scatter_update(value, asked[:, None], self._value(logits, ops.take(labels, asked)))
+                queried = ops.nonzero(changed)[0]
+                logits = classify(ops.take(z, queried, axis=0))["logits"]
+                new = ops.scatter_update(value, queried[:, None], self._value(logits, ops.take(labels, queried)))
                 falls = new < value
                 return query + 1, ops.where(falls[:, None], pixels, best), ops.where(falls, new, value)
 
-            query, its_best, its_value = ops.while_loop(occupied, ask, (query, its_best, its_value))
+            query, its_best, its_value = ops.while_loop(occupied, query_next, (query, its_best, its_value))
             places = rows[:, None]
             return query, ops.scatter_update(best, places, its_best), ops.scatter_update(value, places, its_value)
 

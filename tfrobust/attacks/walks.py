@@ -11,9 +11,11 @@ from tfrobust import losses
 from tfrobust.attacks.base import Classify
 from tfrobust.attacks.rows import column, pixels, where_rows
 from tfrobust.attacks.threat_model import Ball
+from tfrobust.utils.random import Noise
 
 Tensor = Any
 
+BLOCK = 4  # side of the blocks of coarse noise, in pixels
 FLAT = 0.01  # share of its value by which a function with such a gradient could change: it counts as flat
 
 
@@ -96,6 +98,15 @@ def flat(value: Tensor, gradient: Tensor, ball: Ball) -> Tensor:
     """
     change = ball.width * ops.sum(ops.abs(ball.masked(gradient)), axis=pixels(gradient))
     return change <= FLAT * ops.abs(value)
+
+
+def noise_images(x: Tensor, ball: Ball, noise: Noise, k: Any) -> Tensor:
+    """Returns images of noise, shaped as x: fine for an even k, else coarse, for fine noise may all be of one class."""
+    low, high = ball.bounds
+    fine = (noise.uniform(x) + 1) / 2 * (high - low) + low
+    height, width = x.shape[1:3]
+    coarse = ops.repeat(ops.repeat(fine[:, ::BLOCK, ::BLOCK], BLOCK, axis=1), BLOCK, axis=2)
+    return ops.where(k % 2 == 0, fine, coarse[:, :height, :width])
 
 
 def margin(classify: Classify, y: Tensor) -> Any:
