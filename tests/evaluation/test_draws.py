@@ -78,7 +78,7 @@ def test_everything_records_how_many_passes_voted(tmp_path):
     found.save_html(tmp_path / "page.html")
     assert "15 passes voted on each verdict" in (tmp_path / "page.html").read_text()
     once = report(Random(), data(), [barely])
-    assert any("passes that vote on a verdict differ: 15 here, 1 there" in line for line in gates._unlike(found, once))
+    assert any("numbers of draws differ: 15 here, 1 there" in line for line in gates._unlike(found, once))
     assert "a vote of" not in str(once)
 
 

@@ -337,8 +337,8 @@ def test_mixed_precision_serves_float32(tmp_path, make_classifier, batch):
         (["--workdir=x", "--data=digits"], 2, "A run knows its data"),
         (["--workdir=nowhere"], 1, "Received: nowhere, without config.json"),
         (["--model=nowhere.keras", "--out=o"], 1, "Received: nowhere.keras, where no file is"),
-        (["--model={tmp}/text.keras", "--out=o"], 1, "is no .keras file"),
-        (["--model={tmp}/weights.h5", "--out=o"], 1, "is no .keras file"),
+        (["--model={tmp}/text.keras", "--out=o"], 1, "is not a .keras file"),
+        (["--model={tmp}/weights.h5", "--out=o"], 1, "is not a .keras file"),
         (["--model={tmp}/foreign.keras", "--out=o"], 1, "Expected an evaluation"),
     ],
 )
