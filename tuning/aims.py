@@ -1,4 +1,4 @@
-"""What a search wants: a score that guides it, and a filter that picks the winner."""
+"""The aim of a search: the score that the tuner maximizes, and the constraint that the winner meets."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Any, NamedTuple
 from tfrobust.utils.validation import check_number
 from tuning.trials import Result
 
-ROUNDING = 1e-6  # of a share: a history holds those of float32, in which 0.9 is less than 0.9
-WORST = -1.0  # no score is lower, nor has a trial that diverged a better one
+ROUNDING = 1e-6  # of accuracies: a history stores float32, in which 0.9 is less than 0.9
+WORST = -1.0  # the lowest score, and that of a trial that failed
 
 
 class Aim(NamedTuple):
-    """Robust accuracy, or a weighted sum of both accuracies, with a least clean accuracy.
+    """Robust accuracy, or a weighted sum of both accuracies, with a constraint on clean accuracy.
 
     Attributes:
         clean_weight: w in w * clean + (1 - w) * robust.
-        min_clean_accuracy: of the winner; None: any.
+        min_clean_accuracy: smallest clean accuracy of the winner; None: any.
     """
 
     clean_weight: float = 0.0
     min_clean_accuracy: float | None = None
 
     def value(self, result: Result) -> float:
-        """Returns w * clean + (1 - w) * robust, what the winner has most of."""
+        """Returns w * clean + (1 - w) * robust, which the winner maximizes."""
         if result.clean_accuracy is None or result.robust_accuracy is None:
             return WORST
         return self.clean_weight * result.clean_accuracy + (1 - self.clean_weight) * result.robust_accuracy
 
     def lacks(self, result: Result) -> float:
-        """Returns by how much the clean accuracy misses its least value, 0 where it does not."""
+        """Returns by how much the clean accuracy violates the constraint, at least 0."""
         if self.min_clean_accuracy is None or result.clean_accuracy is None:
             return 0.0
         lacks = self.min_clean_accuracy - result.clean_accuracy
         return lacks if lacks > ROUNDING else 0.0
 
     def score(self, result: Result) -> float:
-        """Returns what the tuner maximizes: the value less what the constraint lacks, so that it feels the slope."""
+        """Returns what the tuner maximizes: the value minus the violation of the constraint."""
         return WORST if result.failed else self.value(result) - self.lacks(result)
 
     def meets(self, result: Result) -> bool:
-        """Whether a trial may win."""
+        """Returns whether a trial may win."""
         return not result.failed and self.lacks(result) == 0
 
 
@@ -49,7 +49,7 @@ def aim_of(search: Mapping[str, Any]) -> Aim:
     """Returns the aim of a config's `search`.
 
     Raises:
-        InvalidArgument: for numbers that are no shares.
+        InvalidArgument: if a number is not in [0, 1].
     """
     aim = Aim(search["clean_weight"], search["min_clean_accuracy"])
     for name, value in aim._asdict().items():
@@ -59,13 +59,13 @@ def aim_of(search: Mapping[str, Any]) -> Aim:
 
 
 def ranked(results: Iterable[Result], aim: Aim) -> list[int]:
-    """Returns the places of those that meet the constraint, the best first, the earlier one of equals."""
+    """Returns the indices of the results that meet the constraint, the best first, of equal ones the earlier."""
     results = list(results)
     return sorted((i for i, r in enumerate(results) if aim.meets(r)), key=lambda i: (-aim.value(results[i]), i))
 
 
 def front(results: Sequence[Result]) -> list[int]:
-    """Returns the places on the Pareto front: no other is better in one accuracy and at least as good in the other."""
+    """Returns the indices of the Pareto front: no other result is better in one accuracy and no worse in the other."""
 
     def beaten(one: Result, other: Result) -> bool:
         pairs = [(other.clean_accuracy, one.clean_accuracy), (other.robust_accuracy, one.robust_accuracy)]

@@ -1,6 +1,6 @@
 """A search on several processes: KerasTuner's chief draws the trials, workers run them.
 
-Who a process is, it knows from KerasTuner's own variables of the environment: docs/tuning.md.
+A process reads its role from KerasTuner's environment variables: docs/tuning.md.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any
 from commands.cli import Mistake
 
 NAME, HOST, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
-LAUNCHER = "TFROBUST_LAUNCHER"  # the process that a worker shall not survive
+LAUNCHER = "TFROBUST_LAUNCHER"  # id of the process whose end ends a worker
 ALONE, CHIEF, WORKER = "alone", "chief", "worker"
-RESTARTS = 3  # of one worker
-PAUSE = 0.5  # seconds between two looks
+RESTARTS = 3  # for each worker
+PAUSE = 0.5  # seconds between two checks
 
 
 def role(environment: Mapping[str, str]) -> str:
     """Returns whether a process is the chief, a worker, or alone.
 
     Raises:
-        Mistake: for variables of which one is missing.
+        Mistake: if only some of the variables are set.
 
     Example:
 
@@ -49,23 +49,23 @@ def role(environment: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def serving(oracle: Any, host: str, port: int) -> Iterator[tuple[int, Callable[[], bool]]]:
-    """Answers workers while the block runs; yields the port, and a function that says whether all have been sent home.
+    """Answers workers inside the block; yields the port and a function that tells whether all workers were sent home.
 
-    KerasTuner's own server ends up to 20 s later, and never once a worker is dead.
+    KerasTuner's own server ends up to 20 s later, and never ends if a worker died.
 
     Args:
-        oracle: who draws the trials.
-        host: this machine, as the workers call it.
-        port: 0 is any that is free.
+        oracle: the oracle that draws the trials.
+        host: address of this machine, as the workers know it.
+        port: port to bind to; 0: a free one.
 
     Raises:
-        Mistake: for an address that cannot be had.
+        Mistake: if the address cannot be bound.
     """
     import grpc
 
     from tfrobust.utils import keras_private
 
-    # Else a second chief would have the same port, and half of the workers' questions.
+    # Otherwise a second chief could share the port and would receive half of the requests.
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
     all_sent_home = keras_private.chief_service(oracle, server)
     try:
@@ -76,21 +76,20 @@ def serving(oracle: Any, host: str, port: int) -> Iterator[tuple[int, Callable[[
     try:
         yield port, all_sent_home
     finally:
-        server.stop(grace=5).wait()  # the last answer is on its way
+        server.stop(grace=5).wait()  # the last answer is being sent
 
 
 class Workers:
     """Processes on this machine that run the trials of a chief; a worker that is killed is started again.
 
-    A context manager: what still runs at its end is ended. So it is where this process is killed, for each worker looks
-    whether its launcher lives.
+    A context manager, which ends the running processes at its exit. If this process is killed, each worker ends itself.
 
     Args:
-        commands: one a worker.
-        host: the chief's.
-        port: the chief's.
-        logs: folder of what they print, worker-1.txt and so on.
-        say: where a line goes.
+        commands: the command of each worker.
+        host: host of the chief.
+        port: port of the chief.
+        logs: folder of the workers' output, worker-1.txt and so on.
+        say: receives each line of progress.
     """
 
     def __init__(
@@ -104,19 +103,19 @@ class Workers:
         self._environment = {
             "TF_NUM_INTRAOP_THREADS": str(threads),
             **os.environ,
-            "PYTHONUNBUFFERED": "1",  # the log is there to be read
+            "PYTHONUNBUFFERED": "1",  # so that the log is complete at any time
             HOST: host,
             PORT: str(port),
             LAUNCHER: str(os.getpid()),
         }
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._begun: list[int] = []  # bytes of each log that are of an earlier search
+        self._begun: list[int] = []  # bytes in each log from an earlier search
 
     def __enter__(self) -> Workers:
-        for place in range(len(self._commands)):
+        for index in range(len(self._commands)):
             self._logs.mkdir(parents=True, exist_ok=True)
-            self._begun.append(self._log(place).stat().st_size if self._log(place).exists() else 0)
-            self._processes.append(self._start(place))
+            self._begun.append(self._log(index).stat().st_size if self._log(index).exists() else 0)
+            self._processes.append(self._start(index))
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -130,43 +129,43 @@ class Workers:
                 process.wait()
 
     def over(self) -> bool:
-        """Whether all have ended as they should; starts those again that were killed.
+        """Returns whether all workers have ended without an error, and restarts those that were killed.
 
         Raises:
-            ChildProcessError: for one that has ended by an error, which it has printed, or was killed too often.
+            ChildProcessError: if a worker ended with an error, which is in its log, or was killed too often.
         """
         codes = [process.poll() for process in self._processes]
-        for place, code in enumerate(codes):
+        for index, code in enumerate(codes):
             if not code:
                 continue
-            if code > 0 or self._restarts[place] == RESTARTS:
-                print(self._log(place).read_bytes()[self._begun[place] :].decode(errors="replace"), file=sys.stderr)
+            if code > 0 or self._restarts[index] == RESTARTS:
+                print(self._log(index).read_bytes()[self._begun[index] :].decode(errors="replace"), file=sys.stderr)
                 how = f"an error, exit code {code}" if code > 0 else f"signal {-code}, {RESTARTS + 1} times"
                 raise ChildProcessError(
-                    f"Worker {place + 1} was ended by {how}. All that it printed: {self._log(place)}"
+                    f"Worker {index + 1} was ended by {how}. All that it printed: {self._log(index)}"
                 )
-            self._restarts[place] += 1
-            self._say(f"Worker {place + 1} was ended by signal {-code}; it goes on")
-            self._processes[place] = self._start(place)
+            self._restarts[index] += 1
+            self._say(f"Worker {index + 1} was ended by signal {-code}; it goes on")
+            self._processes[index] = self._start(index)
         return all(code == 0 for code in codes)
 
-    def _start(self, place: int) -> subprocess.Popen[bytes]:
-        with self._log(place).open("ab") as log:
+    def _start(self, index: int) -> subprocess.Popen[bytes]:
+        with self._log(index).open("ab") as log:
             return subprocess.Popen(
-                self._commands[place],
-                env={**self._environment, NAME: f"worker-{place + 1}"},
+                self._commands[index],
+                env={**self._environment, NAME: f"worker-{index + 1}"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C in the terminal is this process' to answer
+                start_new_session=True,  # so that Ctrl-C reaches this process alone
             )
 
-    def _log(self, place: int) -> Path:
-        return self._logs / f"worker-{place + 1}.txt"
+    def _log(self, index: int) -> Path:
+        return self._logs / f"worker-{index + 1}.txt"
 
 
 def end_with_launcher() -> None:
-    """Ends this process when the one that launched it is gone, however that went; nothing where nobody did."""
+    """Ends this process when its launcher has ended; does nothing in a process without a launcher."""
     launcher = os.environ.get(LAUNCHER)
     if launcher is None:
         return

@@ -1,4 +1,4 @@
-"""What came out of a search: the winner, the table of its trials, the files that keep both."""
+"""The outcome of a search: the winner, the table of all trials, and their files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from tuning.aims import Aim, ranked
 from tuning.spaces import space_of, with_values
 from tuning.trials import Result, Store, Trial
 
-SUITE = "standard"  # what finalists are evaluated by
-TOLD = 5  # failed trials that an error names
+SUITE = "standard"  # the suite that evaluates finalists
+TOLD = 5  # number of failed trials that an error names
 
 
 class Entry(NamedTuple):
-    """A trial in the table of all.
+    """A trial in the table of all trials.
 
     Attributes:
-        number: from 1 on, in the order in which they ended.
-        trial: what was tried.
-        result: what came of it, by the search's own attack.
-        report: its evaluation by `standard` on validation data, where it is a finalist.
-        winner: whether it is the best one.
+        number: number of the trial, from 1 on, in the order in which they ended.
+        trial: its values and epochs.
+        result: its accuracies by the search's own attack.
+        report: its evaluation by `standard` on validation data, if it is a finalist.
+        winner: whether it is the best trial.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
     @property
     def final(self) -> Result:
-        """The result by the report's accuracies, where there is one."""
+        """The result, with the report's accuracies if there is a report."""
         if self.report is None:
             return self.result
         return self.result._replace(
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """Why its figures may mislead, in sentences."""
+        """The alarms of its report."""
         return self.report.alarms if self.report else ()
 
     def __str__(self) -> str:
@@ -62,12 +62,12 @@ class Entry(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All that a search tried, its winner marked.
+    """All trials of a search, its winner marked.
 
     Attributes:
-        path: the search's folder.
-        aim: what it wanted.
-        entries: its trials, in the order in which they ended.
+        path: folder of the search.
+        aim: aim of the search.
+        entries: the trials, in the order in which they ended.
     """
 
     path: Path
@@ -81,12 +81,12 @@ class Outcome(NamedTuple):
 
     @property
     def trial(self) -> Trial:
-        """What the winner tried."""
+        """The winner's values and epochs."""
         return self.winner.trial
 
     @property
     def result(self) -> Result:
-        """What came of the winner, by the search's own attack."""
+        """The winner's accuracies by the search's own attack."""
         return self.winner.result
 
     @property
@@ -102,7 +102,7 @@ class Outcome(NamedTuple):
             f"The best of {len(self.entries)} trials is number {best.number}: {described(best.trial.values)}",
             f"  clean accuracy    {percent(best.final.clean_accuracy or 0.0):>8}",
             f"  robust accuracy   {percent(best.final.robust_accuracy or 0.0):>8}   by {attack}",
-            "Both are of the validation data that chose it, and so too high. Figures to publish, on the test split:",
+            "Both are on the validation data that chose it, and so too high. Figures to publish, on the test split:",
             f"  python -m trainers.evaluate --workdir={folder}/trials/{best.trial.key} --attacks={SUITE} "
             f"--output={folder}/evaluation.json",
             "The same weights, trained longer (a schedule of the learning rate has a length of its own):",
@@ -119,21 +119,21 @@ class Outcome(NamedTuple):
 def conclude(
     config: Mapping[str, Any], path: str | Path, store: Store, aim: Aim, say: Callable[[str], None] = print
 ) -> Outcome:
-    """Evaluates the finalists, picks the winner and writes what came out into the search's folder.
+    """Evaluates the finalists, chooses the winner and writes the outcome into the search's folder.
 
-    The best `search.finalists` trials that meet the constraint are evaluated by `standard`, on validation data: the
-    test split chooses nothing. The best of them by these figures wins. Of trials that differ in their epochs alone, as
-    Hyperband's do, only the longest may win.
+    The best `search.finalists` trials that meet the constraint are evaluated by `standard` on validation data, and the
+    best of them by these figures wins; the test split chooses nothing. Among trials that differ only in their epochs,
+    as Hyperband's do, only the longest may win.
 
     Args:
-        config: the search's.
-        path: its folder.
+        config: config of the search.
+        path: folder of the search.
         store: its trials.
-        aim: what the best is.
-        say: where a line goes before each evaluation.
+        aim: its aim.
+        say: receives a line before each evaluation.
 
     Raises:
-        InvalidArgument: where no trial may win, after the table and the page have been written; it says why.
+        InvalidArgument: if no trial meets the constraint; the table and the page are written first.
     """
     path = Path(path)
     outcome = Outcome(path, aim, tuple(_decided(store, aim, config["search"]["finalists"], say)))
@@ -153,7 +153,7 @@ def conclude(
 
 
 def best_config(config: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
-    """Returns the config that trains to the classifier of a trial: the search's with its values and epochs."""
+    """Returns the config that trains the classifier of a trial: the search's, with its values and epochs."""
     best = {**with_values(config, entry.trial.values), "epochs": entry.trial.epochs}
     *first, last = phases_of(best)
     if entry.result.epochs == last["epochs"]:
@@ -175,24 +175,24 @@ def described(values: Mapping[str, Any]) -> str:
 
 
 def _decided(store: Store, aim: Aim, finalists: int, say: Callable[[str], None]) -> list[Entry]:
-    """Returns all trials, the finalists with their reports, the winner marked."""
+    """Returns all trials, the finalists with their reports, and the winner marked."""
     entries = [Entry(number, *pair) for number, pair in enumerate(store.all(), 1)]
-    contestants = _contestants(entries, aim)
+    candidates = _candidates(entries, aim)
     if finalists:
-        contestants = contestants[:finalists]
-        for place, entry in enumerate(contestants):
-            say(f"Finalist {place + 1} of {len(contestants)}, {entry}, by `{SUITE}` on validation data")
-            contestants[place] = entry._replace(report=_report(store.workdir(entry.trial)))
-    for place in ranked([entry.final for entry in contestants], aim)[:1]:
-        contestants[place] = contestants[place]._replace(winner=True)
-    for entry in contestants:
+        candidates = candidates[:finalists]
+        for index, entry in enumerate(candidates):
+            say(f"Finalist {index + 1} of {len(candidates)}, {entry}, by `{SUITE}` on validation data")
+            candidates[index] = entry._replace(report=_report(store.workdir(entry.trial)))
+    for index in ranked([entry.final for entry in candidates], aim)[:1]:
+        candidates[index] = candidates[index]._replace(winner=True)
+    for entry in candidates:
         entries[entry.number - 1] = entry
     return entries
 
 
-def _contestants(entries: Sequence[Entry], aim: Aim) -> list[Entry]:
-    """Returns those that may win, the best first."""
-    able = [entries[place] for place in ranked([entry.result for entry in entries], aim)]
+def _candidates(entries: Sequence[Entry], aim: Aim) -> list[Entry]:
+    """Returns the trials that may win, the best first."""
+    able = [entries[index] for index in ranked([entry.result for entry in entries], aim)]
     longest: dict[str, int] = {}
     for entry in able:
         longest[_point(entry)] = max(entry.trial.epochs, longest.get(_point(entry), 0))
@@ -200,12 +200,12 @@ def _contestants(entries: Sequence[Entry], aim: Aim) -> list[Entry]:
 
 
 def _point(entry: Entry) -> str:
-    """Returns a name of the values alone."""
+    """Returns a key of the values without the epochs."""
     return entry.trial._replace(epochs=0).key
 
 
 def _report(workdir: Workdir) -> Report:
-    """Returns a finalist's report; one that is there is not made again, one that was killed goes on."""
+    """Returns a finalist's report, which is read if it is there; an evaluation that was killed is resumed."""
     file = workdir.path / "finalist.json"
     if not file.with_suffix(".html").exists():  # the page is written last
         evaluate_workdir(workdir, file, split="validation", attacks=SUITE)

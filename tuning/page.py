@@ -1,4 +1,4 @@
-"""What the page of a search shows; `tfrobust/templates/search.html` says how it looks."""
+"""Computes the content of a search's page, which `tfrobust/templates/search.html` lays out."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tuning.spaces import Dimension
 if TYPE_CHECKING:
     from tuning.outcome import Entry, Outcome
 
-LETTERS = 16  # of a value in a picture
-DIGITS = 3  # of a float
-TICKS = (0.0, 0.25, 0.5, 0.75, 1 - 1e-9)  # where a dimension's axis has them, as KerasTuner counts: up to 1, without it
+LETTERS = 16  # of a value in a figure
+DIGITS = 3  # significant digits of a float
+TICKS = (0.0, 0.25, 0.5, 0.75, 1 - 1e-9)  # on a dimension's axis, in KerasTuner's unit: [0, 1)
 
 
 def context(config: Mapping[str, Any], space: Sequence[Dimension], outcome: Outcome) -> dict[str, Any]:
-    """Returns what the template reads.
+    """Returns the variables of the template.
 
     Args:
-        config: the search's.
-        space: what it varied.
-        outcome: its trials; the page of one without a winner says so.
+        config: config of the search.
+        space: its dimensions.
+        outcome: its outcome, possibly without a winner.
     """
     entries, search = outcome.entries, config["search"]
     done = [entry for entry in entries if not entry.result.failed]
@@ -38,7 +38,7 @@ def context(config: Mapping[str, Any], space: Sequence[Dimension], outcome: Outc
             {
                 "entry": entry,
                 "values": _texts(entry, space),
-                "remarks": ". ".join(_remarks(entry, outcome.aim, [done[place] for place in on_front])),
+                "remarks": ". ".join(_remarks(entry, outcome.aim, [done[index] for index in on_front])),
             }
             for entry in entries
         ],
@@ -57,7 +57,7 @@ def context(config: Mapping[str, Any], space: Sequence[Dimension], outcome: Outc
             ("seed", config["seed"]),
         ],
         "judged": any(entry.report for entry in entries),
-        "front": [done[place].number for place in on_front],
+        "front": [done[index].number for index in on_front],
         "failed": outcome.failed,
         "trade_off": _trade_off(done, on_front, best, outcome.aim) if done else "",
         "parallel": _parallel(space, entries, best),
@@ -65,7 +65,7 @@ def context(config: Mapping[str, Any], space: Sequence[Dimension], outcome: Outc
 
 
 def _values(dimension: Dimension) -> str:
-    """Returns what a dimension may be, in words."""
+    """Returns the range or the choices of a dimension, in words."""
     _, *rest = dimension
     return ", ".join(
         f"{name} {short(value, 200, DIGITS)}" for name, value in zip(dimension._fields[1:], rest, strict=True)
@@ -100,13 +100,13 @@ def _trade_off(done: Sequence[Entry], on_front: Iterable[int], best: Entry | Non
         [_accuracies(entry) for entry in done],
         [str(entry.number) for entry in done],
         front=on_front,
-        best=next((place for place, entry in enumerate(done) if entry is best), None),
+        best=next((index for index, entry in enumerate(done) if entry is best), None),
         least=aim.min_clean_accuracy,
     )
 
 
 def _parallel(space: Sequence[Dimension], entries: Sequence[Entry], best: Entry | None) -> str:
-    """Returns the picture of values and accuracies; KerasTuner knows where in its dimension a value is."""
+    """Returns the parallel coordinates of values and accuracies, as SVG; KerasTuner scales the values."""
     declared = keras_tuner.HyperParameters()
     for dimension in space:
         dimension.declare(declared)
@@ -126,8 +126,8 @@ def _parallel(space: Sequence[Dimension], entries: Sequence[Entry], best: Entry 
         ]
         for entry in entries
     ]
-    place = next((place for place, entry in enumerate(entries) if entry is best), None)
-    return charts.parallel(coordinates, lines, [line[-1] for line in lines], best=place)
+    index = next((index for index, entry in enumerate(entries) if entry is best), None)
+    return charts.parallel(coordinates, lines, [line[-1] for line in lines], best=index)
 
 
 def _ticks(dimension: Dimension, drawn: Any) -> list[tuple[float, str]]:
@@ -136,12 +136,12 @@ def _ticks(dimension: Dimension, drawn: Any) -> list[tuple[float, str]]:
 
 
 def _ends(shares: Sequence[float]) -> tuple[float, float]:
-    """Returns the ends of an axis that holds the shares, at whole tenths; 0 and 1 where there are none."""
+    """Returns the ends of an axis for the accuracies, at whole tenths; 0 and 1 without accuracies."""
     low = math.floor(10 * min(shares, default=0.0)) / 10
     return min(low, 0.9), max(math.ceil(10 * max(shares, default=1.0)) / 10, low + 0.1)
 
 
 def _accuracies(entry: Entry) -> tuple[float, float]:
-    """Returns clean and robust accuracy, NaN where the trial failed."""
+    """Returns clean and robust accuracy, NaN if the trial failed."""
     clean, robust = entry.result.clean_accuracy, entry.result.robust_accuracy
     return math.nan if clean is None else clean, math.nan if robust is None else robust

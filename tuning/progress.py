@@ -1,4 +1,4 @@
-"""How far a search is, and how long it will go on."""
+"""Reports the progress of a search and the time that is left."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tuning.tuners import Plan
 
 
 class Progress:
-    """Says a line for each trial that is done, with the time that is left.
+    """Says a line for each finished trial, with the time that is left.
 
-    The time is that of the epochs still planned, at the pace of those that were done since it was made: what the store
-    holds already took none of it, and several workers are as fast as they are together.
+    The time is that of the epochs still planned, at the pace of all workers together since this object was made; trials
+    that the store had before do not count.
 
     Args:
-        plan: what will be done.
+        plan: the planned trials and epochs.
         store: the trials.
-        say: where a line goes.
+        say: receives each line.
         clock: returns seconds.
     """
 
@@ -35,11 +35,11 @@ class Progress:
         self._old = {trial.key for trial, _ in store.all()}
         self._told: set[str] = set()
         self._lines = 0
-        self._epochs: dict[str, int] = {}  # point of the space -> epochs that are done there
-        self._fresh = 0  # epochs since the beginning
+        self._epochs: dict[str, int] = {}  # point of the space -> epochs trained there
+        self._fresh = 0  # epochs since this object was made
 
     def tell(self, trial: Trial, result: Result) -> None:
-        """Says that a trial is done."""
+        """Says that a trial is finished."""
         point = trial._replace(epochs=0).key
         more = max(0, trial.epochs - self._epochs.get(point, 0))
         self._epochs[point] = self._epochs.get(point, 0) + more
@@ -49,7 +49,7 @@ class Progress:
         self._say(f"Trial {self._lines} of {self._plan.trials}: {told(trial, result)}{self._left()}")
 
     def catch_up(self) -> None:
-        """Says so of the trials that others have done."""
+        """Says so of the trials that other processes have finished."""
         for trial, result in self._store.all():
             if trial.key not in self._told:
                 self.tell(trial, result)
@@ -62,7 +62,7 @@ class Progress:
 
 
 def told(trial: Trial, result: Result) -> str:
-    """Returns what was tried and what came of it, in words.
+    """Returns the values and the accuracies of a trial, in words.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""One trial after another: what KerasTuner draws, an ordinary training run answers."""
+"""Runs the trials that KerasTuner draws, each as an ordinary training run."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from tuning.trials import Result, Store, Trial
 from tuning.tuners import SCORE, Plan
 
 Train = Callable[[dict[str, Any], Path, list[Any]], Any]  # (config, path, callbacks); the run is in the folder
-CHANCE = 1.5  # times the accuracy of guessing: what a hopeless trial has not passed
-PAUSE = 0.5  # seconds until a worker that had to wait asks again
+CHANCE = 1.5  # a hopeless trial has at most this multiple of the accuracy of guessing
+PAUSE = 0.5  # seconds after which a waiting worker asks again
 
 
 def fit(config: dict[str, Any], path: Path, callbacks: list[Any]) -> None:
-    """Trains as `trainers.train` does, rid of the graphs of the trials before."""
+    """Trains as `trainers.train` does, after the graphs of earlier trials were freed."""
     keras.utils.clear_session()
     train.fit(config, path, callbacks)
 
 
 class Runner(keras_tuner.engine.base_tuner.BaseTuner):
-    """Runs a plan, each trial in its own workdir; what has been done is not done again.
+    """Runs a plan, each trial in its own workdir; finished trials are not repeated.
 
     Args:
-        config: the search's, as a plain dict.
-        space: what it varies.
-        plan: who draws.
-        store: where results are kept.
-        aim: what a result is worth.
-        train: what runs a config in a folder.
-        scratch: a folder for KerasTuner's own state, which nobody reads.
-        tell: is called with each trial that is done and its result.
+        config: config of the search, as a plain dict.
+        space: its dimensions.
+        plan: its plan, with the oracle.
+        store: store of the results.
+        aim: its aim.
+        train: function that trains a config in a folder.
+        scratch: a folder for KerasTuner's own state, which is never read.
+        tell: is called with each finished trial and its result.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
         self._waits = False
 
     def pre_create_trial(self) -> None:
-        """Waits where the last question got no trial: KerasTuner asks again at once until another worker is done."""
+        """Waits if the last request got no trial: KerasTuner asks again at once until another worker has finished."""
         if self._waits:
             time.sleep(PAUSE)
         self._waits = True
 
     def on_trial_begin(self, trial: Any) -> None:
-        """Notes that there was a trial; KerasTuner calls it."""
+        """Records that there was a trial; KerasTuner calls it."""
         self._waits = False
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -83,12 +83,12 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
             with self._store.lock(mine):
                 result = self._store.read(mine) or self._run(mine, self._parent_of(trial))
             self._tell(mine, result)
-        except Exception as error:  # KerasTuner would write a mistake of the program down as a trial's, and go on
+        except Exception as error:  # KerasTuner would record an error of the program as a failed trial and continue
             raise errors.FatalError(repr(error)) from error
         return {SCORE: self._aim.score(result)}
 
     def _run(self, trial: Trial, parent: Trial | None) -> Result:
-        """Trains a trial, or what is left of it, and keeps what came of it."""
+        """Trains a trial, or the rest of it, and stores its result."""
         config = trial_config(self._config, trial)
         if parent is not None:
             self._store.inherit(trial, parent, config)
@@ -100,7 +100,7 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
     def _train_one(self, trial: Trial, config: dict[str, Any]) -> Result:
         workdir, last = self._store.workdir(trial), phases_of(config)[-1]
         hopeless = Hopeless.of(self._config, workdir.read_history())
-        if not hopeless.seen:  # else it was killed between its last epoch and its result, or its parent was hopeless
+        if not hopeless.seen:  # else it was killed before its result was stored, or its parent was hopeless
             workdir.path.mkdir(parents=True, exist_ok=True)
             try:
                 with (workdir.path / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
@@ -129,9 +129,9 @@ class Hopeless(keras.callbacks.Callback):
     """Ends a training whose robust accuracy is near that of guessing.
 
     Args:
-        after: epochs that a training has at least; 0: it goes on for ever.
-        accuracy: what the best epoch has to pass.
-        history: robust accuracies of the epochs that it has behind it.
+        after: number of epochs after which a training may be ended; 0: never.
+        accuracy: robust accuracy that the best epoch must exceed.
+        history: robust accuracies of the epochs before a resume.
     """
 
     def __init__(self, after: int, accuracy: float, history: Iterable[float] = ()) -> None:
@@ -142,24 +142,24 @@ class Hopeless(keras.callbacks.Callback):
 
     @classmethod
     def of(cls, config: Mapping[str, Any], rows: Iterable[Mapping[str, str]]) -> Hopeless:
-        """Returns the one that a search's config asks for, for a training with some rows of history."""
+        """Returns the callback for a search's config and a training with some rows of history."""
         info = tfrobust.data.info(**data_of(config))
         history = [float(row["val_robust_accuracy"]) for row in rows]
         return cls(config["search"]["hopeless_after"], CHANCE / info.classes, history)
 
     @property
     def seen(self) -> bool:
-        """Whether the training is hopeless."""
+        """Tells whether the training is hopeless."""
         return 0 < self._after <= len(self._history) and max(self._history) <= self._accuracy
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._history[epoch:] = [float((logs or {})["val_robust_accuracy"])]  # a kill lets an epoch be run twice
+        self._history[epoch:] = [float((logs or {})["val_robust_accuracy"])]  # after a kill an epoch may be run twice
         if self.seen:
             self.model.stop_training = True
 
 
 def trial_config(config: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
-    """Returns the config of a trial's run: the search's with its values, trained for its epochs, never on test data."""
+    """Returns the config of a trial's run: the search's, with its values and epochs and without an evaluation."""
     return {
         **with_values(config, trial.values),
         "epochs": trial.epochs,

@@ -1,7 +1,7 @@
 """Search the trade-off weights of a config: `python -m tuning.search --config=FILE.py[:ROW] --workdir=DIR`.
 
-Each trial is a run of `trainers.train` in a folder of its own. A search that was killed goes on when the same command
-is given again, and ends with the trials and the winner of one that was not.
+Each trial is a run of `trainers.train` in a folder of its own. The same command resumes a search that was killed, with
+the trials and the winner of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ def search(
     say: Callable[[str], None] = print,
     workers: Sequence[Sequence[str]] = (),
 ) -> Outcome | None:
-    """Runs the search of a config, or what is left of it, and writes what came out.
+    """Runs the search of a config, or the rest of it, and writes its outcome.
 
     Args:
-        config: as `trainers.train` takes it, as a plain dict; its `search` says what is varied and how.
-        path: the search's folder.
-        train: what trains a config in a folder, `(config, path, callbacks)`; None: `trainers.train.fit`.
-        say: where the lines of its progress go.
+        config: a config of `trainers.train`, as a plain dict; its field `search` describes the search.
+        path: folder of the search.
+        train: function `(config, path, callbacks)` that trains a config in a folder; None: `trainers.train.fit`.
+        say: receives each line of progress.
         workers: commands that make this same call, each started in a process of its own to run trials while this one
-            draws them; none: this process does both.
+            draws them; empty: this process does both.
 
     Returns:
-        What came out, or None in a worker: the chief has it.
+        The outcome, or None in a worker.
 
     Raises:
-        Mistake: for a search that cannot be made as it is described, a folder of another one, and a constraint that
-            no trial meets.
+        InvalidArgument: if the description of the search is invalid, or no trial meets the constraint.
+        Mistake: if the folder is of another search.
         ConnectionError: in a worker that has lost its chief.
-        ChildProcessError: for a worker that ends by an error.
+        ChildProcessError: if a worker ends with an error.
     """
     role = launcher.role(os.environ)
     if role == launcher.WORKER:
@@ -99,7 +99,7 @@ def search(
 
 
 def _run(runner: Any) -> None:
-    """Runs all trials that there are for a process."""
+    """Runs the trials that this process gets."""
     from keras_tuner import errors
 
     try:
@@ -109,14 +109,14 @@ def _run(runner: Any) -> None:
 
 
 def _work(runner: Any, config: Mapping[str, Any], path: Path) -> None:
-    """Runs trials of a chief in another process."""
+    """Runs trials that a chief in another process draws."""
     import grpc
 
     from commands.workdir import Workdir
 
     try:
-        runner.oracle.get_space()  # waits for the chief, who makes the folder
-        Workdir(path).check(_fixed(config))  # on every machine the same command, and a folder that all of them see
+        runner.oracle.get_space()  # waits for the chief, which creates the folder
+        Workdir(path).check(_fixed(config))  # every machine needs the same command and the shared folder
         _run(runner)
     except grpc.RpcError as error:
         raise ConnectionError(
@@ -127,7 +127,7 @@ def _work(runner: Any, config: Mapping[str, Any], path: Path) -> None:
 def _lead(
     oracle: Any, workers: Sequence[Sequence[str]], logs: Path, progress: Progress, say: Callable[[str], None]
 ) -> None:
-    """Draws trials for workers, those that it starts and others that ask, until there are no more."""
+    """Draws trials for the workers, started here or elsewhere, until there are no more."""
     host, port = os.environ.get(launcher.HOST, "127.0.0.1"), int(os.environ.get(launcher.PORT, 0))
     with (
         launcher.serving(oracle, host, port) as (port, all_sent_home),
@@ -140,10 +140,10 @@ def _lead(
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Refuses, before any training, what no trial could do.
+    """Checks a search before any training.
 
     Raises:
-        Mistake: for numbers that cannot be, a config without validation data or attack.
+        InvalidArgument: if a number is invalid, or the config has no validation data or attack.
     """
     from commands import config as _base
     from commands.build import check_evaluation, phases_of
@@ -157,7 +157,7 @@ def check(config: Mapping[str, Any]) -> None:
         raise InvalidArgument(f"Invalid search: expected {', '.join(fields)}. Missing or unknown: {', '.join(wrong)}")
     for name, least in (("trials", 1), ("hopeless_after", 0), ("finalists", 0)):
         check_integer(f"search.{name}", options[name], least)
-    if options["finalists"]:  # the last thing that a search does
+    if options["finalists"]:  # checked now, because it comes last in a search
         check_evaluation({**config, "evaluation": {**config["evaluation"], "attacks": outcome.SUITE}})
     if not config["data"]["validation"]:
         raise InvalidArgument("A search needs validation data: expected data.validation > 0. Received: 0")
@@ -166,10 +166,10 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
-    """Refuses to vary the ball in which a training is validated: in a smaller one every trial is more robust.
+    """Checks that no dimension changes the ball of validation: in a smaller ball every trial is more robust.
 
     Raises:
-        Mistake: for a field that does.
+        InvalidArgument: if a field changes it.
     """
     import tfrobust
     from commands.build import given, phases_of
@@ -190,10 +190,10 @@ def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
 
 
 def claim(path: Path, config: Mapping[str, Any]) -> None:
-    """Writes what is searched, or finds the same there; how many trials and finalists there are may change.
+    """Writes the config of the search, or checks that the same is there; `trials` and `finalists` may change.
 
     Raises:
-        Mistake: for a folder of another space, tuner, seed or config; it names what differs.
+        Mistake: if the folder has another config; the message names the fields that differ.
     """
     from commands.workdir import Workdir
     from tfrobust.utils.files import sweep
@@ -203,7 +203,7 @@ def claim(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a search that goes on may not change."""
+    """Returns the fields that a resumed search must share."""
     fixed = {name: value for name, value in config["search"].items() if name not in ("trials", "finalists")}
     return {**config, "search": fixed}
 

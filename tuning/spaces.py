@@ -1,4 +1,4 @@
-"""Where a search looks: fields of a config, each with a range or with choices."""
+"""The space of a search: fields of a config, each with a range or with choices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOG, LINEAR = "log", "linear"
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`, whole ones where both are; `sampling` is "linear" or "log"."""
+    """Numbers from `low` to `high`, integers if both are; `sampling` is "linear" or "log"."""
 
     field: str
     low: float
@@ -27,26 +27,26 @@ class Range(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it has whole numbers alone."""
+        """Tells whether all values are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
     def points(self) -> float:
-        """How many values there are."""
+        """The number of values."""
         return self.high - self.low + 1 if self.whole else math.inf
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """Values between which all others lie."""
+        """The least and the greatest value."""
         return self.low, self.high
 
     def declare(self, hyperparameters: Any) -> None:
-        """Adds itself to KerasTuner's space."""
+        """Adds this dimension to KerasTuner's space."""
         kind = hyperparameters.Int if self.whole else hyperparameters.Float
         kind(self.field, self.low, self.high, sampling=self.sampling)
 
     def value(self, drawn: Any) -> Any:
-        """Returns the field's value for what KerasTuner draws."""
+        """Returns the value of the field for a value that KerasTuner drew."""
         return drawn
 
 
@@ -58,7 +58,7 @@ class Choice(NamedTuple):
 
     @property
     def points(self) -> float:
-        """How many values there are."""
+        """The number of values."""
         return len(self.values)
 
     @property
@@ -67,11 +67,11 @@ class Choice(NamedTuple):
         return self.values
 
     def declare(self, hyperparameters: Any) -> None:
-        """Adds itself to KerasTuner's space."""
+        """Adds this dimension to KerasTuner's space."""
         hyperparameters.Choice(self.field, list(self.values))
 
     def value(self, drawn: Any) -> Any:
-        """Returns the field's value for what KerasTuner draws, which makes 0 and 1 of booleans."""
+        """Returns the value of the field for a value that KerasTuner drew, which is 0 or 1 for a boolean."""
         return self.values[self.values.index(drawn)]
 
 
@@ -79,7 +79,7 @@ Dimension = Range | Choice
 
 
 def space_of(config: Mapping[str, Any]) -> list[Dimension]:
-    """Returns what the config's search varies: `search.space`, or the weights of its objective.
+    """Returns the dimensions of a config's search: `search.space`, or the weights of its objective.
 
     Args:
         config: as `trainers.train` takes it, as a plain dict.
@@ -168,7 +168,7 @@ def _choice(field: str, values: Any) -> Choice:
     return Choice(field, tuple(values))
 
 
-# What a trial sets by itself, or does not read.
+# Fields that a trial sets itself or does not read.
 _NOT_VARIED = ("epochs", "evaluation", "tables", "paper", "search")
 _REGISTRIES: Mapping[str, Registry] = {"objective": OBJECTIVES, "attack": ATTACKS, "model": MODELS}
 
@@ -178,7 +178,7 @@ def _check_field(config: Mapping[str, Any], field: str) -> None:
     part: Any = {name: value for name, value in config.items() if name not in _NOT_VARIED}
     for depth, name in enumerate([*path, last]):
         known: Iterable[str] = part if isinstance(part, Mapping) else ()
-        if depth == 1 and isinstance(part, Mapping) and path[0] in _REGISTRIES:  # its arguments need not be spelled out
+        if depth == 1 and isinstance(part, Mapping) and path[0] in _REGISTRIES:  # arguments with defaults too
             known = {*part, *_REGISTRIES[path[0]].parameters(part.get("name", ""))} - {"name"}
         if name not in known:
             raise unknown("field in search.space", field, [".".join([*path[:depth], each]) for each in known])

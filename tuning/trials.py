@@ -1,7 +1,7 @@
-"""The trials of a search: what is known of each, kept where a killed search finds it again.
+"""The trials of a search and their results, stored so that a killed search can resume.
 
-KerasTuner's own state is written in place and does not survive every kill, so that it is never read: a search that is
-started again draws the same trials in the same order, and the answers to those that are done come from here.
+KerasTuner's own state is written in place and does not survive every kill, so it is never read: a restarted search
+draws the same trials in the same order, and the results of the finished ones are read from here.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tfrobust.utils.files import replacing
 
 
 class Result(NamedTuple):
-    """What came of a trial, on validation data.
+    """The result of a trial, on validation data.
 
     Attributes:
-        clean_accuracy: of the kept classifier, in [0, 1]; None where there is none.
-        robust_accuracy: likewise, by the trainer's validation attack.
-        epochs: that were trained.
-        seconds: that the last sitting took.
-        finished: seconds since 1970; the order of the trials.
-        message: why there is no classifier, or why the trial ended early; "" otherwise.
+        clean_accuracy: clean accuracy of the kept classifier, in [0, 1]; None if the trial failed.
+        robust_accuracy: robust accuracy by the trainer's validation attack; None if the trial failed.
+        epochs: number of trained epochs.
+        seconds: duration since the last resume.
+        finished: end of the trial in seconds since 1970, which orders the trials.
+        message: why the trial failed or ended early; "" otherwise.
     """
 
     clean_accuracy: float | None
@@ -40,7 +40,7 @@ class Result(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether the trial has no classifier."""
+        """Tells whether the trial has no classifier."""
         return self.robust_accuracy is None
 
 
@@ -49,7 +49,7 @@ class Trial(NamedTuple):
 
     Attributes:
         values: field of the config -> value.
-        epochs: that it is to be trained.
+        epochs: number of epochs to train.
     """
 
     values: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Trial(NamedTuple):
 
     @property
     def key(self) -> str:
-        """A name that is a function of values and epochs: equal trials are one."""
+        """The name of the trial, equal for equal values and epochs."""
         text = json.dumps([sorted(self.values.items()), self.epochs])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -66,7 +66,7 @@ class Store:
     """The trials' folders, each an ordinary run's, and their results.
 
     Args:
-        path: the folder that holds them.
+        path: folder of the trials.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -78,40 +78,40 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, trial: Trial) -> Iterator[None]:
-        """Keeps a trial for this process while others, on any machine, wait; a process that dies lets go."""
+        """Locks a trial for this process, on all machines; the lock of a process that dies is released."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / f".{trial.key}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def read(self, trial: Trial) -> Result | None:
-        """Returns a trial's result, None where it is not done."""
+        """Returns a trial's result, None if it has not finished."""
         file = self._file(trial)
         return Result(**json.loads(file.read_text())["result"]) if file.exists() else None
 
     def write(self, trial: Trial, result: Result) -> None:
-        """Keeps a trial's result."""
+        """Stores a trial's result."""
         with replacing(self._file(trial)) as beside:
             beside.write_text(json.dumps({"trial": trial._asdict(), "result": result._asdict()}, indent=1) + "\n")
 
     def all(self) -> list[tuple[Trial, Result]]:
-        """Returns the trials that are done, in the order in which they ended."""
+        """Returns the finished trials, in the order in which they ended."""
         read = [json.loads(file.read_text()) for file in self.path.glob("*/result.json")]
         done = [(Trial(**each["trial"]), Result(**each["result"])) for each in read]
         return sorted(done, key=lambda pair: (pair[1].finished, pair[0].key))
 
     def inherit(self, trial: Trial, parent: Trial, config: Mapping[str, Any]) -> None:
-        """Gives a trial all that its parent has learned: checkpoints, history and the best classifier so far.
+        """Copies checkpoints, history and the best classifier of a trial's parent.
 
         Args:
-            trial: with the values of the parent and more epochs.
-            parent: a trial that is done.
-            config: the trial's own.
+            trial: a trial with the values of the parent and more epochs.
+            parent: a finished trial.
+            config: config of the trial.
         """
         target = self.workdir(trial)
         if target.path.exists():
             return
-        with replacing(target.path) as beside:  # whole or not at all
+        with replacing(target.path) as beside:  # the folder appears only when it is complete
             not_learned = shutil.ignore_patterns("result.json", "finalist.*")
             shutil.copytree(self.workdir(parent).path, beside, ignore=not_learned)
             Workdir(beside).config.write_text(json.dumps(config, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""How a search draws its trials: KerasTuner's oracles, one a name, each with the epochs that it will ask for."""
+"""The tuners of a search: each name is an oracle of KerasTuner, with the number of epochs that it will train."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from sklearn.exceptions import ConvergenceWarning
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Registry
+from tfrobust.utils.validation import check_integer
 from tuning.spaces import Dimension
 
 SCORE = "score"
 
 
 class Plan(NamedTuple):
-    """What a search will do: who draws, and how many trials and epochs there will be in all.
+    """The plan of a search: the oracle that draws the trials, and the numbers of trials and epochs.
 
     Attributes:
-        oracle: KerasTuner's.
-        trials: how many it draws.
-        epochs: of all trials together; what a promoted trial has behind it, or is drawn again, is counted once.
-        goes_on: whether a trial may go on from another one that had fewer epochs.
+        oracle: oracle of KerasTuner.
+        trials: number of trials that it draws.
+        epochs: number of epochs of all trials together; the epochs that a promoted trial inherits count once.
+        goes_on: whether a trial may continue another one that had fewer epochs.
     """
 
     oracle: Any
@@ -44,13 +45,13 @@ def get(identifier: Any, space: Sequence[Dimension], seed: int, trials: int, epo
 
     Args:
         identifier: name or config of a registered tuner.
-        space: what it varies.
-        seed: of its draws. KerasTuner takes 0 for "any", and the draws of a seed and the next one overlap.
-        trials: how many, for tuners that can be told.
-        epochs: of a whole training.
+        space: dimensions of the search.
+        seed: seed of the draws.
+        trials: number of trials, for the tuners that do not determine it.
+        epochs: number of epochs of a full training.
 
     Raises:
-        InvalidArgument: for an unknown tuner or argument, and a space that has too few points for it.
+        InvalidArgument: if the tuner or an argument is unknown, or the space has too few points for it.
     """
     hyperparameters = keras_tuner.HyperParameters()
     for dimension in space:
@@ -58,11 +59,11 @@ def get(identifier: Any, space: Sequence[Dimension], seed: int, trials: int, epo
     options = {
         "objective": keras_tuner.Objective(SCORE, "max"),
         "hyperparameters": hyperparameters,
-        "seed": 1 + 1000 * seed,
+        "seed": 1 + 1000 * seed,  # KerasTuner takes 0 for "any", and the draws of consecutive seeds overlap
         "tune_new_entries": False,
         "allow_new_entries": False,
         "max_retries_per_trial": 0,
-        "max_consecutive_failed_trials": 10**9,  # a trial that diverged is a result: the search goes on
+        "max_consecutive_failed_trials": 10**9,  # the search continues after trials that diverged
     }
     points = math.prod(dimension.points for dimension in space)
     plan: Plan = _registry.get(identifier, options=options, points=points, trials=trials, epochs=epochs)
@@ -73,13 +74,13 @@ def get(identifier: Any, space: Sequence[Dimension], seed: int, trials: int, epo
 
 @register
 def random(options: dict[str, Any], points: float, trials: int, epochs: int) -> Plan:
-    """Draws every trial from the whole space, none twice."""
+    """Draws each trial at random, none twice."""
     trials = int(min(trials, points))
     return Plan(oracles.RandomSearchOracle(**options, max_trials=trials), trials, trials * epochs)
 
 
 class _Bayesian(oracles.BayesianOptimizationOracle):
-    """KerasTuner's, which leaves it to the user that the scale of its Gaussian process may be at a bound."""
+    """KerasTuner's oracle, without the warning that a length scale of the Gaussian process is at its bound."""
 
     def populate_space(self, trial_id: str) -> Any:
         with warnings.catch_warnings():
@@ -89,22 +90,23 @@ class _Bayesian(oracles.BayesianOptimizationOracle):
 
 @register
 def bayesian(options: dict[str, Any], points: float, trials: int, epochs: int) -> Plan:
-    """Draws a few trials at random, then each where a Gaussian process of the scores expects most."""
-    at_random = int(min(3 * len(options["hyperparameters"].space), points))  # those alone are all different
+    """Draws a few trials at random, then each where a Gaussian process of the scores expects the best one."""
+    at_random = int(min(3 * len(options["hyperparameters"].space), points))  # only the random trials are all different
     oracle = _Bayesian(**options, max_trials=trials, num_initial_points=at_random)
     return Plan(oracle, trials, int(min(trials, points)) * epochs)
 
 
 @register
 def grid(options: dict[str, Any], points: float, trials: int, epochs: int) -> Plan:
-    """Tries every combination; a range has its least value and ten more, or all its whole numbers."""
+    """Tries every combination; a range contributes its integers, or its least value and ten more."""
     size = math.prod(len({hp.default, *hp.values}) for hp in options["hyperparameters"].space)
     return Plan(oracles.GridSearchOracle(**options), size, size * epochs)
 
 
 @register
 def hyperband(options: dict[str, Any], points: float, trials: int, epochs: int, factor: int = 3) -> Plan:
-    """Begins many short trials; the best of them go on for `factor` times as long. Li et al. 2018 (Hyperband)."""
+    """Begins many short trials and continues the best ones for `factor` times as long. Li et al. 2018 (Hyperband)."""
+    check_integer("factor", factor, 2)
     oracle = oracles.HyperbandOracle(**options, max_epochs=epochs, factor=factor)
     brackets = keras_private.rounds_of(oracle)
     if points < (begun := sum(size for (size, _), *_ in brackets)):

@@ -34,7 +34,7 @@ def test_unknown_strategies_are_refused():
     [
         (None, "Received: None"),
         ("", "Received: ''"),
-        ("{worker}", "no JSON"),
+        ("{worker}", "is not JSON"),
         ("[]", r"Received: \[\]"),
         ({"cluster": CLUSTER}, r"Received: .\"cluster\""),
         ({"cluster": {"worker": "alpha:2222"}, "task": {"type": "worker", "index": 0}}, "is not a list of HOST:PORT"),
