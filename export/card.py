@@ -1,4 +1,4 @@
-"""What is known of an exported classifier, for those who have only the export: its model card."""
+"""The model card of an exported classifier: its data, its training and its evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfrobust.utils.versions import versions
 
 FILE = "model_card.json"
 UNEVALUATED = "This classifier was exported without an evaluation: nothing is known of its accuracy under attack."
-# Of a report; its curves and the settings of a machine stay behind.
+# Figures of a report on the card.
 FIGURES = (
     "clean_accuracy",
     "robust_accuracy",
@@ -38,13 +38,13 @@ OF_A_FIT = (*PER_PHASE, "seed", "weight_decay", "model", "fine_tune", "mixed_pre
 
 
 class Facts(NamedTuple):
-    """What a classifier does not know of itself.
+    """Facts for the card that are not in the classifier.
 
     Args:
-        class_names: in the order of the labels; empty: numbers.
+        class_names: names in the order of the labels; empty: numbers.
         data: name and options of its data set, as `tfrobust.data.load` takes them; None: unknown.
-        training: objective, attack and settings of each fit, and by what code; None: unknown.
-        report: its evaluation; None: there is none, and the card says so.
+        training: objective, attack and settings of each fit, and the code that ran; None: unknown.
+        report: its evaluation; None: there is none, which the card says.
     """
 
     class_names: Sequence[str] = ()
@@ -57,7 +57,7 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
     """Returns the model card, as JSON holds it.
 
     Raises:
-        InvalidArgument: for an evaluation of other weights.
+        InvalidArgument: if the evaluation is of other weights.
     """
     weights = digest(classifier)
     if facts.report is not None and facts.report.classifier != weights:
@@ -77,7 +77,7 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
             "height": height,
             "width": width,
             "channels": channels,
-            "pixels": "float32 in [0, 1]; NaN and what lies outside are refused",
+            "pixels": "float32 in [0, 1]; NaN and other values are refused",
             "uint8": "0..255",
             "image_bytes": f"PNG or JPEG of at most {pictures.MEGAPIXELS} megapixels, resized to height and width",
         },
@@ -93,7 +93,7 @@ def class_names(classifier: Any, facts: Facts) -> list[str]:
     """Returns a name for each class.
 
     Raises:
-        InvalidArgument: for names of another number of classes.
+        InvalidArgument: if the number of names is not that of the classes.
     """
     classes = classifier.output["logits"].shape[-1]
     names = list(facts.class_names) or [str(label) for label in range(classes)]
@@ -103,17 +103,17 @@ def class_names(classifier: Any, facts: Facts) -> list[str]:
 
 
 def evaluation(report: Report) -> dict[str, Any]:
-    """Returns the figures of a report that a user of the classifier has to know."""
+    """Returns the figures of a report that a user of the classifier needs."""
     results = [{"name": r.name, "settings": r.settings, "accuracy": r.accuracy} for r in report.flat]
     return {**{name: getattr(report, name) for name in FIGURES}, "attacks": results}
 
 
 def of_run(workdir: Workdir, config: Mapping[str, Any]) -> Facts:
-    """Returns what a run knows of its classifier: data, every fit with all settings, code, evaluation where it is.
+    """Returns the facts of a run: data, settings of every fit, code, and the evaluation if there is one.
 
     Args:
-        workdir: of the run.
-        config: of the run.
+        workdir: folder of the run.
+        config: config of the run.
     """
     data = data_of(config)
     return Facts(
@@ -143,7 +143,7 @@ def read(version: Path) -> dict[str, Any]:
     """Returns the card of an exported version.
 
     Raises:
-        FileNotFoundError: where there is none.
+        FileNotFoundError: if there is none.
     """
     file = version / EXTRA / FILE
     if not file.is_file():

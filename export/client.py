@@ -4,7 +4,7 @@
     python -m export.client --name=NAME --compare=C.keras FILE ...  beside the classifier that was exported
     python -m export.client --name=NAME --load=1000 FILE ...        how fast, with 8 requests at once
 
-Exits with 3 where --compare finds a difference, or a request of --load fails.
+Exits with 3 if --compare finds a difference, or a request of --load fails.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the files as they are given, and those of the folders, sorted, that end as PNG and JPEG do.
 
     Raises:
-        FileNotFoundError: where nothing is.
-        Mistake: for a folder without any.
+        FileNotFoundError: if a path does not exist.
+        Mistake: if a folder has no such file.
     """
     files = []
     for path in map(Path, paths):
@@ -65,7 +65,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
 
 
 def _decode(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
-    """Returns the uint8 pixels (batch, H, W, C), by the very graph that `predict_bytes` decodes with."""
+    """Returns the uint8 pixels (batch, H, W, C), decoded as `predict_bytes` decodes them."""
     import tensorflow as tf
 
     try:
@@ -88,7 +88,7 @@ def _pixels(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray
     return _decode(encoded, shape) / np.float32(255.0)
 
 
-# What each signature reads: its input's name, and that of encoded images for a network of images (H, W, C).
+# For each signature, the name of its input, and the function from encoded images and (H, W, C) to its values.
 INPUTS: Mapping[str, tuple[str, Callable[[Sequence[bytes], Any], np.ndarray]]] = {
     "predict_bytes": ("image_bytes", lambda encoded, _: np.array(encoded, dtype=object)),
     "serving_default": ("pixels", _pixels),
@@ -122,7 +122,7 @@ class Sender:
         """Returns `logits` and `probabilities` (batch, classes) and `label` (batch,) of some files.
 
         Raises:
-            ServingError: without such an answer; it names the files where they are the reason.
+            ServingError: if there is no such answer; it names the files if they are the reason.
         """
         try:
             outputs = self.connection.send(self.prepare(files))
@@ -142,9 +142,9 @@ def _named(files: Sequence[Path]) -> str:
 
 
 class Difference(NamedTuple):
-    """How far a server is from the classifier: largest differences, and labels that differ.
+    """The difference of a server from the classifier: largest differences, and numbers of different labels.
 
-    A label that differs is a tie where the classifier's own logits of both are within the tolerance.
+    A different label is a tie if the classifier's own logits of both are within the tolerance.
     """
 
     images: int
@@ -162,7 +162,7 @@ class Difference(NamedTuple):
 
 
 def compare(logits: np.ndarray, served: Mapping[str, np.ndarray], tolerance: float) -> Difference:
-    """Returns the difference of what is served from a classifier's logits.
+    """Returns the difference of the served outputs from a classifier's logits.
 
     Args:
         logits: (images, classes) of the classifier.
@@ -170,7 +170,7 @@ def compare(logits: np.ndarray, served: Mapping[str, np.ndarray], tolerance: flo
         tolerance: of a tie, as a fraction of the largest |logit|.
 
     Raises:
-        Mistake: for another number of classes.
+        Mistake: if the numbers of classes differ.
     """
     if logits.shape != served["logits"].shape:
         received = f"{logits.shape} of the classifier, {served['logits'].shape} of the server"
@@ -252,7 +252,7 @@ def _load(open_connection: Callable[[], Connection], sender: Sender, files: Sequ
 
 
 def main(arguments: list[str]) -> int:
-    """Does what the flags ask for and returns the exit code."""
+    """Classifies, compares or tests the load, as the flags say, and returns the exit code."""
     given = flags.FLAGS
     if not given.name:
         raise cli.Misuse("Expected --name=NAME, the model's on the server. Received: no --name")

@@ -1,4 +1,4 @@
-"""The two protocols of TensorFlow Serving, seen from a client: one object each, with the same methods."""
+"""Clients of the two protocols of TensorFlow Serving: one class each, with the same methods."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from commands.cli import Mistake
 
 
 class ServingError(OSError):
-    """A request without an answer: what to do about it, and what the server says.
+    """Is raised for a request without an answer; the text has the server's message and an advice.
 
     Args:
-        text: the line for the user.
-        code: gRPC's name of what happened.
+        text: the message.
+        code: gRPC's name of the status.
     """
 
     def __init__(self, text: str, code: str = ""):
@@ -43,14 +43,14 @@ def refusal(address: str, code: str, says: str) -> ServingError:
 
 
 class Model(NamedTuple):
-    """Which of a server's models: its name, and a version's number or label; none is the latest."""
+    """A model of a server: its name, and the number or label of a version; "" is the latest."""
 
     name: str
     version: str = ""
 
 
 class Connection(Protocol):
-    """A server's model as one protocol reaches it. A connection is for one thread."""
+    """A connection to a server's model by one protocol, for one thread."""
 
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Any:
         """Returns the protocol's request: `inputs` by name, each (batch, ...); strings are an array of `bytes`."""
@@ -59,7 +59,7 @@ class Connection(Protocol):
         """Returns the outputs by name, each (batch, ...).
 
         Raises:
-            ServingError: where no answer comes, or a refusal.
+            ServingError: if the server refuses the request or does not answer.
         """
 
     def signatures(self) -> Any:
@@ -67,11 +67,11 @@ class Connection(Protocol):
 
 
 class Grpc:
-    """gRPC by the official stubs.
+    """The gRPC protocol, by the official stubs.
 
     Args:
         server: "grpc://HOST:PORT".
-        model: which of its models.
+        model: one of its models.
         timeout: seconds until a request is given up.
     """
 
@@ -129,15 +129,15 @@ class Grpc:
 
 
 class Rest:
-    """JSON over HTTP: columns, and bytes in base64.
+    """The REST protocol: JSON with columns, and bytes in base64.
 
     Args:
         server: "http://HOST:PORT", or https.
-        model: which of its models.
+        model: one of its models.
         timeout: seconds until a request is given up.
     """
 
-    # What TensorFlow Serving makes of its own codes.
+    # gRPC's names of the statuses that TensorFlow Serving sends.
     CODES: ClassVar[dict[int, str]] = {
         HTTPStatus.BAD_REQUEST: "INVALID_ARGUMENT",
         HTTPStatus.NOT_FOUND: "NOT_FOUND",
@@ -205,10 +205,10 @@ PROTOCOLS: dict[str, Any] = {"grpc": Grpc, "http": Rest, "https": Rest}
 
 
 def check_server(server: str) -> None:
-    """Refuses what names no protocol, host and port.
+    """Checks that an address has a protocol, a host and a port.
 
     Raises:
-        Mistake: for such.
+        Mistake: if it has not.
     """
     parts = urlsplit(server)
     if parts.scheme not in PROTOCOLS or not parts.hostname or parts.port is None:
@@ -216,25 +216,25 @@ def check_server(server: str) -> None:
 
 
 def connect(server: str, model: Model, timeout: float = 10.0) -> Connection:
-    """Returns a connection; the scheme picks the protocol. Nothing is sent yet.
+    """Returns a connection by the protocol of the address; nothing is sent yet.
 
     Args:
         server: "grpc://HOST:PORT", "http://HOST:PORT" or "https://HOST:PORT".
-        model: which of its models.
+        model: one of its models.
         timeout: seconds until a request is given up.
 
     Raises:
-        Mistake: for another address.
+        Mistake: if the address is invalid.
     """
     check_server(server)
     return PROTOCOLS[urlsplit(server).scheme](server, model, timeout)
 
 
 def pixel_shape(connection: Connection, signature: str) -> tuple[int, int, int]:
-    """Returns the (H, W, C) of the pixels that a signature reads, as the server tells.
+    """Returns the (H, W, C) of the pixels that a signature reads; the server is asked.
 
     Raises:
-        ServingError: for a signature without pixels.
+        ServingError: if the signature does not read pixels.
     """
     known = connection.signatures().signature_def
     if signature not in known or "pixels" not in known[signature].inputs:

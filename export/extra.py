@@ -1,4 +1,4 @@
-"""What lies beside the graph in an exported version: requests to warm up with, hashes of all files."""
+"""The files beside the graph of an exported version: requests for the warm-up, and hashes of all files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SUMS = "SHA256SUMS"
 
 
 def write_warm_up(version: Path, name: str, functions: Mapping[str, Any]) -> None:
-    """Writes a request to each signature, which TensorFlow Serving makes before it says that the version is there.
+    """Writes a request to each signature, which TensorFlow Serving runs before the version is available.
 
     Args:
-        version: its folder.
-        name: of the model.
-        functions: of `export.module.Signatures`.
+        version: folder of the version.
+        name: name of the model.
+        functions: functions of `export.module.Signatures`.
     """
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
@@ -38,7 +38,7 @@ def write_warm_up(version: Path, name: str, functions: Mapping[str, Any]) -> Non
 
 
 def _example(spec: tf.TensorSpec, functions: Mapping[str, Any]) -> Any:
-    """Returns a batch of one black image, encoded where strings are asked for."""
+    """Returns a batch of one black image, encoded if the signature reads strings."""
     if spec.dtype == tf.string:
         (pixels,) = functions["uint8"].input_signature
         return [tf.io.encode_png(tf.zeros(pixels.shape[1:], tf.uint8)).numpy()]
@@ -46,17 +46,17 @@ def _example(spec: tf.TensorSpec, functions: Mapping[str, Any]) -> Any:
 
 
 def write_sums(version: Path) -> None:
-    """Writes the hash of every file; the last to be written. `sha256sum -c` reads it, in the version's folder."""
+    """Writes the hashes of all other files, for `sha256sum -c` in the version's folder; it is written last."""
     lines = [f"{_sha256(version / name)}  {name}\n" for name in _files(version)]
     (version / EXTRA / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def check_sums(version: Path) -> int:
-    """Returns the number of files, each of them as it was written.
+    """Returns the number of files after it has checked their hashes.
 
     Raises:
-        FileNotFoundError: for a version without hashes.
-        Mistake: for files that were changed, are missing or were added since; it names them.
+        FileNotFoundError: if the version has no hashes.
+        Mistake: if files were changed, are missing or were added; the message names them.
     """
     file = version / EXTRA / SUMS
     if not file.is_file():

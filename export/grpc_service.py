@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC protocol: the services' methods on the official messages."""
+"""Implements TensorFlow Serving's gRPC protocol with the official messages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _THREADS = 16
 
 
 def number_of(spec: model_pb2.ModelSpec) -> int | None:
-    """Returns the version that a request asks for, None for the latest.
+    """Returns the version that a request names, None for the latest.
 
     Raises:
-        Refusal: for a label, which only TensorFlow Serving's configuration gives.
+        Refusal: if it names a label, which needs TensorFlow Serving's configuration.
     """
     if spec.version_label:
         raise invalid(f"Unrecognized servable version label: {spec.version_label[:100]}. Expected a version's number")
@@ -31,7 +31,7 @@ def predict(versions: Versions, request: predict_pb2.PredictRequest) -> predict_
     """Answers `PredictionService/Predict`.
 
     Raises:
-        Refusal: for a model, version, signature, input or output that is not there, and for bad values.
+        Refusal: if a model, version, signature, input or output is unknown, or a value is invalid.
     """
     spec = request.model_spec
     with versions.use(spec.name, number_of(spec)) as (number, servable):
@@ -55,7 +55,7 @@ def metadata(
     """Answers `PredictionService/GetModelMetadata`: the signatures.
 
     Raises:
-        Refusal: for a model or version that is not there, and for other fields than "signature_def".
+        Refusal: if the model or version is unknown, or the field is not "signature_def".
     """
     if set(request.metadata_field) != {"signature_def"}:
         received = ", ".join(request.metadata_field) or "none"
@@ -73,10 +73,10 @@ def metadata(
 def status(
     versions: Versions, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """Answers `ModelService/GetModelStatus`: every version that was ever seen.
+    """Answers `ModelService/GetModelStatus` with every version that was ever seen.
 
     Raises:
-        Refusal: for a model or version that is not there.
+        Refusal: if the model or version is unknown.
     """
     spec = request.model_spec
     response = get_model_status_pb2.GetModelStatusResponse()
@@ -94,18 +94,18 @@ class GrpcServer:
     """The server of both services.
 
     Args:
-        versions: of the model.
+        versions: the versions of the model.
         host: address to bind to.
-        port: 0 for a free one.
-        max_bytes: of a message; a larger one is RESOURCE_EXHAUSTED.
+        port: port to bind to; 0: a free one.
+        max_bytes: greatest size of a message; a larger one is RESOURCE_EXHAUSTED.
 
     Raises:
-        OSError: for a port that is taken.
+        OSError: if the port is taken.
     """
 
     def __init__(self, versions: Versions, host: str, port: int, max_bytes: int) -> None:
         options = {
-            "grpc.so_reuseport": 0,  # else two servers share a port in silence
+            "grpc.so_reuseport": 0,  # otherwise two servers can share a port unnoticed
             "grpc.max_receive_message_length": max_bytes,
             "grpc.max_send_message_length": -1,
         }
@@ -131,14 +131,14 @@ class GrpcServer:
         self._server.start()
 
     def stop(self, seconds: float) -> None:
-        """Refuses new requests and waits for those that are running, so long at most."""
+        """Refuses new requests and waits for the running ones, at most so many seconds."""
         self._server.stop(seconds).wait()
 
 
 def _handler(
     versions: Versions, request_type: type[Message], answer: Callable[[Versions, Any], Message]
 ) -> grpc.RpcMethodHandler:
-    """Returns the handler of a method, of bytes: gRPC's own reading answers what it cannot read with INTERNAL."""
+    """Returns the handler of a method, which parses the bytes itself: gRPC would answer invalid ones with INTERNAL."""
 
     def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
         try:

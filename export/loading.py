@@ -1,4 +1,4 @@
-"""A bounded load test: so many requests, so many at once."""
+"""A load test with a bounded number of requests and of concurrent requests."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from export.connections import ServingError
 
 @dataclass
 class Load:
-    """What a load test has seen: seconds it took, seconds of each answered request, and what the others met."""
+    """The result of a load test: its duration, the latencies of the answers and the messages of the failures."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def milliseconds(self, percent: float) -> float:
-        """Returns the time within which so many percent of the answers came."""
+        """Returns a percentile of the latencies, in milliseconds."""
         import numpy as np
 
         return 1000 * float(np.percentile(self.latencies, percent))
 
     @property
     def rate(self) -> float:
-        """Answers in a second."""
+        """The number of answers per second."""
         return len(self.latencies) / self.seconds
 
     def __str__(self) -> str:
@@ -44,16 +44,16 @@ def load(connect: Callable[[], Callable[[int], object]], requests: int, concurre
     The first request of each connection opens it and is not counted.
 
     Args:
-        connect: returns what sends request number i; called once a thread.
-        requests: how many to send.
-        concurrency: how many at once.
-        seconds: when to stop, where not all are sent by then.
+        connect: returns a function that sends request number i; called once for each thread.
+        requests: number of requests.
+        concurrency: number of concurrent requests.
+        seconds: time after which no more requests are sent.
 
     Returns:
-        What was seen.
+        The result.
 
     Raises:
-        ServingError: where the uncounted requests fail.
+        ServingError: if one of the uncounted requests fails.
     """
     seen, numbers = Load(), iter(range(requests))  # one iterator for all: a thread takes the next number
     with ThreadPoolExecutor(concurrency) as pool:

@@ -1,4 +1,4 @@
-"""A classifier as a plain module of its weights and signatures: all that a SavedModel keeps, nothing of Keras."""
+"""A classifier as a TensorFlow module of its weights and signatures, without Keras."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Outputs = Mapping[str, Tensor]
 
 
 class Signatures:
-    """What a classifier is asked for by TensorFlow Serving; see `export.savedmodel.export_classifier`.
+    """The signatures of a classifier for TensorFlow Serving; see `export.savedmodel.export_classifier`.
 
     Args:
         classifier: a Keras model with named outputs, on images of one size.
-        precision: in which kernels are stored; they are cast back before anything is computed. Vectors stay as they
-            are: they take no room, and the statistics of a normalization matter most.
+        precision: dtype in which kernels are stored; they are cast back before the computation. Vectors are stored as
+            they are: they are small, and the statistics of a normalization need the precision.
 
     Attributes:
-        module: holds the weights. It is not the classifier, nor does it hold it: of Keras' own objects a SavedModel
-            would keep every variable a second time, and what only Keras can read.
+        module: a `tf.Module` of the weights. It does not contain the Keras model, with which a SavedModel would store
+            every variable twice, and objects that only Keras can read.
     """
 
     def __init__(self, classifier: Any, precision: str = "float32") -> None:
@@ -34,11 +34,11 @@ class Signatures:
         self._others = [_stored(v, precision) for v in classifier.non_trainable_variables]
         self.module = tf.Module(name="classifier")
         self.module.weights = [*self._trainable, *self._others]
-        # Traced once for all signatures; what one of them does not read is not computed in it.
+        # Traced once for all signatures; each of them computes only the outputs that it reads.
         self._outputs = _signature(self._pixels(tf.float32), self._call)
 
     def functions(self) -> dict[str, Callable[..., Outputs]]:
-        """Returns them by name: `explain` only where there are maps, `predict_bytes` where pictures fit the pixels."""
+        """Returns them by name: `explain` if there are maps, `predict_bytes` for 1 or 3 channels."""
         pixels, whole = self._pixels(tf.float32), self._pixels(tf.uint8)
         encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
         found = {
@@ -80,7 +80,7 @@ class Signatures:
         return {**labelled, **{name: self._upsampled(values) for name, values in maps.items()}}
 
     def _upsampled(self, values: Tensor) -> Tensor:
-        """Maps `(batch, h, w)` to the size of the images, bilinearly."""
+        """Returns maps `(batch, h, w)` resized to the images, bilinearly."""
         return tf.image.resize(tf.cast(values[..., None], tf.float32), self._shape[:2])[..., 0]
 
 
@@ -109,8 +109,8 @@ def _some(batch: Tensor) -> Tensor:
 
 
 def _checked(pixels: Tensor) -> Tensor:
-    """Refuses what a camera cannot give, for a classifier would label it all the same: NaN, 0..255 for 0..1."""
-    inside = tf.reduce_all((pixels >= 0) & (pixels <= 1))  # a NaN is in no order
+    """Returns the pixels, and fails if they are NaN or outside [0, 1], such as pixels of 0..255."""
+    inside = tf.reduce_all((pixels >= 0) & (pixels <= 1))  # false for NaN
     message = "Expected pixels in [0, 1]. Received values from, to:"
     right = tf.debugging.Assert(inside, [message, tf.reduce_min(pixels), tf.reduce_max(pixels)])
     with tf.control_dependencies([right]):

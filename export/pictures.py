@@ -1,4 +1,4 @@
-"""Encoded pictures to pixels, in graph code: what a signature does is what a client that compares does."""
+"""Decodes pictures in graph code, for the signature `predict_bytes` and for a client that compares with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 Tensor = Any
 
-MEGAPIXELS = 16  # the most that is decoded: a PNG of 1 MB may say that it is one of 1 GB
+MEGAPIXELS = 16  # limit of what is decoded: a PNG of 1 MB may declare pixels of 1 GB
 CHANNELS = (1, 3)  # of what is decoded
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 HEADER = 24  # bytes of a PNG up to the end of its width and height
@@ -17,7 +17,7 @@ HEADER = 24  # bytes of a PNG up to the end of its width and height
 def decode(encoded: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Returns pictures as pixels of one size: decoded, resized as `tfrobust.data` resizes, rounded to 8 bits.
 
-    The size that a picture says it has is read before it is decoded.
+    The declared size of a picture is checked before it is decoded.
 
     Args:
         encoded: PNG or JPEG files, `(batch,)` string; gray ones get equal channels, alpha is left out.
@@ -27,10 +27,10 @@ def decode(encoded: Tensor, shape: tuple[int, int, int]) -> Tensor:
         Pixels `(batch, H, W, C)` uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: for what is no PNG or JPEG, is cut short, or has more than 16 megapixels.
+        tf.errors.InvalidArgumentError: if a file is not PNG or JPEG, is cut short, or has more than 16 megapixels.
     """
     spec = tf.TensorSpec(shape, tf.uint8)
-    # Two at once: 16 megapixels take 250 MB while they are resized.
+    # Two in parallel, because 16 megapixels take 250 MB while they are resized.
     return tf.map_fn(lambda one: _decoded(one, shape), encoded, fn_output_signature=spec, parallel_iterations=2)
 
 
@@ -42,7 +42,7 @@ def _decoded(encoded: Tensor, shape: tuple[int, int, int]) -> Tensor:
     fits = tf.reduce_all(size > 0) & (tf.reduce_prod(size) <= MEGAPIXELS * 10**6) & tf.reduce_all(size < 2**31)
     message = f"Expected a picture of at most {MEGAPIXELS} megapixels. Received (height, width):"
     with tf.control_dependencies([tf.debugging.Assert(fits, [message, size])]):
-        # The operation reads PNG and JPEG alike; for both it fails where the file is cut short.
+        # The operation reads both PNG and JPEG, and fails if the file is cut short.
         pixels = tf.io.decode_png(encoded, channels=channels)
     same = tf.reduce_all(tf.shape(pixels)[:2] == (height, width))
     return tf.ensure_shape(tf.cond(same, lambda: pixels, lambda: _resized(pixels, (height, width))), shape)

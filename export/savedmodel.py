@@ -1,9 +1,9 @@
-"""Writes a classifier as a SavedModel that TensorFlow Serving loads; neither Keras nor tfrobust is needed to run it.
+"""Writes a classifier as a SavedModel for TensorFlow Serving, which runs without Keras and tfrobust.
 
     python -m export.savedmodel --workdir=DIR            DIR/classifier.keras -> DIR/saved_model/1
     python -m export.savedmodel --model=FILE --out=DIR   FILE -> DIR/1
 
-An existing version stays: the next number is written.
+Existing versions stay; the next number is written.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ CLASS_NAMES = "class_names.txt"
 def export_classifier(
     classifier: Any, out: str | os.PathLike[str], facts: Facts | None = None, precision: str = "float32"
 ) -> Path:
-    """Writes `out/N`, N the next free version number: a SavedModel of the classifier, whole or not at all.
+    """Writes a SavedModel of the classifier to `out/N`, N the next free version number, in one atomic step.
 
-    Its signatures take a batch of any size, but not an empty one:
+    Its signatures take a batch of at least one image:
 
     | signature | input | outputs |
     |---|---|---|
@@ -41,26 +41,26 @@ def export_classifier(
     | `explain` | `pixels` float32 | the same as the first, and maps `(batch, H, W)` in the size of the image |
 
     `logits` and `probabilities` = softmax(logits) are `(batch, classes)` float32, `label` = argmax(logits) is
-    `(batch,)` int64. `explain` is there where the network has something to show: `attention_BLOCK` for every block
-    that is attended, and `cam`, the class activation map of the label; `predict_bytes` is there for images with 1 or 3
-    channels. Pixels that are NaN or outside [0, 1] are
-    refused, and so are pictures that are cut short, of another format, or of more than 16 megapixels.
+    `(batch,)` int64. `explain` exists if the network has maps: `attention_BLOCK` for every block with attention, and
+    `cam`, the class activation map of the label. `predict_bytes` exists for images with 1 or 3 channels. Pixels that
+    are NaN or outside [0, 1] are refused, and so are pictures that are cut short, of another format, or of more than 16
+    megapixels.
 
-    Beside the graph lie the class names (`assets/class_names.txt`) and in `assets.extra` requests to warm up with, the
+    The version also has the class names (`assets/class_names.txt`), and in `assets.extra` requests for the warm-up, the
     model card and the hashes of all files.
 
     Args:
         classifier: a Keras model with named outputs, `logits` among them, on images of one size.
-        out: folder of the versions; made where it is missing. Its name is the model's for TensorFlow Serving.
-        facts: what the card says beyond the classifier itself; None: nothing is known, not how robust it is either.
-        precision: of the kernels in the file, "float32", "float16" or "bfloat16"; what is computed stays float32.
+        out: folder of the versions, created if it is missing. TensorFlow Serving calls the model by its name.
+        facts: facts for the card; None: nothing is known.
+        precision: dtype of the stored kernels, "float32", "float16" or "bfloat16"; the computation is in float32.
 
     Returns:
         The path of the new version.
 
     Raises:
-        Mistake: for what is no such classifier, an unknown precision, and facts of another classifier.
-        OSError: where nothing can be written.
+        InvalidArgument: if the classifier or the precision is invalid, or the facts are of another classifier.
+        OSError: if the folder cannot be written.
     """
     import tensorflow as tf
 
@@ -106,16 +106,17 @@ def export_workdir(
     precision: str = "float32",
     unevaluated: bool = False,
 ) -> Path:
-    """Exports a run's classifier, and what the run knows of it.
+    """Exports a run's classifier with the facts of the run.
 
     Args:
-        workdir: of the run.
+        workdir: folder of the run.
         out: see `export_classifier`; None: the run's own `saved_model`.
         precision: see `export_classifier`.
-        unevaluated: export it though the run has no evaluation.
+        unevaluated: whether a run without an evaluation is exported.
 
     Raises:
-        Mistake: for a run without an evaluation, and what `export_classifier` refuses.
+        Mistake: if the run has no evaluation and `unevaluated` is False.
+        InvalidArgument: see `export_classifier`.
     """
     config = workdir.read_config()
     _check_evaluated(workdir.evaluation, unevaluated)
@@ -139,13 +140,14 @@ def export_model(
     Args:
         model: a .keras file.
         out: see `export_classifier`.
-        data: name of its data set, which has the names of the classes; None: numbers.
-        evaluation: its report, a file that `Report.save` wrote.
+        data: name of its data set, for the names of the classes; None: numbers.
+        evaluation: file of its report, which `Report.save` wrote.
         precision: see `export_classifier`.
-        unevaluated: export it though there is no report.
+        unevaluated: whether a classifier without a report is exported.
 
     Raises:
-        Mistake: where there is no report, and what `export_classifier` refuses.
+        Mistake: if there is no report and `unevaluated` is False.
+        InvalidArgument: see `export_classifier`.
     """
     cli.check_classifier_file(model)
     _check_evaluated(Path(evaluation) if evaluation else None, unevaluated)

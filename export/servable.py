@@ -1,4 +1,4 @@
-"""The versions of one model: loads them as TensorFlow Serving does, and keeps the latest available."""
+"""Loads the versions of one model as TensorFlow Serving does, and keeps the latest ones available."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Signature:
     """A function of a loaded version: `signature({name: array}) -> {name: array}`.
 
     Args:
-        session: that the version is loaded in.
-        definition: of its inputs and outputs.
+        session: session in which the version is loaded.
+        definition: definition of its inputs and outputs.
         max_batch: see `Spec`.
     """
 
@@ -41,11 +41,11 @@ class Signature:
         """Returns the inputs of a request as arrays.
 
         Args:
-            values: by name, as the protocol has them.
-            read: the protocol's method of `Spec`.
+            values: values by name, as the protocol has them.
+            read: method of `Spec` for the protocol.
 
         Raises:
-            Refusal: for other names than the signature's, and for what `read` refuses.
+            Refusal: if the names are not the signature's, or `read` refuses a value.
         """
         if set(values) != set(self.inputs):
             received = ", ".join(sorted(values)) or "none"
@@ -56,7 +56,7 @@ class Signature:
         """Runs the graph.
 
         Raises:
-            Refusal: where the graph does, with TensorFlow's code.
+            Refusal: if the graph fails, with TensorFlow's code.
         """
         import tensorflow as tf
 
@@ -92,7 +92,7 @@ class Servable:
         """Returns the signature of that name; no name means the default one.
 
         Raises:
-            Refusal: where the version has none of that name.
+            Refusal: if the version has no such signature.
         """
         name = name or DEFAULT_SIGNATURE
         if name not in self._signatures:
@@ -108,7 +108,7 @@ class Servable:
 
 @dataclasses.dataclass
 class Version:
-    """What is known of one version: `state` by the protocol's names, and why it ended where it failed."""
+    """One version: its `state` by the protocol's names, and the error if it failed to load."""
 
     number: int
     state: str = "START"
@@ -120,15 +120,15 @@ class Version:
 class Versions:
     """The versions of a model's folder, of which the latest are served.
 
-    A version that has a successor goes only when that one is available and its own requests are done. One that cannot
-    be loaded is reported and not tried again; what it would have replaced stays.
+    A version is unloaded when its successor is available and its own requests are done. A version that fails to load is
+    reported and not tried again, and the versions that it would have replaced stay.
 
     Args:
-        folder: the model's; its versions are the folders in it whose names are decimal numbers.
-        name: the served one.
-        keep: how many of the latest are served.
-        load: makes a servable of a version's folder.
-        report: is told of each version that comes, goes or fails, one line each.
+        folder: folder of the model; its versions are the folders in it whose names are decimal numbers.
+        name: the served name.
+        keep: number of the latest versions that are served.
+        load: returns the servable of a version's folder.
+        report: receives a line for each version that is loaded, unloaded or fails.
     """
 
     def __init__(
@@ -141,11 +141,11 @@ class Versions:
 
     @property
     def available(self) -> list[Version]:
-        """Those that are served now, in order."""
+        """The versions that are served now, in order."""
         return [version for version in self._all() if version.state == "AVAILABLE"]
 
     def poll(self) -> None:
-        """Looks into the folder, loads what is new and unloads what it replaces; for one thread alone."""
+        """Loads new versions from the folder and unloads those that they replace; only one thread may call it."""
         failed = {version.number for version in self._all() if version.error}
         wanted = sorted(self.listed() - failed)[-self._keep :]
         for number in wanted:
@@ -161,11 +161,11 @@ class Versions:
         """Returns the versions that were ever seen, in order.
 
         Args:
-            name: of the model.
-            number: of the one version that is asked for; None: all.
+            name: name of the model.
+            number: number of one version; None: all.
 
         Raises:
-            Refusal: for another model, and where nothing was seen.
+            Refusal: if the model is another one, or no such version was seen.
         """
         self._check_name(name)
         seen = [version for version in self._all() if number in (None, version.number)]
@@ -178,11 +178,11 @@ class Versions:
         """Yields a version's number and servable, which stays loaded while the block runs.
 
         Args:
-            name: of the model.
-            number: of the version; None: the latest available.
+            name: name of the model.
+            number: number of the version; None: the latest available one.
 
         Raises:
-            Refusal: for another model, and where that version is not available.
+            Refusal: if the model is another one, or the version is not available.
         """
         self._check_name(name)
         with self._changed:
@@ -202,7 +202,7 @@ class Versions:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Unloads all, each when its requests are done."""
+        """Unloads all versions, each after its requests are done."""
         for version in self.available:
             self._remove(version)
 
@@ -225,7 +225,7 @@ class Versions:
             self._known[number] = version
         try:
             servable = self._load(self._folder / str(number))
-        except Exception as error:  # whatever TensorFlow makes of a broken file: the others are still served
+        except Exception as error:  # TensorFlow has many errors for a broken file; the other versions are still served
             with self._changed:
                 version.state, version.error = "END", f"{type(error).__name__}: {_reason(str(error))}"
             self._report(f"version {number} failed to load: {version.error}")
@@ -236,7 +236,7 @@ class Versions:
 
     def _remove(self, version: Version) -> None:
         with self._changed:
-            version.state = "UNLOADING"  # it gets no new requests
+            version.state = "UNLOADING"  # from now on it gets no requests
             self._changed.wait_for(lambda: not version.users)
             servable, version.servable = version.servable, None
             version.state = "END"
@@ -248,10 +248,10 @@ class Versions:
 
 
 def versions_in(folder: Path) -> set[int]:
-    """Returns the numbers of the versions in a model's folder; none where it cannot be read."""
+    """Returns the numbers of the versions in a model's folder; none if it cannot be read."""
     try:
         names = [path.name for path in folder.iterdir() if path.is_dir()]
-    except OSError:  # while the folder is moved or mounted: what is served stays
+    except OSError:  # while the folder is moved or mounted, the served versions stay
         return set()
     return {int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name}
 
@@ -261,5 +261,5 @@ def _asked(number: int | None) -> str:
 
 
 def _reason(message: str) -> str:
-    """Returns TensorFlow's message as one line, without where in the graph it came from."""
+    """Returns TensorFlow's message as one line, without the place in the graph."""
     return " ".join(message.partition("[[{{")[0].split()).removeprefix("Graph execution error: ")

@@ -52,14 +52,14 @@ def main(_: list[str]) -> None:
         report=lambda line: print(line, flush=True),
     )
     nothing = f"Nothing to serve: expected a version such as {folder / '1'} that loads"
-    if not versions.listed():  # said before the seconds that tensorflow takes
+    if not versions.listed():  # checked before TensorFlow is imported
         raise cli.Mistake(f"{nothing}. Received: a folder without versions")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     print(NOTICE, flush=True)
 
-    sys.modules["keras"] = None  # type: ignore[assignment]  # TensorFlow would import it; nothing here needs it
+    sys.modules["keras"] = None  # type: ignore[assignment]  # TensorFlow would import it, and nothing here needs it
     import tensorflow as tf
 
     from export.grpc_service import GrpcServer
@@ -71,7 +71,7 @@ def main(_: list[str]) -> None:
     grpc = GrpcServer(versions, given.host, given.grpc_port, max_bytes)
     versions.poll()
     if not versions.available:
-        raise cli.Mistake(f"{nothing}. Received: versions that fail to, as said above")
+        raise cli.Mistake(f"{nothing}. Received: versions that fail to load, see above")
     rest.start()
     grpc.start()
     print(f"REST http://{given.host}:{rest.port}/v1/models/{versions.name}", flush=True)

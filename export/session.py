@@ -1,4 +1,4 @@
-"""Asks an exported version as TensorFlow Serving does: in a session, in a process that has neither Keras nor tfrobust.
+"""Runs an exported version as TensorFlow Serving does: in a session, in a process without Keras and tfrobust.
 
     python -m export.session VERSION REQUESTS.npz ANSWERS.npz
 
@@ -21,7 +21,7 @@ from commands.cli import Mistake
 
 
 def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns what a fresh process answers.
+    """Returns the answers of a fresh process.
 
     Args:
         version: folder of the version.
@@ -31,7 +31,7 @@ def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         For each request and output, "SIGNATURE/ANYTHING/OUTPUT", an array.
 
     Raises:
-        Mistake: where the process failed; its last line says why.
+        Mistake: if the process fails; the message has its last line.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "requests.npz"), Path(folder, "answers.npz")
@@ -45,7 +45,7 @@ def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 def answers(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns what a session of this process answers; see `ask`."""
+    """Returns the answers of a session of this process; see `ask`."""
     from export.servable import Servable
 
     servable = Servable(version, max_batch=sys.maxsize)

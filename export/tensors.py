@@ -1,4 +1,4 @@
-"""Requests to arrays and back, for both protocols: what does not fit is refused before an array is made."""
+"""Converts requests to arrays and back, for both protocols; invalid values are refused before an array is made."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LONGEST_MESSAGE = 1000  # characters: gRPC sends it in a header, and clients tak
 
 
 class Refusal(Exception):
-    """A request that gets no answer but a status code and the reason; both protocols know the codes.
+    """Is raised for a request that is answered with a status code and a message.
 
     Args:
-        code: one of gRPC's.
-        message: what was expected and what was received.
+        code: a code of gRPC, which both protocols use.
+        message: the message.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -33,7 +33,7 @@ class Refusal(Exception):
 
 
 def invalid(message: str) -> Refusal:
-    """Returns the refusal of a request that can never be right."""
+    """Returns the refusal of an invalid request."""
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
@@ -52,7 +52,7 @@ _KINDS: dict[str, tuple[str, set[type]]] = {
 
 
 class Spec:
-    """One input or output of a signature: name, dtype and shape, and the way of its values into arrays and out of them.
+    """One input or output of a signature: its name, dtype and shape, and the conversion of its values.
 
     Args:
         name: its name in the signature.
@@ -79,7 +79,7 @@ class Spec:
         return _KINDS[self._dtype.name]
 
     def _check(self, dims: Sequence[int]) -> None:
-        """Refuses a shape that the signature does not have, an empty one, and a batch that is too large."""
+        """Checks a shape against the signature; it must not be empty or of too large a batch."""
         shape = self._shape
         if shape is None:
             fits = len(dims) <= _MOST_DIMS
@@ -97,7 +97,7 @@ class Spec:
         A single value stands for all, as in TensorFlow, where the signature bounds how many those are.
 
         Raises:
-            Refusal: for another dtype or shape, and where the values are not as many as the shape says.
+            Refusal: if the dtype, the shape or the number of values is wrong.
         """
         field, _ = self._kind
         if proto.dtype != self._type.as_datatype_enum:
@@ -125,7 +125,7 @@ class Spec:
         """Returns the array of nested lists.
 
         Raises:
-            Refusal: for lists of another shape or of unequal lengths, and for values of another type.
+            Refusal: if the lists have another shape or unequal lengths, or a value has another type.
         """
         _, types = self._kind
         dims, first = [], value
@@ -176,7 +176,7 @@ class Spec:
                 return value.encode()
             if set(value) == {"b64"} and isinstance(value["b64"], str):
                 return base64.b64decode(value["b64"], validate=True)
-        except ValueError as error:  # of the base64, or a half of a surrogate pair
+        except ValueError as error:  # invalid base64, or half of a surrogate pair
             raise invalid(f'{self.name}: expected text or {{"b64": BASE64}}. Received: {error}') from error
         raise invalid(f'{self.name}: expected text or {{"b64": BASE64}}. Received: another object')
 

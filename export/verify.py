@@ -1,9 +1,9 @@
-"""Checks an exported classifier against the one it was made of: `python -m export.verify DIR`.
+"""Checks an exported classifier against its Keras model: `python -m export.verify DIR`.
 
-DIR is a model's folder, whose latest version is checked, or the folder of one version. All files have to be as they
-were written. On images of the test split each signature, run in a session of a fresh process as TensorFlow Serving runs
-it, has to say what the classifier says; a short attack on the exported graph has to leave the same robust accuracy.
-Exits with 3 where something differs.
+DIR is a model's folder, whose latest version is checked, or the folder of one version. The hashes of all files have to
+match. On images of the test split each signature, in a session of a fresh process as TensorFlow Serving runs it, has to
+give the outputs of the classifier, and a short attack on the exported graph the same robust accuracy. Exits with 3 if
+something differs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from absl import flags
 from commands import cli
 from export import logits as _logits
 
-# What may lie between an export and its classifier, by the precision of its kernels: logits as a share of the largest
-# |logit|, probabilities as they are. In a session, or another batch, operations are fused otherwise.
+# Tolerances by the precision of the kernels: of logits as a share of the largest |logit|, and of probabilities. They
+# are not 0, because in a session, or in another batch, operations are fused in another way.
 TOLERANCES = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 5e-3}
 STEPS = 10  # of the attack
 
@@ -33,7 +33,7 @@ class Check(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether it is so; never of a NaN."""
+        """Tells whether the comparison holds; a NaN never does."""
         return bool(self.found <= self.allowed)
 
     def __str__(self) -> str:
@@ -46,23 +46,23 @@ def verify_export(
     """Compares an exported version with its classifier.
 
     Args:
-        version: its folder.
+        version: folder of the version.
         classifier: the Keras model that was exported.
         x: images, `(N, H, W, C)` float32 in [0, 1].
         y: labels, `(N,)`.
         eps: radius of the attack's ball, a fraction of the pixel range.
-        norm: of the ball.
-        precision: of the version's kernels.
+        norm: norm of the ball.
+        precision: precision of the version's kernels.
 
     Returns:
-        Logits, probabilities and labels of each signature, and the accuracies, clean and under attack.
+        A check of the logits, probabilities and labels of each signature, and of clean and robust accuracy.
     """
     import tensorflow as tf
 
     from export import session
     from tfrobust import losses
 
-    loaded = tf.saved_model.load(str(version))  # the signatures alone would not keep the weights
+    loaded = tf.saved_model.load(str(version))  # a reference to the signatures alone would free the weights
     exported = loaded.signatures
     in_graph = tf.function(lambda pixels: classifier(pixels, training=False)["logits"])
     networks = (classifier, lambda pixels: exported["logits"](pixels=pixels))
@@ -112,7 +112,7 @@ def _compared(request: str, answers: Mapping[str, np.ndarray], logits: np.ndarra
     checks = [Check(f"{request}: logits", _distance(found, logits), tolerance)]
     if f"{request}/probabilities" in answers:
         apart = np.abs(answers[f"{request}/probabilities"] - tf.nn.softmax(logits).numpy()).max()
-        # A label may differ where the two best are as near to each other as logits may be to those of the classifier.
+        # A label may differ if the two largest logits are closer than the tolerance.
         chosen = np.take_along_axis(logits, answers[f"{request}/label"][:, None], axis=1)[:, 0]
         missed = logits.max(axis=1) - chosen > 2 * tolerance * _logits.largest(logits)
         checks.append(Check(f"{request}: probabilities", float(apart), tolerance))
@@ -146,7 +146,7 @@ def _version(folder: Path) -> Path:
 
 
 def _classifier(version: Path, model: str | None, weights: str) -> Any:
-    """Returns the classifier that a version was made of."""
+    """Returns the classifier of which a version is the export."""
     path = Path(model) if model else version.resolve().parent.parent / "classifier.keras"
     if not model and not path.is_file():
         raise cli.Misuse(f"Expected --model=FILE.keras, the classifier. Received: none, and there is no {path}")

@@ -1,9 +1,9 @@
-"""Measure what an evaluation in one ball does not: tables of corruptions, shifts, noise, transfer and distances.
+"""Measures a classifier beyond one ball: tables of corruptions, shifts, noise, transfer and distances.
 
 `python -m trainers.beyond --workdir=DIR` measures the tables that the run's config asks for and prints the paper's
 figures beside them; `--config=FILE.py:ROW` asks for those of another table. Without a run it is
 `--model=FILE.keras --data=NAME --kind=corruptions,shifts,noise`. Transfer needs `--source=NAME=FILE.keras`, as often as
-there are sources; `--target=NAME=FILE.keras` adds classifiers that meet their adversaries.
+there are sources; `--target=NAME=FILE.keras` adds classifiers that are tested on their adversaries.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ KINDS = ("corruptions", "shifts", "noise", "transfer", "distances")
 
 @dataclasses.dataclass
 class Subject:
-    """What is measured.
+    """The classifier that is measured, with its data and options.
 
     Args:
-        name: of the classifier.
-        classifier: it.
+        name: name of the classifier.
+        classifier: the classifier.
         data: its test split.
-        data_name: of the data set where the images are its own, unchanged; else None.
-        options: eps, norm and seed, where they were given.
-        sources: name -> classifier whose adversaries it meets.
-        targets: name -> other classifier that meets them too.
-        attacks: label -> attack, in place of a config's; None: the config's.
-        pixels: of shifts, in place of a config's.
+        data_name: name of the data set if the images are its own, unchanged; else None.
+        options: those of eps, norm and seed that were given.
+        sources: name -> classifier on which transferred adversaries are made.
+        targets: name -> other classifier that is tested on them.
+        attacks: label -> attack, in place of the config's; None: the config's.
+        pixels: distance of shifts, in place of the config's.
     """
 
     name: str
@@ -61,8 +61,8 @@ def define_flags() -> None:
     flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
     flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
     flags.DEFINE_list("kind", None, f"Of {', '.join(KINDS)}, with commas; default: those of the config.")
-    flags.DEFINE_multi_string("source", [], "NAME=FILE.keras: a classifier that transferred adversaries are made on.")
-    flags.DEFINE_multi_string("target", [], "NAME=FILE.keras: another classifier that meets them.")
+    flags.DEFINE_multi_string("source", [], "NAME=FILE.keras: a classifier on which transferred adversaries are made.")
+    flags.DEFINE_multi_string("target", [], "NAME=FILE.keras: another classifier that is tested on them.")
     flags.DEFINE_list("attacks", None, "Names of attacks, with commas, on shifted images and on sources.")
     flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
@@ -76,9 +76,9 @@ def measure(kind: str, subject: Subject, settings: Mapping[str, Any]) -> Table:
     """Returns one table.
 
     Args:
-        kind: of `KINDS`.
-        subject: what is measured.
-        settings: of the kind, as a config has them under `tables`.
+        kind: a name of `KINDS`.
+        subject: the classifier, its data and options.
+        settings: settings of the kind, from the field `tables` of a config.
     """
     from tfrobust import evaluation
 
@@ -109,7 +109,7 @@ def measure(kind: str, subject: Subject, settings: Mapping[str, Any]) -> Table:
 
 
 def labels(tables: Mapping[str, Any]) -> list[str]:
-    """Returns the labels under which a config's tables give their figures, as its `paper` has them."""
+    """Returns the labels of the figures of a config's tables, as its field `paper` has them."""
     return [label for kind, settings in tables.items() if kind in LABELS for label in LABELS[kind](settings)]
 
 
@@ -137,7 +137,7 @@ LABELS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
 
 
 def figures(table: Table, name: str) -> dict[str, float | None]:
-    """Returns the figures by their labels; of a table with a column for each classifier, those of the one named."""
+    """Returns the figures by their labels; in a table with a column for each classifier, only those of `name`."""
     if name in table.columns:
         return {row: table[row, name] for row in table.rows}
     return table.flat()
@@ -179,6 +179,7 @@ def _kinds(given: Sequence[str] | None, tables: Mapping[str, Any]) -> list[str]:
 
 
 def main(_: list[str]) -> None:
+    """Measures the tables that the flags and the config name, and prints and saves them."""
     given = flags.FLAGS
     cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and (not given.data or given.config):
@@ -226,14 +227,14 @@ def main(_: list[str]) -> None:
 
 
 def _missing(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> str | None:
-    """Returns which sources a transfer table still needs, in words."""
+    """Returns the sources that a transfer table still needs, in words; None if it needs none."""
     named = settings.get("sources") or ({} if sources else {"NAME": "the classifier that is attacked"})
     missing = {name: what for name, what in named.items() if name not in sources}
     return ", ".join(f'--source="{name}=FILE.keras" ({what})' for name, what in missing.items()) or None
 
 
 def _data(config: Mapping[str, Any] | None, name: str, images: int | None) -> tuple[Any, str | None]:
-    """Returns the test split, and the data set's name where its stored copies are of the same images."""
+    """Returns the test split, and the data set's name if stored corruptions of it have the same images."""
     import tfrobust
     from commands.build import first_images, load_data
 

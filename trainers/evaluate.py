@@ -1,7 +1,7 @@
-"""Measure a classifier: `python -m trainers.evaluate --workdir=DIR`, or `--model=FILE --data=NAME --eps=...`.
+"""Evaluates a classifier: `python -m trainers.evaluate --workdir=DIR`, or `--model=FILE --data=NAME --eps=...`.
 
-Exits with 3, after everything is written, where a gate does not open: `--fail-on-alarm`, `--min_robust_accuracy=`,
-`--not_worse_than=FILE.json`. The same command goes on with an evaluation that was killed.
+Exits with 3, after everything is written, if a gate fails: `--fail-on-alarm`, `--min_robust_accuracy=`,
+`--not_worse_than=FILE.json`. The same command resumes an evaluation that was killed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tfrobust.evaluation import Report
 
 
-DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # of an evaluation whose config leaves them open
-FOR_SPEED = ("batch_size",)  # options that change no figure
+DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # for options that neither the flags nor the config set
+FOR_SPEED = ("batch_size",)  # options that do not change any figure
 
 
 def define_flags() -> None:
@@ -59,11 +59,11 @@ def evaluate_workdir(
 
     Args:
         workdir: a run's folder.
-        output: the report's file; None is the run's own `evaluation.json`.
-        split: of the data; figures to publish come from "test".
-        images: how many of the first images; None: all.
-        other: a report that this one will be compared with: refused before the evaluation if it cannot be.
-        **options: of `tfrobust.evaluate`; `eps` and `norm` default to those of the run's own evaluation.
+        output: file of the report; None: the run's own `evaluation.json`.
+        split: split of the data; figures to publish come from "test".
+        images: number of first images; None: all.
+        other: a report that this one will be compared with; it is checked before the evaluation.
+        **options: options of `tfrobust.evaluate`; `eps` and `norm` default to those of the run's own evaluation.
     """
     config = workdir.read_config()
     classifier = cli.load_classifier(workdir.classifier)
@@ -73,7 +73,7 @@ def evaluate_workdir(
     from commands.workdir import data_of
 
     own = {**DEFAULTS, **given(config["evaluation"])}
-    own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # a run without an evaluation of its own
+    own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # of a run without its own evaluation
     options = {**own, **options}
     if "eps" not in options:
         raise cli.Misuse(f"Expected --eps: the run has no radius of its own. Received: {options}")
@@ -97,12 +97,12 @@ def evaluate_model(
     other: Report | None = None,
     **options: Any,
 ) -> Report:
-    """Evaluates the classifier of a file on the test split of a data set; the report is written if `output` says where.
+    """Evaluates the classifier of a file on the test split of a data set, and writes the report if `output` is given.
 
     Args:
         model: a .keras file.
         data: name of a data set.
-        output: the report's file, or None.
+        output: file of the report, or None.
         images: see `evaluate_workdir`.
         other: see `evaluate_workdir`.
         **options: of `tfrobust.evaluate`.
@@ -124,7 +124,7 @@ def _evaluate(
     other: Report | None,
     options: Mapping[str, Any],
 ) -> Report:
-    """Evaluates, writes the report and its page and removes the state that a killed evaluation goes on from."""
+    """Evaluates, writes the report and its page, and removes the state from which a killed evaluation resumes."""
     import tfrobust
     from commands.build import first_images
 
@@ -147,13 +147,13 @@ def _evaluate(
     report.save(output)
     names = info.class_names if len(info.class_names) == report.classes else None
     report.save_html(output.with_suffix(".html"), names)
-    for file in (state, state.with_name(f"{state.name}-journal")):  # a killed evaluation may leave SQLite's journal
+    for file in (state, state.with_name(f"{state.name}-journal")):  # SQLite's journal may remain after a kill
         file.unlink(missing_ok=True)
     return report
 
 
 def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> None:
-    """Refuses a report that the coming one could not be compared with, before hours are spent on it."""
+    """Checks, before the evaluation, that its report can be compared with another one."""
     import numpy as np
 
     from commands import gates
@@ -183,10 +183,11 @@ def _attacks(text: str) -> str | list[str]:
     alone = len(names) == 1 and (
         names[0] in tfrobust.evaluation.suites.names() or names[0] not in tfrobust.attacks.names()
     )
-    return names[0] if alone else names  # a name that is neither is refused as a suite
+    return names[0] if alone else names  # an unknown name is refused as a suite
 
 
 def _check_flags(given: Any) -> None:
+    """Checks the combination of the flags."""
     cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and (not given.data or given.eps is None):
         received = f"--data={given.data}, --eps={given.eps}"

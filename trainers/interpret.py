@@ -1,7 +1,7 @@
-"""See what networks rely on: `python -m trainers.interpret --workdir=DIR [--workdir=DIR ...]`, side by side.
+"""Studies what networks rely on: `python -m trainers.interpret --workdir=DIR [--workdir=DIR ...]`, side by side.
 
 Writes one page, FILE.html, and its numbers, FILE.json. The runs have to be of the same data; the first one says which
-images, and what radius where none is given.
+images, and the default radius.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from commands.workdir import Workdir
     from tfrobust.interpret import Study
 
-IMAGES = 1000  # of each split, where nothing is said
+IMAGES = 1000  # default number of images of each split
 
 
 def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_multi_string("workdir", None, "Folder of a run of trainers.train; as often as there are classifiers.")
-    flags.DEFINE_string("judge", None, "Run that judges gradient maps; default: the first of objective `standard`.")
+    flags.DEFINE_string(
+        "judge", None, "Run whose classifier labels gradient maps; default: the first of objective `standard`."
+    )
     flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the first run's evaluation's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the first run's evaluation's, else linf.")
     flags.DEFINE_integer("images", IMAGES, "How many of each split's first images.", lower_bound=2)
@@ -40,13 +42,13 @@ def interpret_workdirs(
     """Returns the study of the runs' classifiers on the first images of the first run's data.
 
     Args:
-        workdirs: of the runs.
+        workdirs: folders of the runs.
         judge: a run whose classifier labels gradient maps; None: the first of `workdirs` with the objective `standard`.
-        images: of the splits train and test, at most.
-        **options: of `tfrobust.interpret.study`; `eps` and `norm` default to those of the first run's evaluation.
+        images: greatest number of images of the splits train and test.
+        **options: options of `tfrobust.interpret.study`; `eps` and `norm` default to the first run's evaluation.
 
     Raises:
-        Mistake: for runs of different data, and no radius.
+        Mistake: if the runs are of different data, or there is no radius.
     """
     from commands.workdir import data_of
 
@@ -91,13 +93,13 @@ def interpret_workdirs(
 
 
 def _names(workdirs: Sequence[Workdir]) -> list[str]:
-    """Returns the folders' names; their whole paths where two share one."""
+    """Returns the names of the folders, or their paths if two have the same name."""
     names = [workdir.path.name for workdir in workdirs]
     return names if len(set(names)) == len(names) else [str(workdir.path) for workdir in workdirs]
 
 
 def main(_: list[str]) -> None:
-    """Looks at the runs that the flags name, writes the page and prints where it stands."""
+    """Studies the runs that the flags name, writes the page and prints its path."""
     given = flags.FLAGS
     if not given.workdir:
         raise cli.Misuse("Expected --workdir=DIR, as often as there are classifiers. Received: none")

@@ -1,6 +1,6 @@
-"""One command from clone to a robust classifier: `make quickstart`.
+"""Shows the library in one command, `make quickstart`.
 
-Trains two networks on scikit-learn's handwritten digits, one plainly and one against an attack, and attacks both.
+It trains two networks on scikit-learn's handwritten digits, one plainly and one against an attack, and attacks both.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+    """Trains both networks and prints their accuracies."""
     started = time.monotonic()
     root = Path(flags.FLAGS.workdir)
     reports = {}

@@ -1,8 +1,8 @@
-"""Train a classifier by a config: `python -m trainers.train --config=FILE.py[:ROW] --workdir=DIR`.
+"""Trains a classifier by a config: `python -m trainers.train --config=FILE.py[:ROW] --workdir=DIR`.
 
-A config may list phases, fits of one classifier, each from what the one before kept; all but the last are in phases/N.
-A run that was killed goes on from its last epoch when the same command is given again, and ends with the weights of a
-run that was not.
+A config may list phases, which are fits of one classifier in sequence, each from the classifier that the previous one
+kept; all but the last are in phases/N. The same command resumes a killed run from its last epoch, and ends with the
+weights of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -32,37 +32,39 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     """Trains, keeps the best classifier, evaluates it on the test split and exports it, all into one folder.
 
     Args:
-        config: as `trainers/configs/digits.py` returns it, as a plain dict.
-        path: the run's folder. A run that is there with the same config goes on.
+        config: a config such as that of `trainers/configs/digits.py`, as a plain dict.
+        path: folder of the run; a run that is there with the same config is resumed.
 
     Returns:
-        The test report, or None where the config asks for no evaluation.
+        The report on the test split, or None if the config has no evaluation.
 
     Raises:
-        Mistake: for a folder of another config, and whatever the config's members refuse.
+        InvalidArgument: if a field of the config is invalid.
+        Mistake: if the folder is of another config.
     """
     from commands.workdir import Workdir
     from tfrobust.training.distribution import is_chief, wait_for_all
 
     strategy = fit(config, path)
     report = _finish(config, Workdir(path)) if is_chief(strategy) else None
-    wait_for_all(strategy)  # a worker that left earlier would look like one that died
+    wait_for_all(strategy)  # a worker that ended earlier would look like one that died
     return report
 
 
 def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ()) -> Any:
-    """Trains and keeps the best classifier, what `run` does before it evaluates and exports.
+    """Trains and keeps the best classifier, which is the first part of `run`.
 
     Args:
-        config: as of `run`.
-        path: as of `run`.
-        callbacks: of Keras, for the last fit, beside its own.
+        config: see `run`.
+        path: see `run`.
+        callbacks: further Keras callbacks for the last fit.
 
     Returns:
-        The `tf.distribute` strategy that it trained by.
+        The `tf.distribute` strategy of the training.
 
     Raises:
-        Mistake: as `run` does.
+        InvalidArgument: see `run`.
+        Mistake: see `run`.
     """
     import keras
 
@@ -75,7 +77,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
 
     phases = phases_of(config)
     check_integer("seed", config["seed"], 0, 2**31 - 1)
-    strategy = strategies.get(config["strategy"])  # before anything is computed: machines have to meet first
+    strategy = strategies.get(config["strategy"])  # first of all, because the machines have to connect
     check_evaluation(config)
     keras.utils.set_random_seed(config["seed"])
     with strategy.scope():
@@ -86,7 +88,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
         workdir.claim(config)
         provenance.record(workdir.provenance)
     wait_for_all(strategy)
-    workdir.check(config)  # on every machine the same command, and a folder that all of them see
+    workdir.check(config)  # every machine needs the same command and the shared folder
     forecast = forecast_of(config, zip(trainers, [phase["epochs"] for phase in phases], strict=True))
     epochs_before = 0
     for number, (phase, trainer) in enumerate(zip(phases, trainers, strict=True), 1):
@@ -96,12 +98,12 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
         _fit(trainer, phase, folder, epochs_before, forecast, callbacks if number == len(phases) else ())
         epochs_before += phase["epochs"]
         wait_for_all(strategy)
-        classifier.load_weights(folder.classifier)  # what the phase kept: the next one goes on with it
+        classifier.load_weights(folder.classifier)  # the next phase starts with the kept classifier
     return strategy
 
 
 def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
-    """Evaluates and exports what was trained."""
+    """Evaluates and exports the trained classifier."""
     from commands.build import given
     from export.savedmodel import export_workdir
     from trainers.evaluate import evaluate_workdir
@@ -115,7 +117,7 @@ def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
 def _fit(
     trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, forecast: Any, callbacks: Iterable[Any]
 ) -> None:
-    """Trains one phase, or what is left of it; its folder then holds the classifier that it kept."""
+    """Trains one phase, or the rest of it, and keeps its classifier in its folder."""
     import keras
 
     import tfrobust
@@ -131,7 +133,7 @@ def _fit(
         if first >= phase["epochs"]:
             return
         keeper = [_keeper(phase["monitor"], workdir, rows)] if chief else []
-        if backend.unscaled(trainer.optimizer).use_ema:  # on all machines: validation is of the averages too
+        if backend.unscaled(trainer.optimizer).use_ema:  # on all machines, because validation uses the averages too
             keeper = [tfrobust.callbacks.AveragedWeights(*keeper)]
         writers = [
             forecast,
@@ -149,13 +151,13 @@ def _fit(
                 *(writers if chief else []),
                 *callbacks,
                 tfrobust.callbacks.TerminateOnDivergence(workdir.path),
-                checkpoints,  # last: an epoch is done when all the others have written it
+                checkpoints,  # last, so that an epoch counts as done when the others have written it
             ],
         )
 
 
 def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
-    """Writes the classifier that is best on validation data; the best so far is known from the history."""
+    """Returns the callback that keeps the best classifier; the best figure so far is read from the history."""
     import keras
 
     if not monitor:
@@ -170,7 +172,7 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
 
 def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, str] | None:
-    """Returns the epoch of a history whose classifier is kept, None of none: the first best, the last of no monitor."""
+    """Returns the row of the kept classifier: the first best one, or the last without a monitor; None without rows."""
     rows = [row for row in rows if not monitor or row.get(monitor)]
     if not monitor:
         return rows[-1] if rows else None
@@ -179,7 +181,8 @@ def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, st
 
 
 def main(_: list[str]) -> None:
-    config = flags.FLAGS.config.to_dict()  # a file that is missing is found here, before seconds of imports
+    """Trains by the config of the flags and prints the report."""
+    config = flags.FLAGS.config.to_dict()  # a missing file is found here, before the slow imports
     from commands.strategies import losses_told
 
     with losses_told():

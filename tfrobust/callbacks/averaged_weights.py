@@ -1,4 +1,4 @@
-"""Averages of the weights, shown where a training is judged."""
+"""Validates and saves with averaged weights."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tfrobust.utils.errors import InvalidArgument
 
 
 class AveragedWeights(keras.callbacks.CallbackList):
-    """Shows the averaged weights of an optimizer with `use_ema=True` to validation and to the callbacks inside.
+    """Uses the averaged weights of an optimizer with `use_ema=True` in validation and in the callbacks inside.
 
-    average <- m * average + (1 - m) * w after each update, m the optimizer's `ema_momentum`. Training goes on with w;
-    at the end of `fit` Keras leaves the averages in the model. BatchNorm's moving statistics are not averaged: they are
-    those of w. Weights are exchanged by copies; those of `keras.callbacks.SwapEMAWeights` go by sums, which round, so
-    that a run would depend on how often it was validated.
+    average <- m * average + (1 - m) * w after each update, m the optimizer's `ema_momentum`. Training continues with w;
+    at the end of `fit` Keras leaves the averages in the model. BatchNorm's moving statistics are those of w and are not
+    averaged. Weights are exchanged by copies: `keras.callbacks.SwapEMAWeights` exchanges them by sums, which round, so
+    that a run would depend on the number of its validations.
 
     Args:
-        *callbacks: those whose end of an epoch has to see the averages, such as `ModelCheckpoint`. `Checkpoints` stays
-            outside.
+        *callbacks: callbacks that read the averages at the end of an epoch, such as `ModelCheckpoint`, and not
+            `Checkpoints`.
 
     Raises:
-        ValueError: in `fit`, for an optimizer without averages.
+        InvalidArgument: in `fit`, if the optimizer has no averages.
 
     Example:
 

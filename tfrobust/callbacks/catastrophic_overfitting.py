@@ -1,4 +1,4 @@
-"""Single-step training that has learned to fool its attack is found, once an epoch."""
+"""Detects catastrophic overfitting of single-step training, once an epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Tensor = Any
 
 
 class _Action(NamedTuple):
-    """What is done about a training that has collapsed, and the sentence that says so."""
+    """The reaction to a training that has collapsed, and the sentence of its warning."""
 
     sentence: str
     stops: bool
@@ -32,11 +32,11 @@ class _Action(NamedTuple):
 
 
 class CatastrophicOverfitting(keras.callbacks.Callback):
-    """Finds a training that has learned to fool its attack: robust against one step, FGSM, and not against PGD.
+    """Detects a training that has become robust against one step, FGSM, but not against PGD.
 
     Single-step training collapses within an epoch: accuracy under PGD falls to near zero while that under FGSM rises.
-    Once an epoch both are measured on the same images, in the ball of the trainer's attack; a gap between them is the
-    sign. They are logged as `fgsm_accuracy` and `pgd_accuracy`.
+    Once an epoch both are measured on the same images, in the ball of the trainer's attack, and a gap between them is
+    the sign. They are logged as `fgsm_accuracy` and `pgd_accuracy`.
 
     Wong et al. 2020 (Fast is Better than Free), section 5.4; Andriushchenko and Flammarion 2020 (Understanding and
     Improving Fast Adversarial Training), section 2.
@@ -45,13 +45,13 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         data: images that are not trained on, in any container that `fit` takes: a dataset, a `PyDataset`, a generator
             or a loader of batches, or `(x, y)`.
         action: "warn"; "stop" the training; or "restore" the weights of the last epoch before it, and stop.
-        gap: the greatest accuracy under FGSM less that under PGD that is still sound. Adversarial training that works
-            stays under 0.1.
-        batches: of `data`, how many are read.
+        gap: the greatest allowed difference of the accuracies under FGSM and under PGD. Adversarial training that
+            works stays below 0.1.
+        batches: number of batches that are read from `data`.
 
     Raises:
-        ValueError: for an unknown action and what holds no data; in `fit`, before the first step, for a trainer without
-            an attack, and images and labels that it would refuse.
+        InvalidArgument: if the action is unknown or there is no data; in `fit`, before the first step, if the trainer
+            has no attack or the images and labels are invalid.
 
     Example:
 

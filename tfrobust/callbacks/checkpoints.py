@@ -1,4 +1,4 @@
-"""All of a run's state once an epoch, so that a killed run goes on."""
+"""Saves the state of a run once an epoch, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ from tfrobust.utils.errors import InvalidArgument
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps all of a run's state once an epoch, so that a killed run goes on as if it had never stopped.
+    """Saves the state of a run once an epoch, so that a killed run resumes as if it had never stopped.
 
-    All state is every variable of the trainer (weights, BatchNorm's statistics, dropout's seeds, the number of batches)
-    and of its optimizer. Random starts and `tfrobust.data` pipelines need no other: they are functions of that number
-    and of the epoch. Give it as the last callback, so that what the others wrote of an epoch is there when the epoch
-    counts as done.
+    The state is every variable of the trainer (weights, BatchNorm's statistics, dropout's seeds, the number of batches)
+    and of its optimizer. Random starts and `tfrobust.data` pipelines are functions of that number and of the epoch. It
+    has to be the last callback, so that the others have written an epoch when the epoch counts as done.
 
     Args:
         trainer: a compiled `AdversarialTrainer`, or any compiled Keras model.
         directory: folder of the checkpoints; written by `tf.train.CheckpointManager`, each beside and then renamed.
-        max_to_keep: how many of the newest are kept; the newest serves, the others stand in for a damaged one.
+        max_to_keep: number of the newest checkpoints that are kept; older ones replace a damaged newest one.
 
     Raises:
-        ValueError: for a model that is not compiled or has no weights yet; in `fit`, for an `initial_epoch` before the
-            newest checkpoint and for checkpoints of another model or objective. Nothing is overwritten.
+        InvalidArgument: if the model is not compiled or has no weights yet; in `fit`, if `initial_epoch` is before the
+            newest checkpoint or the checkpoints are of another model or objective. Nothing is overwritten.
 
     Example:
 
@@ -80,13 +79,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._manager: Any = None
 
     def restore(self) -> int:
-        """Restores the newest checkpoint that is whole, if there is one; warns of newer ones that are damaged.
+        """Restores the newest complete checkpoint, if there is one, and warns of newer ones that are damaged.
 
         Returns:
-            How many epochs are done: the `initial_epoch` of `fit` and the `first_epoch` of `tfrobust.data.load`.
+            The number of finished epochs: the `initial_epoch` of `fit` and the `first_epoch` of `tfrobust.data.load`.
 
         Raises:
-            ValueError: for a checkpoint of another model, objective, attack or optimizer, and where all are damaged.
+            InvalidArgument: if the checkpoint is of another model, objective, attack or optimizer, or all are damaged.
         """
         newest, damaged = self._newest()
         for number, reason in damaged.items():
@@ -114,7 +113,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
         if _listed(self._directory) is None and is_chief(self._strategy):  # the manager would read it
             (self._directory / "checkpoint").unlink(missing_ok=True)
-        # All workers take part in a save, for some variables are one on each; what the others write is nobody's.
+        # All workers take part in a save, because some variables differ between them; only the chief's files are kept.
         self._own = None if is_chief(self._strategy) else tempfile.TemporaryDirectory()
         directory = self._own.name if self._own else str(self._directory)
         self._manager = tf.train.CheckpointManager(self._checkpoint, directory, self._max_to_keep)
@@ -129,8 +128,8 @@ class Checkpoints(keras.callbacks.Callback):
         return str(self._directory / f"ckpt-{number}")
 
     def _newest(self) -> tuple[int, dict[int, str]]:
-        """Returns the number of the newest whole checkpoint, 0 for none, and what is wrong with newer ones."""
-        # By the files, not by the manager's list alone: that may be damaged as well.
+        """Returns the number of the newest complete checkpoint, 0 for none, and the errors of newer ones."""
+        # The files are read too, because the manager's list may be damaged as well.
         listed = _listed(self._directory)
         names = {path.name.split(".")[0] for path in self._directory.glob("ckpt-*.*")} | (listed or set())
         numbers = (name.removeprefix("ckpt-") for name in names)
@@ -138,12 +137,12 @@ class Checkpoints(keras.callbacks.Callback):
         for number in sorted((int(n) for n in numbers if n.isdecimal()), reverse=True):
             try:
                 run = _read(self._prefix(number))
-            except Exception as error:  # the reader raises a class for each way in which a file can be damaged
+            except Exception as error:  # the reader has many errors for a damaged file
                 damaged[number] = " ".join(str(error).split())[:200]
                 continue
             self._run.check(run, self._prefix(number))
             return number, damaged
-        if listed == set():  # nothing, or a first save that was cut short
+        if listed == set():  # there is no checkpoint, or the first save was killed
             return 0, {}
         found = "; ".join(f"epoch {number} is damaged: {reason}" for number, reason in damaged.items())
         raise InvalidArgument(
@@ -152,7 +151,7 @@ class Checkpoints(keras.callbacks.Callback):
         )
 
     def _sweep(self) -> None:
-        """Deletes what the manager does not know: of killed saves, and of a list that was damaged."""
+        """Deletes files that the manager does not know, from killed saves or a damaged list."""
         kept = {Path(prefix).name for prefix in self._manager.checkpoints}
         for path in Path(self._manager.directory).glob("ckpt-*"):
             if path.is_dir():
@@ -162,7 +161,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class _Run(tf.train.experimental.PythonState):
-    """What a checkpoint is of, and how many epochs are done: stored in it, beside the variables."""
+    """The description of a run and its number of finished epochs, stored in a checkpoint beside the variables."""
 
     KEY = "run/.ATTRIBUTES/py_state"
 
@@ -178,7 +177,7 @@ class _Run(tf.train.experimental.PythonState):
         self.epochs_done = json.loads(string_value)["epochs_done"]
 
     def check(self, stored: bytes, path: str) -> None:
-        """Raises ValueError for a checkpoint of another run; it says what differs."""
+        """Raises an error that names the difference if a checkpoint is of another run."""
         theirs = json.loads(stored)["described"]
         if theirs == self._described:
             return
@@ -197,12 +196,12 @@ class _Run(tf.train.experimental.PythonState):
 def _config(trainer: AdversarialTrainer) -> dict[str, Any]:
     try:
         return trainer.get_config()
-    except ValueError:  # of an objective or attack that was put together by hand
+    except ValueError:  # an objective or attack that no registered factory made has no config
         return {"terms": list(trainer.objective.outer)}
 
 
 def _read(prefix: str) -> bytes:
-    """Reads all of a checkpoint, whose sums TensorFlow checks, and returns what it says of its run."""
+    """Reads a whole checkpoint, whose checksums TensorFlow verifies, and returns the description of its run."""
     reader = tf.train.load_checkpoint(prefix)
     for key in reader.get_variable_to_shape_map():
         reader.get_tensor(key)
@@ -210,7 +209,7 @@ def _read(prefix: str) -> bytes:
 
 
 def _listed(directory: Path) -> set[str] | None:
-    """Returns the names in the list that a manager keeps, none where there is no list, None for a damaged list."""
+    """Returns the names in the manager's list: an empty set without a list, None if the list is damaged."""
     try:
         state = tf.train.get_checkpoint_state(str(directory))
     except ValueError:
