@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tfrobust
+from commands.workdir import read_json
 from tfrobust.utils.files import replacing
 from tfrobust.utils.versions import versions
 
@@ -23,7 +24,7 @@ def record(path: str | Path) -> None:
 
 def read(path: str | Path) -> list[dict[str, Any]]:
     """Returns the recorded entries in their order; none if the run has no such file."""
-    return json.loads(Path(path).read_text()) if Path(path).exists() else []
+    return read_json(Path(path)) if Path(path).exists() else []
 
 
 def now() -> dict[str, Any]:

@@ -16,6 +16,18 @@ def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config["data"].get(name) for name in ("name", "validation", "image_size")}
 
 
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+        Mistake: if the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Mistake(f"Invalid file {path}: expected JSON. Received: {error}") from error
+
+
 class Workdir:
     """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/, evaluation.json and more.
 
@@ -80,10 +92,7 @@ class Workdir:
             raise FileNotFoundError(
                 f"Expected the --workdir of a run of trainers.train. Received: {self.path}, without config.json"
             )
-        try:
-            return json.loads(self.config.read_text())
-        except json.JSONDecodeError as error:
-            raise Mistake(f"Invalid file {self.config}: expected JSON. Received: {error}") from error
+        return read_json(self.config)
 
     def read_history(self) -> list[dict[str, str]]:
         """Returns the rows of the history, one for each epoch, without a last line that was cut short."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tfrobust
 from commands import provenance
 from commands.build import PER_PHASE, given, phases_of
-from commands.workdir import Workdir, data_of
+from commands.workdir import Workdir, data_of, read_json
 from export import pictures
 from export.extra import EXTRA
 from tfrobust.classifiers import digest
@@ -148,4 +148,4 @@ def read(version: Path) -> dict[str, Any]:
     file = version / EXTRA / FILE
     if not file.is_file():
         raise FileNotFoundError(f"Expected a version that export.savedmodel wrote, with {file}. Received: no such file")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_json(file)

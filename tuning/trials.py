@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from commands.workdir import Workdir
+from commands.workdir import Workdir, read_json
 from tfrobust.utils.files import replacing
 
 
@@ -87,7 +87,7 @@ class Store:
     def read(self, trial: Trial) -> Result | None:
         """Returns a trial's result, None if it has not finished."""
         file = self._file(trial)
-        return Result(**json.loads(file.read_text())["result"]) if file.exists() else None
+        return Result(**read_json(file)["result"]) if file.exists() else None
 
     def write(self, trial: Trial, result: Result) -> None:
         """Stores a trial's result."""
@@ -96,7 +96,7 @@ class Store:
 
     def all(self) -> list[tuple[Trial, Result]]:
         """Returns the finished trials, in the order in which they ended."""
-        read = [json.loads(file.read_text()) for file in self.path.glob("*/result.json")]
+        read = [read_json(file) for file in self.path.glob("*/result.json")]
         done = [(Trial(**each["trial"]), Result(**each["result"])) for each in read]
         return sorted(done, key=lambda pair: (pair[1].finished, pair[0].key))
 
