@@ -1,4 +1,7 @@
-"""Losses on tensors, `(B, ...) -> (B,)`, without a reduction over the batch."""
+"""Losses on tensors, `(B, ...) -> (B,)`, without a reduction over the batch.
+
+Distances compare `a` and `b`, `(B, ...)` of one shape, per flattened example.
+"""
 
 from __future__ import annotations
 
@@ -173,13 +176,6 @@ def l2_distance(a: Tensor, b: Tensor) -> Tensor:
     Liu and JaJa 2019 (Feature Prioritization and Regularization), the feature regularizer: the norm itself, not its
     square.
 
-    Args:
-        a: `(B, ...)`.
-        b: shaped as `a`.
-
-    Returns:
-        `(B,)`.
-
     Example:
 
     >>> float(tfrobust.losses.l2_distance([[3.0, 0.0]], [[0.0, 4.0]])[0])
@@ -190,12 +186,6 @@ def l2_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def norm(a: Tensor) -> Tensor:
     """Computes the Euclidean norm per example, flattened; its gradient at zero is zero, not NaN.
-
-    Args:
-        a: `(B, ...)`.
-
-    Returns:
-        `(B,)`.
 
     Example:
 
@@ -208,13 +198,6 @@ def norm(a: Tensor) -> Tensor:
 def l1_distance(a: Tensor, b: Tensor) -> Tensor:
     """Computes the sum of absolute differences per example, ||a - b||_1, flattened.
 
-    Args:
-        a: `(B, ...)`.
-        b: shaped as `a`.
-
-    Returns:
-        `(B,)`.
-
     Example:
 
     >>> float(tfrobust.losses.l1_distance([[3.0, 0.0]], [[0.0, 4.0]])[0])
@@ -226,13 +209,6 @@ def l1_distance(a: Tensor, b: Tensor) -> Tensor:
 def mean_squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """Computes the mean of squared differences per example, flattened.
 
-    Args:
-        a: `(B, ...)`.
-        b: shaped as `a`.
-
-    Returns:
-        `(B,)`.
-
     Example:
 
     >>> float(tfrobust.losses.mean_squared_distance([[3.0, 0.0]], [[0.0, 4.0]])[0])
@@ -243,13 +219,6 @@ def mean_squared_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def huber_distance(a: Tensor, b: Tensor) -> Tensor:
     """Computes the mean Huber loss of the differences d per example, flattened: d^2 / 2 where |d| <= 1, else |d| - 1/2.
-
-    Args:
-        a: `(B, ...)`.
-        b: shaped as `a`.
-
-    Returns:
-        `(B,)`.
 
     Example:
 
@@ -263,13 +232,6 @@ def huber_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """Computes max(1 - cos(a, b), 0) per example, flattened; a vector of norm zero has cosine 0 and gradient zero.
-
-    Args:
-        a: `(B, ...)`.
-        b: shaped as `a`.
-
-    Returns:
-        `(B,)` in [0, 2].
 
     Example:
 

@@ -42,9 +42,6 @@ def cnn_b(
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 256)`, `feature_map` `(B, H/4, W/4, 256)` and, with
         a dense head, `cam` `(B, H/4, W/4, C)`; with a cosine head, `cosine` `(B, C)`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> tfrobust.models.get("cnn_b", input_shape=(32, 32, 1)).output["cam"].shape

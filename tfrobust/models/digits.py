@@ -36,9 +36,6 @@ def digits(
         A classifier with outputs `logits` `(B, C)`, `features` `(B, D)`, `feature_map` `(B, H/4, W/4, D)` and `cam`
         `(B, H/4, W/4, C)`; with a cosine head `cosine` `(B, C)` in place of `cam`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> sorted(tfrobust.models.get("digits").output)

@@ -36,9 +36,6 @@ def dra_mnist(
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 50)` and, with a cosine head, `cosine` `(B, C)`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> tfrobust.models.get("dra_mnist").count_params()

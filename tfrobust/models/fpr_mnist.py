@@ -28,9 +28,6 @@ def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head:
         A classifier with outputs `logits` `(B, C)` and `features` `(B, 1024)`, and `cosine` `(B, C)` with a
         cosine head.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> sorted(tfrobust.models.get("fpr_mnist").output)

@@ -31,9 +31,6 @@ def lenet5(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: he
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 84)` and, with a cosine head, `cosine` `(B, C)`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> tfrobust.models.get("lenet5").count_params()

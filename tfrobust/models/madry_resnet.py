@@ -60,9 +60,6 @@ def madry_resnet(
         "block4": (B, H/4, W/4, 64 width)}`, the attended blocks alone; D is the sum of their channels. With a cosine
         head `cosine` `(B, C)` in place of `cam`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> classifier = tfrobust.models.get("madry_resnet", attention=(4,))

@@ -40,9 +40,6 @@ def preact_resnet18(
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 512)`, `feature_map` `(B, H/8, W/8, 512)` and, with
         a dense head, `cam` `(B, H/8, W/8, C)`; with a cosine head, `cosine` `(B, C)`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> tfrobust.models.get("preact_resnet18").output["features"].shape

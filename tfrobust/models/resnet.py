@@ -37,9 +37,6 @@ def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 512)`, `feature_map` `(B, H/8, W/8, 512)` and, with
         a dense head, `cam` `(B, H/8, W/8, C)`; with a cosine head, `cosine` `(B, C)`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> classifier = tfrobust.models.get("resnet18", classes=5)
@@ -64,9 +61,6 @@ def resnet34(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
 
     Returns:
         A classifier with the outputs of `resnet18`.
-
-    Raises:
-        ValueError: for an argument outside these ranges.
 
     Example:
 
@@ -95,9 +89,6 @@ def resnet50(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
     Returns:
         A classifier with the outputs of `resnet18`; features and map have 2048 channels.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> tfrobust.models.get("resnet50").output["features"].shape
@@ -120,9 +111,6 @@ def resnet101(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head:
 
     Returns:
         A classifier with the outputs of `resnet50`.
-
-    Raises:
-        ValueError: for an argument outside these ranges.
 
     Example:
 

@@ -38,9 +38,6 @@ def spat_mnist(
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 200)` and, with a cosine head, `cosine` `(B, C)`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> tfrobust.models.get("spat_mnist").count_params()

@@ -50,9 +50,6 @@ def wide_resnet(
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 64k)`, `feature_map` `(B, H/4, W/4, 64k)` and, with
         a dense head, `cam` `(B, H/4, W/4, C)`; with a cosine head, `cosine` `(B, C)`.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> classifier = tfrobust.models.get("wide_resnet", depth=10, width=1)
@@ -84,9 +81,6 @@ def wrn_28_10(
 
     Returns:
         A classifier with the outputs of `wide_resnet`; 640 features.
-
-    Raises:
-        ValueError: for an argument outside these ranges.
 
     Example:
 
@@ -121,9 +115,6 @@ def wrn_34_10(
     Returns:
         A classifier with the outputs of `wide_resnet`; 640 features.
 
-    Raises:
-        ValueError: for an argument outside these ranges.
-
     Example:
 
     >>> "wrn_34_10" in tfrobust.models.names()
@@ -156,9 +147,6 @@ def wrn_40_10(
 
     Returns:
         A classifier with the outputs of `wide_resnet`; 640 features.
-
-    Raises:
-        ValueError: for an argument outside these ranges.
 
     Example:
 

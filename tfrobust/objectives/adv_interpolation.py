@@ -30,9 +30,6 @@ def adv_interpolation(smoothing: float = 0.5) -> Objective:
         An `Objective` that needs the outputs `logits` and `features`; its attack is
         `pgd(eps, step_size=eps, steps=1)`, or `attacks.adv_interpolation(eps)`.
 
-    Raises:
-        ValueError: for a smoothing outside [0, 1].
-
     Example:
 
     >>> sorted(tfrobust.objectives.adv_interpolation().needs)

@@ -36,9 +36,6 @@ def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
     Returns:
         An `Objective` that needs the outputs `logits` and `features`.
 
-    Raises:
-        ValueError: for a negative weight and an unknown distance.
-
     Example:
 
     >>> sorted(tfrobust.objectives.aelf().outer)

@@ -67,9 +67,6 @@ def aelfs(
     Returns:
         An `Objective` that needs the outputs `logits` and `features`.
 
-    Raises:
-        ValueError: for negative weights and a share outside (0, 1].
-
     Example:
 
     >>> classifier = tfrobust.models.get("digits", activation="leaky_relu")  # and phase 1 here

@@ -38,9 +38,6 @@ def alp(
     Returns:
         An `Objective`.
 
-    Raises:
-        ValueError: for negative weights, an unknown distance and a smoothing outside [0, 1], or two positive ones.
-
     Example:
 
     >>> sorted(tfrobust.objectives.alp(0.5, clean_weight=0.5, adversarial_weight=0.5).outer)

@@ -53,9 +53,6 @@ def dra(
     Returns:
         An `Objective`; `attacks.dra(eps=PolynomialDecay(2/255, 50, 0.5/255))` is its attack.
 
-    Raises:
-        ValueError: for negative numbers.
-
     Example:
 
     >>> sorted(tfrobust.objectives.dra().outer)

@@ -33,9 +33,6 @@ def feature_matching(
     Returns:
         An `Objective` that needs the outputs `logits` and `cam`.
 
-    Raises:
-        ValueError: for a negative weight, an unknown distance and a smoothing outside [0, 1], or two positive ones.
-
     Example:
 
     >>> sorted(tfrobust.objectives.feature_matching().needs)

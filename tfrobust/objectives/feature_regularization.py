@@ -20,9 +20,6 @@ def feature_regularization(weight: Schedule = 0.1) -> Objective:
     Returns:
         An `Objective` that needs the outputs `logits` and `features`.
 
-    Raises:
-        ValueError: for a negative weight.
-
     Example:
 
     >>> sorted(tfrobust.objectives.feature_regularization(weight=0.01).needs)

@@ -24,9 +24,6 @@ def feature_scatter(off_label_smoothing: float = 0.5) -> Objective:
     Returns:
         An `Objective`; its attack is `pgd(eps, step_size=eps, steps=1)`, or `attacks.feature_scatter(eps)`.
 
-    Raises:
-        ValueError: if `off_label_smoothing` is outside [0, 1].
-
     Example:
 
     >>> sorted(tfrobust.objectives.feature_scatter().outer)

@@ -40,9 +40,6 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
     Returns:
         An `Objective`. Its attack needs at least 2 steps.
 
-    Raises:
-        ValueError: if `bias` is not a number, or `warmup` is negative.
-
     Example:
 
     >>> sorted(tfrobust.objectives.gairat(warmup=60).outer)

@@ -30,9 +30,6 @@ def infofeature(
     Returns:
         An `Objective` that needs the outputs `logits` and `cam`.
 
-    Raises:
-        ValueError: for a negative weight, an unknown name and an `off_label_smoothing` outside [0, 1].
-
     Example:
 
     >>> sorted(tfrobust.objectives.infofeature(minimize_distance=True).outer)

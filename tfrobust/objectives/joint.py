@@ -30,9 +30,6 @@ def joint(
     Returns:
         An `Objective`.
 
-    Raises:
-        ValueError: for negative weights and a share outside (0, 1].
-
     Example:
 
     >>> tfrobust.objectives.joint(share=0.5).share

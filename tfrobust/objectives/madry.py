@@ -19,9 +19,6 @@ def madry(*, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) -> 
     Returns:
         An `Objective` that reads no clean forward pass.
 
-    Raises:
-        ValueError: if a smoothing is outside [0, 1], or both are positive.
-
     Example:
 
     >>> sorted(tfrobust.objectives.madry().outer)

@@ -48,9 +48,6 @@ def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = No
     Returns:
         An `Objective`.
 
-    Raises:
-        ValueError: if an argument is not a number, `constant` is not positive, or `warmup` is negative.
-
     Example:
 
     >>> sorted(tfrobust.objectives.mail_at().outer)
@@ -82,9 +79,6 @@ def mail_trades(
 
     Returns:
         An `Objective`.
-
-    Raises:
-        ValueError: as `mail_at`, and for a negative beta.
 
     Example:
 

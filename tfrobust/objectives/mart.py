@@ -43,9 +43,6 @@ def mart(beta: Schedule = 5.0) -> Objective:
     Returns:
         An `Objective`.
 
-    Raises:
-        ValueError: for a negative beta.
-
     Example:
 
     >>> sorted(tfrobust.objectives.mart(beta=6.0).outer)

@@ -68,9 +68,6 @@ def spat(
         self-paced cross entropy without normalization (table 3.8) is this one on
         `head={"name": "cosine", "scale": None}`.
 
-    Raises:
-        ValueError: for negative numbers.
-
     Example:
 
     >>> classifier = tfrobust.models.get("digits", head="cosine")

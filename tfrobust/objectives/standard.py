@@ -18,9 +18,6 @@ def standard(*, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) 
     Returns:
         An `Objective` without an inner loss.
 
-    Raises:
-        ValueError: if a smoothing is outside [0, 1], or both are positive.
-
     Example:
 
     >>> tfrobust.objectives.standard().inner is None

@@ -19,9 +19,6 @@ def trades(beta: Schedule = 6.0) -> Objective:
     Returns:
         An `Objective`.
 
-    Raises:
-        ValueError: for a negative beta.
-
     Example:
 
     >>> tfrobust.objectives.trades(beta=1.0).outer["kl_divergence"].weight
