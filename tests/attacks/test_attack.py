@@ -261,7 +261,7 @@ def check_a_search_by_its_loss(adversary, classifier, x, y, z):
 
     def loss(v):
         views = tfrobust.Views(y=y, x=x, x_adv=v, clean=classifier(x), adv=classifier(v))
-        return float(ops.sum(adversary.own_loss(views)))
+        return float(ops.sum(adversary.effective_loss(views)))
 
     begun = (adversary.start or adversary.own_start)(adversary.ball, tf.constant(x), Noise(3))
     assert loss(z) > max(loss(begun), loss(x))

@@ -156,8 +156,7 @@ class Attack(CallableAttack):
         """
         if self.gradients is None or self.kind == "black box":
             raise InvalidArgument(
-                f"Invalid attack {self.name!r}: expected one that follows the gradients of a classifier. "
-                "Received: one of queries alone"
+                f"Invalid attack {self.name!r}: expected one that follows gradients. Received: one of queries alone"
             )
         return self._with(gradients=gradients)
 

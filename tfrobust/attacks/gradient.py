@@ -112,7 +112,7 @@ class GradientAttack(Attack):
         return self.early_stop or self.keep == "best"
 
     @property
-    def own_loss(self) -> Loss:
+    def effective_loss(self) -> Loss:
         """The loss that a call ascends: that of the attack, else cross entropy."""
         return self.loss or adversarial_cross_entropy
 
@@ -153,7 +153,7 @@ class GradientAttack(Attack):
 
         def loss(z: Tensor) -> Any:
             attacked = views.attacked(z, lambda: classify(z))
-            value = self.own_loss(attacked)
+            value = self.effective_loss(attacked)
             return (backend.split(value)[0], losses.correct(attacked.adv["logits"], y)) if self.early_stop else value
 
         return self.ascend(loss, x, seed)

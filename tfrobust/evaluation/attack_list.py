@@ -245,7 +245,7 @@ def _settings(attack: Any) -> dict[str, Any]:
     """Returns the arguments that an attack was made with, ready for JSON; without a factory, its attributes."""
     if isinstance(attack, GradientAttack):
         parts = {name: part for name, part in vars(attack).items() if not name.startswith("_")}
-        return for_json({**(attack._recipe or parts), "loss": attack.own_loss, **_gradients(attack)})
+        return for_json({**(attack._recipe or parts), "loss": attack.effective_loss, **_gradients(attack)})
     return for_json({**(attack._recipe or {"name": attack.name}), **_gradients(attack)})
 
 

@@ -86,7 +86,7 @@ def _observing(attack: GradientAttack) -> GradientAttack:
     """Returns the attack with a loss that also observes which iterates are classified right, unless it observes."""
 
     def loss(views: Views) -> tuple[Tensor, Tensor]:
-        value, observed = split(attack.own_loss(views))
+        value, observed = split(attack.effective_loss(views))
         return value, losses.correct(views.adv["logits"], views.y) if observed is None else observed
 
     return attack.maximizing(loss, targets=attack.targets)

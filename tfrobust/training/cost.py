@@ -21,7 +21,7 @@ def of_search(attack: GradientAttack | None, classifier: keras.Model) -> Passes:
     forwards, backwards = attack.cost(classifier.output["logits"].shape[-1])
     if attack.restarts > 1 and not attack.compares_iterates:  # the last iterates are compared
         forwards += attack.gradients.linear_cost(0)[0]
-    clean = "clean" in _sides([attack.own_loss], classifier)
+    clean = "clean" in _sides([attack.effective_loss], classifier)
     return attack.restarts * forwards + clean, attack.restarts * backwards
 
 
