@@ -36,7 +36,7 @@ def define_flags() -> None:
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
     flags.DEFINE_string("output", None, "Where the report is written, FILE.json; default: the run's evaluation.json.")
     flags.DEFINE_integer("seed", None, "Of the random starts; default: the run's, else 0.")
-    flags.DEFINE_integer("draws", None, "Passes that vote on each verdict, for a random classifier.", lower_bound=1)
+    flags.DEFINE_integer("draws", None, "Passes that vote on each prediction, for a random classifier.", lower_bound=1)
     flags.DEFINE_integer("images", None, "How many of the test split's first images; default: all.", lower_bound=1)
     flags.DEFINE_integer("batch_size", None, "Images in a batch; changes no figure.", lower_bound=1)
     flags.DEFINE_integer("probes", None, "On how many images the alarms' probes run; 0: none.", lower_bound=0)

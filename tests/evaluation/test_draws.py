@@ -69,14 +69,14 @@ def test_a_vote_costs_its_passes_in_the_verdict_alone():
 
 def test_everything_records_how_many_passes_voted(tmp_path):
     found = report(Random(), data(), [barely], draws=15)
-    assert found.draws == 15 and "each verdict is a vote of 15 passes" in str(found)
+    assert found.draws == 15 and "each prediction is a vote of 15 passes" in str(found)
     found.save(tmp_path / "report.json")
     loaded = Report.load(tmp_path / "report.json")
     assert loaded.draws == 15
     checked = loaded.verify(Random())
     assert checked.clean_accuracy == pytest.approx(found.clean_accuracy, abs=0.03)
     found.save_html(tmp_path / "page.html")
-    assert "15 passes voted on each verdict" in (tmp_path / "page.html").read_text()
+    assert "15 passes voted on each prediction" in (tmp_path / "page.html").read_text()
     once = report(Random(), data(), [barely])
     assert any("numbers of draws differ: 15 here, 1 there" in line for line in gates._unlike(found, once))
     assert "a vote of" not in str(once)

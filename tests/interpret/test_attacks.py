@@ -182,5 +182,5 @@ def test_every_run_of_an_attack_counts(hand, pixels):
 
     once, often = (fooled(tfrobust.attacks.random_noise(eps=0.3, draws=draws)) for draws in (1, 20))
     assert 0 < once < often
-    pgd = tfrobust.attacks.pgd(eps=0.3, steps=2, loss=tfrobust.attacks.gradient.adversarial_cross_entropy)
+    pgd = tfrobust.attacks.pgd(eps=0.3, steps=2, loss=tfrobust.attacks.view_losses.adversarial_cross_entropy)
     assert fooled(tfrobust.attacks.Cascade([tfrobust.attacks.random_noise(eps=0.3, draws=1), pgd])) == fooled(pgd) > 0

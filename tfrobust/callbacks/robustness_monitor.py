@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
-from tfrobust import losses
 from tfrobust.attacks import GradientAttack
-from tfrobust.interpret.batches import Batch, Search, as_adversary, batches, graph, logits_of
-from tfrobust.interpret.gradients import check_deviations, gradient, normalized, rescaled
-from tfrobust.interpret.maps import enlarged
+from tfrobust.interpret import Snapshot, as_adversary, check_deviations
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.adversaries import check_radii
 from tfrobust.training.distribution import is_chief
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.validation import check_integer, check_nonnegative
-
-Tensor = Any
-
-LEAST_SIDE = 64  # pixels, of a picture that can be looked at
 
 
 class RobustnessMonitor(keras.callbacks.Callback):
@@ -99,11 +90,17 @@ class RobustnessMonitor(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         if not isinstance(model, AdversarialTrainer):
-            raise InvalidArgument(f"Expected an AdversarialTrainer, whose `fit` a monitor watches. Received: {model!r}")
-        classifier, bounds = model.classifier, model._batch_spec.bounds
-        self._batch = _first(self._images, self._count, classifier, bounds)
-        self._search = Search(classifier, self._adversary(model), model.seed)
-        self._seen = graph(_seeing(classifier, bounds, self._deviations, self._threshold))
+            raise ValueError(f"Expected an AdversarialTrainer, whose `fit` a monitor watches. Received: {model!r}")
+        self._snapshot = Snapshot(
+            model.classifier,
+            self._images,
+            self._count,
+            self._adversary(model),
+            model.seed,
+            model._batch_spec.bounds,
+            self._deviations,
+            self._threshold,
+        )
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._writer = tf.summary.create_file_writer(self._directory) if is_chief(self._strategy) else None
@@ -111,9 +108,8 @@ class RobustnessMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if (epoch + 1) % self._every:
             return
-        x, y, _ = self._batch
         # On every machine, for some variables are read by all together; the chief writes.
-        pictures, scalars = self._seen(x, y, self._search(self._batch))
+        pictures, scalars = self._snapshot()
         if self._writer is None:
             return
         # `TensorBoard` may have said, for all that is written in `fit`, which steps are recorded.
@@ -144,57 +140,3 @@ class RobustnessMonitor(keras.callbacks.Callback):
         if self._attack is None:
             check_radii(None, adversary, float(trainer._last_epoch.numpy()))
         return adversary.at(trainer._last_epoch)
-
-
-def _first(images: Any, count: int, classifier: keras.Model, bounds: tuple[float, float]) -> Batch:
-    """Returns the first images as one batch, checked as a step of training checks them."""
-    found: list[Batch] = []
-    for batch in batches([classifier], images, "robustness monitor", (), count, bounds, endless=True):
-        found.append(batch)
-        if sum(len(part.y) for part in found) >= count:
-            break
-    first = Batch(*(tf.concat(parts, axis=0)[:count] for parts in zip(*found, strict=True)))
-    if first.x.shape[-1] not in (1, 3):
-        raise InvalidArgument(
-            f"Invalid images: expected one channel or three, of which a picture is made. Received: {first.x.shape}"
-        )
-    return first
-
-
-def _seeing(
-    classifier: keras.Model, bounds: tuple[float, float], deviations: float, threshold: float
-) -> Callable[..., Any]:
-    """Returns `(x, y, x_adv) -> (pictures in [0, 1], scalars)`, each by name; in graph code."""
-    low, high = bounds
-
-    def seen(x: Tensor, y: Tensor, x_adv: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        g, outputs = gradient(classifier, x, y), classifier(x, training=False)
-        pictures = {
-            "images/clean": (x - low) / (high - low),
-            "images/adversarial": (x_adv - low) / (high - low),
-            "images/perturbation": (1 + normalized(x_adv - x)) / 2,
-            "maps/gradient": rescaled(g, deviations),
-            **{f"maps/{name}": rescaled(enlarged(values, x)[..., None]) for name, values in _maps(outputs).items()},
-        }
-        scalars = {
-            "clean_accuracy": ops.mean(losses.correct(outputs["logits"], y)),
-            "robust_accuracy": ops.mean(losses.correct(logits_of(classifier, x_adv), y)),
-            "coverage": ops.mean(ops.cast(ops.max(ops.abs(normalized(g)), axis=-1) > threshold, "float32")),
-        }
-        return {name: _enlarged(picture) for name, picture in pictures.items()}, scalars
-
-    return seen
-
-
-def _maps(outputs: Any) -> dict[str, Tensor]:
-    """Returns what the outputs hold of attention and class activation, each `(B, h, w)`."""
-    maps = {f"attention/{block}": weights for block, weights in outputs.get("attention", {}).items()}
-    if "cam" in outputs:
-        label = ops.argmax(outputs["logits"], axis=-1)[:, None, None, None]
-        maps["class_activation"] = ops.take_along_axis(outputs["cam"], label, axis=-1)[..., 0]
-    return maps
-
-
-def _enlarged(pictures: Tensor) -> Tensor:
-    factor = -(-LEAST_SIDE // min(pictures.shape[1:3]))
-    return ops.repeat(ops.repeat(pictures, factor, axis=1), factor, axis=2)

@@ -1,4 +1,4 @@
-"""The worst adversary of each image: what an evaluation leaves behind, so that others can check its figures."""
+"""The worst adversary of each image, by which the figures of an evaluation can be checked."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ ARRAYS = ("x", "z", "y", "clean_predicted", "predicted", "fooled_by")
 
 
 class Adversaries:
-    """Of each image the adversary that fooled the classifier, else the one of greatest margin over all attacks.
+    """Holds for each image the adversary that fooled the classifier, else the one of greatest margin over all attacks.
 
-    A saved one is read from its file when an array is first asked for.
+    Saved adversaries are read from their file when an array is first used.
 
     Args:
         x: clean images, `(N, H, W, C)` float32.
-        z: their worst adversaries, shaped as x; of an image that was wrong from the start, the image itself.
+        z: their worst adversaries, shaped as x; for an image that is wrong without attack, the image itself.
         y: labels, `(N,)`.
-        clean_predicted: classes that were predicted for x, `(N,)`; -1 where there was no prediction (NaN).
+        clean_predicted: classes that were predicted for x, `(N,)`; -1 if there was no prediction (NaN).
         predicted: the same for z.
-        fooled_by: number of the attack that fooled the image, in the report's flat list of results; -1: none did, -2:
-            wrong from the start; `(N,)`.
+        fooled_by: index of the attack that fooled the image in the report's flat list of results, `(N,)`; -1 if no
+            attack did, -2 if the image was wrong without attack.
         mask: 1 where a pixel may change, `(H, W, C)` or `(1, H, W, C)`, or None.
 
     Example:
@@ -51,7 +51,7 @@ class Adversaries:
     predicted: np.ndarray
     fooled_by: np.ndarray
     mask: np.ndarray | None
-    _path: Path  # of those that are not read yet
+    _path: Path  # of arrays that are not read yet
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class Adversaries:
 
     @property
     def robust(self) -> np.ndarray:
-        """Which images are right, clean and under every attack, `(N,)` bool."""
+        """The images that are right, clean and under every attack, `(N,)` bool."""
         return self.fooled_by == ROBUST
 
     def confusion(self, classes: int) -> np.ndarray:
-        """Returns how many images of a label (row) are taken for a class (column) under attack, `(classes, classes)`.
+        """Counts the images of a label (row) that are predicted as a class (column) under attack, `(classes, classes)`.
 
         Images for which there is no prediction (logits that are NaN) are left out.
         """
@@ -82,28 +82,28 @@ class Adversaries:
         return counts
 
     def contradictions(self) -> int:
-        """Returns in how many images what fooled them does not go with labels and predictions."""
+        """Counts the images for which `fooled_by` contradicts labels and predictions."""
         right_clean, right = self.clean_predicted == self.y, self.predicted == self.y
         expected = np.where(right_clean, np.where(right, ROBUST, 0), WRONG_CLEAN)
         return int(((np.minimum(self.fooled_by, 0) != expected) | (self.y < 0)).sum())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes an .npz file, whole or not at all."""
+        """Writes an .npz file, which is replaced only when it is complete."""
         mask = {} if self.mask is None else {"mask": self.mask}
         with replacing(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **{name: getattr(self, name) for name in ARRAYS}, **mask)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Adversaries:
-        """Returns what `save` wrote; the file is read when an array is first asked for.
+        """Returns the adversaries that `save` wrote; the file is read when an array is first used.
 
-        Reading raises FileNotFoundError where there is no such file, ValueError for one that `save` did not write.
+        Reading then raises FileNotFoundError if the file does not exist, ValueError if `save` did not write it.
         """
-        made = cls.__new__(cls)
-        made._path = Path(path)
-        return made
+        unread = cls.__new__(cls)
+        unread._path = Path(path)
+        return unread
 
-    def __getattr__(self, name: str) -> Any:  # only for what is not there: the arrays of a file that was not read yet
+    def __getattr__(self, name: str) -> Any:  # called for missing attributes: arrays that are not read yet
         if name not in (*ARRAYS, "mask") or "_path" not in vars(self):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         if not self._path.exists():
@@ -127,16 +127,16 @@ class Adversaries:
 
 
 class Verification(NamedTuple):
-    """What a classifier makes of saved adversaries.
+    """The accuracies of a classifier on saved adversaries.
 
     Args:
         images: their number.
         clean_accuracy: in [0, 1].
         robust_accuracy: right on the clean image and on its adversary.
         robust_accuracy_8bit: the same with adversaries rounded to 8 bits, as a picture is saved.
-        outside: images whose adversary lies outside the ball or changes what a mask keeps; it fools nobody.
-        out_of_range: images with pixels, clean or not, that are outside the bounds or not finite; the same.
-        problems: sentences on what is wrong with the file.
+        outside: number of images whose adversary lies outside the ball or changes masked pixels; it is discarded.
+        out_of_range: number of images with pixels, clean or not, outside the bounds or not finite; also discarded.
+        problems: of the file, in sentences.
     """
 
     images: int
@@ -149,7 +149,7 @@ class Verification(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong with the file."""
+        """Whether the file has no problems."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -168,20 +168,20 @@ class Verification(NamedTuple):
 def verify(
     adversaries: Adversaries, classifier: Any, ball: Ball, batch_size: int = 256, draws: int = 1
 ) -> Verification:
-    """Asks a classifier for its predictions of clean images and saved adversaries, and checks these against the ball.
+    """Computes predictions for clean images and saved adversaries, and checks the adversaries against the ball.
 
     Args:
         adversaries: of a report.
         classifier: a Keras model with named outputs, or a callable; see `evaluate`.
         ball: where the adversaries have to lie.
         batch_size: images in a batch.
-        draws: passes that vote on each verdict; those of the report.
+        draws: passes that vote on each prediction, as in the report.
 
     Returns:
         A `Verification`.
 
     Raises:
-        ValueError: for what is no classifier of such images.
+        ValueError: if the classifier is invalid or does not fit the images.
     """
     found = adversaries
     if isinstance(classifier, keras.Model) or not callable(classifier):
@@ -205,13 +205,13 @@ def verify(
         predicted["clean"].append(on_x.predicted)
         predicted["adv"].append(on_z.predicted)
     on_clean, on_adv = (np.concatenate(part) for part in predicted.values())
-    # What says of all clean images what the report's classifier said is that one, and has to be fooled like it.
+    # A classifier with the same predictions for all clean images is the report's, whose adversaries have to match.
     others = int((on_adv != found.predicted).sum()) if (on_clean == found.clean_predicted).all() else 0
     contradictions = found.contradictions()
     problems = [
-        (contradictions, f"The file contradicts itself in {contradictions} images: what fooled them, and predictions."),
-        (others, f"{others} adversaries are not taken for what the file says, though all clean images are."),
-        (outside, f"{outside} adversaries lie outside {ball!r}: the file is not as an evaluation left it."),
+        (contradictions, f"The file contradicts itself in {contradictions} images: `fooled_by` and predictions."),
+        (others, f"{others} adversaries are not predicted as the file says, though all clean images are."),
+        (outside, f"{outside} adversaries lie outside {ball!r}: an evaluation did not write this file."),
         (out_of_range, f"{out_of_range} images have pixels outside {list(ball.bounds)} or not finite: so is the file."),
         (not_numbers, f"Logits are NaN for {not_numbers} images, which count as wrong: is it the right classifier?"),
     ]

@@ -1,4 +1,4 @@
-"""Signs that an evaluation says less than it seems to: functions of the findings that return a sentence or nothing.
+"""Checks for signs that an evaluation overestimates robustness: functions of findings that return a sentence or None.
 
 Every threshold is an argument with its source. The signs of hidden gradients are those of Athalye et al. 2018
 (Obfuscated Gradients Give a False Sense of Security, section 3.1) and of Croce and Hein 2020 with the checks in their
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from tfrobust.evaluation.report import Result
 
 PASSES = 5
-ROUNDING = 1e-9  # of shares: a drop of exactly the threshold is none
+ROUNDING = 1e-9  # of shares: a drop of exactly the threshold raises no alarm
 HIDDEN = "the classifier hides its gradients and is less robust than they say"
 
 
 class Findings(NamedTuple):
-    """What the checks look at.
+    """The figures that the checks read.
 
     Args:
         classify: the classifier as it was given.
@@ -33,14 +33,14 @@ class Findings(NamedTuple):
         logits: of all clean images, `(N, C)`.
         not_numbers: where there was no prediction ("clean", or an attack's name) -> for how many inputs.
         outside: name of an attack -> how many images it returned outside the ball, the pixel range or the mask.
-        results: what each attack left, in order; the parts of a cascade in place of the whole.
-        columns: each attack began with all images that are right; else with those that the one before it left.
-        probes: what the probes found; None: none were made.
+        results: of each attack, in order; a cascade is replaced by its parts.
+        columns: whether each attack began with all images that are right, not with those that the one before it left.
+        probes: results of the probes; None if none were made.
         eps: radius of the evaluation.
         norm: of its ball.
         classes: of the classifier.
-        draws: passes that voted on each verdict.
-        images: of the evaluation; 0: not known.
+        draws: passes that voted on each prediction.
+        images: number of images of the evaluation; 0 if not known.
     """
 
     classify: Callable[[Any], Mapping[str, Any]]
@@ -60,18 +60,18 @@ class Findings(NamedTuple):
 
 
 def nan(findings: Findings) -> str | None:
-    """Logits that are NaN, or all -inf: there is no prediction, and no gradient leads an attack on."""
+    """Finds logits that are NaN, or all -inf: there is no prediction, and no gradient that an attack could follow."""
     if not findings.not_numbers:
         return None
     where = ", ".join(f"{count} under {name}" for name, count in findings.not_numbers.items())
     return (
-        f"Logits were NaN (or all minus infinity) for some inputs ({where}); they count as wrong, and gradients there "
-        "lead no attack. Find the division or logarithm of zero in the classifier."
+        f"Logits were NaN (or all minus infinity) for some inputs ({where}); they count as wrong, and attacks "
+        "cannot follow gradients there. Find the division or logarithm of zero in the classifier."
     )
 
 
 def broken_gradient(findings: Findings) -> str | None:
-    """A gradient that is NaN or infinite in some pixels: attacks by gradients are blind there."""
+    """Finds gradients that are NaN or infinite in some pixels, which attacks by gradients cannot use."""
     if findings.probes is None or not findings.probes.broken:
         return None
     return (
@@ -84,7 +84,7 @@ def broken_gradient(findings: Findings) -> str | None:
 
 
 def probabilities(findings: Findings, tolerance: float = 1e-5) -> str | None:
-    """Logits that are really probabilities: in [0, 1], with rows that sum to 1. The losses of attacks are flat on them.
+    """Finds logits that are probabilities, in [0, 1] with rows that sum to 1, on which the losses of attacks are flat.
 
     Args:
         findings: logits of the clean images.
@@ -101,7 +101,7 @@ def probabilities(findings: Findings, tolerance: float = 1e-5) -> str | None:
 
 
 def random(findings: Findings, tolerance: float = 1e-4) -> str | None:
-    """A classifier that answers differently when asked again: attacks of one look each do not see what it does.
+    """Finds classifiers whose logits differ from pass to pass, so that attacks that read one pass are misled.
 
     Args:
         findings: the first batch, which is classified 5 times.
@@ -109,36 +109,37 @@ def random(findings: Findings, tolerance: float = 1e-4) -> str | None:
     """
     passes = [np.asarray(findings.classify(findings.x)["logits"], "float32") for _ in range(PASSES)]
     counts = {int(np.sum(losses.correct(logits, findings.y))) for logits in passes}
-    # In float64, where squares of huge logits are finite. Of what is not finite only its place is compared.
+    # In float64, in which squares of huge logits are finite; logits that are not finite count as 0.
     known = [np.where(np.isfinite(logits), logits, 0).astype("float64") for logits in passes]
     units = [logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10) for logits in known]
     furthest = max(np.linalg.norm(a - b, axis=-1).max() for i, a in enumerate(units) for b in units[:i])
     if len(counts) == 1 and not furthest > tolerance:
         return None
-    judged = (
+    votes = (
         "Its accuracies are those of single draws: every run of an attack is one more chance to be wrong, even where "
-        "it does nothing. Let passes vote on each verdict: evaluate(draws=25), or more."
+        "it does nothing. Let passes vote on each prediction: evaluate(draws=25), or more."
         if findings.draws == 1
         else f"Its accuracies are those of a vote of {findings.draws} passes."
     )
     return (
         f"The classifier is random: {PASSES} passes of one batch differ by up to {furthest:.2g} in normalized logits "
-        f"(right: {sorted(counts)} of {len(findings.y)}). {judged} Gradients of one draw mislead: attack its "
+        f"(right: {sorted(counts)} of {len(findings.y)}). {votes} Gradients of one draw mislead: attack its "
         "expectation, autoattack(version='rand') or expectation(attack)."
     )
 
 
 def flat_logits(findings: Findings, spread: float = 2.0, least_accuracy: float = 0.5) -> str | None:
-    """Logits so close together that softmax is near to uniform: cosines without a scale, or a temperature.
+    """Finds logits so close together that softmax is nearly uniform, such as cosines without a scale.
 
-    Cross entropy then pulls at all wrong classes at once instead of at the nearest, and an attack on it is weak. With
-    two classes there is but one wrong one, and nothing to distract.
+    The gradient of cross entropy then points to all wrong classes at once instead of the nearest, and an attack on it
+    is weak. With two classes there is only one wrong class, and no such effect.
 
     Args:
         findings: logits of the clean images.
         spread: greatest minus least logit, of the image where it is greatest; 2 is that of bare cosines (this
             project's choice).
-        least_accuracy: on the first batch; what has learned nothing is flat by right (this project's choice).
+        least_accuracy: on the first batch; logits of an untrained classifier are expected to be flat (this project's
+            choice).
     """
     logits = findings.logits[np.isfinite(findings.logits).sum(axis=-1) >= 3]  # a class may be ruled out by -inf
     if not len(logits) or probabilities(findings):
@@ -158,9 +159,9 @@ def flat_logits(findings: Findings, spread: float = 2.0, least_accuracy: float =
 
 
 def zero_gradient(findings: Findings) -> str | None:
-    """A gradient that is exactly zero: an attack that follows it stands still.
+    """Finds gradients that are exactly zero, on which an attack makes no step.
 
-    Of one image or more, as AutoAttack's own check of DLR at APGD's start; and of cross entropy, where softmax is 1.
+    One image is enough, for DLR at a random start, as in AutoAttack's own check, and for cross entropy at the image.
     """
     probes = findings.probes
     if probes is None or not (probes.zero_ce or probes.zero_dlr):
@@ -180,10 +181,10 @@ def zero_gradient(findings: Findings) -> str | None:
 
 
 def labels_only(findings: Findings) -> str | None:
-    """A classifier that gives labels (one-hot rows) or rounded values: there is nothing to follow but decisions.
+    """Finds classifiers that give labels (one-hot rows) or rounded values, which only attacks on decisions can follow.
 
-    Of one image or more whose logits do not change around it, with a gradient of zero at the image and at the decision
-    boundary. A softmax that is saturated has a gradient at the boundary: `zero_gradient` tells of it.
+    One image is enough whose logits do not change around it, with a gradient of zero at the image and at the decision
+    boundary. A saturated softmax has a gradient at the boundary, and `zero_gradient` finds it.
     """
     probes = findings.probes
     if probes is None or not probes.labels_only:
@@ -197,7 +198,7 @@ def labels_only(findings: Findings) -> str | None:
 
 
 def black_box(findings: Findings, threshold: float = 0.002) -> str | None:
-    """An attack of queries alone that succeeds where all attacks by gradients before it failed.
+    """Finds an attack by queries that succeeds on images on which all attacks by gradients before it failed.
 
     Args:
         findings: results in order.
@@ -215,7 +216,7 @@ def black_box(findings: Findings, threshold: float = 0.002) -> str | None:
 
 
 def weaker_attackers(findings: Findings, threshold: float = 0.002, noise: float = 0.01) -> str | None:
-    """Random noise or adversaries of other classifiers that do better than attacks which see everything.
+    """Finds random noise or transferred adversaries that are more successful than white-box attacks.
 
     Args:
         findings: results in order, and the probes.
@@ -236,12 +237,11 @@ def weaker_attackers(findings: Findings, threshold: float = 0.002, noise: float 
 
 
 def losses_apart(findings: Findings, threshold: float = 0.05, images: int = 3) -> str | None:
-    """The same search on cross entropy and on the margin (or DLR) that ends far apart: one of them is blind.
+    """Finds searches on cross entropy and on the margin (or DLR) whose accuracies differ much: one loss misleads.
 
-    Like is compared with like: as many runs of the one as of the other. Nine targeted runs find more than one run on
-    cross entropy does, on an honest classifier too, by being nine. The two searches of the probes, short ones, count
-    where the evaluation rests on no more than they find: where all its attacks together find clearly more than either,
-    both were weak, and the figure is of neither.
+    Equal numbers of runs are compared, since nine targeted runs find more than one run on cross entropy on any
+    classifier. The two short searches of the probes count only if the evaluation found no more than they did: if its
+    attacks together find clearly more than either, its accuracy depends on neither.
 
     Args:
         findings: results (in a cascade the fall from one to the other counts), and the probes.
@@ -268,7 +268,7 @@ def losses_apart(findings: Findings, threshold: float = 0.05, images: int = 3) -
 
 
 def more_effort(findings: Findings, threshold: float = 0.01, images: int = 3) -> str | None:
-    """Twice the steps and restarts that find clearly more: the search had not come to its end.
+    """Finds that twice the steps and restarts lower the accuracy clearly: the search had not converged.
 
     Args:
         findings: the probes.
@@ -288,7 +288,7 @@ def more_effort(findings: Findings, threshold: float = 0.01, images: int = 3) ->
 
 
 def huge_eps(findings: Findings, threshold: float = 0.01) -> str | None:
-    """Images that stay right at a radius which holds the grey image: no classifier can be right there, a search failed.
+    """Finds images that stay right at a radius whose ball holds the grey image, so that the search must have failed.
 
     Args:
         findings: the probes.
@@ -308,10 +308,10 @@ def huge_eps(findings: Findings, threshold: float = 0.01) -> str | None:
 
 
 def not_monotone(findings: Findings, threshold: float = 0.03, images: int = 3) -> str | None:
-    """Accuracy that rises with the radius or with the number of steps, where more can only help an attacker.
+    """Finds an accuracy that rises with the radius or the number of steps, though both can only help an attacker.
 
-    The curves are of the same images and the same random starts, so that sampling does not move them; what is left is
-    the luck of a search, which the threshold leaves room for.
+    The curves use the same images and the same random starts, so that only the chance of a search moves them, which the
+    threshold allows for.
 
     Args:
         findings: the probes.
@@ -322,8 +322,8 @@ def not_monotone(findings: Findings, threshold: float = 0.03, images: int = 3) -
         return None
     room = _room(threshold, images, findings.probes.images)
     for what, curve in (("eps", findings.probes.by_eps), ("steps", findings.probes.by_steps)):
-        for place, (at, accuracy) in enumerate(curve):
-            less, least = min(curve[: place + 1], key=lambda point: point[1])
+        for index, (at, accuracy) in enumerate(curve):
+            less, least = min(curve[: index + 1], key=lambda point: point[1])
             if accuracy - least > room + ROUNDING:
                 return (
                     f"Under PGD on the margin accuracy is {least:.2%} at {what}={less:.3g} but {accuracy:.2%} at "
@@ -334,7 +334,7 @@ def not_monotone(findings: Findings, threshold: float = 0.03, images: int = 3) -
 
 
 def l1(findings: Findings) -> str | None:
-    """An evaluation in the L1 ball: the attacks that are strongest there are not in this library yet."""
+    """Notes that the strongest attacks of the L1 ball are not in this library yet."""
     if findings.norm != "l1":
         return None
     return (
@@ -346,7 +346,7 @@ def l1(findings: Findings) -> str | None:
 
 
 def outside(findings: Findings) -> str | None:
-    """Adversaries that broke the rules: out of the ball, the pixel range or the mask. They were not counted."""
+    """Finds adversaries outside the ball, the pixel range or the mask, which were discarded."""
     if not findings.outside:
         return None
     where = ", ".join(f"{count} of {name}" for name, count in findings.outside.items())
@@ -374,7 +374,7 @@ CHECKS: dict[str, Check] = {check.__name__: check for check in (*ALWAYS, *PROBED
 
 
 def names_of_checks(findings: Findings) -> tuple[str, ...]:
-    """Returns the names of the checks that these findings allow: without probes some are not made."""
+    """Returns the names of the checks that these findings allow: without probes some are left out."""
     return tuple(name for name, check in CHECKS.items() if findings.probes is not None or check not in PROBED)
 
 
@@ -384,7 +384,7 @@ def alarms(findings: Findings) -> tuple[str, ...]:
 
 
 def _room(threshold: float, images: int, of: int) -> float:
-    """Returns what a difference has to exceed: a threshold, and what fewer than some images of so many come to."""
+    """Returns the difference that raises an alarm: a threshold, at least the share of one image less than required."""
     return max(threshold, (images - 1) / of) if of else threshold
 
 
@@ -394,11 +394,11 @@ def _below_white_box(findings: Findings, kinds: Iterable[str], threshold: float)
     In columns, where order means nothing, those after it count as well.
     """
     results = findings.results
-    for place, result in enumerate(results):
-        rivals = [r for r in (results if findings.columns else results[:place]) if r.kind == "white box"]
+    for index, result in enumerate(results):
+        rivals = [r for r in (results if findings.columns else results[:index]) if r.kind == "white box"]
         if result.kind not in kinds or not rivals:
             continue
-        best = min(r.accuracy for r in (*rivals, *results[:place]))
+        best = min(r.accuracy for r in (*rivals, *results[:index]))
         if best - result.accuracy > threshold + ROUNDING:
             return result.name, result.accuracy, best
     return None
@@ -410,12 +410,12 @@ def _apgd_apart(results: Sequence[Result], columns: bool) -> list[tuple[str, flo
     In a cascade the second accuracy is that of both; the first then that of all that ran before the second. Both are
     after as many runs as the one with fewer has.
     """
-    apgd = [(place, r) for place, r in enumerate(results) if str(r.settings.get("name")) == "apgd"]
+    apgd = [(index, r) for index, r in enumerate(results) if str(r.settings.get("name")) == "apgd"]
     pairs = []
     for position, (_, first) in enumerate(apgd):
-        for place, second in apgd[position + 1 :]:
+        for index, second in apgd[position + 1 :]:
             if ("dlr" in str(first.settings.get("loss"))) != ("dlr" in str(second.settings.get("loss"))):
                 runs = min(first.runs, second.runs)
-                before = first.after(runs) if columns else results[place - 1].accuracy
+                before = first.after(runs) if columns else results[index - 1].accuracy
                 pairs.append((first.name, before, second.name, second.after(runs)))
     return pairs

@@ -1,4 +1,4 @@
-"""What the page of a report shows, section by section; `tfrobust/templates/report.html` says how it looks."""
+"""Collects the contents of a report's page; `tfrobust/templates/report.html` holds its layout."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WORST = 12
 NAME = 32  # letters of a class that are shown
 SETTING = 60  # letters of a value of an attack
 BYTES = 3_000_000  # of all embedded images, before PNG packs them
-ELSEWHERE = ("name", "norm", "bounds")  # of an attack's settings: they stand in other columns
+ELSEWHERE = ("name", "norm", "bounds")  # settings of an attack that other columns show
 
 
 def page(report: Report, class_names: Sequence[str] | None = None) -> str:
     """Returns the page of a report: alarms, figures, attacks, curves, worst images, classes, confusion, how to repeat.
 
-    What the report does not hold is left out with a sentence.
+    Sections for which the report has no data are replaced by a sentence.
 
     Args:
         report: of `tfrobust.evaluate`.
@@ -70,7 +70,7 @@ def _context(report: Report, class_names: Sequence[str] | None) -> dict[str, Any
         "confusion": None if classes is None else _confusion(adversaries, named, classes),
         "facts": _facts(report),
         "call": _call(report),
-        "settings": json.dumps([_whole(result) for result in report.attacks], indent=2, default=str),
+        "settings": json.dumps([_with_parts(result) for result in report.attacks], indent=2, default=str),
     }
 
 
@@ -93,7 +93,7 @@ def _accuracies(report: Report) -> list[dict[str, Any]]:
 
 
 def _how(report: Report) -> str:
-    """Returns what the column of accuracies means: a cascade, or attacks that each began with all that was right."""
+    """Returns a sentence on the column of accuracies: in order, or each attack on all images that were right."""
     right = round(report.clean_accuracy * report.images)
     if len(report.attacks) > 1 and all(result.attacked == right for result in report.attacks):
         return (
@@ -121,9 +121,9 @@ def _settings(result: Result, report: Report) -> str:
 def _charts(report: Report) -> list[dict[str, Any]]:
     probed = f"by the gradient probe on {report.probe_images} images"
     width = report.bounds[1] - report.bounds[0]
-    whole = _figures.Mark(report.eps / width, report.robust_accuracy, f"all attacks, {report.images} images")
+    evaluated = _figures.Mark(report.eps / width, report.robust_accuracy, f"all attacks, {report.images} images")
     kinds = {
-        "eps": ("Accuracy and size of the ball", "eps (fraction of the pixel range)", whole),
+        "eps": ("Accuracy and size of the ball", "eps (fraction of the pixel range)", evaluated),
         "steps": (f"Accuracy and steps at eps = {_radius(report)}", "steps of the attack (number)", None),
     }
     charts = []
@@ -146,8 +146,8 @@ def _worst(report: Report, adversaries: Any, named: Sequence[str]) -> dict[str, 
     pairs: dict[tuple[int, int], list[int]] = {}
     for number in fooled.tolist():
         pairs.setdefault((int(adversaries.y[number]), int(adversaries.predicted[number])), []).append(number)
-    often = sorted(pairs.items(), key=lambda item: (-len(item[1]), item[0]))
-    turns = [(turn, place, n) for place, (_, numbers) in enumerate(often) for turn, n in enumerate(numbers[:WORST])]
+    by_count = sorted(pairs.items(), key=lambda item: (-len(item[1]), item[0]))
+    turns = [(turn, rank, n) for rank, (_, numbers) in enumerate(by_count) for turn, n in enumerate(numbers[:WORST])]
     low, high = report.bounds
     shape = adversaries.x.shape[1:]
     thinning = _figures.thinning(np.empty(shape, "bool"))
@@ -238,7 +238,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("classes", str(report.classes)),
         ("seed", str(report.seed)),
         ("batch size", str(report.batch_size)),
-        ("draws", f"{report.draws} passes voted on each verdict" if report.draws > 1 else "1"),
+        ("draws", f"{report.draws} passes voted on each prediction" if report.draws > 1 else "1"),
         ("time", duration(report.seconds)),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
     ]
@@ -252,8 +252,8 @@ def _call(report: Report) -> str:
     )
 
 
-def _whole(result: Result) -> dict[str, Any]:
-    parts = {"parts": [_whole(part) for part in result.parts]} if result.parts else {}
+def _with_parts(result: Result) -> dict[str, Any]:
+    parts = {"parts": [_with_parts(part) for part in result.parts]} if result.parts else {}
     return {"name": result.name, "settings": result.settings, **parts}
 
 
@@ -269,13 +269,13 @@ def _size(change: np.ndarray, norm: str) -> float:
 
 
 def _round_down(value: float) -> float:
-    """Returns the greatest number of two digits that is not above the value: amplified by it nothing is clipped."""
+    """Returns the greatest number of two digits that is at most the value, so that no amplified pixel is clipped."""
     unit = 10.0 ** (np.floor(np.log10(value)) - 1)
     return float(f"{np.floor(value / unit + 1e-6) * unit:.2g}")
 
 
 def _radius(report: Report) -> str:
-    """Returns eps as a fraction of the pixel range, in words of 8 bits where it is whole levels."""
+    """Returns eps as a fraction of the pixel range, as k/255 if it is a whole number of levels."""
     eps = report.eps / (report.bounds[1] - report.bounds[0])
     level = eps * 255
     return f"{level:.0f}/255" if level >= 1 and abs(level - round(level)) < 1e-3 else f"{eps:.4g}"

@@ -1,4 +1,4 @@
-"""How far an evaluation is, and how long it will still take."""
+"""Shows how far an evaluation is, and how long it will still take."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar over the work that is left, forwards and backwards of the classifier, and lines above it.
+    """Shows a bar over the remaining forward and backward passes of the classifier, and lines above it.
 
-    Work that falls away, for images that were fooled before, leaves the total: the rate, and with it the remaining
-    time, are then those of work that is really done.
+    Work that is no longer needed, for images that are already fooled, is taken from the total, so that the rate and the
+    remaining time are those of the work that is done.
 
     Args:
-        verbose: False: nothing is shown.
+        verbose: whether anything is shown.
     """
 
     def __init__(self, verbose: bool) -> None:
@@ -27,19 +27,19 @@ class Progress:
         if self._verbose:
             tqdm.write(text)
 
-    def left(self, work: int, what: str) -> None:
-        """Says how much work is left at most, and what comes next."""
+    def left(self, work: int, label: str) -> None:
+        """Sets the work that is left at most, and the label of the bar."""
         if not self._verbose:
             return
         if self._bar is None:
-            # Into a log a line now and then, on a screen twice a second.
+            # A log gets a line a minute, a screen an update twice a second.
             often = 0.5 if sys.stderr.isatty() else 60.0
             self._bar = tqdm(total=0, unit="pass", unit_scale=True, mininterval=often, leave=False, dynamic_ncols=True)
         self._bar.total = self._bar.n + work
-        self._bar.set_description(what, refresh=False)
+        self._bar.set_description(label, refresh=False)
 
     def done(self, work: int) -> None:
-        """Says that a batch's work has been done."""
+        """Counts the work of a batch as done."""
         if self._bar is not None:
             self._bar.update(work)
 

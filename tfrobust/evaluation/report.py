@@ -1,4 +1,4 @@
-"""What an evaluation found, with everything one needs to judge and to repeat it."""
+"""The results of an evaluation, with all settings that are needed to understand and repeat it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent
 
-HIDDEN = ("name", "eps", "norm", "bounds", "mask")  # of an attack's settings: they stand elsewhere in the table
+HIDDEN = ("name", "eps", "norm", "bounds", "mask")  # settings of an attack that the table shows elsewhere
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one attack left.
+    """The result of one attack.
 
     Args:
         name: of the attack; a second one of the same name ends in "#2".
-        settings: its config, where it has one.
+        settings: its config, if it has one.
         accuracy: share of all images that are right, clean and under this attack, in [0, 1]; in a list, under all
             attacks before it as well.
-        seconds: it took, compiling included.
+        seconds: that it took, with compilation.
         kind: "white box", "black box" (queries alone), "transfer" or "noise".
-        attacked: images that it was run on.
-        fooled: how many of those it fooled.
-        runs: restarts times targets that make it.
-        parts: of a cascade, each member's result; an image counts in the first that fooled it.
-        by_run: `accuracy` after each run; of a cascade its parts have it.
+        attacked: number of images that it was run on.
+        fooled: number of those that it fooled.
+        runs: restarts times targets.
+        parts: the results of a cascade's members; an image counts for the first that fooled it.
+        by_run: `accuracy` after each run; for a cascade, its parts hold it.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Result:
 
     @property
     def flat(self) -> tuple[Result, ...]:
-        """Its parts, or itself where it has none."""
+        """The parts, or the result itself if it has none."""
         return self.parts or (self,)
 
     def after(self, runs: int) -> float:
-        """Returns the accuracy after its first runs; after all of them where it is not known run by run."""
+        """Returns the accuracy after the first runs, or after all runs if it is not known for each."""
         return self.by_run[min(runs, len(self.by_run)) - 1] if self.by_run else self.accuracy
 
 
@@ -68,7 +68,7 @@ class Report:
         robust_accuracy: in [0, 1], worst case per image over clean prediction and all attacks.
         attacks: a `Result` for each attack.
         alarms: sentences that say why the figures may mislead.
-        checks: names of the checks that were made; no alarm means no more than that these found nothing.
+        checks: names of the checks that were made; without alarms, only these have found nothing.
         eps: radius in units of the pixels.
         norm: of the ball.
         bounds: least and greatest pixel value.
@@ -77,14 +77,14 @@ class Report:
         seed: of the random starts.
         batch_size: images in a batch.
         versions: of tensorflow, keras and tfrobust.
-        notes: what a suite left out or put in its place, in words.
+        notes: sentences, such as on attacks that a suite left out or replaced.
         robust_accuracy_8bit: right on clean images and on their worst adversaries rounded to 8 bits.
         curves: "eps" and "steps" -> [eps or steps, accuracy] pairs, as probes measured them.
-        probe_images: on how many images.
+        probe_images: number of images of the curves.
         seconds: of the whole evaluation.
         classifier: SHA-256 of the weights of the Keras model that was evaluated; empty for a callable.
-        draws: passes of the classifier that voted on each verdict.
-        adversaries: the worst of each image; saved beside the report.
+        draws: passes of the classifier that voted on each prediction.
+        adversaries: the worst one of each image, in a file next to the report.
 
     Example:
 
@@ -124,11 +124,11 @@ class Report:
 
     @property
     def flat(self) -> tuple[Result, ...]:
-        """Results with the parts of a cascade in its place: what `Adversaries.fooled_by` counts."""
+        """The results with cascades replaced by their parts, in the order to which `Adversaries.fooled_by` refers."""
         return tuple(part for result in self.attacks for part in result.flat)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as JSON and its adversaries beside it as .npz, each whole or not at all."""
+        """Writes the report as JSON and its adversaries next to it as .npz; files are replaced only when complete."""
         saved = dataclasses.asdict(dataclasses.replace(self, adversaries=None))
         saved["adversaries"] = self.adversaries is not None
         if self.adversaries is not None:
@@ -137,7 +137,7 @@ class Report:
             beside.write_text(json.dumps(saved, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     def save_html(self, path: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> None:
-        """Writes the report as a page that holds all it shows: alarms, figures, curves, worst images, confusion.
+        """Writes the report as one page: alarms, figures, curves, worst images, confusion.
 
         Args:
             path: of the page.
@@ -150,11 +150,11 @@ class Report:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
-        """Returns the report that `save` wrote; its adversaries are read when they are first asked for.
+        """Returns the report that `save` wrote; its adversaries are read when they are first used.
 
         Raises:
-            FileNotFoundError: where there is no such file.
-            ValueError: for a file that is no report.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the file is not a report.
         """
         try:
             saved = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -168,17 +168,17 @@ class Report:
             ) from error
 
     def verify(self, classifier: Any, batch_size: int = 256) -> Verification:
-        """Checks the adversaries again: ball, mask, pixel range, and what a classifier says of them.
+        """Checks the adversaries again: ball, mask, pixel range, and the predictions of a classifier.
 
-        On the classifier of the report it finds the report's figures; on another one, how well they transfer.
+        The classifier of the report gives the report's figures; another one shows how well the adversaries transfer.
 
         Args:
             classifier: see `evaluate`.
             batch_size: images in a batch.
 
         Raises:
-            ValueError: for a report without adversaries, and what is no classifier of such images.
-            FileNotFoundError: where the file beside the report is missing.
+            ValueError: if the report has no adversaries, or the classifier does not fit the images.
+            FileNotFoundError: if the file of the adversaries is missing.
         """
         found = self.adversaries
         if found is None:
@@ -201,7 +201,7 @@ class Report:
         data = f"of {self.images} images in {self.classes} classes"
         worst = f"{self.norm}, eps={self.eps:.4g}, the worst of {len(self.attacks)} attacks per image"
         if self.draws > 1:
-            worst += f"; each verdict is a vote of {self.draws} passes"
+            worst += f"; each prediction is a vote of {self.draws} passes"
         return "\n".join(
             [
                 *(f"ALARM: {alarm}" for alarm in self.alarms),
@@ -238,7 +238,7 @@ def _result(saved: dict[str, Any]) -> Result:
 
 
 def _beside(path: str | os.PathLike[str]) -> Path:
-    """Returns where the adversaries of a report lie: FILE.npz beside FILE.json, and else FILE.ANY.npz."""
+    """Returns the path of the adversaries of a report: FILE.npz for FILE.json, else FILE.ANY.npz."""
     path = Path(path)
     if path.suffix in (".npz", ".html"):
         raise InvalidArgument(f"Invalid name of a report: expected FILE.json. Received: {path}")

@@ -1,7 +1,7 @@
-"""Suites of attacks by name: functions of (some of) `eps, norm, bounds, classes, mask`.
+"""Suites of attacks by name: functions of `eps, norm, bounds, classes, mask`, or of some of these.
 
-A suite returns a list (each attack goes on with what those before it left right), a mapping label -> attack (columns:
-each starts from all images that are right clean), a `Cascade`, or a `Suite` of one of these with notes.
+A suite returns a list (each attack runs on the images that those before it left right), a mapping label -> attack
+(columns: each runs on all images that are right clean), a `Cascade`, or a `Suite` of one of these with notes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TARGETS = 9  # wrong classes that a search in L1 reaches for in turn
 
 
 def _on_margin_to_each(eps: float, **where: Any) -> GradientAttack:
-    """Returns PGD in L1 that reaches for one wrong class after the other, for each is reached by few values of its own.
+    """Returns targeted PGD in L1 on one wrong class after the other, since each is reached by few pixels of its own.
 
     On digits networks it finds 2 to 4 points more than one search on the margin.
     """
@@ -39,12 +39,12 @@ ON_MARGIN: dict[str, Callable[..., Any]] = {
     "l2": functools.partial(pgd, **SEARCH, norm="l2", loss=margin),
     "l1": _on_margin_to_each,
 }
-WALKS = 2  # of HopSkipJump: another start may lie at a nearer part of the boundary
+WALKS = 2  # restarts of HopSkipJump: another start may find a nearer part of the boundary
 STEP = 1 / 4  # of eps, 2/255 at 8/255, at every count: FPR and InfoFeature
 
 
 class Suite(NamedTuple):
-    """What a suite runs, and what it left out or put in its place."""
+    """The attacks of a suite, and notes on those that it left out or replaced."""
 
     attacks: Any
     notes: tuple[str, ...] = ()
@@ -54,9 +54,9 @@ class Suite(NamedTuple):
 def quick(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> list[GradientAttack]:
     """PGD-50 on cross entropy from 3 random starts, and 50 steps on the margin (CW in the Linf ball).
 
-    In the L1 ball the margin is that to each of the 9 likeliest wrong classes in turn. What one looks at while
-    developing. It overrates classifiers that hide their gradients, and in L1 most others by some points: an alarm says
-    so. A search ends with the first point that fools.
+    In the L1 ball the margin is that to each of the 9 likeliest wrong classes in turn. The suite is for development: it
+    overestimates the robustness of classifiers that hide their gradients, and in L1 that of most others by some points,
+    as an alarm says. A search stops at the first point that fools.
 
     Args:
         eps: radius in units of the pixels.
@@ -82,19 +82,19 @@ def standard(
 ) -> Cascade:
     """AutoAttack, standard version, and for images that have no gradient two walks along the decision boundary.
 
-    What a figure in a paper or a release should be. The walks find what a classifier hides from all four attacks of
-    `attacks.autoattack`: `attacks.boundary` where it is saturated, `attacks.hop_skip_jump` where it gives labels alone.
-    Of an honest one they cost a gradient for each image left.
+    Papers and releases should report this suite. The walks succeed on classifiers that hide their gradients from all
+    four attacks of `attacks.autoattack`: `attacks.boundary` if the softmax is saturated, `attacks.hop_skip_jump` if the
+    classifier gives labels alone. For other classifiers they cost one gradient for each image that is left.
 
     Args:
         eps: radius in units of the pixels.
         norm: "linf" or "l2".
         bounds: least and greatest pixel value.
-        classes: of the classifier; with few, other losses take the place of those that are not defined.
+        classes: of the classifier; with few classes, losses that are not defined are replaced by others.
         mask: 1 where a pixel may change; None: all may.
 
     Returns:
-        A cascade, and notes on what takes another's place.
+        A cascade, with notes on replaced losses.
 
     Example:
 
@@ -132,7 +132,7 @@ def paper(
     ['FGSM', 'PGD-7', 'PGD-20', 'PGD-100', 'PGD-200']
     """
     where: dict[str, Any] = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
-    steps: dict[str, Any] = {"step_size": STEP * eps or None, "start": "uniform"}  # in a ball of radius 0 any will do
+    steps: dict[str, Any] = {"step_size": STEP * eps or None, "start": "uniform"}  # in a ball of radius 0 the default
     return {
         "FGSM": attacks.fgsm(**where),
         **{f"PGD-{count}": pgd(steps=count, **steps, **where) for count in (7, 20, 100, 200)},
@@ -145,10 +145,10 @@ def paper(
 
 @register
 def black_box(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mask: Any = None) -> Suite:
-    """What asks for outputs alone: random noise, Square, SPSA, in the Linf ball local search, and HopSkipJump.
+    """Attacks by queries: random noise, Square, SPSA, in the Linf ball local search, and HopSkipJump.
 
-    HopSkipJump reads predicted classes alone, the others the logits. They find what hidden gradients hide; a classifier
-    that does worse here than under gradient attacks hides its own. For adversaries of other classifiers put
+    HopSkipJump reads only predicted classes, the others read the logits. They do not depend on gradients: a classifier
+    with a lower accuracy here than under gradient attacks hides its gradients. For adversaries of other classifiers put
     `attacks.transfer` in a list.
 
     Args:
@@ -158,7 +158,7 @@ def black_box(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0),
         mask: 1 where a pixel may change; None: all may.
 
     Returns:
-        A list of attacks, and a note on what this ball leaves out.
+        A list of attacks, and a note on an attack that is not defined in this ball.
 
     Example:
 

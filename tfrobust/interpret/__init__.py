@@ -1,13 +1,21 @@
-"""What a network relies on: attention, gradients, classes and features, as arrays that `plots` draws.
+"""Measures what a network relies on: attention, gradients, classes and features, as arrays that `plots` draws.
 
 Every function takes a classifier, or several by name, and images or a data set, which is read batch by batch.
 """
 
-from tfrobust.interpret import batches, gradients, maps, plots
+from tfrobust.interpret import plots
+from tfrobust.interpret.batches import as_adversary
 from tfrobust.interpret.coverage import coverage
 from tfrobust.interpret.embedding import Embedding, embed
 from tfrobust.interpret.gradient_test import gradient_map_test
-from tfrobust.interpret.gradients import clip_deviations, input_gradients, normalize, rescale, sign_picture
+from tfrobust.interpret.gradients import (
+    check_deviations,
+    clip_deviations,
+    input_gradients,
+    normalize,
+    rescale,
+    sign_picture,
+)
 from tfrobust.interpret.hard_classes import (
     Agreement,
     HardClasses,
@@ -21,6 +29,7 @@ from tfrobust.interpret.hard_classes import (
 from tfrobust.interpret.maps import attention_maps, class_activation_maps
 from tfrobust.interpret.perturbations import attack_strength, dra_success, perturbation_distances
 from tfrobust.interpret.relevance import Relevance, attention_against_robustness
+from tfrobust.interpret.snapshot import Snapshot
 from tfrobust.interpret.study import Study, study
 
 __all__ = [
@@ -28,12 +37,14 @@ __all__ = [
     "Embedding",
     "HardClasses",
     "Relevance",
+    "Snapshot",
     "Study",
     "agreement",
+    "as_adversary",
     "attack_strength",
     "attention_against_robustness",
     "attention_maps",
-    "batches",
+    "check_deviations",
     "class_activation_maps",
     "class_prototypes",
     "clip_deviations",
@@ -41,11 +52,9 @@ __all__ = [
     "dra_success",
     "embed",
     "gradient_map_test",
-    "gradients",
     "hard_classes",
     "hard_classes_of",
     "input_gradients",
-    "maps",
     "normalize",
     "perturbation_distances",
     "plots",

@@ -1,4 +1,4 @@
-"""Features in two dimensions, of clean and of attacked images."""
+"""Lays out features of clean and of attacked images in two dimensions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Tensor = Any
 
 
 class Embedding(NamedTuple):
-    """Features in two dimensions, of N images clean and, behind them, attacked: M = 2 N rows, or N without attack.
+    """Features in two dimensions of N clean images, followed by the attacked ones: M = 2 N rows, or N without attack.
 
     Args:
-        points: `(M, 2)` float32; distances have no unit, and only near neighbours mean something.
+        points: `(M, 2)` float32; distances have no unit, and only near neighbours are meaningful.
         labels: true classes, `(M,)` int32.
-        predicted: by the classifier, `(M,)` int32; -1 where there is no prediction (logits that are NaN).
+        predicted: by the classifier, `(M,)` int32; -1 if there is no prediction (logits that are NaN).
         attacked: which rows are of attacked images, `(M,)` bool.
     """
 
@@ -46,10 +46,10 @@ def embed(
 
     Args:
         classifier: with the output `features`.
-        data: as `evaluate` takes them; no more of it is read than the first images.
+        data: as `evaluate` takes them; only the first images are read.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable; None: clean images alone.
-        images: how many of the data's first; t-SNE compares them all with one another.
-        perplexity: about how many neighbours a point has; of few images less, a third of the rows.
+        images: number of the data's first images; t-SNE compares each two of them.
+        perplexity: about the number of neighbours of a point; for few images at most a third of the rows.
         bounds: least and greatest pixel value.
         batch_size: of arrays.
         seed: of the attack's random starts and of t-SNE, whose start is the first two principal components.
@@ -58,7 +58,7 @@ def embed(
         An `Embedding`.
 
     Raises:
-        ValueError: for fewer than 2 images, what is no attack or no data, and a classifier without features.
+        ValueError: for fewer than 2 images, an invalid attack or data, and a classifier without features.
 
     Example:
 

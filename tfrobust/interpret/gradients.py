@@ -1,4 +1,4 @@
-"""What a loss climbs by: input gradients, and the forms in which the papers show them."""
+"""Computes input gradients, and rescales them to the forms that the papers show."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ BACKGROUNDS = {"black": 0.0, "white": 1.0}
 def input_gradients(
     classifier: Any, x: Any, y: Any, *, bounds: Bounds = (0.0, 1.0), batch_size: int = 256
 ) -> np.ndarray:
-    """Returns the gradient of the cross entropy by the pixels, raw: loss by unit of the pixels.
+    """Returns the gradient of the cross entropy by the pixels, in loss per unit of the pixels.
 
-    G = d CE(x, y) / d x, of each image by itself; 0 where it is NaN.
+    G = d CE(x, y) / d x, for each image by itself; NaN becomes 0.
 
     Args:
         classifier: with named outputs.
@@ -39,7 +39,7 @@ def input_gradients(
         `(N, H, W, C)` float32.
 
     Raises:
-        ValueError: for what is no classifier, wrong shapes, pixels and labels.
+        ValueError: for an invalid classifier, and invalid shapes, pixels or labels.
 
     Example:
 
@@ -125,9 +125,9 @@ def sign_picture(
     positive: str | Sequence[float] = GREEN,
     negative: str | Sequence[float] = VERMILION,
 ) -> np.ndarray:
-    """Paints the gradient's sign where |G| exceeds a threshold, in one colour for + and one for -.
+    """Paints the sign of the gradient in pixels whose |G| exceeds a threshold, in one colour for + and one for -.
 
-    Of several channels a pixel shows the one of the greatest |G|.
+    A pixel of several channels shows the channel of the greatest |G|.
 
     Args:
         g: gradients, `(N, H, W, C)`; raw as in the paper, or normalized.
@@ -141,7 +141,7 @@ def sign_picture(
         RGB, `(N, H, W, 3)` float32 in [0, 1].
 
     Raises:
-        ValueError: for a negative threshold, an unknown background and what is no colour.
+        ValueError: for a negative threshold, an unknown background or an invalid colour.
 
     Example:
 
@@ -157,8 +157,8 @@ def sign_picture(
     check_nonnegative("threshold", threshold)
     if background not in BACKGROUNDS:
         raise unknown("background", background, BACKGROUNDS)
-    place = np.abs(g).argmax(axis=-1, keepdims=True)
-    strongest = np.take_along_axis(g, place, axis=-1)
+    channel = np.abs(g).argmax(axis=-1, keepdims=True)
+    strongest = np.take_along_axis(g, channel, axis=-1)
     picture = np.full((*g.shape[:-1], 3), BACKGROUNDS[background], "float32")
     picture = np.where(strongest > threshold, np.asarray(to_rgb(positive), "float32"), picture)
     return np.where(strongest < -threshold, np.asarray(to_rgb(negative), "float32"), picture)
@@ -170,9 +170,9 @@ def gradient(classifier: Any, x: Tensor, y: Tensor) -> Tensor:
 
 
 def rescaled(g: Tensor, deviations: float | None = None) -> Tensor:
-    """`rescale`, or `clip_deviations`, in graph code."""
+    """Computes `rescale`, or `clip_deviations`, in graph code."""
     pixels = (1, 2, 3)
-    g = g / ops.maximum(ops.max(ops.abs(g), axis=pixels, keepdims=True), 1e-37)  # squares of tiny ones would vanish
+    g = g / ops.maximum(ops.max(ops.abs(g), axis=pixels, keepdims=True), 1e-37)  # squares of tiny values would be 0
     if deviations is not None:
         mean, reach = ops.mean(g, axis=pixels, keepdims=True), deviations * ops.std(g, axis=pixels, keepdims=True)
         g = ops.minimum(ops.maximum(g, mean - reach), mean + reach)
@@ -182,7 +182,7 @@ def rescaled(g: Tensor, deviations: float | None = None) -> Tensor:
 
 
 def normalized(g: Tensor) -> Tensor:
-    """`normalize`, in graph code."""
+    """Computes `normalize` in graph code."""
     return g / ops.maximum(ops.max(ops.abs(g), axis=(1, 2, 3), keepdims=True), 1e-37)
 
 
@@ -190,7 +190,7 @@ def check_deviations(deviations: float) -> float:
     """Returns the number of standard deviations.
 
     Raises:
-        ValueError: where it is not positive.
+        ValueError: if it is not positive.
     """
     return float(check_number("deviations", deviations, 0, above=True))
 

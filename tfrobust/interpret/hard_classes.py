@@ -1,4 +1,4 @@
-"""Which classes untargeted attacks lead to, and whether the class prototypes say so beforehand."""
+"""Counts the classes to which untargeted attacks lead, and compares them with the class prototypes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Tensor = Any
 
 
 class HardClasses(NamedTuple):
-    """Where an untargeted attack sends each class.
+    """The classes to which an untargeted attack leads, for each label.
 
     Args:
-        counts: `(C, C)` integers: images of class i (row) that were right and are taken for j (column) after the
+        counts: `(C, C)` integers: images of class i (row) that were right and are predicted as j (column) after the
             attack; on the diagonal those that stayed right.
         statistic: chi-square of the fooled images against an even spread over the C - 1 other classes, summed over the
             classes that have fooled images.
         degrees: of freedom, C - 2 for each of these classes.
-        p_value: of as great a deviation, if all wrong classes were as likely; None where nothing can be tested (2
-            classes, or nothing fooled).
+        p_value: of a deviation at least as great, if all wrong classes are equally likely; None if there is nothing to
+            test (2 classes, or no fooled images).
         least_expected: images that an even spread expects in a cell, in the class with the fewest; below 5 the p-value
             is rough.
     """
@@ -42,28 +42,28 @@ class HardClasses(NamedTuple):
 
     @property
     def fooled(self) -> np.ndarray:
-        """Fooled images of each class, `(C,)`."""
+        """The number of fooled images of each class, `(C,)`."""
         return self.counts.sum(axis=1) - self.counts.diagonal()
 
     @property
     def shares(self) -> np.ndarray:
-        """Of the fooled images of class i the share that is taken for j, `(C, C)`; NaN where none was fooled."""
+        """The share of the fooled images of class i that is predicted as j, `(C, C)`; NaN if none was fooled."""
         wrong = self.counts * (1 - np.eye(len(self.counts), dtype=int))
         fooled = self.fooled[:, None]
         return np.divide(wrong, fooled, out=np.full(wrong.shape, np.nan), where=fooled > 0)
 
     def pairs(self, most: int = 5) -> list[tuple[int, int, float]]:
-        """Returns the hardest pairs, (class, taken for, share of its fooled images), of the greatest counts."""
+        """Returns the pairs of the greatest counts: (class, predicted class, share of the fooled images)."""
         wrong = self.counts * (1 - np.eye(len(self.counts), dtype=int))
         first = np.argsort(-wrong, axis=None, kind="stable")[:most]
-        places = np.transpose(np.unravel_index(first, wrong.shape)).tolist()
-        return [(i, j, float(self.shares[i, j])) for i, j in places if wrong[i, j]]
+        pairs = np.transpose(np.unravel_index(first, wrong.shape)).tolist()
+        return [(i, j, float(self.shares[i, j])) for i, j in pairs if wrong[i, j]]
 
 
 class Agreement(NamedTuple):
-    """Spearman's rank correlation of two `(C, C)` arrays off their diagonals, and the p-value of as great a one.
+    """Spearman's rank correlation of two `(C, C)` arrays off their diagonals, and its p-value.
 
-    The p-value is one-sided, by permutations of the classes of one array: its cells are not independent.
+    The p-value is one-sided, by permutations of the classes of one array, since its cells are not independent.
     """
 
     correlation: float
@@ -79,10 +79,10 @@ def hard_classes(
     batch_size: int = 256,
     seed: int = 0,
 ) -> HardClasses:
-    """Counts what an untargeted attack makes of each class, and tests whether all wrong classes are as likely.
+    """Counts the predictions of each class after an untargeted attack, and tests whether all are equally likely.
 
-    Images that were wrong before are left out: no attack sent them anywhere. So are those for which nothing is
-    predicted after the attack (logits that are NaN).
+    Images that are wrong before the attack are left out, and so are images without a prediction after it (logits that
+    are NaN).
 
     Args:
         classifier: with named outputs.
@@ -96,7 +96,7 @@ def hard_classes(
         A `HardClasses`.
 
     Raises:
-        ValueError: for what is no classifier, no attack or no data.
+        ValueError: for an invalid classifier, attack or data.
 
     Example:
 
@@ -126,7 +126,7 @@ def hard_classes_of(counts: Any) -> HardClasses:
     """Returns the `HardClasses` of a table of counts, with the test against an even spread.
 
     Args:
-        counts: `(C, C)`, images of class i (row) that are taken for j (column) after an attack.
+        counts: `(C, C)`, images of class i (row) that are predicted as j (column) after an attack.
 
     Returns:
         A `HardClasses`.
@@ -150,7 +150,7 @@ def hard_classes_of(counts: Any) -> HardClasses:
 
 
 def class_prototypes(classifier: Any) -> np.ndarray:
-    """Returns the head's weight vector of each class; of a sigmoid's two logits the first has zeros.
+    """Returns the head's weight vector of each class; for a sigmoid, the first of two classes has zeros.
 
     Args:
         classifier: one whose last layer is dense or a normalized cosine softmax.
@@ -159,7 +159,7 @@ def class_prototypes(classifier: Any) -> np.ndarray:
         `(C, D)` float32.
 
     Raises:
-        ValueError: for a classifier whose logits come from no kernel.
+        ValueError: for a classifier whose last layer has no kernel.
 
     Example:
 
@@ -188,7 +188,7 @@ def weight_norms(classifier: Any) -> np.ndarray:
         `(C,)` float32.
 
     Raises:
-        ValueError: for a classifier whose logits come from no kernel.
+        ValueError: for a classifier whose last layer has no kernel.
 
     Example:
 
@@ -213,7 +213,7 @@ def prototype_cosines(classifier: Any) -> np.ndarray:
         `(C, C)` float32.
 
     Raises:
-        ValueError: for a classifier whose logits come from no kernel.
+        ValueError: for a classifier whose last layer has no kernel.
 
     Example:
 
@@ -229,7 +229,7 @@ def prototype_cosines(classifier: Any) -> np.ndarray:
 
 
 def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int = 0) -> Agreement:
-    """Returns how well one `(C, C)` array agrees with another off the diagonal, by ranks.
+    """Computes the rank correlation of two `(C, C)` arrays off the diagonal.
 
     Args:
         shares: such as `HardClasses.shares`; rows of NaN are left out.
@@ -238,10 +238,10 @@ def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int =
         seed: of the permutations.
 
     Returns:
-        An `Agreement`; NaN for a correlation of what does not vary.
+        An `Agreement`; NaN if an array is constant.
 
     Raises:
-        ValueError: for shapes that are not the same `(C, C)`.
+        ValueError: for arrays that do not have the same shape `(C, C)`.
 
     Example:
 
@@ -258,7 +258,7 @@ def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int =
     def correlation(theirs: np.ndarray) -> float:
         ranks = _centred_ranks(theirs[cells])
         size = np.sqrt(np.square(ours).sum() * np.square(ranks).sum())
-        return round(float(ours @ ranks / size), 12) if size else float("nan")  # equal ones stay equal
+        return round(float(ours @ ranks / size), 12) if size else float("nan")  # so that equal correlations stay equal
 
     found = correlation(cosines)
     rng = np.random.default_rng(seed)

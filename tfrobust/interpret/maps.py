@@ -1,4 +1,4 @@
-"""Where a network looks: its attention weights and class activation maps, over the pixels of the images."""
+"""Computes attention weights and class activation maps over the pixels of images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def attention_maps(
 ) -> dict[str, np.ndarray]:
     """Returns the attention weights of each block over the images.
 
-    The weights of a block sum to 1 over its positions; enlarged (bilinearly) each pixel has the weight of the position
-    that it lies in, or one between two.
+    The weights of a block sum to 1 over its positions; after bilinear enlargement each pixel has
+    the weight of its position, or one between two.
 
     Args:
         classifier: with the output `attention`.
@@ -34,7 +34,7 @@ def attention_maps(
         block -> `(N, H, W)` float32; the blocks' own sizes without `upsample`.
 
     Raises:
-        ValueError: for a classifier without attention: it says which one to build.
+        ValueError: for a classifier without attention; the error says which one to build.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Whether attention goes to what an attack moves least."""
+"""Measures whether attention is on the positions whose features an attack moves least."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tfrobust.interpret.batches import Bounds, Search, batches, graph
 Tensor = Any
 
 RESAMPLES = 999  # of the bootstrap
-AT_ONCE = 10**7  # numbers that it draws at a time
+AT_ONCE = 10**7  # numbers that the bootstrap draws at a time
 
 
 class Relevance(NamedTuple):
     """Attention by robustness rank of one block with P positions.
 
     Args:
-        attention: mean attention weight of the position of each rank, `(P,)`; rank 0 moved least, P - 1 most.
+        attention: mean attention weight of the position of each rank, `(P,)`; rank 0 moves least, P - 1 most.
         distance: mean L2 distance of the local features of each rank, `(P,)`.
         correlation: mean over the images of Spearman's rank correlation between a position's distance and its
-            attention weight, in [-1, 1]. Negative: the more robust, the more attention.
+            attention weight, in [-1, 1]; negative if robust positions have more attention.
         low: of its interval; see `attention_against_robustness`.
         high: of its interval.
         images: their number.
@@ -49,7 +49,7 @@ def attention_against_robustness(
     batch_size: int = 256,
     seed: int = 0,
 ) -> dict[str, Relevance]:
-    """Ranks the positions of each attended block by how far an attack moves their features, and averages their weights.
+    """Averages the attention weights of positions ranked by how far an attack moves their features, for each block.
 
     The distance of a position n is ||l_n(x') - l_n(x)||_2; the weight is that of the clean image. Each image ranks its
     own positions. The interval of the correlation is a percentile bootstrap over the images (`scipy.stats.bootstrap`,
@@ -68,7 +68,7 @@ def attention_against_robustness(
         block -> `Relevance`.
 
     Raises:
-        ValueError: for a classifier without attention (it says which one to build), and what is no attack or no data.
+        ValueError: for a classifier without attention (the error says which one to build), and invalid attacks or data.
 
     Example:
 
@@ -101,7 +101,7 @@ def attention_against_robustness(
 
 
 class _Sums:
-    """Of one block: sums over the images by rank, and each image's correlation."""
+    """Sums over the images by rank, and the correlation of each image, for one block."""
 
     def __init__(self) -> None:
         self.attention: Any = 0.0
@@ -128,7 +128,7 @@ class _Sums:
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns Spearman's rank correlation of each row of two arrays `(N, P)`, `(N,)`; NaN where a row is constant."""
-    a, b = (stats.rankdata(part, axis=1) for part in (a, b))  # equal ones share their mean rank
+    a, b = (stats.rankdata(part, axis=1) for part in (a, b))  # equal values share their mean rank
     a, b = (part - part.mean(axis=1, keepdims=True) for part in (a, b))
     sizes = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
     return np.divide((a * b).sum(axis=1), sizes, out=np.full(len(a), np.nan), where=sizes > 0)

@@ -1,4 +1,4 @@
-"""The sections of a study, one function each: measure, draw, put the numbers down, say what is left out."""
+"""The sections of a study, one function each, which measures, draws, and collects numbers and omissions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tfrobust.interpret.relevance import attention_against_robustness
 from tfrobust.utils import html
 from tfrobust.utils.errors import InvalidArgument
 
-STEPS = 20  # of PGD, where one attack is asked for
+STEPS = 20  # of PGD, in sections with one attack
 SIDE_BY_SIDE = 10  # of the attacks that are compared
 SIGNS = 0.2  # least |G|, as a share of the image's greatest, whose sign is painted
 EMBEDDED = 300  # images in a map of features
@@ -35,7 +35,7 @@ OF_DRA = 4  # eps of DRA, a mean absolute change, is this part of eps
 
 
 class Drawn(NamedTuple):
-    """A figure of matplotlib, what it shows in words, and whether it is too wide for a narrow screen."""
+    """A figure of matplotlib, its caption, and whether it is too wide for a narrow screen."""
 
     figure: Any
     caption: str
@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page: text, figures, tables of (head, rows), numbers for JSON, and sentences on what is missing."""
+    """A part of the page: text, figures, tables of (head, rows), numbers for JSON, and sentences on omissions."""
 
     title: str
     text: str
@@ -54,7 +54,7 @@ class Section(NamedTuple):
 
 
 class Subject:
-    """What is looked at; see `study` for the arguments."""
+    """The classifiers, data and attacks of a study; see `study` for the arguments."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Subject:
         }
 
     def giving(self, *outputs: str) -> tuple[dict[str, Any], list[str]]:
-        """Returns the classifiers that give all outputs, and a sentence on the others of each output."""
+        """Returns the classifiers that have all outputs, and a sentence on those that lack one."""
         having: dict[str, Any] = {}
         lacking: dict[str, list[str]] = {}
         for name, classifier in self.classifiers.items():
@@ -112,7 +112,7 @@ class Subject:
         ]
 
     def attacks_on(self, classifier: Any) -> dict[str, Any]:
-        """Returns the attacks that are compared; the one on class activation maps where there are such."""
+        """Returns the attacks that are compared, with InfoFeature for a classifier with class activation maps."""
         return {**self.compared, **({"InfoFeature": self.on_maps} if "cam" in classifier.output else {})}
 
 
@@ -134,8 +134,8 @@ def activation(of: Subject) -> Section:
         figure = plots.grid({"image": of.x, **maps}, f"Class activation of {name}", of.captions)
         figures.append(Drawn(figure, f"{name}: maps of the true class.", True))
     text = (
-        "What each place adds to the true class. Clipped: only what speaks for it. Signed: also what speaks against "
-        "it; the mean over the places is the logit without its bias."
+        "The contribution of each position to the true class. Clipped: only positive contributions. Signed: negative "
+        "ones too; the mean over the positions is the logit without its bias."
     )
     return Section("Class activation maps", text, figures, missing=missing)
 
@@ -290,7 +290,7 @@ def strength(of: Subject) -> Section:
     return Section("Attacks side by side", text, figures, tables, numbers, missing)
 
 
-# By the names under which their numbers stand.
+# The names are the keys of the sections in the numbers.
 ALL: Mapping[str, Callable[[Subject], Section]] = {
     "attention_maps": attention,
     "class_activation_maps": activation,
@@ -314,15 +314,15 @@ def _numbers(table: Table) -> dict[str, Any]:
     return {"measure": table.measure, "images": table.images, "settings": table.settings, "figures": figures}
 
 
-def _stacked(tables: Mapping[str, Table], what: str = "") -> tuple[list[str], list[list[str]]]:
-    """Returns head and rows of tables with the same columns, one below the other; a row is called by its table too."""
+def _stacked(tables: Mapping[str, Table], label: str = "") -> tuple[list[str], list[list[str]]]:
+    """Returns head and rows of tables with the same columns, one below the other; the table's name precedes a row's."""
     first = next(iter(tables.values()))
     rows = [
         [" · ".join(filter(None, (name, row))), *_cells(table, row)]
         for name, table in tables.items()
         for row in table.rows
     ]
-    return [what, *first.columns], rows
+    return [label, *first.columns], rows
 
 
 def _cells(table: Table, row: str) -> Iterator[str]:

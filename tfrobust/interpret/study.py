@@ -1,4 +1,4 @@
-"""All measurements of this package on one or more classifiers, as one page and its numbers."""
+"""Runs all measurements of this package on one or more classifiers, and writes one page and its numbers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tfrobust.utils.versions import versions
 
 
 class Study:
-    """What `study` found: sections of figures, tables and numbers.
+    """The result of `study`: sections of figures, tables and numbers.
 
     Args:
         sections: name -> section, in the order of the page.
-        settings: what it was measured with.
+        settings: of the measurements.
     """
 
     def __init__(self, sections: Mapping[str, Section], settings: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Study:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Settings, each section's numbers and what was left out, ready for JSON; what is not a number is None."""
+        """Settings, the numbers of each section and omissions, ready for JSON; NaN and infinity become None."""
         return _plain(
             {
                 "settings": self.settings,
@@ -46,7 +46,7 @@ class Study:
         )
 
     def html(self) -> str:
-        """Returns the page: one file that loads nothing from elsewhere."""
+        """Returns the page as one file without external resources."""
         shown = [
             {
                 **section._asdict(),
@@ -62,7 +62,7 @@ class Study:
         return html.render("interpretation.html", names=self.settings["classifiers"], sections=shown, facts=facts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the page as FILE.html and the numbers beside it as FILE.json, each whole or not at all."""
+        """Writes the page as FILE.html and the numbers as FILE.json; files are replaced only when complete."""
         page, numbers = self.html(), json.dumps(self.numbers, indent=2, allow_nan=False)
         for ending, text in ((".html", page), (".json", numbers + "\n")):
             with replacing(Path(path).with_suffix(ending)) as beside:
@@ -90,9 +90,9 @@ def study(
     seed: int = 0,
     verbose: bool = True,
 ) -> Study:
-    """Measures and draws all that this package knows of, for classifiers side by side.
+    """Runs and draws all measurements of this package, for classifiers side by side.
 
-    What a classifier does not give, such as attention, is left out with a sentence that says why.
+    Measurements that need an output which a classifier lacks, such as attention, are left out with a sentence.
 
     Args:
         classifiers: name -> classifier, of the same classes.
@@ -104,7 +104,7 @@ def study(
         class_names: one for each class; None: their numbers.
         sections: which to measure: "attention_maps", "class_activation_maps", "gradients", "gradient_map_test",
             "relevance", "hard_classes", "embedding", "coverage", "attacks".
-        shown: how many of the first images are drawn.
+        shown: number of the first images that are drawn.
         seed: of random starts, bootstrap, permutations and t-SNE.
         verbose: print a line for each section.
 
@@ -112,7 +112,7 @@ def study(
         A `Study`.
 
     Raises:
-        ValueError: for no classifiers, unknown sections, a wrong number of names, and what is no classifier or no data.
+        ValueError: without classifiers, for unknown sections, a wrong number of names, and invalid classifiers or data.
 
     Example:
 

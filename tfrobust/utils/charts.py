@@ -1,4 +1,4 @@
-"""Figures by matplotlib's own objects (no pyplot, no state), and pictures of a page as data URIs."""
+"""Draws figures by matplotlib's objects, without pyplot and its state, and encodes pictures as data URIs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
 PALETTE = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black")
 MARKERS, DASHES = "osD^vPX*<>", ("-", "--", "-.", ":")
 
-# A tick's text on a paler ground: lines run through it.
+# The text of a tick has a pale background, because lines cross it.
 TICK = {"fontsize": "small", "va": "center", "bbox": {"color": "white", "alpha": 0.7, "pad": 0.5}, "zorder": 4}
 
 TEXT = {"svg.hashsalt": "tfrobust", "svg.fonttype": "path", "text.parse_math": False}
-LARGEST = 256  # pixels a side of an embedded image; more are thinned out
+LARGEST = 256  # pixels a side of an embedded image; larger ones are subsampled
 
 
 class Coordinate(NamedTuple):
-    """A vertical axis of parallel coordinates: its label, and (place in [0, 1], text) of its ticks."""
+    """A vertical axis of parallel coordinates: its label, and (position in [0, 1], text) of its ticks."""
 
     label: str
     ticks: Sequence[tuple[float, str]]
 
 
 class Mark(NamedTuple):
-    """A point that stands beside a curve."""
+    """A labelled point next to a curve."""
 
     x: float
     y: float
@@ -52,8 +52,8 @@ def curve(
         title: above the chart.
         x_label: of the horizontal axis, with its unit.
         label: of the curve.
-        mark: a point beside it, its `y` a share too.
-        logarithmic: the horizontal axis by doubling from 1 on; x of 0 stands before it.
+        mark: a labelled point, whose `y` is a share too.
+        logarithmic: whether the horizontal axis is logarithmic from 1 on; 0 comes before it.
     """
     x, y = np.asarray(points, "float64").T
 
@@ -85,9 +85,9 @@ def trade_off(
 
     Args:
         points: (clean, robust), shares in [0, 1].
-        labels: one for each point; points in one place share theirs.
-        front: places of the points that are joined as the Pareto front.
-        best: place of the point that is marked.
+        labels: one for each point; equal points share a label.
+        front: indices of the points that are joined as the Pareto front.
+        best: index of the point that is marked.
         least: clean accuracy at which a line is drawn.
     """
     places: dict[tuple[float, ...], list[str]] = {}
@@ -124,9 +124,9 @@ def parallel(
 
     Args:
         coordinates: the axes, from left to right.
-        lines: places in [0, 1] on each axis; NaN where a line ends.
+        lines: positions in [0, 1] on each axis; NaN if a line ends.
         shades: of the lines, in [0, 1] from pale to dark; NaN: dotted.
-        best: which line is marked.
+        best: index of the line that is marked.
     """
     from matplotlib import colormaps
 
@@ -158,7 +158,7 @@ def image(pixels: np.ndarray) -> str:
     """Returns an image `(H, W, C)` with values in [0, 1] as a PNG data URI.
 
     Three channels are colours and one is gray; of any other number it is their mean. Sides of more than 256 pixels
-    are thinned out, and what lies outside [0, 1] is clipped.
+    are subsampled, and values outside [0, 1] are clipped.
     """
     from matplotlib.image import imsave
 
@@ -172,27 +172,27 @@ def image(pixels: np.ndarray) -> str:
 
 
 def thinning(pixels: np.ndarray) -> int:
-    """Returns the k of "every k-th pixel is shown" for an image `(H, W, C)`."""
+    """Returns the stride by which an image `(H, W, C)` is subsampled."""
     return -(-max(pixels.shape[:2]) // LARGEST)
 
 
 def style(number: int) -> dict[str, Any]:
-    """Returns colour, marker and dashes of the n-th line of a chart; they differ in more than colour."""
+    """Returns colour, marker and dashes of the n-th line of a chart; lines differ not only in colour."""
     marks = {"marker": MARKERS[number % len(MARKERS)], "linestyle": DASHES[number % len(DASHES)]}
     return {"color": PALETTE[number % len(PALETTE)], **marks}
 
 
 def plain(axes: Any) -> None:
-    """Gives axes a pale grid and takes their frame away above and to the right."""
+    """Gives axes a pale grid and removes their upper and right frame."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def figure(draw: Callable[[Any], None], size: tuple[float, float], rows: int = 1, columns: int = 1, **more: Any) -> Any:
-    """Returns the matplotlib figure of what is drawn on axes; a `$` in a text is a dollar.
+    """Returns a matplotlib figure with axes on which a function has drawn; a `$` in a text is a dollar.
 
     Args:
-        draw: is given the axes, an array of them where there are several.
+        draw: a function of the axes, or of an array of axes if there are several.
         size: in inches.
         rows: of axes.
         columns: of axes.
@@ -202,9 +202,9 @@ def figure(draw: Callable[[Any], None], size: tuple[float, float], rows: int = 1
     from matplotlib.figure import Figure
 
     with rc_context(TEXT):
-        made = Figure(figsize=size, layout="constrained")
-        draw(made.subplots(rows, columns, **more))
-    return made
+        drawn = Figure(figsize=size, layout="constrained")
+        draw(drawn.subplots(rows, columns, **more))
+    return drawn
 
 
 def svg(figure: Any) -> bytes:

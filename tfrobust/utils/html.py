@@ -1,8 +1,8 @@
-"""The one renderer of HTML pages.
+"""Renders HTML pages.
 
-A page is a template that extends `templates/base.html` and a function that makes its context; `render` joins them.
-Whatever comes from outside is escaped, pictures are data URIs, and a content security policy keeps the page from
-loading anything: it can be mailed and kept.
+A page is a template that extends `templates/base.html` and a function that returns its context; `render` joins them.
+All text is escaped, pictures are data URIs, and a content security policy prevents the page from loading anything, so
+that it can be mailed and archived.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tfrobust.utils import text as _text
 
 
 class Interval(NamedTuple):
-    """Bounds of a share."""
+    """The lower and the upper bound of a share."""
 
     low: float
     high: float
@@ -27,7 +27,7 @@ def render(template: str, **context: Any) -> str:
 
     Args:
         template: its file name.
-        **context: what it reads. Text is escaped, all of it.
+        **context: the variables that it reads; text is escaped.
 
     Example:
 
@@ -89,5 +89,5 @@ def duration(seconds: float) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Returns a figure with its unit, between which no line breaks."""
+    """Returns a figure and its unit with a space between them that does not break."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")

@@ -1,4 +1,4 @@
-"""How reports, pages and commands write shares, durations and values."""
+"""Formats shares, durations and values for reports, pages and commands."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float, decimals: int = 0) -> str:
-    """Returns a duration as people say it: `40 s`, `12 min`, `2 d 1 h 05 min`.
+    """Returns a duration in its usual units: `40 s`, `12 min`, `2 d 1 h 05 min`.
 
     Args:
         seconds: at least 0.
-        decimals: of seconds, where there are fewer than 90.
+        decimals: of seconds, if there are fewer than 90.
     """
     if seconds < 90:
         return f"{seconds:.{decimals}f} s"
@@ -31,7 +31,7 @@ def duration(seconds: float, decimals: int = 0) -> str:
 
 
 def short(value: Any, most: int, digits: int = 6) -> str:
-    """Returns a value as at most so many characters; a float has so many digits."""
+    """Returns a value as at most `most` characters; a float has `digits` digits."""
     text = f"{value:.{digits}g}" if isinstance(value, float) else str(value)
     return text if len(text) <= most else text[: most - 1] + "…"
 

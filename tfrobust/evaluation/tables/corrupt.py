@@ -1,10 +1,10 @@
-"""Corruptions of any images, of the families of CIFAR-10-C: what goes wrong in a camera, in the weather, in a file.
+"""Corrupts images by the families of CIFAR-10-C: noise, blur, weather and digital artefacts.
 
 They are not CIFAR-10-C: the families are those of Hendrycks and Dietterich 2019 (Benchmarking Neural Network Robustness
 to Common Corruptions and Perturbations), the formulas and levels are written here, so that they run on images of any
 size in one graph, and every severity changes the pixels more than the one before (in the mean over images; pixelate on
-sides of at least 24 pixels, for smaller ones have too few sizes to shrink to). Frost, snow, spatter and frosted glass,
-which need pictures or many passes, are left out. A new kind is a function `(u, level, noise) -> u` and a line in
+sides of at least 24 pixels, since smaller ones have too few sizes to shrink to). Frost, snow, spatter and frosted
+glass, which need pictures or many passes, are left out. A new kind is a function `(u, level, noise) -> u` and a line in
 `KINDS`.
 """
 
@@ -29,7 +29,7 @@ SIDE = 32  # lengths are pixels of an image of this side, and grow with larger o
 
 
 class Draws(ImageNoise):
-    """Random numbers by image, Poisson's too."""
+    """Random numbers by image, also of Poisson's distribution."""
 
     def poisson(self, rate: Tensor) -> Tensor:
         """Returns counts of the given rates, shaped as they are."""
@@ -48,8 +48,8 @@ class Kind(NamedTuple):
 
     Args:
         family: "noise", "blur", "weather" or "digital".
-        levels: what `corrupt` takes at severities 1 to 5.
-        corrupt: `(u, level, noise) -> u`, pixels `(B, H, W, C)` in [0, 1]; what leaves [0, 1] is clipped afterwards.
+        levels: of `corrupt` at severities 1 to 5.
+        corrupt: `(u, level, noise) -> u`, pixels `(B, H, W, C)` in [0, 1]; the result is clipped to [0, 1] afterwards.
     """
 
     family: str
@@ -83,7 +83,7 @@ def gaussian_blur(u: Tensor, level: float, noise: Draws) -> Tensor:
     deviation = level * _scale(u)
     reach = math.ceil(3 * deviation)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
-    return _convolved(u, np.outer(weights, weights))  # `keras.ops.image.gaussian_blur` darkens the edges
+    return _convolved(u, np.outer(weights, weights))  # Keras' `gaussian_blur` pads with zeros and darkens the edges
 
 
 def defocus_blur(u: Tensor, level: float, noise: Draws) -> Tensor:
@@ -95,7 +95,7 @@ def defocus_blur(u: Tensor, level: float, noise: Draws) -> Tensor:
 
 
 def motion_blur(u: Tensor, level: float, noise: Draws) -> Tensor:
-    """The mean over a line of `level` pixels, in a direction of each image's own."""
+    """The mean over a line of `level` pixels, in a random direction for each image."""
     angle = np.pi * noise.uniform(u[:, :1, :1, :1])[:, 0, 0, 0]
     one, zero = ops.ones_like(angle), ops.zeros_like(angle)
 
@@ -124,7 +124,7 @@ def brightness(u: Tensor, level: float, noise: Draws) -> Tensor:
 
 
 def contrast(u: Tensor, level: float, noise: Draws) -> Tensor:
-    """The share `level` of what differs from the image's mean, channel by channel, goes."""
+    """The difference from the image's mean, channel by channel, times 1 - level."""
     middle = ops.mean(u, axis=(1, 2), keepdims=True)
     return middle + (1 - level) * (u - middle)
 
@@ -167,6 +167,7 @@ def jpeg_compression(u: Tensor, level: float, noise: Draws) -> Tensor:
     return tf.map_fn(saved, u, fn_output_signature=tf.TensorSpec(u.shape[1:], u.dtype))
 
 
+# Keras' `elastic_transform` draws one seed for the batch, so that an image's noise would depend on the others.
 def elastic(u: Tensor, level: float, noise: Draws) -> Tensor:
     """Every pixel is fetched from `level` pixels away (root mean square), near ones from nearly the same direction."""
     height, width, channels = u.shape[1:]
@@ -178,8 +179,8 @@ def elastic(u: Tensor, level: float, noise: Draws) -> Tensor:
     grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1).astype("float32")
 
     def fetched(given: tuple[Tensor, Tensor]) -> Tensor:
-        image, places = given[0], ops.moveaxis(given[1], -1, 0)
-        parts = [ops.image.map_coordinates(image[..., c], places, 1, fill_mode="nearest") for c in range(channels)]
+        image, points = given[0], ops.moveaxis(given[1], -1, 0)
+        parts = [ops.image.map_coordinates(image[..., c], points, 1, fill_mode="nearest") for c in range(channels)]
         return ops.stack(parts, axis=-1)
 
     return ops.vectorized_map(fetched, (u, grid + field))
@@ -212,9 +213,9 @@ def corrupt(
     numbers: Tensor | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Tensor:
-    """Returns corrupted images: the same kinds as CIFAR-10-C has, not its images.
+    """Returns corrupted images, by the kinds of CIFAR-10-C but not its images.
 
-    What is random is a function of (seed, kind, number of the image); the severities of one image share it.
+    Random numbers are functions of (seed, kind, number of the image); the severities of one image share them.
 
     Args:
         x: pixels, `(B, H, W, C)` within the bounds.
@@ -228,7 +229,7 @@ def corrupt(
         Pixels within the bounds, shaped as x, float32.
 
     Raises:
-        ValueError: for an unknown kind or severity, and what is no batch of images.
+        ValueError: for an unknown kind or severity, and an array that is not a batch of images.
 
     Example:
 
@@ -244,8 +245,8 @@ def corrupt(
     if len(x.shape) != 4:
         raise InvalidArgument(f"Invalid shape of x: expected (batch, H, W, C). Received: {tuple(x.shape)}")
     low, high = bounds
-    places = ops.arange(ops.shape(x)[0]) if numbers is None else numbers
-    noise = Draws(stream(seed, zlib.crc32(kind.encode()) & 0x7FFFFFFF), ops.cast(places, "int32"))
+    numbers = ops.arange(ops.shape(x)[0]) if numbers is None else numbers
+    noise = Draws(stream(seed, zlib.crc32(kind.encode()) & 0x7FFFFFFF), ops.cast(numbers, "int32"))
     u = ops.clip((x - low) / (high - low), 0.0, 1.0)
     return low + (high - low) * ops.clip(found.corrupt(u, found.levels[severity - 1], noise), 0.0, 1.0)
 
@@ -255,12 +256,12 @@ def _scale(u: Tensor) -> float:
 
 
 def _samples(pixels: float) -> int:
-    """Returns how many images make a mean along so many pixels: at least two for each."""
+    """Returns the number of samples of a mean along so many pixels: at least two for each."""
     return 2 * math.ceil(pixels) + 1
 
 
 def _convolved(u: Tensor, kernel: np.ndarray) -> Tensor:
-    """Returns every channel convolved with a kernel of odd sides, scaled to a sum of 1; the edge goes on outside."""
+    """Returns every channel convolved with a kernel of odd sides, scaled to a sum of 1, with repeated edge pixels."""
     depthwise = np.tile((kernel / kernel.sum())[:, :, None, None], (1, 1, u.shape[-1], 1)).astype("float32")
     for axis in (1, 2):
         u = ops.take(u, np.pad(np.arange(u.shape[axis]), len(kernel) // 2, mode="edge"), axis=axis)
@@ -268,10 +269,10 @@ def _convolved(u: Tensor, kernel: np.ndarray) -> Tensor:
 
 
 def _moved(u: Tensor, rows: list[Tensor]) -> Tensor:
-    """Returns images fetched from (a0 x + a1 y + a2, b0 x + b1 y + b2), the edge going on outside."""
+    """Returns images fetched from (a0 x + a1 y + a2, b0 x + b1 y + b2); edge pixels are repeated outside."""
     transform = ops.stack([*rows, ops.zeros_like(rows[0]), ops.zeros_like(rows[0])], axis=-1)
     return ops.image.affine_transform(u, transform, interpolation="bilinear", fill_mode="nearest")
 
 
-def _mean_of(image: Callable[[float], Tensor], places: np.ndarray) -> Tensor:
-    return sum(image(float(place)) for place in places) / len(places)
+def _mean_of(image: Callable[[float], Tensor], arguments: np.ndarray) -> Tensor:
+    return sum(image(float(argument)) for argument in arguments) / len(arguments)
