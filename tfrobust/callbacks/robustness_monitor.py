@@ -90,7 +90,7 @@ class RobustnessMonitor(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         if not isinstance(model, AdversarialTrainer):
-            raise ValueError(f"Expected an AdversarialTrainer, whose `fit` a monitor watches. Received: {model!r}")
+            raise InvalidArgument(f"Expected an AdversarialTrainer, whose `fit` a monitor watches. Received: {model!r}")
         self._snapshot = Snapshot(
             model.classifier,
             self._images,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -112,27 +113,24 @@ def evaluate(
     _check_mask(ball, images)
     attack_list = list_attacks(attacks, ball, classes)
     record = Record(classifier, ball, images, batch_size, int(draws))
-    progress = Progress(verbose)
+    numbers = {"batch_size": int(batch_size), "seed": int(seed), "draws": int(draws)}
     kept = None
-    try:
+    with contextlib.ExitStack() as closing:
+        progress = Progress(verbose)
+        closing.callback(progress.close)
         if state is not None:
-            numbers = {"batch_size": int(batch_size), "seed": int(seed), "draws": int(draws)}
             same = fingerprint(classifier, images, ball, attack_list, record, norm=norm, **numbers)
             kept = State(state, same, record)
+            closing.callback(kept.close)
         progress.line(f"clean: {record.right_clean.sum()} of {len(images.y)} images right")
         results = AttackRuns(record, attack_list, classes, seed, kept, progress).results()
         if any(attack.follows_gradients for attack in attack_list.attacks):
             record.sharpen()
         probed = _probed(record, attack_list, results, seed, probes) if probes else None
-    finally:
-        progress.close()
-        if kept is not None:
-            kept.close()
     findings = _findings(record, attack_list, results, probed, norm, classes)
-    found = record.adversaries()
     return Report(
         clean_accuracy=float(record.right_clean.mean()),
-        robust_accuracy=float(found.robust.mean()),
+        robust_accuracy=float((record.fooled_by == ROBUST).mean()),
         attacks=results,
         alarms=alarms(findings),
         checks=names_of_checks(findings),
@@ -141,9 +139,7 @@ def evaluate(
         bounds=ball.bounds,
         images=len(images.y),
         classes=classes,
-        seed=int(seed),
-        batch_size=int(batch_size),
-        draws=int(draws),
+        **numbers,
         versions=versions(),
         notes=(*attack_list.notes, *_notes(ball, images, record)),
         robust_accuracy_8bit=record.accuracy_in_8bit(),
@@ -151,7 +147,7 @@ def evaluate(
         probe_images=probed.images if probed else 0,
         seconds=round(time.perf_counter() - began, 3),
         classifier=digest(classifier) if isinstance(classifier, keras.Model) else "",
-        adversaries=found,
+        adversaries=record.adversaries(),
     )
 
 

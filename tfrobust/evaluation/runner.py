@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from tfrobust.evaluation.attack_list import NamedAttack
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.scoring import check_result
 from tfrobust.utils.graph import in_flight
+
+Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
@@ -49,24 +51,24 @@ def open_after_runs(
         in_threads: whether two batches are searched at a time, so that one uses what the other leaves idle.
     """
 
-    def finish_first(waiting: deque[tuple[Batch, Callable[[], Any]]]) -> np.ndarray:
-        batch, search = waiting.popleft()
-        return batch.numbers[record(batch, search())]
-
     for run in range(runs):
-        still_open = [numbers[:0]]
-        waiting: deque[tuple[Batch, Callable[[], Any]]] = deque()
         with ThreadPoolExecutor(in_flight()) as pool:
-            for number, (x, y, packed) in enumerate(images.batches(numbers, batch_size)):
-                batch = Batch(x, y, packed, run, number)
-                search = prepare(batch)
-                waiting.append((batch, pool.submit(search).result if in_threads else search))
-                if len(waiting) >= in_flight():
-                    still_open.append(finish_first(waiting))
-            while waiting:
-                still_open.append(finish_first(waiting))
-        numbers = np.concatenate(still_open)
+            batches = (Batch(*part, run, number) for number, part in enumerate(images.batches(numbers, batch_size)))
+            prepared = ((batch, prepare(batch)) for batch in batches)
+            searches = ((batch, pool.submit(search).result if in_threads else search) for batch, search in prepared)
+            still_open = [batch.numbers[record(batch, search())] for batch, search in _ahead(searches, in_flight())]
+        numbers = np.concatenate([numbers[:0], *still_open])
         yield numbers
+
+
+def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Yields the items in order, each when so many have been taken, itself among them."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) >= count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 class AdversaryFinder:

@@ -176,18 +176,6 @@ def as_adversary(attack: Any) -> Any:
     return item
 
 
-def check_named(classifiers: Any) -> None:
-    """Refuses classifiers that are not a mapping name -> classifier with at least one entry.
-
-    Raises:
-        ValueError: with what was received.
-    """
-    if not isinstance(classifiers, Mapping) or not classifiers:
-        raise InvalidArgument(
-            f"Invalid value for `classifiers`: expected a mapping name -> classifier. Received: {classifiers!r}"
-        )
-
-
 def _batch_spec(classifier: Any, needs: Iterable[str], reader: str, bounds: Bounds) -> BatchSpec:
     check_classifier(classifier, needs, reader)
     return BatchSpec.of(classifier, bounds)

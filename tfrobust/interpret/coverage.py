@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from tfrobust.evaluation import Table
-from tfrobust.interpret.batches import Bounds, batches, check_named, graph
+from tfrobust.evaluation.tables.accuracy import check_named
+from tfrobust.interpret.batches import Bounds, batches, graph
 from tfrobust.interpret.gradients import gradient
 from tfrobust.interpret.gradients import normalized as by_maximum
 from tfrobust.utils.errors import InvalidArgument
@@ -57,7 +58,7 @@ def coverage(
 
     Reference: AELF, section 2.2 and figure 4, where broader attention is shown by pictures alone.
     """
-    check_named(classifiers)
+    check_named("classifiers", classifiers)
     if not len(thresholds):
         raise InvalidArgument("Invalid value for `thresholds`: expected at least one number. Received: none")
     for threshold in thresholds:

@@ -10,7 +10,8 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.evaluation import Table
-from tfrobust.interpret.batches import Bounds, batches, check_named, graph, logits_of
+from tfrobust.evaluation.tables.accuracy import check_named
+from tfrobust.interpret.batches import Bounds, batches, graph, logits_of
 from tfrobust.interpret.gradients import check_deviations, gradient, rescaled
 
 Tensor = Any
@@ -59,7 +60,7 @@ def gradient_map_test(
 
     Reference: FPR-v1, table 3; FPR-v2, table 4.
     """
-    check_named(classifiers)
+    check_named("classifiers", classifiers)
     forms = {"raw": (1, None), "clipped": (1, check_deviations(deviations))}
     forms |= {f"{form}, negated": (-1, clipped) for form, (_, clipped) in forms.items()}
     low, high = bounds

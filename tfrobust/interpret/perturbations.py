@@ -13,8 +13,9 @@ from tfrobust import attacks as members
 from tfrobust import losses
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import Table
+from tfrobust.evaluation.tables.accuracy import check_named
 from tfrobust.evaluation.tables.distances import mean_distances
-from tfrobust.interpret.batches import Bounds, Search, as_adversary, batches, check_named, graph, logits_of
+from tfrobust.interpret.batches import Bounds, Search, as_adversary, batches, graph, logits_of
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.text import for_json
@@ -197,7 +198,7 @@ def dra_success(
 
     Reference: thesis, figure 4.4 (CIFAR-10, eps 1/255 and 2/255).
     """
-    check_named(classifiers)
+    check_named("classifiers", classifiers)
     eps = (bounds[1] - bounds[0]) / 255 if eps is None else eps
     attacks = [members.dra(eps, steps=steps, p=share, bounds=bounds) for share in shares]
     searches = {name: [Search(c, attack, seed) for attack in attacks] for name, c in classifiers.items()}

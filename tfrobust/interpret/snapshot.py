@@ -12,6 +12,7 @@ from tfrobust import losses
 from tfrobust.interpret.batches import Batch, Bounds, Search, batches, graph, logits_of
 from tfrobust.interpret.gradients import gradient, normalized, rescaled
 from tfrobust.interpret.maps import enlarged
+from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
 
@@ -69,7 +70,7 @@ class Snapshot:
                 break
         first = Batch(*(tf.concat(parts, axis=0)[:count] for parts in zip(*found, strict=True)))
         if first.x.shape[-1] not in (1, 3):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Invalid images: expected one channel or three, of which a picture is made. Received: {first.x.shape}"
             )
         return first

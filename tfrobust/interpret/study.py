@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tfrobust.data.containers import repeatable
+from tfrobust.evaluation.tables.accuracy import check_named
 from tfrobust.interpret import sections as _sections
-from tfrobust.interpret.batches import check_named
 from tfrobust.interpret.sections import Section, Subject
 from tfrobust.utils import charts, html
 from tfrobust.utils.files import replacing
@@ -122,7 +122,7 @@ def study(
     >>> found.numbers["coverage"]["test"]["figures"]["digits"]["0.5"] > 0
     True
     """
-    check_named(classifiers)
+    check_named("classifiers", classifiers)
     if others := set(sections) - set(_sections.ALL):
         raise unknown("section", sorted(others)[0], _sections.ALL)
     given = {"test": data} if train is None else {"train": train, "test": data}

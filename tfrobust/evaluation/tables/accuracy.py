@@ -55,6 +55,18 @@ class Accuracy:
         return np.concatenate([np.asarray(right) > 0 for right in rows])
 
 
+def check_named(argument: str, classifiers: Any) -> None:
+    """Refuses an argument that is not a mapping name -> classifier with at least one entry.
+
+    Raises:
+        ValueError: with the name of the argument and its value.
+    """
+    if not isinstance(classifiers, Mapping) or not classifiers:
+        raise InvalidArgument(
+            f"Invalid value for `{argument}`: expected a mapping name -> classifier. Received: {classifiers!r}"
+        )
+
+
 def read_for_all(
     classifiers: Mapping[str, Any], data: Any, batch_size: int, bounds: tuple[float, float]
 ) -> tuple[Images, int]:

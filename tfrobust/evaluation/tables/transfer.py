@@ -14,10 +14,9 @@ from tfrobust.evaluation.attack_list import list_attacks
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.runner import AdversaryFinder
 from tfrobust.evaluation.scoring import Scorer
-from tfrobust.evaluation.tables.accuracy import read_for_all
+from tfrobust.evaluation.tables.accuracy import check_named, read_for_all
 from tfrobust.evaluation.tables.noise import noise_of, times_right
 from tfrobust.evaluation.tables.table import Table
-from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import stream
 from tfrobust.utils.text import percent
 from tfrobust.utils.validation import check_integer
@@ -81,10 +80,7 @@ def transfer_table(
     (('clean', 'random noise', 'a FGSM'), ('a', 'b'))
     """
     for argument, given in (("sources", sources), ("targets", targets)):
-        if not isinstance(given, Mapping) or not given:
-            raise InvalidArgument(
-                f"Invalid value for `{argument}`: expected a mapping name -> classifier. Received: {given!r}"
-            )
+        check_named(argument, given)
     draws = check_integer("draws", draws, 0)
     ball = ball_of(norm, eps, bounds)
     images, classes = read_for_all({**sources, **targets}, data, batch_size, ball.bounds)
@@ -92,6 +88,7 @@ def transfer_table(
     firsts = list(
         itertools.accumulate((len(entry.members) for entry in entries), initial=0)
     )  # indices as in `evaluate`
+    seeds = functools.partial(stream, seed)
     scorers = {name: Scorer(target, ball, images.x.shape) for name, target in targets.items()}
     clean = {name: _right(scorer, images, images.x, batch_size) for name, scorer in scorers.items()}
 
@@ -103,10 +100,9 @@ def transfer_table(
             for name, target in targets.items()
         }
     for source, classifier in sources.items():
-        same = [name for name, target in targets.items() if target is classifier]
-        scorer = scorers[same[0]] if same else Scorer(classifier, ball, images.x.shape)
+        known = (scorers[name] for name, target in targets.items() if target is classifier)
+        scorer = next(known, None) or Scorer(classifier, ball, images.x.shape)
         for entry, first in zip(entries, firsts, strict=False):
-            seeds = functools.partial(stream, seed)
             find = AdversaryFinder(scorer.given, entry.members, scorer.allowed_and_fooled, classes, seeds, first)
             z = find(images, np.arange(len(images.y)), batch_size)
             row = {name: clean[name] & _right(other, images, z, batch_size) for name, other in scorers.items()}
