@@ -27,7 +27,7 @@ test: $(READY)  ## the test suite
 
 # Losses, layers, networks, balls and step rules are written in keras.ops: they have to pass under another backend too.
 # Of the networks each once, at work on its images; what a network is made of does not depend on the backend.
-PURE := tests/core/test_losses.py tests/attacks/test_balls.py tests/attacks/test_steps.py \
+PURE := tests/test_losses.py tests/attacks/test_threat_model.py tests/attacks/test_steps.py \
 	tests/attacks/test_auto_step.py tests/objectives/test_objectives.py tests/layers \
 	tests/models/test_models.py::test_cosine_head tests/models/test_resnets.py::test_against_plain_arithmetic \
 	tests/models/test_madry_resnet.py::test_outputs_with_attention tests/models/test_expose.py::test_pooling_and_dense

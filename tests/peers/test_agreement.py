@@ -392,7 +392,10 @@ NO_PEER = {  # why an attack of the public surface has no row
     "feature_scatter": "it knows no labels: for training",
     "local_search": "no other library has it; tests/attacks/test_queries.py compares it with its paper's algorithm",
     "transfer": "it is the attack that it is given, which has a row",
-    ("random_noise", "l1"): "no other library draws from this ball; tests/attacks/test_balls.py says its draws uniform",
+    (
+        "random_noise",
+        "l1",
+    ): "no other library draws from this ball; tests/attacks/test_threat_model.py says its draws uniform",
     ("spsa", "l2"): "no other library has it",
 }
 

@@ -1,7 +1,7 @@
 """`fit` on several devices and machines: work-arounds for Keras 3, and the process that writes files.
 
 The two methods of `Distributed` work around https://github.com/keras-team/keras/issues/20585; the tests named
-`upstream` in tests/distribution fail when one is no longer needed.
+`upstream` in tests/training fail when one is no longer needed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 import tfrobust
 import tuning
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MODULES = [
     m.name for package in (tfrobust, tuning) for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]

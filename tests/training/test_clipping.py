@@ -1,4 +1,4 @@
-"""Gradient clipping is Keras' own, and means the same on two replicas: see also tests/distribution/replicas.py."""
+"""Gradient clipping is Keras' own, and means the same on two replicas: see also tests/training/replicas.py."""
 
 import os
 import subprocess
