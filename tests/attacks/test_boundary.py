@@ -60,7 +60,7 @@ def test_it_finds_an_adversary_where_there_is_one(norm, change):
     assert not found[nearest[norm] > eps * 1.0001].any()
     assert found[nearest[norm] < 0.98 * eps].all() and found.sum() >= 8
     np.testing.assert_array_equal(z[~found], x[~found])
-    assert attacks.balls.ball(norm, eps).distance(z, x).numpy().max() <= eps + 1e-6
+    assert attacks.ball(norm, eps).distance(z, x).numpy().max() <= eps + 1e-6
     assert z.min() >= 0 and z.max() <= 1
 
 

@@ -292,7 +292,7 @@ def test_noise_by_image_makes_figures_independent_of_the_batch(trained):
 def test_restarts_begin_halfway_to_the_edge():
     _, x, _, _, _ = linear()
     clean = np.zeros((len(x), 5), "float32")
-    noise = tfrobust.utils.Noise(0)
+    noise = tfrobust.attacks.Noise(0)
     for norm, mask in (("linf", None), ("l2", None), ("l2", np.arange(24).reshape(SHAPE) % 2)):
         attack = attacks.fab(0.3, norm=norm, restarts=2, targets=2, mask=mask)
         for run in range(4):
@@ -379,7 +379,7 @@ def test_config_makes_the_same_attack():
         ({"eps": None, "restarts": 2}, "expected a radius, for restarts begin at half of it"),
         ({"alpha_max": 1.5}, r"Invalid value for `alpha_max`: expected a number in \[0, 1\]"),
         ({"eta": 0.9}, "Invalid value for `eta`: expected a number of at least 1"),
-        ({"beta": 0.0}, "Invalid value for `beta`: expected a number above 0 and at most 1"),
+        ({"beta": 0.0}, r"Invalid value for `beta`: expected a number in \(0, 1\]"),
         ({"bounds": (1.0, 0.0)}, "Invalid value for `bounds`"),
         ({"mask": [1.0]}, "Invalid value for `mask`"),
     ],

@@ -172,7 +172,7 @@ def test_a_class_that_is_ruled_out_changes_nothing(name, batch):
 
 def test_targets_that_are_ruled_out_come_after_the_others_and_before_the_label():
     logits = np.array([[0.0, 3.0, -INF, 1.0, -INF]], "float32")
-    order = [int(attacks.evasion.ranked_target(logits, [1], rank)[0]) for rank in range(4)]
+    order = [int(attacks.base.ranked_target(logits, [1], rank)[0]) for rank in range(4)]
     assert order[:2] == [3, 0] and sorted(order[2:]) == [2, 4]
 
 

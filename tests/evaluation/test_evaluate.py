@@ -435,7 +435,7 @@ def test_the_quick_suite():
         assert (on_cross_entropy.steps, on_cross_entropy.restarts) == (50, 3)
         assert on_margin.steps == 50
         assert on_margin.ball.eps == EPS
-        assert type(on_margin.ball) is type(on_cross_entropy.ball) is attacks.balls.NORMS[norm]
+        assert type(on_margin.ball) is type(on_cross_entropy.ball) is attacks.threat_model.NORMS[norm]
     assert suites.names() == sorted(suites.names()) == ["black_box", "paper", "quick", "standard"]
 
 

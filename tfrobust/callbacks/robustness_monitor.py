@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.attacks import GradientAttack
-from tfrobust.interpret import Snapshot, as_adversary, check_deviations
+from tfrobust.interpret.snapshot import Snapshot, as_adversary, check_deviations
 from tfrobust.trainer import AdversarialTrainer
 from tfrobust.training.adversaries import check_radii
 from tfrobust.training.distribution import is_chief

@@ -3,13 +3,11 @@
 Every function takes a classifier, or several by name, and images or a data set, which is read batch by batch.
 """
 
-from tfrobust.interpret import plots
-from tfrobust.interpret.batches import as_adversary
+from tfrobust.interpret import plots, snapshot
 from tfrobust.interpret.coverage import coverage
 from tfrobust.interpret.embedding import Embedding, embed
 from tfrobust.interpret.gradient_test import gradient_map_test
 from tfrobust.interpret.gradients import (
-    check_deviations,
     clip_deviations,
     input_gradients,
     normalize,
@@ -29,7 +27,6 @@ from tfrobust.interpret.hard_classes import (
 from tfrobust.interpret.maps import attention_maps, class_activation_maps
 from tfrobust.interpret.perturbations import attack_strength, dra_success, perturbation_distances
 from tfrobust.interpret.relevance import Relevance, attention_against_robustness
-from tfrobust.interpret.snapshot import Snapshot
 from tfrobust.interpret.study import Study, study
 
 __all__ = [
@@ -37,14 +34,11 @@ __all__ = [
     "Embedding",
     "HardClasses",
     "Relevance",
-    "Snapshot",
     "Study",
     "agreement",
-    "as_adversary",
     "attack_strength",
     "attention_against_robustness",
     "attention_maps",
-    "check_deviations",
     "class_activation_maps",
     "class_prototypes",
     "clip_deviations",
@@ -61,6 +55,7 @@ __all__ = [
     "prototype_cosines",
     "rescale",
     "sign_picture",
+    "snapshot",
     "study",
     "weight_norms",
 ]

@@ -9,10 +9,12 @@ import tensorflow as tf
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.interpret.batches import Batch, Bounds, Search, batches, graph, logits_of
-from tfrobust.interpret.gradients import gradient, normalized, rescaled
+from tfrobust.interpret.batches import Batch, Bounds, Search, as_adversary, batches, graph, logits_of
+from tfrobust.interpret.gradients import check_deviations, gradient, normalized, rescaled
 from tfrobust.interpret.maps import enlarged
 from tfrobust.utils.errors import InvalidArgument
+
+__all__ = ["Snapshot", "as_adversary", "check_deviations"]
 
 Tensor = Any
 
