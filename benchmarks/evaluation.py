@@ -28,7 +28,6 @@ from tfrobust import losses
 from tfrobust.attacks import Attack
 from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.evaluation import suites
-from tfrobust.objectives import recipes
 from trainers.configs import digits
 from trainers.train import run
 
@@ -58,7 +57,7 @@ def classifier() -> keras.Model:
     # From a small radius on: at the full one this network does not begin to learn.
     ramp = _base.falls(EPS.value / 10, EPS.value, 2 * EPOCHS.value / 3)
     config.attack = {**config.attack.to_dict(), "eps": ramp, "steps": 7}
-    config.update(epochs=EPOCHS.value, learning_rate=recipes.cosine_decay(2e-3, EPOCHS.value))
+    config.update(digits.training(2e-3, EPOCHS.value))
     config.evaluation = {"attacks": "", "norm": "linf"}
     if not (workdir / "saved_model").exists():
         run(config.to_dict(), workdir)

@@ -192,7 +192,7 @@ def test_learning_rates_are_schedules_over_epochs():
         (["trainers.train", "--workdir=x", "--config=nowhere.py"], "nowhere.py"),
         (
             ["trainers.train", "--workdir=x", "--config=trainers/configs/digits.py:mad"],
-            "expected one of standard, madry",
+            "expected one of adv_interpolation, aelf",
         ),
         (["trainers.train", "--workdir=x", "--config.epoch=3"], "epoch"),
         (["trainers.train", "--workdir=x", "--config.phases[7].epochs=3"], "tuple index out of range"),

@@ -3,29 +3,63 @@
 The argument picks the objective: `--config=trainers/configs/digits.py:trades`.
 """
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
 from commands import config as _base
-from tfrobust.objectives import OBJECTIVES, digits_row
-from tfrobust.objectives.recipes import training
 
 # Wong et al. 2020 (Fast is Better than Free), algorithm 3: FGSM from a uniform start, with a step past the ball.
 FAST = {"objective": {"name": "madry"}, "attack": {"steps": 1, "relative_step_size": 1.25, "start": "uniform"}}
+WRITTEN = Path(__file__).with_name("digits.json")
+
+
+def declared() -> dict[str, dict[str, Any]]:
+    """Returns for each registered objective the default "arguments" of its function and the "row" that it declares."""
+    from tfrobust.objectives import OBJECTIVES, digits_row
+
+    return {
+        name: {
+            "arguments": {key: parameter.default for key, parameter in OBJECTIVES.parameters(name).items()},
+            "row": {"objective": {}, **digits_row(name)},
+        }
+        for name in OBJECTIVES.names()
+    }
+
+
+def _objectives() -> dict[str, dict[str, Any]]:
+    """Returns what `declared` does; while TensorFlow, which is slow to load, is not there, from a file."""
+    text = json.dumps(declared()) if "tfrobust" in sys.modules else WRITTEN.read_text(encoding="utf-8")
+    return {name: _with_tuples(objective) for name, objective in json.loads(text).items()}
+
+
+def _with_tuples(value: Any) -> Any:
+    """Returns the fields of a config, whose sequences are tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(part) for key, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def training(rate: float, epochs: int) -> dict[str, Any]:
+    """Returns the fields of a training whose learning rate falls to zero over the epochs."""
+    decay = {"name": "CosineDecay", "initial_learning_rate": rate, "decay_steps": epochs}
+    return {"learning_rate": decay, "epochs": epochs, "monitor": "val_robust_accuracy"}
 
 
 def rows() -> dict[str, _base.Settings]:
     """Returns what each row sets: those that the objectives declare, and "fast"."""
-    return {**{name: {"objective": {}, **digits_row(name)} for name in OBJECTIVES.names()}, "fast": FAST}
+    return {**{name: objective["row"] for name, objective in _objectives().items()}, "fast": FAST}
 
 
 def _objective(row: str, given: _base.Settings) -> dict[str, Any]:
     """Returns an objective with all its arguments, so that `--config.objective.beta=3` finds each of them."""
     name = given.get("name", row)
     arguments = {
-        argument: config_dict.placeholder(float) if parameter.default is None else parameter.default
-        for argument, parameter in OBJECTIVES.parameters(name).items()
+        argument: config_dict.placeholder(float) if default is None else default
+        for argument, default in _objectives()[name]["arguments"].items()
     }
     return {"name": name, **arguments, **given}
 
@@ -51,7 +85,7 @@ def get_config(row: str = "madry") -> ConfigDict:
                 **attack,
             },
             "optimizer": {"name": "adam"},
-            **training(2e-3, 40, "val_robust_accuracy"),
+            **training(2e-3, 40),
             "evaluation": {"attacks": "quick"},
         },
         {**own, "objective": _objective(row, own["objective"])},
@@ -63,3 +97,7 @@ def get_config(row: str = "madry") -> ConfigDict:
     config.evaluation.eps = config.attack.get_ref("eps") * 1
     config.evaluation.norm = config.attack.get_oneway_ref("norm")
     return config
+
+
+if __name__ == "__main__":  # writes the file anew, after an objective has changed
+    WRITTEN.write_text(json.dumps(declared(), indent=1) + "\n", encoding="utf-8")

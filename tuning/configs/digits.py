@@ -13,6 +13,6 @@ EPOCHS = 10
 def get_config(row: str = "trades") -> ConfigDict:
     """Returns the configuration of a search; every field can be overridden as `--config.field=value`."""
     config = digits.get_config(row)
-    config.update(digits.training(2e-3, EPOCHS, "val_robust_accuracy"))
+    config.update(digits.training(2e-3, EPOCHS))
     config.search.trials, config.search.finalists = 8, 2
     return config
