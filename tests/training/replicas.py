@@ -66,7 +66,7 @@ def searched_in_float64(name):
     inner = objective.inner
 
     def wide(views):  # what views hand out is float32
-        value = inner(types.SimpleNamespace(y=views.y, clean=views.clean.make(), adv=views.adv.make()))
+        value = inner(types.SimpleNamespace(y=views.y, clean=views.clean.forward(), adv=views.adv.forward()))
         return keras.tree.map_structure(lambda part: tf.cast(part, tf.float32), value)
 
     objective.inner = wide
