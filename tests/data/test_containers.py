@@ -258,7 +258,7 @@ def test_the_sentence_on_pixels_names_the_ways_out(options, ten):
         assert "preprocess=keras.layers.Rescaling(255.0)" in str(error.value)
         assert "bounds=(0, 255)" in str(error.value) and "Received: least " in str(error.value)
     assert "Divide images of 0..255 by 255." in str(plain.value)
-    assert "layer 'bytes' shows that it takes pixels of 0..255" in str(divides.value)
+    assert "layer 'bytes' shows that it takes pixels in 0..255" in str(divides.value)
 
 
 @pytest.mark.parametrize(
