@@ -337,7 +337,7 @@ def test_mixed_precision_gives_float32_logits(name, head):
         ({"depth": 4}, r"Invalid value for `depth`: expected an integer of at least 10\. Received: 4"),
         ({"depth": 28.0}, "`depth`"),
         ({"width": 0}, r"Invalid value for `width`: expected an integer of at least 1"),
-        ({"dropout": 1.0}, r"Invalid value for `dropout`: expected a number in \[0, 1\)\. Received: dropout=1\.0"),
+        ({"dropout": 1.0}, r"Invalid value for `dropout`: expected a number in \[0, 1\)\. Received: 1\.0"),
         ({"dropout": -0.1}, "`dropout`"),
         ({"dropout": "0.2"}, "`dropout`"),
         ({"activation": "leaky"}, r"Unknown activation: expected one of leaky_relu, relu\. Received: 'leaky'"),
