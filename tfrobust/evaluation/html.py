@@ -37,10 +37,11 @@ def page(report: Report, class_names: Sequence[str] | None = None) -> str:
     Raises:
         ValueError: for another number of names than of classes.
     """
-    return render("report.html", **_context(report, class_names))
+    return render("report.html", **context(report, class_names))
 
 
-def _context(report: Report, class_names: Sequence[str] | None) -> dict[str, Any]:
+def context(report: Report, class_names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Returns the values that the template reads."""
     if class_names is not None and len(class_names) != report.classes:
         raise InvalidArgument(
             f"Invalid value for `class_names`: expected {report.classes} names. Received: {len(class_names)}"
