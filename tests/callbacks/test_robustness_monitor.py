@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tfrobust
 from tfrobust import interpret
 from tfrobust.callbacks import Checkpoints, RobustnessMonitor
-from tfrobust.callbacks.robustness_monitor import _enlarged
+from tfrobust.interpret.snapshot import _magnified
 from tfrobust.models import heads
 
 COUNT = 10
@@ -181,9 +181,9 @@ def test_without_an_attack_it_is_the_trainers_validation_at_the_end_of_its_sched
 
 
 @pytest.mark.parametrize("side, large", [(8, 64), (28, 84), (32, 64), (33, 66), (64, 64), (200, 200)])
-def test_small_images_are_enlarged_by_a_whole_factor(side, large):
+def test_small_images_are_magnified_by_a_whole_factor(side, large):
     pictures = np.random.default_rng(0).random((2, side, side + 8, 3), "float32")
-    got = np.asarray(_enlarged(ops.convert_to_tensor(pictures)))
+    got = np.asarray(_magnified(ops.convert_to_tensor(pictures)))
     assert got.shape == (2, large, large // side * (side + 8), 3)
     np.testing.assert_array_equal(got, np.kron(pictures, np.ones((1, large // side, large // side, 1), "float32")))
 

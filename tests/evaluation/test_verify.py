@@ -219,7 +219,7 @@ def test_fooled_by_counts_the_flat_results(make_classifier, batch):
     [
         (lambda found: {"fooled_by": np.where(found.fooled_by >= 0, -1, found.fooled_by)}, "contradicts itself"),
         (lambda found: {"y": found.y - 7}, "contradicts itself"),
-        (lambda found: {"z": found.x}, "not taken for what the file says"),
+        (lambda found: {"z": found.x}, "not predicted as the file says"),
     ],
 )
 def test_a_file_that_was_edited_is_found_out(make_classifier, batch, edit, words):
