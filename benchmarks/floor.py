@@ -1,4 +1,4 @@
-"""What a step cannot do without, and how seconds are taken: shared by the benchmarks of attacks and of training.
+"""Measures the least work of a step, and takes the seconds, for the benchmarks of attacks and of training.
 
 The floor of a search is its number of steps times (one forward + one input gradient) of the same compiled network. The
 floor of a training step is its attack's gradients, a forward of the clean batch where the search reads one, and an

@@ -22,7 +22,7 @@ CHECKED_RATE = 0.01  # learning rate of the first steps, which are compared
 
 
 class Settings(NamedTuple):
-    """What a measurement depends on. The ball is Linf; pixels are fractions."""
+    """Holds the settings of a measurement. The ball is Linf; pixels are fractions."""
 
     batch_size: int = 128
     image_size: int = 32

@@ -1,4 +1,4 @@
-"""Which errors a command prints as the user's mistake, and which keep their traceback."""
+"""A command prints a user's mistake as one line, and every other error keeps its traceback."""
 
 import sys
 

@@ -178,7 +178,7 @@ def test_refusals_are_one_line(command, arguments, changed, code, text):
 
 
 class Killed(BaseException):
-    """What no `except Exception` sees; a real kill is a matter of tests/evaluation/test_resume.py."""
+    """This error passes every `except Exception`; tests/evaluation/test_resume.py kills a real process."""
 
 
 def test_a_killed_evaluation_goes_on_with_the_same_command(arguments, tmp_path, command, monkeypatch):

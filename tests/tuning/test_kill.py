@@ -57,7 +57,7 @@ def test_a_search_killed_at_random_moments_ends_as_if_it_had_not_been(tuner, und
 
 
 class Killed(BaseException):
-    """What no `except Exception` sees."""
+    """This error passes every `except Exception`."""
 
 
 @pytest.mark.usefixtures("unwritten")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("unwritten")
 
 
 class Killed(BaseException):
-    """What no `except Exception` sees."""
+    """This error passes every `except Exception`."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Which of the private names of Keras, TensorFlow and KerasTuner an upgrade broke: one test each."""
+"""Each private name of Keras, TensorFlow and KerasTuner has a test, which fails when an upgrade breaks the name."""
 
 import ast
 import pathlib

@@ -72,7 +72,7 @@ def square(
 class Square(Attack):
     """Implements `square`.
 
-    What is proposed for an image is a function of the noise alone: images with an adversary can be taken out of the
+    The proposals for an image are a function of the noise alone: images with an adversary can be taken out of the
     batch without a change for the others.
     """
 

@@ -1,4 +1,4 @@
-"""What a classifier relies on and how it is fooled, in TensorBoard while it trains."""
+"""Shows in TensorBoard, during training, what a classifier relies on and how it is fooled."""
 
 from __future__ import annotations
 

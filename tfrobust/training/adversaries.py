@@ -1,4 +1,4 @@
-"""Which attack a trainer trains against, and which one its validation is measured by."""
+"""Chooses and checks the attacks of training and of validation."""
 
 from __future__ import annotations
 

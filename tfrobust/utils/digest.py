@@ -1,4 +1,4 @@
-"""What tells arrays apart: a hash that is the same in every process, on every machine."""
+"""Hashes arrays; the hash is the same in every process and on every machine."""
 
 from __future__ import annotations
 

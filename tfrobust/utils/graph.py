@@ -1,4 +1,4 @@
-"""What Keras has no word for: input gradients, seeded noise, the replicas of a step. TensorFlow stays in this room."""
+"""Wraps the parts of TensorFlow that Keras does not offer: input gradients, graphs, the replicas of a step."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class OfRange(float):
 
 
 class Member:
-    """What a registered factory made: it knows the factory's name and arguments, and can be written down and copied."""
+    """Remembers the name and the arguments of the factory that made it, so that it can be written down and copied."""
 
     _recipe: dict[str, Any] | None = None
     _as_made: Mapping[str, Any] = {}  # the attributes that the factory gave it

@@ -1,4 +1,4 @@
-"""What a figure was measured with."""
+"""Names the versions that a figure was measured with."""
 
 from __future__ import annotations
 
