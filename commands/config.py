@@ -1,4 +1,4 @@
-"""Shared by all configs: the fields, how a row is merged into them, and shorthands for values.
+"""Parts of all configs: the fields, the rows of tables, shorthands for values, and the flag --config.
 
 A method is data: a table maps each of its rows to the fields that the row sets, on top of those its paper shares.
 """
@@ -6,15 +6,22 @@ A method is data: a table maps each of its rows to the fields that the row sets,
 from __future__ import annotations
 
 import copy
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict, config_dict
+from ml_collections.config_flags import config_flags
 
 from commands.cli import Mistake
 
 Settings = Mapping[str, Any]
+Rows = Mapping[str, Settings]
+Paper = Mapping[str, Sequence[float]]  # row -> its figures
+GetConfig = Callable[..., ConfigDict]
 
 NO_AUGMENT = {"pad": 0, "flip": False}
 SGD = {"name": "sgd", "momentum": 0.9}
@@ -90,21 +97,32 @@ def build(*settings: Settings) -> ConfigDict:
     return _in_order(merged)
 
 
-def pick(file: str, rows: Mapping[str, Settings], row: str) -> Settings:
-    """Returns the settings of one row of a table.
-
-    Args:
-        file: the config file, as its `__file__`.
-        rows: the table.
-        row: the name of the row.
-
-    Raises:
-        Mistake: if the row is unknown; the message lists the known rows.
-    """
+def pick(file: str, rows: Rows, row: str) -> Settings:
+    """Returns the settings of a row of the table in a config file; a `Mistake` names the known rows."""
     if row not in rows:
         name = os.path.basename(file)
         raise Mistake(f"Unknown row of {name}: expected one of {', '.join(rows)}. Received: {row!r}")
     return rows[row]
+
+
+def table(file: str, rows: Rows, paper: Paper, columns: Sequence[str], *settings: Settings, default: str) -> GetConfig:
+    """Returns the `get_config` of a paper's table: row -> the settings of all rows, those of the row, its figures.
+
+    Args:
+        file: the config file, as its `__file__`.
+        rows: row -> its fields, which override those of all rows.
+        paper: row -> its figures in the order of the columns; the last ones may be missing.
+        columns: labels of the figures.
+        *settings: fields of all rows; the later ones override the earlier ones.
+        default: the row that is taken if none is named.
+    """
+
+    def get_config(row: str = default) -> ConfigDict:
+        """Returns the configuration of a row."""
+        setting = pick(file, rows, row)
+        return build(*settings, setting, {"paper": figures(columns[: len(paper[row])], *paper[row])})
+
+    return get_config
 
 
 def figures(columns: Sequence[str], *values: float) -> dict[str, float]:
@@ -112,20 +130,21 @@ def figures(columns: Sequence[str], *values: float) -> dict[str, float]:
     return dict(zip(columns, map(float, values), strict=True))
 
 
-def drops(rate: float, epochs: Sequence[float], factor: float = 0.1) -> dict[str, Any]:
-    """Returns the schedule that multiplies the rate by `factor` after each of the epochs."""
-    values = [round(rate * factor**k, 12) for k in range(len(epochs) + 1)]
+def objective(name: str, **arguments: Any) -> dict[str, Any]:
+    """Returns the field `objective`."""
+    return {"objective": {"name": name, **arguments}}
+
+
+def drops(rate: float, epochs: Sequence[float]) -> dict[str, Any]:
+    """Returns the schedule that divides the rate by 10 after each of the epochs."""
+    values = [round(rate * 0.1**k, 12) for k in range(len(epochs) + 1)]
     return {"name": "PiecewiseConstantDecay", "boundaries": [float(e) for e in epochs], "values": values}
 
 
 def falls(first: float, last: float, epochs: float) -> dict[str, Any]:
     """Returns the schedule that changes linearly from `first` to `last`."""
-    return {
-        "name": "PolynomialDecay",
-        "initial_learning_rate": first,
-        "decay_steps": epochs,
-        "end_learning_rate": last,
-    }
+    ends = {"initial_learning_rate": first, "end_learning_rate": last}
+    return {"name": "PolynomialDecay", **ends, "decay_steps": epochs}
 
 
 def pgd(eps: float, steps: int, step_size: float, start: str = "auto") -> dict[str, Any]:
@@ -157,11 +176,19 @@ def cw_column(steps: int, step_size: float) -> dict[str, Any]:
 def transfer_of(sources: Mapping[str, str], attacks: Settings) -> dict[str, Any]:
     """Returns the `tables` field of a transfer table, whose figures are labelled "SOURCE ATTACK".
 
-    Args:
-        sources: name -> description of the classifier that the user gives.
-        attacks: label -> attack, run on each source.
+    `sources` are name -> description of a classifier that the user gives, `attacks` are run on each source.
     """
     return {"transfer": {"sources": dict(sources), "attacks": dict(attacks)}}
+
+
+def black_box(eps: float, attacks: Settings, source: str) -> dict[str, Any]:
+    """Returns the evaluation by some attacks, and the table of the same attacks on a source that a text describes."""
+    return {"evaluation": {"eps": eps, "attacks": attacks}, "tables": transfer_of({"black box": source}, attacks)}
+
+
+def black_box_columns(attacks: Settings) -> tuple[str, ...]:
+    """Returns the labels of the figures of `black_box`."""
+    return ("clean", *attacks, *(f"black box {label}" for label in attacks))
 
 
 def _in_order(value: Any) -> Any:
@@ -169,3 +196,38 @@ def _in_order(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return ConfigDict({key: _in_order(part) for key, part in value.items()}, sort_keys=False)
+
+
+def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines --config=FILE.py[:ROW], or FILE.json, with a default file; --config.field=value overrides a field."""
+    text = "Configuration, FILE.py, FILE.py:ROW or FILE.json."
+    config_flags.DEFINE_config_file("config", default, text, flag_values=flag_values)
+    flag_values["config"].parser = _ConfigFile("config")  # the file that the command line names is read later
+
+
+class _ConfigFile(config_flags.ConfigFileFlagParser):
+    """Reads JSON files as well as Python files."""
+
+    def parse(self, path: str) -> Any:
+        return _locked(Path(path)) if path.endswith(".json") else super().parse(path)
+
+
+def _locked(path: Path) -> ConfigDict:
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected --config=FILE.json. Received: {path}, where no file is")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Mistake(f"expected a config as JSON. Received: {error}") from error
+    if not isinstance(fields, dict):
+        raise Mistake(f"expected a config as JSON, its fields and their values. Received: {type(fields).__name__}")
+    return _overridable(fields).lock()
+
+
+def _overridable(value: Any) -> Any:
+    """Returns a JSON value as configs store it: ordered fields, tuples for lists, a placeholder for null."""
+    if isinstance(value, dict):
+        return ConfigDict({name: _overridable(part) for name, part in value.items()}, sort_keys=False)
+    if isinstance(value, list):
+        return tuple(value)
+    return config_dict.placeholder(object) if value is None else value

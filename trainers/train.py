@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from commands import cli, config_flag
+from commands import cli
+from commands.config import define_config
 from commands.paper import beside_paper
+from commands.workdir import Workdir
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
@@ -24,7 +26,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    config_flag.define_config(DEFAULT)
+    define_config(DEFAULT)
     flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
 
 
@@ -42,36 +44,31 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
         InvalidArgument: if a field of the config is invalid.
         Mistake: if the folder is of another config.
     """
-    from commands.workdir import Workdir
+    from commands.build import given
+    from export.savedmodel import export_workdir
     from tfrobust.training.distribution import is_chief, wait_for_all
+    from trainers.evaluate import evaluate_workdir
 
-    strategy = fit(config, path)
-    report = _finish(config, Workdir(path)) if is_chief(strategy) else None
+    workdir, report, strategy = Workdir(path), None, fit(config, path)
+    if is_chief(strategy):
+        if config["evaluation"]["attacks"]:
+            report = evaluate_workdir(workdir, **given(config["evaluation"]))
+        if not (workdir.saved_model / "1").exists():
+            export_workdir(workdir, unevaluated=report is None)
     wait_for_all(strategy)  # a worker that ended earlier would look like one that died
     return report
 
 
 def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ()) -> Any:
-    """Trains and keeps the best classifier, which is the first part of `run`.
+    """Trains and keeps the best classifier, which is the first part of `run`; returns the strategy of the training.
 
-    Args:
-        config: see `run`.
-        path: see `run`.
-        callbacks: further Keras callbacks for the last fit.
-
-    Returns:
-        The `tf.distribute` strategy of the training.
-
-    Raises:
-        InvalidArgument: see `run`.
-        Mistake: see `run`.
+    `callbacks` are further Keras callbacks for the last fit.
     """
     import keras
 
     from commands import provenance, strategies
     from commands.build import build_classifier, build_trainer, check_evaluation, phases_of
     from commands.forecast import forecast_of
-    from commands.workdir import Workdir
     from tfrobust.training.distribution import is_chief, wait_for_all
     from tfrobust.utils.validation import check_integer
 
@@ -100,18 +97,6 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
         wait_for_all(strategy)
         classifier.load_weights(folder.classifier)  # the next phase starts with the kept classifier
     return strategy
-
-
-def _finish(config: dict[str, Any], workdir: Any) -> Report | None:
-    """Evaluates and exports the trained classifier."""
-    from commands.build import given
-    from export.savedmodel import export_workdir
-    from trainers.evaluate import evaluate_workdir
-
-    report = evaluate_workdir(workdir, **given(config["evaluation"])) if config["evaluation"]["attacks"] else None
-    if not (workdir.saved_model / "1").exists():
-        export_workdir(workdir, unevaluated=report is None)
-    return report
 
 
 def _fit(
@@ -173,11 +158,11 @@ def _keeper(monitor: str, workdir: Any, rows: list[dict[str, str]]) -> Any:
 
 def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, str] | None:
     """Returns the row of the kept classifier: the first best one, or the last without a monitor; None without rows."""
-    rows = [row for row in rows if not monitor or row.get(monitor)]
+    rows = list(rows)
     if not monitor:
         return rows[-1] if rows else None
     best = max if monitor.endswith("accuracy") else min  # the loss and its terms fall
-    return best(rows, key=lambda row: float(row[monitor]), default=None)
+    return best((row for row in rows if row.get(monitor)), key=lambda row: float(row[monitor]), default=None)
 
 
 def main(_: list[str]) -> None:

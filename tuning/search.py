@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from commands import cli, config_flag
+from commands import cli
+from commands.config import FIELDS, define_config
+from commands.workdir import Workdir
 from tuning import launcher
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    config_flag.define_config(DEFAULT)
+    define_config(DEFAULT)
     flags.DEFINE_string("workdir", "runs/search", "Folder of the search; made if it is missing.")
     flags.DEFINE_integer("workers", 1, "Processes of this machine that run trials at the same time.", lower_bound=1)
 
@@ -65,6 +67,7 @@ def search(
     if role == launcher.WORKER:
         launcher.end_with_launcher()
     from tfrobust.utils.errors import InvalidArgument
+    from tfrobust.utils.files import sweep
     from tuning import aims, outcome, spaces, tuners
     from tuning.progress import Progress, told
     from tuning.runner import Runner, fit
@@ -86,7 +89,8 @@ def search(
         if role == launcher.WORKER:
             _work(runner_of(lambda trial, result: say(told(trial, result))), config, path)
             return None
-        claim(path, config)
+        Workdir(path).claim(_fixed(config))
+        sweep(path / "trials")
         progress = Progress(plan, store, say)
         wholes = f"{plan.epochs / config['epochs']:.3g} whole trainings"
         say(f"{plan.trials} trials of {', '.join(d.field for d in space)}, as long as {wholes}")
@@ -111,8 +115,6 @@ def _run(runner: Any) -> None:
 def _work(runner: Any, config: Mapping[str, Any], path: Path) -> None:
     """Runs trials that a chief in another process draws."""
     import grpc
-
-    from commands.workdir import Workdir
 
     try:
         runner.oracle.get_space()  # waits for the chief, which creates the folder
@@ -140,19 +142,14 @@ def _lead(
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Checks a search before any training.
-
-    Raises:
-        InvalidArgument: if a number is invalid, or the config has no validation data or attack.
-    """
-    from commands import config as _base
+    """Checks a search's numbers, validation data and attack before any training."""
     from commands.build import check_evaluation, phases_of
     from tfrobust.utils.errors import InvalidArgument
     from tfrobust.utils.validation import check_integer
     from tuning import outcome
 
     last = phases_of(config)[-1]
-    options, fields = config["search"], _base.FIELDS["search"]
+    options, fields = config["search"], FIELDS["search"]
     if wrong := sorted(set(options) ^ set(fields)):
         raise InvalidArgument(f"Invalid search: expected {', '.join(fields)}. Missing or unknown: {', '.join(wrong)}")
     for name, least in (("trials", 1), ("hopeless_after", 0), ("finalists", 0)):
@@ -166,11 +163,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
-    """Checks that no dimension changes the ball of validation: in a smaller ball every trial is more robust.
-
-    Raises:
-        InvalidArgument: if a field changes it.
-    """
+    """Checks that no dimension changes the ball of validation: in a smaller ball every trial is more robust."""
     import tfrobust
     from commands.build import given, phases_of
     from tfrobust.utils.errors import InvalidArgument
@@ -189,21 +182,8 @@ def check_ball(config: Mapping[str, Any], space: Sequence[Dimension]) -> None:
             )
 
 
-def claim(path: Path, config: Mapping[str, Any]) -> None:
-    """Writes the config of the search, or checks that the same is there; `trials` and `finalists` may change.
-
-    Raises:
-        Mistake: if the folder has another config; the message names the fields that differ.
-    """
-    from commands.workdir import Workdir
-    from tfrobust.utils.files import sweep
-
-    Workdir(path).claim(_fixed(config))
-    sweep(path / "trials")
-
-
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields that a resumed search must share."""
+    """Returns the config that a resumed search must have: `trials` and `finalists` may change."""
     fixed = {name: value for name, value in config["search"].items() if name not in ("trials", "finalists")}
     return {**config, "search": fixed}
 

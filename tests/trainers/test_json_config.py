@@ -10,7 +10,8 @@ import warnings
 import pytest
 from absl import flags
 
-from commands import cli, config_flag
+from commands import cli
+from commands.config import define_config
 from trainers.configs import digits
 from trainers.train import DEFAULT
 
@@ -24,7 +25,7 @@ def parsed(file, *overrides):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
         warnings.simplefilter("ignore", DeprecationWarning)  # of how it loads a Python file
-        config_flag.define_config(DEFAULT, values)
+        define_config(DEFAULT, values)
         values(arguments)
     return values.config
 

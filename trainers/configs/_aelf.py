@@ -1,73 +1,70 @@
-"""AELF: what its tables share (its appendix C and section 4).
+"""Holds what AELF's tables share (its appendix C and section 4).
 
-Batches of 128; SGD from 0.1; no start noise; JT and its kin turn the second half of each batch adversarial; the last
+Batches of 128; SGD from 0.1; no start noise; JT and its variants attack the second half of each batch; the last
 classifier is kept ("don't adapt early stopping tricks"). AELFs and JT* begin with a complete standard training; choice:
 the second phase is a full schedule with the rate restarted. choice: momentum 0.9, which the paper does not print.
 """
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from typing import Any
 
 from commands import config
 
-COMMON = {"seed": 8, "weight_decay": 5e-4}  # the paper's seed; torch's draws are others
+COMMON = {"seed": 8, "weight_decay": 5e-4}  # the paper's seed; torch draws other numbers from it
 
 ADVERSARIAL = {"learning_rate": config.drops(0.1, (50, 100)), "epochs": 160}
-STANDARD = {"objective": {"name": "standard"}, "learning_rate": config.drops(0.1, (40, 80)), "epochs": 100}
-CIFAR = {"data": {"augment": {"pad": 2, "flip": True}}, **ADVERSARIAL}
+STANDARD = {**config.objective("standard"), "learning_rate": config.drops(0.1, (40, 80)), "epochs": 100}
+CIFAR = {**COMMON, "data": {"augment": {"pad": 2, "flip": True}}, **ADVERSARIAL}
 
 
-ATTACKS = {"PGD-16": config.pgd_column(16, 0.02, start="none")}
-
-
-def mnist(standard: config.Settings) -> dict[str, Any]:
-    """Returns the setting on MNIST at 32x32; `standard` is the schedule, in each phase the same."""
-    return {
-        "data": {"name": "mnist", "augment": config.NO_AUGMENT, "image_size": (32, 32)},
-        "model": {"name": "cnn_b", "activation": "leaky_relu"},
-        "attack": config.pgd(0.3, 16, 0.02, start="none"),
-        **standard,
-        "evaluation": {"eps": 0.3, "attacks": ATTACKS},
-        "tables": {"shifts": {"pixels": 8, "attacks": ATTACKS}},
-    }
-
-
-MNIST_COLUMNS = (
-    "clean",
-    *(f"shifted {shift} clean" for shift in config.DIRECTIONS),
-    "PGD-16",
-    *(f"shifted {shift} PGD-16" for shift in config.DIRECTIONS),
-)
-
-
-def joint(clean: float, adversarial: float, beta: float = 0.0) -> dict[str, Any]:
-    """Returns JT on half batches: clean * CE(x) + adversarial * CE(x') (+ beta * the norms of the features: JT*)."""
-    weights = {"clean_weight": clean, "adversarial_weight": adversarial}
-    return {"objective": {"name": "joint", **weights, "share": 0.5, "beta": beta}}
-
-
-def aelfs(clean: float, adversarial: float, beta: float) -> dict[str, Any]:
-    """Returns the objective of the second phase of AELFs."""
-    weights = {"clean_weight": clean, "adversarial_weight": adversarial}
-    return {"objective": {"name": "aelfs", "beta": beta, **weights, "share": 0.5}}
+def joint(
+    clean: float, adversarial: float, beta: float = 0.0, name: str = "joint", share: float = 0.5
+) -> dict[str, Any]:
+    """Returns JT: clean * CE(x) + adversarial * CE(x') (+ beta * the norms of the features: JT*, or AELFs by name)."""
+    return config.objective(name, clean_weight=clean, adversarial_weight=adversarial, share=share, beta=beta)
 
 
 def trades(beta: float, eps: float, steps: int, step_size: float) -> dict[str, Any]:
-    """Returns TRADES; it keeps its own start, for without noise its attack has no gradient."""
-    return {"objective": {"name": "trades", "beta": beta}, "attack": config.pgd(eps, steps, step_size)}
+    """Returns TRADES; it keeps its own start, because its attack has no gradient without noise."""
+    return {**config.objective("trades", beta=beta), "attack": config.pgd(eps, steps, step_size)}
 
 
 def after(standard: config.Settings, *frozen: str) -> dict[str, Any]:
-    """Returns the two phases: a complete standard training, then what the row says, with `frozen` layers."""
-    return {"phases": ({"objective": {"name": "standard"}, **standard}, {"frozen": frozen})}
+    """Returns two phases: a complete standard training, then the row's own training with `frozen` layers."""
+    return {"phases": ({**config.objective("standard"), **standard}, {"frozen": frozen})}
 
 
-def mnist_rows(standard: config.Settings) -> dict[str, dict[str, Any]]:
-    """Returns the rows of tables 2 and 6, without figures."""
-    return {
-        "st": {"objective": {"name": "standard"}},
-        "at": {"objective": {"name": "madry"}},
+AELFS = {**joint(0.5, 0.5, beta=0.2, name="aelfs"), **after(STANDARD, "head")}  # on CIFAR, with a wide ResNet
+
+
+def mnist_table(file: str, paper: config.Paper, drops: Sequence[float], epochs: int) -> config.GetConfig:
+    """Returns the `get_config` of table 2 or 6: MNIST at 32x32.
+
+    Args:
+        file: the config file.
+        paper: row -> figures: clean and shifted left, right, up, down; the same under PGD-16.
+        drops: epochs after which the rate falls, in each phase.
+        epochs: epochs of each phase.
+    """
+    schedule = {"learning_rate": config.drops(0.1, drops), "epochs": epochs}
+    rows = {
+        "st": config.objective("standard"),
+        "at": config.objective("madry"),
         "jt": joint(0.5, 0.5),
-        "aelfs": {**aelfs(0.5, 0.5, beta=0.5), **after(standard, "head")},
+        "aelfs": {**joint(0.5, 0.5, beta=0.5, name="aelfs"), **after(schedule, "head")},
     }
+    attacks = {"PGD-16": config.pgd_column(16, 0.02, start="none")}
+    setting = {
+        "data": {"name": "mnist", "augment": config.NO_AUGMENT, "image_size": (32, 32)},
+        "model": {"name": "cnn_b", "activation": "leaky_relu"},
+        "attack": config.pgd(0.3, 16, 0.02, start="none"),
+        **schedule,
+        "evaluation": {"eps": 0.3, "attacks": attacks},
+        "tables": {"shifts": {"pixels": 8, "attacks": attacks}},
+    }
+    columns = [
+        label
+        for column in ("clean", *attacks)
+        for label in (column, *(f"shifted {direction} {column}" for direction in config.DIRECTIONS))
+    ]
+    return config.table(file, rows, paper, columns, COMMON, setting, default="aelfs")

@@ -1,7 +1,5 @@
-"""AELF, table 3: CIFAR-10, CNN_B. Rows: st, at, trades_1, trades_2, trades_3, and by the weight of the clean cross
-entropy jt_0.4 (0.4 : 0.6), jt_0.5, jt_0.6, jt_star_0.4 .. 0.6, aelfs_0.4 .. 0.6."""
-
-from ml_collections import ConfigDict
+"""AELF, table 3: CIFAR-10, CNN_B. A row's number is TRADES' beta, or the weight of the clean cross entropy (jt_0.4 has
+0.4 : 0.6)."""
 
 from commands import config
 from trainers.configs import _aelf
@@ -25,11 +23,11 @@ FROZEN = _aelf.after(_aelf.STANDARD, "head")
 
 ROWS: dict[str, config.Settings] = {
     "st": _aelf.STANDARD,
-    "at": {"objective": {"name": "madry"}},
+    "at": config.objective("madry"),
     **{f"trades_{beta}": _aelf.trades(float(beta), 0.031, 5, 0.01) for beta in (1, 2, 3)},
     **{f"jt_{name}": _aelf.joint(*weights) for name, weights in WEIGHTS.items()},
-    **{f"jt_star_{name}": {**_aelf.joint(*weights, beta=0.5), **FIRST} for name, weights in WEIGHTS.items()},
-    **{f"aelfs_{name}": {**_aelf.aelfs(*weights, beta=0.5), **FROZEN} for name, weights in WEIGHTS.items()},
+    **{f"jt_star_{name}": {**_aelf.joint(*weights, 0.5), **FIRST} for name, weights in WEIGHTS.items()},
+    **{f"aelfs_{name}": {**_aelf.joint(*weights, 0.5, "aelfs"), **FROZEN} for name, weights in WEIGHTS.items()},
 }
 
 # Clean, PGD-5, PGD-10.
@@ -50,9 +48,4 @@ PAPER = {
     "aelfs_0.6": (86.75, 40.90, 40.07),
 }
 
-
-def get_config(row: str = "aelfs_0.5") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    paper = config.figures(("clean", "PGD-5", "PGD-10"), *PAPER[row])
-    return config.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})
+get_config = config.table(__file__, ROWS, PAPER, ("clean", "PGD-5", "PGD-10"), _aelf.CIFAR, COMMON, default="aelfs_0.5")

@@ -1,13 +1,10 @@
-"""AELF, table 4: CIFAR-10, WRN-40-10. Rows: at, rst_0.5, rst_1.0, rst_2.0, trades_1, trades_3, trades_6, the last two
-with dropout (trades_3_dropout, trades_6_dropout), st, aelfs (ReLU), st_leaky, aelfs_leaky (the paper's ST*, AELFs*).
+"""AELF, table 4: CIFAR-10, WRN-40-10. `_leaky` is leaky ReLU (the paper's ST*, AELFs*).
 
-Only the last four are the paper's own runs; it took the others' figures from Yang et al. 2020, whose training it does
-not describe: choice: its own. LLR, a method that is not in this library, is left out.
+Only the last four rows are the paper's own runs; it took the others' figures from Yang et al. 2020, whose training it
+does not describe: choice: its own. LLR, a method that is not in this library, is left out.
 """
 
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from commands import config
 from trainers.configs import _aelf
@@ -22,7 +19,6 @@ COMMON = {
         },
     },
 }
-COLUMNS = ("clean", "PGD-10", "PGD-10 random start")
 
 
 def wrn(activation: str = "relu", dropout: float = 0.2) -> dict[str, Any]:
@@ -31,37 +27,28 @@ def wrn(activation: str = "relu", dropout: float = 0.2) -> dict[str, Any]:
 
 
 def rst(beta: float) -> dict[str, Any]:
-    """Returns RST without extra data, CE(x) + beta CE(x') on whole batches."""
-    weights = {"clean_weight": 1.0, "adversarial_weight": beta}
-    return {"objective": {"name": "joint", **weights, "share": 1.0, "beta": 0.0}}
+    """Returns RST without extra data, CE(x) + beta CE(x') on whole batches, and without dropout."""
+    return {**_aelf.joint(1.0, beta, share=1.0), **wrn(dropout=0.0)}
 
 
-def trades(beta: float) -> dict[str, Any]:
+def trades(beta: float, dropout: float) -> dict[str, Any]:
     """Returns TRADES against the table's attack."""
-    return _aelf.trades(beta, 0.031, 10, 0.0062)
+    return {**_aelf.trades(beta, 0.031, 10, 0.0062), **wrn(dropout=dropout)}
 
-
-AELFS = {**_aelf.aelfs(0.5, 0.5, beta=0.2), **_aelf.after(_aelf.STANDARD, "head")}
-PLAIN = wrn(dropout=0.0)
 
 ROWS: dict[str, config.Settings] = {
-    "at": {"objective": {"name": "madry"}, **PLAIN},
-    "rst_0.5": {**rst(0.5), **PLAIN},
-    "rst_1.0": {**rst(1.0), **PLAIN},
-    "rst_2.0": {**rst(2.0), **PLAIN},
-    "trades_1": {**trades(1.0), **PLAIN},
-    "trades_3": {**trades(3.0), **PLAIN},
-    "trades_6": {**trades(6.0), **PLAIN},
-    "trades_3_dropout": {**trades(3.0), **wrn()},
-    "trades_6_dropout": {**trades(6.0), **wrn()},
+    "at": {**config.objective("madry"), **wrn(dropout=0.0)},
+    **{f"rst_{beta}": rst(beta) for beta in (0.5, 1.0, 2.0)},
+    **{f"trades_{beta}": trades(float(beta), dropout=0.0) for beta in (1, 3, 6)},
+    **{f"trades_{beta}_dropout": trades(float(beta), dropout=0.2) for beta in (3, 6)},
     "st": {**_aelf.STANDARD, **wrn()},
-    "aelfs": {**AELFS, **wrn()},
+    "aelfs": {**_aelf.AELFS, **wrn()},
     "st_leaky": {**_aelf.STANDARD, **wrn("leaky_relu")},
-    "aelfs_leaky": {**AELFS, **wrn("leaky_relu")},
+    "aelfs_leaky": {**_aelf.AELFS, **wrn("leaky_relu")},
 }
 
-# Clean, PGD-10; the own rows with a random start too.
-PAPER = {
+# Clean, PGD-10; the paper's own rows with a random start too.
+PAPER: dict[str, tuple[float, ...]] = {
     "at": (83.51, 43.51),
     "rst_0.5": (85.11, 39.58),
     "rst_1.0": (84.61, 40.89),
@@ -76,10 +63,6 @@ PAPER = {
     "st_leaky": (95.71, 0.16, 0.15),
     "aelfs_leaky": (90.04, 56.86, 56.80),
 }
+COLUMNS = ("clean", "PGD-10", "PGD-10 random start")
 
-
-def get_config(row: str = "aelfs_leaky") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    paper = config.figures(COLUMNS[: len(PAPER[row])], *PAPER[row])
-    return config.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})
+get_config = config.table(__file__, ROWS, PAPER, COLUMNS, _aelf.CIFAR, COMMON, default="aelfs_leaky")

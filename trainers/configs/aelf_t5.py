@@ -1,12 +1,10 @@
-"""AELF, table 5: CIFAR-100, WRN-28-10. Rows: at, trades_6, st, aelfs (ReLU), st_leaky, aelfs_leaky (ST*, AELFs*).
+"""AELF, table 5: CIFAR-100, WRN-28-10. `_leaky` is leaky ReLU (the paper's ST*, AELFs*).
 
 The figures of at and trades_6 are those of Song et al. 2020 on an "irregular network, WRN-32"; choice: WRN-28-10 here
 too, for a wide ResNet has 6n + 4 layers. Its RLFAT, a method that is not in this library, is left out.
 """
 
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from commands import config
 from trainers.configs import _aelf
@@ -24,15 +22,13 @@ def wrn(activation: str = "relu") -> dict[str, Any]:
     return {"model": {"name": "wrn_28_10", "dropout": 0.0, "activation": activation}}
 
 
-AELFS = {**_aelf.aelfs(0.5, 0.5, beta=0.2), **_aelf.after(_aelf.STANDARD, "head")}
-
 ROWS: dict[str, config.Settings] = {
-    "at": {"objective": {"name": "madry"}, **wrn()},
+    "at": {**config.objective("madry"), **wrn()},
     "trades_6": {**_aelf.trades(6.0, 0.03, 7, 0.0075), **wrn()},
     "st": {**_aelf.STANDARD, **wrn()},
-    "aelfs": {**AELFS, **wrn()},
+    "aelfs": {**_aelf.AELFS, **wrn()},
     "st_leaky": {**_aelf.STANDARD, **wrn("leaky_relu")},
-    "aelfs_leaky": {**AELFS, **wrn("leaky_relu")},
+    "aelfs_leaky": {**_aelf.AELFS, **wrn("leaky_relu")},
 }
 
 # Clean, PGD-7.
@@ -45,9 +41,4 @@ PAPER = {
     "aelfs_leaky": (65.17, 27.11),
 }
 
-
-def get_config(row: str = "aelfs_leaky") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    paper = config.figures(("clean", "PGD-7"), *PAPER[row])
-    return config.build(_aelf.COMMON, _aelf.CIFAR, COMMON, setting, {"paper": paper})
+get_config = config.table(__file__, ROWS, PAPER, ("clean", "PGD-7"), _aelf.CIFAR, COMMON, default="aelfs_leaky")

@@ -1,14 +1,7 @@
-"""AELF, table 6: table 2 in 30 epochs. Rows: st, at, jt, aelfs."""
+"""AELF, table 6: table 2 in 30 epochs."""
 
-from ml_collections import ConfigDict
-
-from commands import config
 from trainers.configs import _aelf
 
-SCHEDULE = {"learning_rate": config.drops(0.1, (10, 20)), "epochs": 30}
-ROWS = _aelf.mnist_rows(SCHEDULE)
-
-# Clean and shifted left, right, up, down; the same attacked.
 PAPER = {
     "st": (99.60, 98.57, 96.07, 94.55, 93.04, 0.0, 0.0, 0.0, 0.0, 0.0),
     "at": (99.31, 92.33, 90.87, 60.32, 64.22, 93.35, 67.66, 67.75, 24.43, 30.40),
@@ -16,9 +9,4 @@ PAPER = {
     "aelfs": (99.27, 95.67, 93.52, 77.18, 80.89, 93.39, 77.19, 74.40, 48.68, 45.12),
 }
 
-
-def get_config(row: str = "aelfs") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    paper = config.figures(_aelf.MNIST_COLUMNS, *PAPER[row])
-    return config.build(_aelf.COMMON, _aelf.mnist(SCHEDULE), setting, {"paper": paper})
+get_config = _aelf.mnist_table(__file__, PAPER, drops=(10, 20), epochs=30)

@@ -1,6 +1,4 @@
-"""FPR-v2, table 2: CIFAR-10, narrow ResNet. Rows: madry, at_reg, at_att, at_att_reg."""
-
-from ml_collections import ConfigDict
+"""FPR-v2, table 2: CIFAR-10, narrow ResNet."""
 
 from trainers.configs import _fpr
 
@@ -13,7 +11,4 @@ PAPER = {
     "at_att_reg": (81.21, 52.81, 44.58, 44.04, 44.02, 43.09, 42.75, 62.32, 57.52, 57.53, 57.53, 57.57, 57.41),
 }
 
-
-def get_config(row: str = "at_att_reg") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _fpr.v2_table(__file__, row, PAPER)
+get_config = _fpr.resnet_table(__file__, PAPER)

@@ -1,6 +1,4 @@
-"""FPR-v2, table 3: CIFAR-10, ResNet three times as wide. Rows: madry, at_reg, at_att, at_att_reg."""
-
-from ml_collections import ConfigDict
+"""FPR-v2, table 3: CIFAR-10, ResNet three times as wide."""
 
 from trainers.configs import _fpr
 
@@ -12,7 +10,4 @@ PAPER = {
     "at_att_reg": (85.98, 53.23, 41.55, 40.78, 40.67, 42.12, 42.06, 69.00, 64.01, 64.15, 64.11, 64.50, 64.35),
 }
 
-
-def get_config(row: str = "at_att_reg") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _fpr.v2_table(__file__, row, PAPER, width=3)
+get_config = _fpr.resnet_table(__file__, PAPER, width=3)

@@ -1,6 +1,4 @@
-"""FPR-v2, table 5: CIFAR-100, narrow ResNet. Rows: madry, at_reg, at_att, at_att_reg."""
-
-from ml_collections import ConfigDict
+"""FPR-v2, table 5: CIFAR-100, narrow ResNet."""
 
 from trainers.configs import _fpr
 
@@ -16,7 +14,4 @@ PAPER = {
     "at_att_reg": (50.66, 27.76, 23.80, 23.62, 23.62, 20.88, 20.76, 35.17, 32.04, 32.00, 32.06, 29.81, 29.71),
 }
 
-
-def get_config(row: str = "at_att_reg") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _fpr.v2_table(__file__, row, PAPER, data=DATA)
+get_config = _fpr.resnet_table(__file__, PAPER, data=DATA)

@@ -1,6 +1,4 @@
-"""FPR-v2, table 6: SVHN, narrow ResNet. Rows: madry, at_reg, at_att, at_att_reg."""
-
-from ml_collections import ConfigDict
+"""FPR-v2, table 6: SVHN, narrow ResNet."""
 
 from trainers.configs import _fpr
 
@@ -16,7 +14,4 @@ PAPER = {
     "at_att_reg": (93.12, 67.18, 54.28, 52.73, 52.67, 52.82, 52.17, 72.98, 62.37, 61.65, 61.52, 63.05, 62.90),
 }
 
-
-def get_config(row: str = "at_att_reg") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _fpr.v2_table(__file__, row, PAPER, data=DATA)
+get_config = _fpr.resnet_table(__file__, PAPER, data=DATA)

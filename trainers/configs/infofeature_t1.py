@@ -1,7 +1,4 @@
-"""InfoFeature, table 1: CIFAR-10, ResNet-18. Rows: standard, madry, alp, fm (feature matching), feature_scatter,
-adv_interpolation, infofeature."""
-
-from ml_collections import ConfigDict
+"""InfoFeature, table 1: CIFAR-10, ResNet-18. fm is feature matching."""
 
 from trainers.configs import _infofeature
 
@@ -17,7 +14,4 @@ PAPER = {
     "infofeature": (85.1, 69.3, 61.3, 49.3, 48.0),
 }
 
-
-def get_config(row: str = "infofeature") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _infofeature.table(__file__, row, PAPER, _infofeature.RESNET18)
+get_config = _infofeature.table(__file__, PAPER, _infofeature.RESNET18)

@@ -1,5 +1,4 @@
-"""InfoFeature, table 2: L2 distance of each attack's adversaries to those of PGD. Rows: standard (the paper's "Clean"),
-madry, ResNet-18 trained as in table 1.
+"""InfoFeature, table 2: L2 distance of each attack's adversaries to those of PGD, of ResNet-18 trained as in table 1.
 
 `python -m trainers.beyond --config=trainers/configs/infofeature_t2.py:madry --workdir=DIR` measures a run of
 `infofeature_t1.py:madry`. The paper's unit (x 1e-5) is not explained: compare ratios of its figures, not the figures.
@@ -7,16 +6,13 @@ madry, ResNet-18 trained as in table 1.
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from commands import config
 from trainers.configs import _infofeature
 
 EPS, STEP = 8 / 255, 2 / 255
 
 
 def group(steps: int, *others: str) -> dict[str, dict[str, Any]]:
-    """Returns PGD, the reference, and what is compared with it, in as many steps and from the same start.
+    """Returns PGD, the reference, and the attacks compared with it, in as many steps and from the same start.
 
     choice: steps of 2/255; a single one is of 8/255 for all, as it is in the methods that take no more. With 2/255 the
     distance to CW could not be the greatest after one step, as the paper has it.
@@ -37,18 +33,9 @@ GROUPS = {
 COLUMNS = tuple(f"{name} {label}" for name, members in GROUPS.items() for label in [*members][1:])
 # One step: Feature Scattering, AdvInterp, CW, InfoFeature; 2, 5, 7, 10 and 20 steps: CW, InfoFeature.
 PAPER = {
-    "standard": (2.1, 2.0, 2.8, 2.0, 1.8, 2.2, 1.6, 1.9, 1.5, 2.0, 1.5, 2.0, 1.6, 2.1),
+    "standard": (2.1, 2.0, 2.8, 2.0, 1.8, 2.2, 1.6, 1.9, 1.5, 2.0, 1.5, 2.0, 1.6, 2.1),  # "Clean" in the paper
     "madry": (2.1, 2.0, 2.8, 2.0, 1.8, 2.7, 1.6, 2.7, 1.8, 2.8, 2.0, 2.8, 2.1, 2.8),
 }
-ROWS = {row: _infofeature.METHODS[row] for row in PAPER}
+MEASURED = {"evaluation": {"eps": EPS, "attacks": ""}, "tables": {"distances": {"groups": GROUPS}}}
 
-
-def get_config(row: str = "madry") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    measured = {
-        "evaluation": {"eps": EPS, "attacks": ""},
-        "tables": {"distances": {"groups": GROUPS}},
-        "paper": config.figures(COLUMNS, *PAPER[row]),
-    }
-    return config.build(_infofeature.COMMON, _infofeature.RESNET18, setting, measured)
+get_config = _infofeature.table(__file__, PAPER, _infofeature.RESNET18, MEASURED, columns=COLUMNS, default="madry")

@@ -1,11 +1,6 @@
-"""InfoFeature, table 4: CIFAR-100, WRN-28-10. Rows: standard, madry, feature_scatter, adv_interpolation,
-infofeature."""
-
-from ml_collections import ConfigDict
+"""InfoFeature, table 4: CIFAR-100, WRN-28-10."""
 
 from trainers.configs import _infofeature
-
-DATA = {"data": {"name": "cifar100"}}
 
 # Clean, FGSM, PGD-7, PGD-20, CW-20; of the best runs.
 PAPER = {
@@ -16,7 +11,4 @@ PAPER = {
     "infofeature": (63.0, 44.9, 34.4, 28.6, 26.6),
 }
 
-
-def get_config(row: str = "infofeature") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _infofeature.table(__file__, row, PAPER, _infofeature.WRN, DATA)
+get_config = _infofeature.table(__file__, PAPER, _infofeature.WRN, {"data": {"name": "cifar100"}})

@@ -1,7 +1,4 @@
-"""InfoFeature, table 5: SVHN without its extra images, ResNet-18. Rows: standard, madry, feature_scatter,
-adv_interpolation, infofeature."""
-
-from ml_collections import ConfigDict
+"""InfoFeature, table 5: SVHN without its extra images, ResNet-18."""
 
 from commands import config
 from trainers.configs import _infofeature
@@ -20,7 +17,4 @@ PAPER = {
     "infofeature": (94.4, 89.3, 72.4, 54.4, 50.7),
 }
 
-
-def get_config(row: str = "infofeature") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _infofeature.table(__file__, row, PAPER, _infofeature.RESNET18, SVHN)
+get_config = _infofeature.table(__file__, PAPER, _infofeature.RESNET18, SVHN)

@@ -1,10 +1,8 @@
-"""InfoFeature, table 6: transfer to WRN-28-10. Rows, the targets: standard, madry, infofeature, trained as in table 3.
+"""InfoFeature, table 6: transfer to WRN-28-10. A row is the target, trained as in table 3.
 
 `python -m trainers.beyond --config=trainers/configs/infofeature_t6.py:madry --workdir=DIR --source=standard=FILE.keras
 --source=madry=FILE.keras` measures a run of `infofeature_t3.py:madry`; the sources are runs of `infofeature_t1.py`.
 """
-
-from ml_collections import ConfigDict
 
 from commands import config
 from trainers.configs import _infofeature
@@ -20,15 +18,6 @@ PAPER = {
     "madry": (88.7, 88.6, 88.4, 75.3, 74.6),
     "infofeature": (89.8, 89.8, 88.3, 76.6, 75.2),
 }
-ROWS = {row: _infofeature.METHODS[row] for row in PAPER}
+MEASURED = {"evaluation": {"eps": 8 / 255, "attacks": ""}, "tables": config.transfer_of(SOURCES, ATTACKS)}
 
-
-def get_config(row: str = "infofeature") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    measured = {
-        "evaluation": {"eps": 8 / 255, "attacks": ""},
-        "tables": config.transfer_of(SOURCES, ATTACKS),
-        "paper": config.figures(COLUMNS, *PAPER[row]),
-    }
-    return config.build(_infofeature.COMMON, _infofeature.WRN, setting, measured)
+get_config = _infofeature.table(__file__, PAPER, _infofeature.WRN, MEASURED, columns=COLUMNS)

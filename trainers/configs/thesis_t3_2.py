@@ -1,11 +1,9 @@
-"""Thesis, table 3.2: MNIST, white box. Rows: madry, alp, trades, mart, spat."""
-
-from ml_collections import ConfigDict
+"""Thesis, table 3.2: MNIST, white box."""
 
 from commands import config
 from trainers.configs import _thesis
 
-WHITE = ("FGSM", "PGD-20", "CW")
+ATTACKS = _thesis.columns(0.3, ("FGSM", "PGD-20", "CW"))
 COMMON = {
     "data": {"name": "mnist", "augment": config.NO_AUGMENT},  # choice: batches of 128, no augmentation
     "model": {"name": "spat_mnist"},
@@ -13,13 +11,11 @@ COMMON = {
     "learning_rate": 0.01,
     "weight_decay": 2e-4,  # choice: that of CIFAR-10
     "epochs": 80,
-    **_thesis.chosen(0.3, WHITE),
-    **_thesis.black_box(0.3, WHITE, "a natural LeNet-5: --config.model.name=lenet5 --config.objective.name=standard"),
+    **config.black_box(0.3, ATTACKS, "a natural LeNet-5: --config.model.name=lenet5 --config.objective.name=standard"),
 }
-ROWS = {**_thesis.BASELINES, "spat": {**_thesis.spat(), **_thesis.cosine("spat_mnist")}}
+ROWS = {**_thesis.BASELINES, "spat": _thesis.spat("spat_mnist")}
 
 # Clean, FGSM, PGD-20, CW; black box (table 3.3, from a natural LeNet-5 of 98.94 %) FGSM, PGD-20, CW.
-COLUMNS = ("clean", *WHITE, *(f"black box {label}" for label in WHITE))
 PAPER = {
     "madry": (99.15, 97.22, 95.51, 95.66, 97.06, 96.00, 96.88),
     "alp": (98.79, 97.31, 95.85, 95.50, 97.23, 96.13, 97.32),
@@ -28,8 +24,4 @@ PAPER = {
     "spat": (99.21, 98.12, 96.64, 96.57, 97.80, 97.27, 97.40),
 }
 
-
-def get_config(row: str = "spat") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    return config.build(COMMON, setting, {"paper": config.figures(COLUMNS, *PAPER[row])})
+get_config = config.table(__file__, ROWS, PAPER, config.black_box_columns(ATTACKS), COMMON, default="spat")

@@ -1,12 +1,18 @@
-"""Thesis, table 3.6: SPAT's alpha, beta and s. Rows: alpha_0.0 .. alpha_0.6, beta_0.0 .. beta_0.6, s_1 .. s_10.
+"""Thesis, table 3.6: SPAT's alpha, beta and s.
 
-What is not varied is alpha = beta = 0.2 and s = 5. The text swaps alpha and beta; the equations and the captions agree.
+Parameters that a row does not vary are alpha = beta = 0.2 and s = 5. The text swaps alpha and beta; the equations and
+the captions agree.
 """
-
-from ml_collections import ConfigDict
 
 from commands import config
 from trainers.configs import _thesis
+
+VARIED = (0.0, 0.2, 0.4, 0.6)
+ROWS: dict[str, config.Settings] = {
+    **{f"alpha_{alpha}": _thesis.spat(alpha=alpha) for alpha in VARIED},
+    **{f"beta_{beta}": _thesis.spat(beta=beta) for beta in VARIED},
+    **{f"s_{scale}": _thesis.spat(scale=float(scale)) for scale in (1, 3, 5, 8, 10)},
+}
 
 # Clean, PGD-20.
 PAPER = {
@@ -24,16 +30,5 @@ PAPER = {
     "s_8": (82.54, 60.24),
     "s_10": (81.24, 61.02),
 }
-DEFAULT = {**_thesis.spat(), **_thesis.cosine("resnet18")}
-VARIED = (0.0, 0.2, 0.4, 0.6)
 
-ROWS: dict[str, config.Settings] = {
-    **{f"alpha_{alpha}": {**DEFAULT, **_thesis.spat(alpha=alpha)} for alpha in VARIED},
-    **{f"beta_{beta}": {**DEFAULT, **_thesis.spat(beta=beta)} for beta in VARIED},
-    **{f"s_{scale}": {**DEFAULT, **_thesis.cosine("resnet18", float(scale))} for scale in (1, 3, 5, 8, 10)},
-}
-
-
-def get_config(row: str = "alpha_0.2") -> ConfigDict:
-    """Returns the configuration of a row."""
-    return _thesis.ablation(__file__, row, ROWS, PAPER)
+get_config = _thesis.ablation(__file__, ROWS, PAPER, default="alpha_0.2")

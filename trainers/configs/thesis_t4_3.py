@@ -1,20 +1,13 @@
-"""Thesis, table 4.3: CIFAR-10, ResNet-50. Rows: vanilla, trades_0.05, trades_0.01 (by 1/lambda, the weight of the KL),
-dra."""
-
-from ml_collections import ConfigDict
+"""Thesis, table 4.3: CIFAR-10, ResNet-50. The number of TRADES is 1/lambda, the weight of the KL."""
 
 from commands import config
 from trainers.configs import _thesis
 
-TRADES = {
-    "attack": config.pgd(0.031, 10, 0.007),  # choice: its authors'
-    "learning_rate": _thesis.CIFAR["learning_rate"],
-    "epochs": _thesis.CIFAR["epochs"],
-}
+TRADES = {"attack": config.pgd(0.031, 10, 0.007), **_thesis.SCHEDULE}  # choice: its authors' attack
 ROWS: dict[str, config.Settings] = {
     "vanilla": {**TRADES, **_thesis.STANDARD},
-    "trades_0.05": {"objective": {"name": "trades", "beta": 0.05}, **TRADES},
-    "trades_0.01": {"objective": {"name": "trades", "beta": 0.01}, **TRADES},
+    "trades_0.05": {**config.objective("trades", beta=0.05), **TRADES},
+    "trades_0.01": {**config.objective("trades", beta=0.01), **TRADES},
     "dra": _thesis.fine_tuning(_thesis.dra(_thesis.FALLING)),
 }
 
@@ -26,9 +19,4 @@ PAPER = {
     "dra": (93.8, 64.9, 31.0, 10.9),
 }
 
-
-def get_config(row: str = "dra") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+get_config = _thesis.resnet_table(__file__, ROWS, PAPER)

@@ -1,15 +1,11 @@
-"""Thesis, table 4.4: CIFAR-10, four networks. Rows: vanilla_resnet18, dra_resnet18, and so for resnet34, resnet50 and
-resnet101."""
-
-from ml_collections import ConfigDict
+"""Thesis, table 4.4: CIFAR-10, four networks."""
 
 from commands import config
 from trainers.configs import _thesis, thesis_t4_3
 
-NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 ROWS: dict[str, config.Settings] = {
     f"{method}_{network}": {**thesis_t4_3.ROWS[method], "model": {"name": network}}
-    for network in NETWORKS
+    for network in ("resnet18", "resnet34", "resnet50", "resnet101")
     for method in ("vanilla", "dra")
 }
 
@@ -25,9 +21,4 @@ PAPER = {
     "dra_resnet101": (93.8, 69.8, 32.3, 14.2),  # printed "+14.2", which is 6.8 and the difference beside it, 7.4
 }
 
-
-def get_config(row: str = "dra_resnet50") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+get_config = _thesis.resnet_table(__file__, ROWS, PAPER, default="dra_resnet50")

@@ -1,20 +1,14 @@
-"""Thesis, table 4.5: ResNet-50 by three trainings, against PGD or DRA of like strength. Rows: madry_pgd, madry_dra,
-trades_pgd, trades_dra, fine_tuning_pgd, fine_tuning_dra (the paper's "ours")."""
-
-from ml_collections import ConfigDict
+"""Thesis, table 4.5: ResNet-50 by three trainings, against PGD or DRA of like strength. fine_tuning_dra is the paper's
+"ours"."""
 
 from commands import config
 from trainers.configs import _thesis
 
 # 44.5 % of a vanilla ResNet-50 is left by either. choice: 5 steps, for PGD of 2.5 eps/5 as for DRA.
-ATTACKS = {
-    "pgd": {"attack": config.pgd(2.55 / 255, 5, 2.55 / 255 / 2)},
-    "dra": _thesis.dra(1 / 255),
-}
-SCHEDULE = {"learning_rate": _thesis.CIFAR["learning_rate"], "epochs": _thesis.CIFAR["epochs"]}
-MADRY = {"objective": {"name": "madry"}, **SCHEDULE}
+ATTACKS = {"pgd": {"attack": config.pgd(2.55 / 255, 5, 2.55 / 255 / 2)}, "dra": _thesis.dra(1 / 255)}
+MADRY = {**config.objective("madry"), **_thesis.SCHEDULE}
 # choice: a weight of 1 (the lesser of table 4.1), for none is printed. DRA maximizes TRADES' KL there, from its start.
-TRADES = {"objective": {"name": "trades", "beta": 1.0}, **SCHEDULE}
+TRADES = {**config.objective("trades", beta=1.0), **_thesis.SCHEDULE}
 
 ROWS: dict[str, config.Settings] = {
     **{f"madry_{name}": {**MADRY, **attack} for name, attack in ATTACKS.items()},
@@ -32,9 +26,4 @@ PAPER = {
     "fine_tuning_dra": (91.3, 60.0, 28.9, 9.8),
 }
 
-
-def get_config(row: str = "fine_tuning_dra") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+get_config = _thesis.resnet_table(__file__, ROWS, PAPER, default="fine_tuning_dra")

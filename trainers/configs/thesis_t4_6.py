@@ -1,6 +1,4 @@
-"""Thesis, table 4.6: DRA's share p of the values, ResNet-50. Rows: p_0 (vanilla), p_1_6 (1/6), p_1_3, p_1_2, p_1."""
-
-from ml_collections import ConfigDict
+"""Thesis, table 4.6: DRA's share p of the values, ResNet-50."""
 
 from commands import config
 from trainers.configs import _thesis, thesis_t4_3
@@ -22,9 +20,4 @@ PAPER = {
     "p_1": (89.6, 61.9, 29.3, 10.1),
 }
 
-
-def get_config(row: str = "p_1_3") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    figures = config.figures(_thesis.CIFAR_COLUMNS, *PAPER[row])
-    return config.build(_thesis.SCRATCH, _thesis.CIFAR_EVALUATION, setting, {"paper": figures})
+get_config = _thesis.resnet_table(__file__, ROWS, PAPER, default="p_1_3")

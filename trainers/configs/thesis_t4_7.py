@@ -1,12 +1,9 @@
-"""Thesis, table 4.7: CIFAR-10-C, ResNet-50. Rows: vanilla, dra, trained as in table 4.3.
+"""Thesis, table 4.7: CIFAR-10-C, ResNet-50. The rows are trained as in table 4.3.
 
 `python -m trainers.beyond --config=trainers/configs/thesis_t4_7.py:dra --workdir=DIR` measures a run of
 `thesis_t4_3.py:dra`, which need not be trained again.
 """
 
-from ml_collections import ConfigDict
-
-from commands import config
 from trainers.configs import _thesis, thesis_t4_3
 
 KINDS = ("snow", "frost", "zoom_blur", "motion_blur", "jpeg_compression", "gaussian_noise")
@@ -15,12 +12,5 @@ PAPER = {
     "vanilla": (84.10, 81.41, 82.13, 74.08, 84.51, 50.92),
     "dra": (85.37, 84.4, 84.97, 76.89, 89.51, 75.85),
 }
-ROWS = {row: thesis_t4_3.ROWS[row] for row in PAPER}
 
-
-def get_config(row: str = "dra") -> ConfigDict:
-    """Returns the configuration of a row."""
-    setting = config.pick(__file__, ROWS, row)
-    paper = config.figures([f"{kind} mean" for kind in KINDS], *PAPER[row])
-    measured = {"evaluation": {"eps": _thesis.EPS}, "tables": {"corruptions": {"kinds": KINDS}}}
-    return config.build(_thesis.SCRATCH, measured, setting, {"paper": paper})
+get_config = _thesis.corruptions(__file__, thesis_t4_3.ROWS, PAPER, KINDS, _thesis.SCRATCH, default="dra")
