@@ -1,10 +1,8 @@
 """Attack and training step against their floor of gradients, in one run: `python -m benchmarks.attack [--objectives]`.
 
-`benchmarks.floor` says what a floor is; Madry's is here its gradients plus one plain training step of this library.
+`benchmarks.floor` defines a floor; here Madry's is its gradients plus one plain training step of this library.
 Absolute times of different machines or runs mean nothing; the measurements alternate, and each ratio is of medians.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -18,12 +16,12 @@ from absl import app, flags
 
 import tfrobust
 from benchmarks.floor import Floor, medians, network, step_function
-from commands.build import phases_of
+from commands.build import given, phases_of
 from trainers.configs import digits
 
 BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a batch.", lower_bound=1)
 SIZE = flags.DEFINE_integer("image_size", 32, "Height and width of an image, in pixels.", lower_bound=8)
-REPEATS = flags.DEFINE_integer("repeats", 7, "How often each is measured.", lower_bound=1)
+REPEATS = flags.DEFINE_integer("repeats", 7, "Number of measurements of each function.", lower_bound=1)
 OBJECTIVES = flags.DEFINE_bool("objectives", False, "Every objective's step over its own floor.")
 BATCH_NORM = flags.DEFINE_bool("batch_norm", True, "BatchNorm in the network.")
 
@@ -34,10 +32,7 @@ def of_objectives(x: Any, y: Any) -> dict[str, float]:
     for name in tfrobust.objectives.names():
         phase = next(p for p in phases_of(digits.get_config(name).to_dict()) if p["objective"]["name"] == name)
         classifier = network(SIZE.value, BATCH_NORM.value, phase["model"].get("head", "dense"))
-        objective, attack = (
-            tfrobust.objectives.get(phase["objective"]),
-            tfrobust.attacks.get({k: v for k, v in phase["attack"].items() if v is not None}),
-        )
+        objective, attack = tfrobust.objectives.get(phase["objective"]), tfrobust.attacks.get(given(phase["attack"]))
         attack = attack.maximizing(None).at(0.0)
         cases[name] = (objective, attack, classifier)
         steps[name] = step_function(classifier, objective, attack, (x, y))
@@ -76,7 +71,7 @@ def of_attack(x: Any, y: Any) -> dict[str, float]:
 
 
 def main(_: list[str]) -> None:
-    tf.get_logger().setLevel("ERROR")  # it takes the steps of many trainers for one that traces again and again
+    tf.get_logger().setLevel("ERROR")  # it warns that a function is traced again
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     shape = (BATCH.value, SIZE.value, SIZE.value, 3)

@@ -4,8 +4,6 @@ Each row of trainers/configs/digits.py is trained with several seeds by the comm
 of its own; the table is made of their reports. A benchmark that was killed goes on where it was.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import json
 import os
@@ -13,13 +11,17 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 from absl import app, flags
 from tqdm import tqdm
 
+import tfrobust
+from benchmarks import documents
+from commands.build import load_data
 from commands.workdir import Workdir
 from trainers.configs import digits
 
@@ -36,11 +38,12 @@ ATTACKS = {
     PGD: {"name": "pgd", "steps": 50, "restarts": 3, "start": "uniform", "keep": "best"},
     CW: {"name": "cw_linf", "steps": 100, "restarts": 5, "start": "uniform", "keep": "best"},
 }
-SMALL_EPS = 0.05  # fine-tuning is judged at a small eps, against the network that it began with
+SMALL_EPS = 0.05  # for fine-tuning, which is compared with the network that it began with
+COLUMNS = ("clean", *ATTACKS, "worst case")
 NOTES = Path(__file__).with_name("digits_notes.md")
 
 ADAM = ("optimizer.name=adam", "learning_rate.initial_learning_rate=0.002", "weight_decay=0.0")
-# What was tried where a method fell short: label -> overrides of its row, seed 0.
+# Variants of methods whose row is not satisfactory: label -> overrides of the row, with seed 0.
 TRIES: dict[str, dict[str, tuple[str, ...]]] = {
     "aelf": {
         "Adam 2e-3, weight 1 (the library's default)": (*ADAM, "objective.weight=1.0"),
@@ -68,7 +71,7 @@ class Run(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where it is kept."""
+        """The folder of the run."""
         words = "".join(c if c.isalnum() or c in ".-" else " " for c in self.label).split()
         return Path(FOLDER.value) / "-".join([self.row, str(self.seed), *words])
 
@@ -76,7 +79,7 @@ class Run(NamedTuple):
     def command(self) -> list[str]:
         """The command that a user would type; the evaluation is this benchmark's own."""
         fields = (f"seed={self.seed}", "evaluation.attacks=", *self.overrides)
-        last = dict(field.split("=", 1) for field in fields)  # of a field that stands twice
+        last = dict(field.split("=", 1) for field in fields)  # the last value of a field that is set twice
         return [
             *(sys.executable, "-m", "trainers.train", f"--config={CONFIG}:{self.row}", f"--workdir={self.folder}"),
             *(f"--config.{field}={value}" for field, value in last.items()),
@@ -84,11 +87,7 @@ class Run(NamedTuple):
 
 
 def train(run: Run) -> None:
-    """Trains, unless that is done.
-
-    Raises:
-        RuntimeError: for a run that failed, with the end of its log.
-    """
+    """Trains a run that is not trained yet; a failure is a `RuntimeError` with the end of the log."""
     folder = run.folder
     if (folder / "saved_model" / "1").exists():
         return
@@ -96,31 +95,18 @@ def train(run: Run) -> None:
     log = folder.parent / f"{folder.name}.log"
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     with log.open("w") as file:
-        code = subprocess.run(
-            run.command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
-        ).returncode
-    if code:
+        done = subprocess.run(run.command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode:
         raise RuntimeError(f"{folder.name} failed: " + " | ".join(log.read_text().splitlines()[-3:]))
 
 
 def evaluate(classifier: Path, config: Mapping[str, Any], eps: float, to: Path) -> dict[str, Any]:
-    """Returns the report of a classifier on the test split as a dict; made once."""
+    """Returns the report of a classifier on the test split as a dict; it is computed once."""
     if not to.exists():
-        import keras
-
-        import tfrobust
-        from commands.build import load_data
-
-        # Evaluations follow one another: each gets all the threads, and lets go of its graphs.
+        # Evaluations run one after the other: each uses all threads, and frees the graphs of the last one.
         keras.backend.clear_session()
-        report = tfrobust.evaluate(
-            keras.models.load_model(classifier),
-            load_data(config, "test"),
-            eps=eps,
-            attacks=ATTACKS,
-            batch_size=512,
-            verbose=False,
-        )
+        network, data = keras.models.load_model(classifier), load_data(config, "test")
+        report = tfrobust.evaluate(network, data, eps=eps, attacks=ATTACKS, batch_size=512, verbose=False)
         report.save(to)
     return json.loads(to.read_text())
 
@@ -137,58 +123,50 @@ def measure(folder: Path) -> list[dict[str, Any]]:
 
 
 def seconds(folder: Path) -> float:
-    """Returns how long a run took, from its config to its export."""
+    """Returns the duration of a run from its config to its export."""
     return (folder / "saved_model" / "1").stat().st_mtime - (folder / "config.json").stat().st_mtime
 
 
-def percent(shares: list[float]) -> str:
+def percent(shares: Sequence[float]) -> str:
     """Returns mean and sample standard deviation in percent."""
     spread = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
     return f"{100 * statistics.mean(shares):.1f}{spread}"
 
 
-def under(report: Mapping[str, Any], attack: str) -> float:
-    """Returns the accuracy under one attack of a report."""
-    return next(result["accuracy"] for result in report["attacks"] if result["name"] == attack)
+def cells(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the accuracies of some reports: clean, under each attack, in the worst case."""
+    under = [{result["name"]: result["accuracy"] for result in report["attacks"]} for report in reports]
+    return [
+        percent([report["clean_accuracy"] for report in reports]),
+        *(percent([found[attack] for found in under]) for attack in ATTACKS),
+        percent([report["robust_accuracy"] for report in reports]),
+    ]
 
 
 def table(measured: Mapping[str, list[list[dict]]]) -> str:
     """Returns the rows of all objectives, the most robust first."""
-    lines = [f"| objective | clean | {PGD} | {CW} | worst case |", "|---|---|---|---|---|"]
     finals = {name: [reports[0] for reports in runs] for name, runs in measured.items()}
-    for name, reports in sorted(
-        finals.items(), key=lambda item: -statistics.mean(r["robust_accuracy"] for r in item[1])
-    ):
-        columns = (
-            [r["clean_accuracy"] for r in reports],
-            *([under(r, attack) for r in reports] for attack in ATTACKS),
-            [r["robust_accuracy"] for r in reports],
-        )
-        lines.append(f"| `{name}` | " + " | ".join(map(percent, columns)) + " |")
-    return "\n".join(lines)
+    robust = {name: statistics.mean(r["robust_accuracy"] for r in reports) for name, reports in finals.items()}
+    rows = ([f"`{name}`", *cells(finals[name])] for name in sorted(finals, key=lambda name: -robust[name]))
+    return documents.table(("objective", *COLUMNS), rows)
 
 
 def fine_tuning(measured: Mapping[str, list[list[dict]]]) -> str:
-    """Returns what phases did to the classifier that they began with, for the objectives that have phases."""
-    lines = [
-        f"| objective | clean before | clean after | worst case at eps {SMALL_EPS} before | after |",
-        "|---|---|---|---|---|",
-    ]
-    for name, runs in measured.items():
-        if all(len(reports) > 1 for reports in runs):
-            ends = [[reports[place] for reports in runs] for place in (1, 2)]
-            columns = [[r[key] for r in end] for key in ("clean_accuracy", "robust_accuracy") for end in ends]
-            lines.append(f"| `{name}` | " + " | ".join(map(percent, columns)) + " |")
-    return "\n".join(lines)
+    """Returns the accuracies before and after the last phase, for the objectives that have phases."""
+    heads = ("objective", "clean before", "clean after", f"worst case at eps {SMALL_EPS} before", "after")
+    keys = [(key, end) for key in ("clean_accuracy", "robust_accuracy") for end in (1, 2)]
+    rows = (
+        [f"`{name}`", *(percent([reports[end][key] for reports in runs]) for key, end in keys)]
+        for name, runs in measured.items()
+        if all(len(reports) > 1 for reports in runs)
+    )
+    return documents.table(heads, rows)
 
 
 def tries(measured: Mapping[Run, list[dict]]) -> str:
-    """Returns what was tried, one line each."""
-    lines = [f"| objective | tried | clean | {PGD} | {CW} | worst case |", "|---|---|---|---|---|---|"]
-    for run, (report, *_) in measured.items():
-        values = (report["clean_accuracy"], under(report, PGD), under(report, CW), report["robust_accuracy"])
-        lines.append(f"| `{run.row}` | {run.label} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
-    return "\n".join(lines)
+    """Returns the results of `TRIES`, one line each."""
+    rows = ([f"`{run.row}`", run.label, *cells(reports[:1])] for run, reports in measured.items())
+    return documents.table(("objective", "tried", *COLUMNS), rows)
 
 
 def main(_: list[str]) -> None:

@@ -1,14 +1,15 @@
-"""Documents with a place for what a benchmark measured: between two marks; the rest is prose."""
+"""Writes the figures of a benchmark: their origin, their JSON file, and their place in a document between two marks."""
 
-from __future__ import annotations
-
+import json
 import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import flags
 
 from tfrobust.utils.files import replacing
 from tfrobust.utils.versions import versions
@@ -16,49 +17,62 @@ from tfrobust.utils.versions import versions
 END = "<!-- end of figures -->"
 
 
-def machine() -> dict[str, Any]:
-    """Returns what the figures were measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    processor = found.group(1) if found else platform.processor() or platform.machine()
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform()}
+def define_flags(name: str) -> None:
+    """Defines the flags that `publish` reads."""
+    flags.DEFINE_string("out", f"benchmarks/results/{name}.json", "Where the figures are written.")
+    flags.DEFINE_string("write", None, "A document that gets the tables of --out; nothing is measured.")
 
 
-def origin(module: str) -> dict[str, Any]:
-    """Returns what came before the figures: the command, the machine, the versions."""
-    command = " ".join([f"python -m {module}", *sys.argv[1:]])
-    return {"command": command, "machine": machine(), "versions": versions()}
-
-
-def signature(results: Mapping[str, Any], cores: str = "cores") -> str:
-    """Returns the line that says where figures with an `origin` come from."""
-    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    made_on = results["machine"]
-    return f"`{results['command']}`: {made_on['processor']}, {made_on['cores']} {cores}; {named}."
-
-
-def resident(field: str, process: int | str = "self") -> float:
-    """Returns the memory of a process in MB: VmRSS, what it has now; VmHWM, the most that it had."""
-    status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(rf"{field}:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found.group(1)) / 1024
+def publish(begin: str, measure: Callable[[], Mapping[str, Any]], tables: Callable[[Mapping[str, Any]], str]) -> None:
+    """Measures, writes the figures to --out and prints their tables; with --write only `write`s the tables of --out."""
+    out = Path(flags.FLAGS.out)
+    if flags.FLAGS.write:
+        write(Path(flags.FLAGS.write), begin, tables(json.loads(out.read_text())))
+        return
+    results = measure()
+    with replacing(out) as beside:
+        beside.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{tables(results)}\n\nThe figures are in {out}")
 
 
 def write(document: Path, begin: str, text: str) -> None:
-    """Puts a benchmark's figures in place of the former ones.
-
-    Args:
-        document: has a line `begin` and, below, a line `END`.
-        begin: the benchmark's mark.
-        text: what stands between them afterwards.
-
-    Raises:
-        ValueError: for a document without the marks.
-    """
+    """Puts a benchmark's figures between the lines `begin`, which is its mark, and `END` of a document."""
     before, mark, rest = document.read_text().partition(begin)
     _, end, after = rest.partition(END)
     if not (mark and end):
         raise ValueError(f"{document} has no place for the tables: expected a line {begin} and, below, a line {END}")
     with replacing(document) as beside:
         beside.write_text(f"{before}{begin}\n\n{text}\n\n{END}{after}")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = (f"| {' | '.join(cells)} |" for cells in (heads, *rows))
+    return "\n".join([next(lines), "|---" * len(heads) + "|", *lines])
+
+
+def origin(module: str) -> dict[str, Any]:
+    """Returns the command, the machine and the versions by which figures are measured."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    processor = found.group(1) if found else platform.processor() or platform.machine()
+    return {
+        "command": " ".join([f"python -m {module}", *sys.argv[1:]]),
+        "machine": {"processor": processor, "cores": os.cpu_count(), "system": platform.platform()},
+        "versions": versions(),
+    }
+
+
+def signature(results: Mapping[str, Any], settings: str = "", cores: str = "cores") -> str:
+    """Returns the line that names the origin of figures, after some settings of the measurement."""
+    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    machine = results["machine"]
+    return f"`{results['command']}`: {settings}{machine['processor']}, {machine['cores']} {cores}; {named}."
+
+
+def resident(field: str, process: int | str = "self") -> float:
+    """Returns the memory of a process in MB: its present memory, "VmRSS", or the most that it had, "VmHWM"."""
+    status = Path(f"/proc/{process}/status").read_text()
+    found = re.search(rf"{field}:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found.group(1)) / 1024

@@ -6,8 +6,6 @@ this library, Foolbox and ART. Beside the times stand the forward and backward p
 those that its definition needs for the images that it was run on. Needs `make test-peers` once: it installs the others.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -47,7 +45,7 @@ flags.register_validator(
 
 
 def classifier() -> keras.Model:
-    """Returns the network, trained if there is none."""
+    """Returns the network; it is trained if there is none."""
     if MODEL.value:
         return cli.load_classifier(MODEL.value)
     workdir = Path(WORKDIR.value)
@@ -65,11 +63,7 @@ def classifier() -> keras.Model:
 
 
 class Metered(Attack):
-    """Another attack, whose forward and backward passes are counted in images.
-
-    Args:
-        attack: what is run.
-    """
+    """Runs another attack and counts its forward and backward passes, in images."""
 
     def __init__(self, attack: Attack) -> None:
         super().__init__(attack.ball, gradients=attack.gradients, least_classes=attack.least_classes)
@@ -104,13 +98,6 @@ class Metered(Attack):
         return self.attack.search(metered, x, y, seed, run)
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Returns the seconds that a call took, compiling included, and what it returned."""
-    start = time.perf_counter()
-    result = function()
-    return time.perf_counter() - start, result
-
-
 def in_batches(attack: Callable[[Any, Any], Any], network: keras.Model, x: Any, y: Any) -> float:
     """Returns the accuracy under an attack `(x, y) -> x_adv` that is given a batch at a time."""
     parts = [slice(first, first + BATCH.value) for first in range(0, len(y), BATCH.value)]
@@ -119,9 +106,9 @@ def in_batches(attack: Callable[[Any, Any], Any], network: keras.Model, x: Any, 
 
 
 def passes(network: keras.Model, x: Any, y: Any) -> dict[str, Any]:
-    """Returns, for each attack of `standard`, the passes that it made over those that its definition needs."""
+    """Returns for each attack of `standard` its passes, and their ratio to the passes that its definition needs."""
     classes = network.output["logits"].shape[-1]
-    line_up: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     suite = suites.get("standard", eps=EPS.value, norm="linf", bounds=(0.0, 1.0), classes=classes)
     metered = [Metered(member) for member in suite.members]
     tfrobust.evaluate(network, (x, y), eps=EPS.value, attacks=metered, batch_size=BATCH.value, probes=0, verbose=False)
@@ -129,9 +116,9 @@ def passes(network: keras.Model, x: Any, y: Any) -> dict[str, Any]:
     for name, member in zip(suite.names, metered, strict=True):
         entered, *made = (int(v) for v in (member.entered, member.forwards, member.backwards))
         needed = entered * sum(member.cost(classes))
-        line_up[name] = {"entered": entered, "passes": made, "ratio": sum(made) / max(needed, 1)}
+        found[name] = {"entered": entered, "passes": made, "ratio": sum(made) / max(needed, 1)}
         print(f"{name:16s}{entered:10d}{made[0]:12d}{made[1]:12d}{sum(made) / max(needed, 1):15.3f}")
-    return line_up
+    return found
 
 
 def main(_: list[str]) -> None:
@@ -147,7 +134,9 @@ def main(_: list[str]) -> None:
     def measure(name: str, robust: Callable[[], float]) -> None:
         if "PGD" in name:
             robust()  # seconds are too short to hold compiling: the second call counts, for all libraries
-        rows[name] = timed(robust)
+        start = time.perf_counter()
+        accuracy = robust()
+        rows[name] = (time.perf_counter() - start, accuracy)
         print(f"{name:32s}{rows[name][0]:9.1f} s{100 * rows[name][1]:8.2f} %", flush=True)
 
     def standard() -> float:
@@ -156,23 +145,17 @@ def main(_: list[str]) -> None:
         )
         return report.robust_accuracy
 
-    attack = tfrobust.attacks.pgd(EPS.value, EPS.value / 8, 20, start="uniform", loss=adversarial_cross_entropy)
-
-    def pgd() -> float:
-        return in_batches(lambda x, y: attack(network, x, y), network, x, y)
-
+    step = EPS.value / 8
+    attack = tfrobust.attacks.pgd(EPS.value, step, 20, start="uniform", loss=adversarial_cross_entropy)
     measure("standard", standard)
     counted = passes(network, x, y)
-    measure("PGD-20", pgd)
+    measure("PGD-20", lambda: in_batches(lambda x, y: attack(network, x, y), network, x, y))
     if PEERS.value:
         from benchmarks import peers
 
-        step = EPS.value / 8
         others: dict[str, dict[str, Callable[[], Any]]] = {
             "foolbox": {"PGD-20, Foolbox": lambda: peers.foolbox_pgd(network, EPS.value, 20, step)},
-            "torchattacks": {
-                "AutoAttack, torchattacks": lambda: peers.torchattacks_autoattack(network, EPS.value),
-            },
+            "torchattacks": {"AutoAttack, torchattacks": lambda: peers.torchattacks_autoattack(network, EPS.value)},
             "art": {
                 "PGD-20, ART": lambda: peers.art_pgd(network, EPS.value, 20, step, BATCH.value),
                 "AutoAttack, ART": lambda: peers.art_autoattack(network, EPS.value, BATCH.value),

@@ -5,8 +5,6 @@ floor of a training step is its attack's gradients, a forward of the clean batch
 update with as many forward passes as its losses read; two updates under adversarial weight perturbation.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 import warnings
@@ -21,11 +19,11 @@ from tfrobust.models import heads
 from tfrobust.training import cost
 from tfrobust.training.adversaries import training_adversary
 
-LEARNING_RATE = 1e-6  # what is timed shall not wander off
+LEARNING_RATE = 1e-6  # so small that the weights hardly change while a step is timed
 
 
 def network(size: int, batch_norm: bool = True, head: heads.Head = "dense") -> keras.Model:
-    """A convolutional network of about 0.1 GFLOP an image at 32 pixels, with all outputs that its head can give."""
+    """Returns a convolutional network of 0.1 GFLOP an image at 32 pixels, with all outputs that its head can give."""
     x = inputs = keras.Input((size, size, 3))
     for filters, strides in ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1)):
         x = keras.layers.Conv2D(filters, 3, strides, padding="same")(x)
@@ -53,7 +51,7 @@ def step_function(
     classifier: keras.Model, objective: Any, attack: Any, data: tuple[Any, Any], learning_rate: float = LEARNING_RATE
 ) -> Callable[[], Any]:
     """Returns a function that takes one compiled training step and returns its loss."""
-    with warnings.catch_warnings(action="ignore"):  # advice on how to train, which this does not
+    with warnings.catch_warnings(action="ignore"):  # advice on how to train
         trainer = tfrobust.AdversarialTrainer(classifier, objective, attack)
     trainer.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
     trainer.optimizer.build(trainer.trainable_variables)
@@ -67,7 +65,7 @@ def step_function(
 
 
 class Floor:
-    """The parts that a step cannot do without, each one compiled function of the network alone."""
+    """The parts that every step has, each one compiled function of the network alone."""
 
     def __init__(self, classifier: keras.Model, x: Any, y: Any) -> None:
         optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=0.9)
@@ -105,7 +103,7 @@ class Floor:
 
     @staticmethod
     def of(objective: Any, attack: Any, seconds: Mapping[str, float], classifier: keras.Model) -> float:
-        """Returns the floor of an objective's step, of the seconds of its parts."""
+        """Returns the floor of an objective's step from the seconds of its parts."""
         forwards, gradients = cost.of_search(training_adversary(attack, objective), classifier)
         search = gradients * seconds["gradients_10"] / 10 + (forwards - gradients) * seconds["forward"]
         one, two = seconds["update_of_1_forward"], seconds["update_of_2_forwards"]

@@ -3,8 +3,6 @@
 Imported by what compares with them; needs `pip install tfrobust[peers]`, and torchattacks for its users.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -13,42 +11,32 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from benchmarks.torch_loop import trainable_copy
+from benchmarks.torch_loop import pixels, trainable_copy
 
 Attack = Callable[[Any, Any], Any]  # pixels (B, H, W, C), labels (B,) -> adversaries
 
 
 def torch_copy(classifier: keras.Model) -> torch.nn.Module:
-    """Returns a copy to attack, whose logits are checked against the classifier's.
-
-    Raises:
-        ValueError: where they differ.
-    """
+    """Returns a copy to attack, after a check that its logits are those of the classifier."""
     copy = trainable_copy(classifier).eval().requires_grad_(False)
     x = np.random.default_rng(0).uniform(0, 1, (8, *classifier.input_shape[1:])).astype("float32")
     with torch.no_grad():
-        difference = np.abs(copy(to_torch(x)).numpy() - np.asarray(classifier(x)["logits"])).max()
+        difference = np.abs(copy(pixels(x)).numpy() - np.asarray(classifier(x)["logits"])).max()
     if difference > 1e-4:
         raise ValueError(f"The copy is none: expected logits within 1e-4. Received: a difference of {difference:.2g}")
     return copy
 
 
-def to_torch(x: Any) -> torch.Tensor:
-    """Returns pixels `(B, H, W, C)` as `(B, C, H, W)`."""
-    return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2).contiguous()
-
-
-def art_classifier(classifier: keras.Model) -> Any:
+def art_classifier(classifier: keras.Model, loss: Any = None, optimizer: Any = None) -> Any:
     """Returns ART's estimator around the Keras model."""
     from art.estimators.classification import TensorFlowV2Classifier
 
-    inputs = keras.Input(classifier.input_shape[1:])
-    logits = keras.Model(inputs, classifier(inputs)["logits"])
     return TensorFlowV2Classifier(
-        model=logits,
+        model=keras.Model(classifier.input, classifier.output["logits"]),
         nb_classes=int(classifier.output["logits"].shape[-1]),
         input_shape=classifier.input_shape[1:],
-        loss_object=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
+        loss_object=loss or keras.losses.CategoricalCrossentropy(from_logits=True),
+        optimizer=optimizer,
         clip_values=(0.0, 1.0),
     )
 
@@ -91,7 +79,7 @@ def torchattacks_autoattack(classifier: keras.Model, eps: float) -> Attack:
             member.steps = 100
 
     def adversaries(x: Any, y: Any) -> Any:
-        found = attack(to_torch(x), torch.tensor(np.asarray(y), dtype=torch.int64))
+        found = attack(pixels(x), torch.tensor(np.asarray(y), dtype=torch.int64))
         return found.detach().permute(0, 2, 3, 1).numpy()
 
     return adversaries

@@ -4,10 +4,7 @@ Clients and server share the machine. Writes --out; `--write=FILE.md` measures n
 document, between its two marks.
 """
 
-from __future__ import annotations
-
 import contextlib
-import json
 import re
 import subprocess
 import sys
@@ -23,7 +20,6 @@ from benchmarks import documents
 from commands import cli
 from export.connections import Model, connect
 from export.loading import load
-from tfrobust.utils.files import replacing
 
 BEGIN = "<!-- figures: python -m benchmarks.serving -->"
 NAME = "classifier"
@@ -31,11 +27,10 @@ NAME = "classifier"
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_string("network", "cnn_b", "Of tfrobust.models, untrained.")
-    flags.DEFINE_integer("clients", 8, "How many ask at once.", lower_bound=1)
-    flags.DEFINE_float("seconds", 60.0, "Of each measurement.", lower_bound=1.0)
-    flags.DEFINE_string("out", "benchmarks/results/serving.json", "Where the figures are written.")
-    flags.DEFINE_string("write", None, "A document that gets the table of --out; nothing is measured.")
+    flags.DEFINE_string("network", "cnn_b", "Name in tfrobust.models; it is not trained.")
+    flags.DEFINE_integer("clients", 8, "Number of clients that ask at once.", lower_bound=1)
+    flags.DEFINE_float("seconds", 60.0, "Duration of each measurement.", lower_bound=1.0)
+    documents.define_flags("serving")
 
 
 @contextlib.contextmanager
@@ -51,7 +46,11 @@ def served(network: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], 
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
-        said = "".join(_until_ready(process.stdout))
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("gRPC "):  # the last line before it answers
+                break
         rest, grpc = re.search(r"REST (http://[\d.:]+)", said), re.search(r"gRPC ([\d.:]+)", said)
         if not (rest and grpc):
             raise ValueError(f"Expected the server's addresses. Received: {said}{(folder / 'log').read_text()}")
@@ -59,13 +58,6 @@ def served(network: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], 
     finally:
         process.terminate()
         process.wait()
-
-
-def _until_ready(lines: Any) -> Iterator[str]:
-    for line in lines:
-        yield line
-        if line.startswith("gRPC "):
-            return
 
 
 def inputs(shape: tuple[int, ...]) -> dict[str, dict[str, np.ndarray]]:
@@ -80,24 +72,20 @@ def inputs(shape: tuple[int, ...]) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def measured(network: str, clients: int, seconds: float) -> dict[str, Any]:
-    """Returns all figures, with what they were measured on."""
+def measured() -> dict[str, Any]:
+    """Returns all figures and their origin."""
+    given = {name: flags.FLAGS[name].value for name in ("network", "clients", "seconds")}
     found: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder, served(network, Path(folder)) as (process, addresses, shape):
-        for signature, given in inputs(shape).items():
+    with tempfile.TemporaryDirectory() as folder, served(given["network"], Path(folder)) as (server, addresses, shape):
+        for signature, values in inputs(shape).items():
             found[signature] = {}
             for protocol, address in addresses.items():
-                before = round(documents.resident("VmRSS", process.pid))
-                found[signature][protocol] = _asked(address, signature, given, clients, seconds)
-                found[signature][protocol]["memory"] = [before, round(documents.resident("VmRSS", process.pid))]
-                print(signature, protocol, found[signature][protocol], flush=True)
-    return {
-        **documents.origin("benchmarks.serving"),
-        "network": network,
-        "clients": clients,
-        "seconds": seconds,
-        "loads": found,
-    }
+                before = round(documents.resident("VmRSS", server.pid))
+                seen = _asked(address, signature, values, given["clients"], given["seconds"])
+                seen["memory"] = [before, round(documents.resident("VmRSS", server.pid))]
+                found[signature][protocol] = seen
+                print(signature, protocol, seen, flush=True)
+    return {**documents.origin("benchmarks.serving"), **given, "loads": found}
 
 
 def _asked(
@@ -119,39 +107,28 @@ def _asked(
 
 def table(results: Mapping[str, Any]) -> str:
     """Returns the table of all loads."""
-    protocols = list(next(iter(results["loads"].values())))
-    heads = [f"{protocol}, requests a second (p50, p99 in ms)" for protocol in protocols]
-    lines = [f"| signature | {' | '.join(heads)} |", "|---" * (1 + len(protocols)) + "|"]
-    every = [load for by_protocol in results["loads"].values() for load in by_protocol.values()]
-    for signature, by_protocol in results["loads"].items():
-        cells = [f"{load['rate']:.0f} ({load['p50']:.1f}, {load['p99']:.1f})" for load in by_protocol.values()]
-        lines.append(f"| `{signature}` | {' | '.join(cells)} |")
+    loads = results["loads"]
+    every = [load for by_protocol in loads.values() for load in by_protocol.values()]
     requests, failed = (sum(load[key] for load in every) for key in ("requests", "failed"))
-    memory = [load["memory"] for load in every]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{requests} requests, {failed} failed; the server's memory {memory[0][1]} MB after the first load, "
-            f"{memory[-1][1]} MB after the last. {results['clients']} clients with one image a request, "
-            f"{results['seconds']:.0f} s for each figure, the network `{results['network']}`.",
-            "",
-            documents.signature(results, "cores for the server and its clients"),
-        ]
+    memory = [load["memory"][1] for load in every]
+    protocols = next(iter(loads.values()))
+    heads = ("signature", *(f"{protocol}, requests a second (p50, p99 in ms)" for protocol in protocols))
+    rows = [
+        [f"`{signature}`", *(f"{seen['rate']:.0f} ({seen['p50']:.1f}, {seen['p99']:.1f})" for seen in found.values())]
+        for signature, found in loads.items()
+    ]
+    summary = (
+        f"{requests} requests, {failed} failed; the server's memory {memory[0]} MB after the first load, {memory[-1]} "
+        f"MB after the last. {results['clients']} clients with one image a request, {results['seconds']:.0f} s for "
+        f"each figure, the network `{results['network']}`."
     )
+    signed = documents.signature(results, cores="cores for the server and its clients")
+    return "\n\n".join([documents.table(heads, rows), summary, signed])
 
 
 def main(_: list[str]) -> None:
     """Measures and prints the table, or puts it into a document."""
-    given = flags.FLAGS
-    out = Path(given.out)
-    if given.write:
-        documents.write(Path(given.write), BEGIN, table(json.loads(out.read_text())))
-        return
-    results = measured(given.network, given.clients, given.seconds)
-    with replacing(out) as beside:
-        beside.write_text(json.dumps(results, indent=1) + "\n")
-    print(table(results))
+    documents.publish(BEGIN, measured, table)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
-"""The same training step in this library and in others, each one object.
+"""The same training step in this library and in others, each one class.
 
-`step()` takes one and returns its loss, `search()` returns the images of the attack alone. All begin with the same
-weights and take the same batch, which lies in memory: nothing here reads data.
+`step()` takes a step and returns its loss, `search()` returns the images of the attack alone. All begin with the same
+weights and take the same batch from memory.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
@@ -35,23 +33,19 @@ class Settings(NamedTuple):
 
 
 class Bench:
-    """One batch, and as many copies as one likes of the network that takes it.
-
-    Args:
-        settings: of the run.
-    """
+    """One batch, and copies of the network that takes it."""
 
     def __init__(self, settings: Settings) -> None:
-        tf.get_logger().setLevel("ERROR")  # it takes the steps of many trainers for one that traces again and again
+        tf.get_logger().setLevel("ERROR")  # it warns that a function is traced again
         self.settings = settings
         rng = np.random.default_rng(0)
         shape = (settings.batch_size, settings.image_size, settings.image_size, 3)
         self.y = rng.integers(0, 10, settings.batch_size).astype("int32")
-        colours = rng.uniform(0.2, 0.8, (10, 1, 1, 3))  # of the classes: what can be learned, and attacked
+        colours = rng.uniform(0.2, 0.8, (10, 1, 1, 3))  # one for each class, so that the network can learn
         self.x = (0.7 * colours[self.y] + 0.3 * rng.uniform(0, 1, shape)).astype("float32")
         self.weights: list[Any] = []
-        # Where the searches of steps that are compared begin. Madry's at x, as ART's can; TRADES' divergence is flat
-        # there, and so near to it that its signs would be those of rounding.
+        # The starts of the searches that are compared. Madry's is x, as ART's can be; TRADES' divergence is
+        # flat near x, and the signs of its gradient would be those of rounding.
         away = rng.uniform(-settings.eps / 2, settings.eps / 2, shape).astype("float32")
         self.first = {"madry": self.x, "trades": np.clip(self.x + away, 0, 1)}
 
@@ -64,7 +58,7 @@ class Bench:
         return classifier
 
     def learn(self, until: float = 0.5, updates: int = 200) -> None:
-        """Trains the network on the batch: an untrained one hardly feels an attack, and any attack looks right."""
+        """Trains the network on the batch, because an attack hardly changes the loss of an untrained one."""
         classifier = self.classifier()
         step = step_function(classifier, "standard", None, (tf.constant(self.x), tf.constant(self.y)), 0.05)
         for _ in range(updates):
@@ -83,7 +77,7 @@ class Ours:
     Args:
         bench: the batch.
         method: "madry", "trades", or any objective.
-        checked: a step that learns and is the same in all libraries, with a start that is given.
+        checked: whether the step has a larger learning rate and a fixed start, so that all libraries take the same one.
     """
 
     methods = ("madry", "trades")
@@ -97,7 +91,7 @@ class Ours:
 
 
 class Torch:
-    """A plain PyTorch loop: `benchmarks.torch_loop`. Arguments as of `Ours`."""
+    """A plain PyTorch loop: `benchmarks.torch_loop`. See `Ours` for the arguments."""
 
     methods = ("madry", "trades")
     module = "torch"
@@ -112,10 +106,8 @@ class Torch:
         torch.set_num_threads(settings.threads)
         loss, start = torch_loop.METHODS[method]
         first = torch_loop.pixels(bench.first[method], self.channels_last)
-        attack = torch_loop.PGD(
-            *(settings.eps, settings.step_size, settings.steps),
-            (lambda x: first.clone()) if checked else start(settings.eps),
-        )
+        begin = (lambda x: first.clone()) if checked else start(settings.eps)
+        attack = torch_loop.PGD(settings.eps, settings.step_size, settings.steps, begin)
         rate = CHECKED_RATE if checked else LEARNING_RATE
         loop = torch_loop.Loop(bench.classifier(), bench.x, bench.y, attack, rate, self.channels_last)
         self.step: Callable[[], float] = lambda: loop.step(loss)
@@ -123,13 +115,13 @@ class Torch:
 
 
 class TorchChannelsLast(Torch):
-    """The same loop, told to lay its arrays out as TensorFlow does: faster on a CPU."""
+    """The same loop with TensorFlow's layout of arrays, which is faster on a CPU."""
 
     channels_last = True
 
 
 class Remembered(keras.losses.CategoricalCrossentropy):
-    """Cross entropy that remembers its last value: ART's trainer returns no loss, and asks for the update's last."""
+    """Cross entropy that stores its last value, which is that of the update: ART's trainer returns no loss."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -142,31 +134,25 @@ class Remembered(keras.losses.CategoricalCrossentropy):
 
 
 class Art:
-    """ART's `AdversarialTrainerMadryPGD` on the Keras network. Arguments as of `Ours`."""
+    """ART's `AdversarialTrainerMadryPGD` on the Keras network. See `Ours` for the arguments."""
 
     methods = ("madry",)  # its TRADES is for PyTorch alone
     module = "art"
 
     def __init__(self, bench: Bench, method: str, checked: bool = False) -> None:
         from art.defences.trainer import AdversarialTrainerMadryPGD
-        from art.estimators.classification import TensorFlowV2Classifier
+
+        from benchmarks import peers
 
         settings, x, labels = bench.settings, bench.x, np.eye(10, dtype="float32")[bench.y]
-        classifier = bench.classifier()
         loss = Remembered(from_logits=True)
-        estimator = TensorFlowV2Classifier(
-            model=keras.Model(classifier.input, classifier.output["logits"]),
-            nb_classes=10,
-            input_shape=x.shape[1:],
-            loss_object=loss,
-            optimizer=keras.optimizers.SGD(CHECKED_RATE if checked else LEARNING_RATE, momentum=0.9),
-            clip_values=(0.0, 1.0),
-        )
+        optimizer = keras.optimizers.SGD(CHECKED_RATE if checked else LEARNING_RATE, momentum=0.9)
+        estimator = peers.art_classifier(bench.classifier(), loss, optimizer)
         trainer = AdversarialTrainerMadryPGD(
             *(estimator, 1, settings.batch_size, settings.eps, settings.step_size, settings.steps),
             num_random_init=0 if checked else 1,
         )
-        # Its trainer leaves the attack at batches of 32, whatever its own batch size; one search a batch is faster.
+        # Its trainer leaves the attack at batches of 32; one search for the whole batch is faster.
         trainer.attack.set_params(batch_size=settings.batch_size, verbose=False)
 
         def step() -> float:
@@ -178,15 +164,10 @@ class Art:
         self.search: Callable[[], Any] = lambda: trainer.attack.generate(x, labels)
 
 
-LIBRARIES: dict[str, Any] = {
-    "tfrobust": Ours,
-    "torch": Torch,
-    "torch_channels_last": TorchChannelsLast,
-    "art": Art,
-}
+LIBRARIES: dict[str, Any] = {"tfrobust": Ours, "torch": Torch, "torch_channels_last": TorchChannelsLast, "art": Art}
 
 
 def first_losses(library: str, bench: Bench, method: str, count: int = 3) -> list[float]:
-    """Returns the losses of the first steps, each from the weights that the one before left."""
+    """Returns the losses of the first steps, each from the weights after the one before."""
     side = LIBRARIES[library](bench, method, checked=True)
     return [side.step() for _ in range(count)]

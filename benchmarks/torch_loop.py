@@ -1,11 +1,10 @@
-"""A plain PyTorch training loop of a copy of the Keras network: what one would write by hand; needs torch.
+"""A plain PyTorch training loop of a copy of the Keras network, as one would write it by hand; needs torch.
 
 It is written for speed where PyTorch gives a choice: gradients of pixels alone in a search, the clean forward of TRADES
 once in a search and not at each of its steps; in PyTorch's default memory format, or channels last.
 """
 
-from __future__ import annotations
-
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,15 +16,11 @@ from torch.nn import functional
 from tfrobust.classifiers import head_of
 
 Start = Callable[[torch.Tensor], torch.Tensor]  # pixels -> where the search begins
-Score = Callable[[torch.Tensor], torch.Tensor]  # pixels -> what is maximized, summed over the batch
+Score = Callable[[torch.Tensor], torch.Tensor]  # pixels -> the maximized sum over the batch
 
 
 def trainable_copy(classifier: keras.Model) -> torch.nn.Sequential:
-    """Returns a chain of convolutions, BatchNorm, (leaky) ReLU, global average pooling and a dense head.
-
-    Raises:
-        ValueError: for a layer that it does not know.
-    """
+    """Returns a chain of convolutions, BatchNorm, (leaky) ReLU, global average pooling and a dense head."""
     modules: list[torch.nn.Module] = []
     for layer in classifier.layers:
         arrays = [torch.tensor(np.asarray(v)) for v in layer.get_weights()]
@@ -44,9 +39,12 @@ def trainable_copy(classifier: keras.Model) -> torch.nn.Sequential:
         elif isinstance(layer, keras.layers.GlobalAveragePooling2D):
             modules += [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
         elif layer is head_of(classifier):
-            modules.append(_dense(*arrays))
+            kernel, bias = arrays
+            dense = torch.nn.Linear(*kernel.shape)
+            dense.load_state_dict({"weight": kernel.T.contiguous(), "bias": bias})
+            modules.append(dense)
         elif not isinstance(layer, keras.layers.InputLayer):
-            raise ValueError(f"No copy of a {type(layer).__name__}: expected a chain as `digits` is one.")
+            raise ValueError(f"Expected layers of the kinds in `digits`. Received: a {type(layer).__name__}")
     return torch.nn.Sequential(*modules)
 
 
@@ -63,23 +61,14 @@ def _convolution(stride: int, size: tuple[int, int], kernel: torch.Tensor, bias:
     return [convolution] if even else [torch.nn.ZeroPad2d(zeros), convolution]
 
 
-def _dense(kernel: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
-    dense = torch.nn.Linear(*kernel.shape)
-    dense.load_state_dict({"weight": kernel.T.contiguous(), "bias": bias})
-    return dense
-
-
+@dataclasses.dataclass(frozen=True)
 class PGD:
-    """z <- clip(z + step_size * sign(grad)), within eps of x and in [0, 1].
+    """z <- clip(z + step_size * sign(grad)), within eps of x and in [0, 1]; `start` returns the first z."""
 
-    Args:
-        eps, step_size: pixel fractions.
-        steps: iterations.
-        start: where a search begins.
-    """
-
-    def __init__(self, eps: float, step_size: float, steps: int, start: Start) -> None:
-        self.eps, self.step_size, self.steps, self.start = eps, step_size, steps, start
+    eps: float
+    step_size: float
+    steps: int
+    start: Start
 
     def __call__(self, score: Score, x: torch.Tensor) -> torch.Tensor:
         least, most = (x - self.eps).clamp_(min=0.0), (x + self.eps).clamp_(max=1.0)
@@ -97,7 +86,7 @@ def uniform(eps: float) -> Start:
 
 
 def normal(x: torch.Tensor) -> torch.Tensor:
-    """TRADES' start: x + 0.001 * N(0, 1)."""
+    """Returns TRADES' start: x + 0.001 * N(0, 1)."""
     return (x + 0.001 * torch.randn_like(x)).clamp_(0.0, 1.0)
 
 
@@ -126,22 +115,11 @@ def trades(network: torch.nn.Module, attack: PGD, x: torch.Tensor, y: torch.Tens
     return functional.cross_entropy(logits, y) + 6.0 * divergence
 
 
-METHODS: dict[str, tuple[Callable[..., torch.Tensor], Callable[[float], Start]]] = {
-    "madry": (madry, uniform),
-    "trades": (trades, lambda eps: normal),
-}
+METHODS = {"madry": (madry, uniform), "trades": (trades, lambda eps: normal)}  # loss, eps -> start
 
 
 class Loop:
-    """One batch and the steps that are taken on it.
-
-    Args:
-        classifier: the Keras network that is copied.
-        x, y: pixels `(B, H, W, C)`, labels `(B,)`.
-        attack: the search.
-        learning_rate: of SGD with momentum 0.9.
-        channels_last: in memory, of network and pixels.
-    """
+    """One batch and the training steps on it, by SGD with momentum 0.9."""
 
     def __init__(
         self, classifier: keras.Model, x: Any, y: Any, attack: PGD, learning_rate: float, channels_last: bool = False

@@ -2,23 +2,20 @@
 
 Steps of Madry and TRADES and PGD alone over their floor of gradients, a plain PyTorch loop of the same network, ART's
 trainer on the Keras network; one and two logical devices on the same cores; peak memory of a step; the input pipeline's
-share of it; the operations that it spends its time in. Absolute times of different machines or runs mean nothing: what
-is compared takes turns in one process, and every ratio is of medians.
+share of it; the operations that take its time. Absolute times of different machines or runs mean nothing: the
+functions that are compared take turns in one process, and every ratio is of medians.
 
 Writes --out; `--write=FILE.md` measures nothing and puts the tables of --out into a document, between its two marks.
 """
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import importlib.util
-import json
 import multiprocessing
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +29,10 @@ from benchmarks import documents
 from benchmarks.floor import LEARNING_RATE, Floor, medians
 from benchmarks.steps import LIBRARIES, Bench, Ours, Settings, first_losses
 from commands import cli
-from tfrobust.utils.files import replacing
-from tfrobust.utils.versions import versions
 
 METHODS = ("madry", "trades")
-# How far losses of the first steps may be apart, relatively, where the method is the same: ten times what rounding does
-# to them. The first tells of search and loss, the next ones of the update too.
+# Greatest relative difference of the first losses where the method is the same: ten times the effect of rounding. The
+# first loss depends on search and loss, the next ones on the update too.
 SAME = 0.005
 STEPS_OF_FIT = 3
 BEGIN = "<!-- figures: python -m benchmarks.training -->"
@@ -48,15 +43,14 @@ def define_flags() -> None:
     usual = Settings()
     flags.DEFINE_integer("batch_size", usual.batch_size, "Images of a batch.", lower_bound=2)
     flags.DEFINE_integer("image_size", usual.image_size, "Height and width of an image, in pixels.", lower_bound=8)
-    flags.DEFINE_integer("repeats", usual.repeats, "How often each is measured.", lower_bound=1)
-    flags.DEFINE_integer("threads", 0, "Of all libraries; 0: as many as cores may be used.", lower_bound=0)
+    flags.DEFINE_integer("repeats", usual.repeats, "Number of measurements of each function.", lower_bound=1)
+    flags.DEFINE_integer("threads", 0, "Threads of each library; 0: as many as cores may be used.", lower_bound=0)
     flags.DEFINE_list("peers", list(LIBRARIES)[1:], "Which other libraries; may be empty.")
-    flags.DEFINE_string("out", "benchmarks/results/training.json", "The figures.")
-    flags.DEFINE_string("write", None, "A document that gets the tables of --out; nothing is measured.")
+    documents.define_flags("training")
 
 
 def isolated(part: Callable[..., Any], *arguments: Any) -> Any:
-    """Returns what a part returned in a process of its own, whose devices, threads and memory are its own."""
+    """Returns the result of a part in a process of its own, with its own devices, threads and memory."""
     print(f"Measuring {part.__name__} {' '.join(arguments[1:])}", flush=True)
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(part, *arguments).result()
@@ -69,15 +63,8 @@ def bench_of(settings: Settings) -> Bench:
     return Bench(settings)
 
 
-# The parts of a run, each in a process of its own
-
-
 def differences(settings: Settings) -> dict[str, list[float]]:
-    """Returns how far the others' losses of the first steps are from ours, relative to the greatest of ours.
-
-    Raises:
-        ValueError: for one that is too far: it is not the same method.
-    """
+    """Returns the distance of the others' first losses from ours, relative to our greatest one; refuses a large one."""
     bench, found = bench_of(settings), {}
     bench.learn()
     ours = {method: np.array(first_losses("tfrobust", bench, method)) for method in METHODS}
@@ -125,13 +112,13 @@ def scaling(settings: Settings) -> dict[str, float]:
         data = tf.data.Dataset.from_tensors((bench.x, bench.y)).repeat(STEPS_OF_FIT)
         return lambda: trainer.fit(data, verbose=0)
 
-    with warnings.catch_warnings(action="ignore"):  # advice on how to train, which this does not
+    with warnings.catch_warnings(action="ignore"):  # advice on how to train
         seconds = medians({"1": fitted(tf.distribute.get_strategy()), "2": fitted(both)}, settings.repeats)
     return {devices: value / STEPS_OF_FIT for devices, value in seconds.items()}
 
 
 def memory(settings: Settings, library: str, method: str) -> float:
-    """Returns by how many MB the process grew at most while it took its first three steps, tracing included."""
+    """Returns the greatest growth of the process, in MB, in its first three steps, tracing included."""
     side = LIBRARIES[library](bench_of(settings), method)
     before = documents.resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
@@ -141,7 +128,7 @@ def memory(settings: Settings, library: str, method: str) -> float:
 
 
 def pipeline(settings: Settings) -> float:
-    """Returns the seconds in which `tfrobust.data` makes one batch, cropped and mirrored, while nothing else runs."""
+    """Returns the seconds that `tfrobust.data` takes for one batch, cropped and mirrored, while nothing else runs."""
     bench_of(settings)
     shape = (100 * settings.batch_size, settings.image_size, settings.image_size, 3)
     rng = np.random.default_rng(0)
@@ -176,14 +163,11 @@ def profile(settings: Settings) -> dict[str, float]:
     return {kind: value / spent.total() for kind, value in spent.most_common(8)}
 
 
-def measured(settings: Settings) -> dict[str, Any]:
-    """Returns all figures of a run, with what they were measured on."""
-    results: dict[str, Any] = {
+def measured() -> dict[str, Any]:
+    """Returns all figures of a run and their origin."""
+    settings = settings_of(flags.FLAGS)
+    results = {
         **documents.origin("benchmarks.training"),
-        "versions": {
-            **versions(),
-            **{name: importlib.import_module(name).__version__ for name in _modules(settings.peers)},
-        },
         "settings": settings._asdict(),
         "differences": isolated(differences, settings),
         **isolated(steps, settings),
@@ -191,18 +175,14 @@ def measured(settings: Settings) -> dict[str, Any]:
         "pipeline": isolated(pipeline, settings),
         "profile": isolated(profile, settings),
     }
+    for name in sorted({LIBRARIES[peer].module for peer in settings.peers}):
+        results["versions"][name] = importlib.import_module(name).__version__
     if Path("/proc/self/clear_refs").exists():  # Linux
-        pairs = [(name, m) for name in ("tfrobust", *settings.peers) for m in LIBRARIES[name].methods]
-        pairs.insert(0, ("tfrobust", "standard"))
+        libraries = ("tfrobust", *settings.peers)
+        pairs = [("tfrobust", "standard"), *((name, m) for name in libraries for m in LIBRARIES[name].methods)]
         results["memory"] = {f"{name} {m}": isolated(memory, settings, name, m) for name, m in pairs}
     return results
 
-
-def _modules(peers: Iterable[str]) -> list[str]:
-    return sorted({LIBRARIES[peer].module for peer in peers})
-
-
-# The tables
 
 TITLES = {
     "madry": "Madry, PGD-{steps}",
@@ -218,56 +198,54 @@ TITLES = {
 
 def tables(results: Mapping[str, Any]) -> str:
     """Returns a run's figures in Markdown."""
-    settings, seconds, floors = results["settings"], results["seconds"], results["floors"]
-    libraries = [name for name in LIBRARIES if f"{name} madry" in seconds]
+    settings = results["settings"]
+    kinds = ", ".join(f"{kind} {100 * value:.0f} %" for kind, value in results["profile"].items())
+    size = settings["image_size"]
+    described = (
+        f"batches of {settings['batch_size']} images of {size}x{size}x3, medians of {settings['repeats']}, "
+        f"{settings['threads']} threads for all; "
+    )
+    parts = (
+        _table_of_steps(results),
+        documents.table(("what else", "measured"), _others(results)),
+        f"Where Madry's step spends its time: {kinds}.",
+        documents.signature(results, described),
+    )
+    return "\n\n".join(parts)
+
+
+def _table_of_steps(results: Mapping[str, Any]) -> str:
+    settings, seconds = results["settings"], results["seconds"]
     lines = ["| step | | ms | images/s | over the floor | tfrobust is faster |", "|---|---|---|---|---|---|"]
-    for case, floor in floors.items():
+    for case, floor in results["floors"].items():
         title = TITLES[case].format(**settings)
         lines.append(f"| {title} | floor | {1000 * floor:.0f} | {settings['batch_size'] / floor:.1f} | 1 | |")
-        for name in libraries:
+        for name in LIBRARIES:
             if value := seconds.get(f"{name} {case}"):
                 faster = "" if name == "tfrobust" else f"{value / seconds[f'tfrobust {case}']:.2f} times"
                 rate = settings["batch_size"] / value
                 ratio = f"{value / floor:.3f}"
                 lines.append(f"| {title} | {TITLES[name]} | {1000 * value:.0f} | {rate:.1f} | {ratio} | {faster} |")
-    one, two = results["scaling"]["1"], results["scaling"]["2"]
-    share = results["pipeline"] / seconds["tfrobust madry"]
-    lines += [
-        "",
-        "| what else | measured |",
-        "|---|---|",
-        f"| throughput of 2 logical devices over that of 1, on the same cores | {one / two:.3f} |",
-        f"| a batch of the input pipeline, cropped and mirrored | {1000 * results['pipeline']:.2f} ms |",
-        f"| its share of Madry's step | {100 * share:.2f} % |",
-    ]
-    for case, megabytes in results.get("memory", {}).items():
-        name, method = case.split()
-        title = TITLES[method].format(**settings)
-        lines.append(f"| growth of the process in a step: {title}, {TITLES[name]} | {megabytes:.0f} MB |")
-    if apart := list(results["differences"].values()):
-        worst = [100 * max(values) for values in zip(*apart, strict=True)]
-        text = ", ".join(f"{value:.3f}" for value in worst)
-        lines.append(f"| losses of the others' first {len(worst)} steps, away from ours at most by | {text} % |")
-    kinds = ", ".join(f"{kind} {100 * value:.0f} %" for kind, value in results["profile"].items())
-    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    machine = results["machine"]
-    lines += [
-        "",
-        f"Where Madry's step spends its time: {kinds}.",
-        "",
-        f"`{results['command']}`: batches of {settings['batch_size']} images of {settings['image_size']}x"
-        f"{settings['image_size']}x3, medians of {settings['repeats']}, {settings['threads']} threads for all; "
-        f"{machine['processor']}, {machine['cores']} cores; {named}.",
-    ]
     return "\n".join(lines)
 
 
-def settings_of(values: flags.FlagValues) -> Settings:
-    """Returns what the flags ask for.
+def _others(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    one, two = results["scaling"]["1"], results["scaling"]["2"]
+    yield "throughput of 2 logical devices over that of 1, on the same cores", f"{one / two:.3f}"
+    yield "a batch of the input pipeline, cropped and mirrored", f"{1000 * results['pipeline']:.2f} ms"
+    share = results["pipeline"] / results["seconds"]["tfrobust madry"]
+    yield "its share of Madry's step", f"{100 * share:.2f} %"
+    for case, megabytes in results.get("memory", {}).items():
+        name, method = case.split()
+        title = TITLES[method].format(**results["settings"])
+        yield f"growth of the process in a step: {title}, {TITLES[name]}", f"{megabytes:.0f} MB"
+    if apart := list(results["differences"].values()):
+        worst = [f"{100 * max(values):.3f}" for values in zip(*apart, strict=True)]
+        yield f"losses of the others' first {len(worst)} steps, away from ours at most by", f"{', '.join(worst)} %"
 
-    Raises:
-        Misuse: for a library that is unknown or not installed.
-    """
+
+def settings_of(values: flags.FlagValues) -> Settings:
+    """Returns the settings that the flags give; raises `Misuse` if a library is unknown or not installed."""
     known = [name for name in LIBRARIES if name != "tfrobust"]
     for peer in values.peers:
         if peer not in known:
@@ -282,15 +260,8 @@ def settings_of(values: flags.FlagValues) -> Settings:
 
 
 def main(_: list[str]) -> None:
-    out = Path(flags.FLAGS.out)
-    if flags.FLAGS.write:
-        documents.write(Path(flags.FLAGS.write), BEGIN, tables(json.loads(out.read_text())))
-        return
-    results = measured(settings_of(flags.FLAGS))
-    with replacing(out) as beside:
-        beside.write_text(json.dumps(results, indent=1) + "\n")
-    print(tables(results))
-    print(f"\nThe figures are in {out}")
+    """Measures and prints the tables, or puts them into a document."""
+    documents.publish(BEGIN, measured, tables)
 
 
 if __name__ == "__main__":

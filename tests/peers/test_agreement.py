@@ -43,7 +43,7 @@ def of_torch(make):
 
     def attacked(classify, x, y, seed):
         attack = make(peers.torch_copy(classify), seed)
-        z = attack(peers.to_torch(x), torch.tensor(np.asarray(y), dtype=torch.int64))
+        z = attack(peers.pixels(x), torch.tensor(np.asarray(y), dtype=torch.int64))
         return z.detach().permute(0, 2, 3, 1).numpy()
 
     return attacked
@@ -465,5 +465,5 @@ def test_ours_finds_what_others_find(attack, name, networks, images, figures):
 def test_the_copy_gives_the_same_logits(name, networks, images):
     x, _ = images
     with torch.no_grad():
-        copied = peers.torch_copy(networks[name])(peers.to_torch(x)).numpy()
+        copied = peers.torch_copy(networks[name])(peers.pixels(x)).numpy()
     np.testing.assert_allclose(copied, networks[name](x)["logits"], atol=1e-4)
