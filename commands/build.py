@@ -23,25 +23,17 @@ from tfrobust.utils.validation import check_integer, check_nonnegative, check_nu
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class OverEpochs(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate schedule over epochs, which the optimizer calls with its step.
-
-    Args:
-        schedule: a Keras schedule whose argument is the fractional epoch.
-        steps_per_epoch: number of updates in an epoch.
-    """
+    """A learning rate schedule that computes the fractional epoch from the optimizer's step for another schedule."""
 
     def __init__(self, schedule: Any, steps_per_epoch: int) -> None:
-        self.schedule = schedule
-        self.steps_per_epoch = steps_per_epoch
+        self.schedule, self.steps_per_epoch = schedule, steps_per_epoch
 
     def __call__(self, step: Any) -> Any:
         return self.schedule(keras.ops.cast(step, "float32") / self.steps_per_epoch)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
-            "steps_per_epoch": self.steps_per_epoch,
-        }
+        schedule = keras.saving.serialize_keras_object(self.schedule)
+        return {"schedule": schedule, "steps_per_epoch": self.steps_per_epoch}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> OverEpochs:
@@ -68,11 +60,7 @@ JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
 def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the config of each fit: the top level's fields, overridden by those of the phase.
-
-    Raises:
-        InvalidArgument: if a field is missing from the config, or a phase has a field that phases do not have.
-    """
+    """Returns the config of each fit: the top level's fields, overridden by those of the phase."""
     from commands import config as _base
 
     if missing := sorted(set(_base.FIELDS) - set(config)):
@@ -89,11 +77,7 @@ def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def check_evaluation(config: Mapping[str, Any]) -> None:
-    """Checks, before any training, the evaluation that follows it.
-
-    Raises:
-        InvalidArgument: if the suite or norm is unknown, or `eps` is missing or not a radius.
-    """
+    """Checks suite, norm and radius of the evaluation before the training that precedes it."""
     options = given(config["evaluation"])
     if options.get("attacks"):
         if "eps" not in options:
@@ -116,11 +100,7 @@ def first_images(data: tf.data.Dataset, images: int) -> tf.data.Dataset:
 
 
 def build_classifier(config: Mapping[str, Any]) -> keras.Model:
-    """Returns the config's network, or that of its file, with weight decay as an L2 term of the kernels.
-
-    Raises:
-        InvalidArgument: if the network of the file does not fit the data.
-    """
+    """Returns the config's network, or that of its file, with weight decay as an L2 term of the kernels."""
     if config["mixed_precision"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
     data = config["data"]
@@ -153,15 +133,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
 
 @contextlib.contextmanager
 def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
-    """Freezes layers inside the block and restores them at its end.
-
-    Args:
-        classifier: a classifier.
-        names: names of its layers; "head" is the layer that computes the logits.
-
-    Raises:
-        InvalidArgument: if no layer has a name.
-    """
+    """Freezes layers, by their names, inside the block; "head" is the layer that computes the logits."""
     if isinstance(names, str):
         raise InvalidArgument(f"Invalid value for `frozen`: expected a list of layers' names. Received: {names!r}")
     layers = {layer.name: layer for layer in keras_private.layers_inside(classifier, include_self=False)}
@@ -181,11 +153,7 @@ def frozen(classifier: keras.Model, names: Iterable[str]) -> Iterator[None]:
 
 
 def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Returns the config's optimizer.
-
-    Raises:
-        InvalidArgument: if Keras does not know the optimizer or schedule, or refuses an argument.
-    """
+    """Returns the config's optimizer; `InvalidArgument` has the reason why Keras refuses it."""
     rate = tfrobust.schedules.get(config["learning_rate"])
     if callable(rate):
         rate = OverEpochs(rate, steps_per_epoch)
@@ -205,16 +173,7 @@ def build_optimizer(config: Mapping[str, Any], steps_per_epoch: int) -> keras.op
 
 
 def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: int = 0) -> tfrobust.AdversarialTrainer:
-    """Returns the compiled trainer of one phase around the classifier.
-
-    Args:
-        config: the config of the phase, from `phases_of`.
-        classifier: the classifier, which all phases train.
-        number: the number of the phase, which seeds its random starts.
-
-    Raises:
-        InvalidArgument: if a field of the phase is invalid.
-    """
+    """Returns the compiled trainer of a phase, whose number seeds the random starts; the phase's fields are checked."""
     for field in ("epochs", "steps_per_execution"):
         check_integer(field, config[field])
     if config["jit_compile"] not in JIT_COMPILE:

@@ -19,10 +19,9 @@ WANTED = "expected a classifier saved as FILE.keras"
 
 
 class Mistake(ValueError):
-    """Is raised for what the user gave where TensorFlow is not loaded yet; elsewhere it is `tfrobust.InvalidArgument`.
+    """Is raised for an invalid request where TensorFlow is not loaded yet; elsewhere it is `tfrobust.InvalidArgument`.
 
-    Only a `Mistake`, an `InvalidArgument`, an `OSError` and a `FloatingPointError` count as the user's: a plain
-    `ValueError` is one of Keras, of TensorFlow or a bug of ours.
+    A plain `ValueError` is no mistake of the user's, but an error of Keras or TensorFlow, or a bug.
     """
 
 
@@ -33,9 +32,9 @@ class Misuse(Mistake):
 def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any], arguments: str = "") -> NoReturn:
     """Defines and parses the flags, runs `main` and exits with its code, 1 for a mistake or 2 for wrong flags.
 
-    An error for what the user gave (see `Mistake`), an `OSError`, and a `FloatingPointError`, which is a training that
-    diverged, print their text as one line on stderr; the environment variable TFROBUST_TRACEBACK shows the traceback as
-    well. Every other error keeps its traceback.
+    A `Mistake`, an `InvalidArgument`, an `OSError`, and a `FloatingPointError`, by which a diverged training ends,
+    print their text as one line on stderr; the environment variable TFROBUST_TRACEBACK shows the traceback as well.
+    Every other error keeps its traceback.
 
     Args:
         main: the command. It gets the arguments that absl leaves, returns an exit code or None, and imports TensorFlow
@@ -61,12 +60,19 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
     sys.exit(code or 0)
 
 
-def check_one_of(workdir: str | None, model: str | None) -> None:
-    """Checks that exactly one of a run's folder and a classifier's file is given.
+def define_classifier_flags() -> None:
+    """Defines the flags by which a command takes a classifier, its data and a ball: those of a run, or of a file."""
+    flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
+    flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
+    flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
+    flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
+    flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
+    flags.DEFINE_integer("images", None, "Number of the test split's first images; default: all.", lower_bound=1)
+    flags.DEFINE_integer("seed", None, "Seed of the random numbers; default: the run's, else 0.")
 
-    Raises:
-        Misuse: if both or neither are given.
-    """
+
+def check_one_of(workdir: str | None, model: str | None) -> None:
+    """Raises a `Misuse` unless exactly one of a run's folder and a classifier's file is given."""
     if bool(workdir) == bool(model):
         received = "both" if model else "neither"
         raise Misuse(f"Expected one of --workdir=DIR and --model=FILE. Received: {received}")
@@ -128,7 +134,7 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
 
 
 def _invalid_argument() -> type[Exception]:
-    """Returns the library's class for what the user gave; before the library is loaded, nothing can have raised it."""
+    """Returns `tfrobust.InvalidArgument`, which nothing can have raised before the library is loaded."""
     library = sys.modules.get("tfrobust.utils.errors")
     return library.InvalidArgument if library else Mistake
 

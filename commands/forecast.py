@@ -16,17 +16,10 @@ MEASURED = 20  # steps, not counting the first one, in which the graph is traced
 
 
 class Forecast(keras.callbacks.Callback):
-    """Prints how many passes a step takes and, after 20 steps and after two epochs, when the training will end.
+    """Prints the number of passes of a step and, after 20 steps and after two epochs, the end of the training.
 
     After 20 steps the time of validation and later fits is estimated from their numbers of passes; the second epoch
-    measures a whole epoch. Evaluation and export are not included.
-
-    Args:
-        fits: trainer and epochs of each fit of the run, in their order; all of them use this callback.
-        steps: number of batches in an epoch.
-        validation_steps: number of batches in a validation.
-        say: receives each line.
-        clock: returns seconds since 1970.
+    measures a whole epoch. Evaluation and export are not included. `fits` has trainer and epochs of each fit.
     """
 
     def __init__(
@@ -39,10 +32,8 @@ class Forecast(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._fits = list(fits)
-        self._steps = steps
-        self._validation_steps = validation_steps
-        self._say = say
-        self._clock = clock
+        self._steps, self._validation_steps = steps, validation_steps
+        self._say, self._clock = say, clock
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._seconds: list[float] = []  # of each execution of steps, the first one included

@@ -17,23 +17,14 @@ SAME = 1e-3  # images that differ by less than this share of the pixel range cou
 
 
 class Comparison(NamedTuple):
-    """A paired comparison of two reports on the same images.
-
-    Args:
-        images: number of images, the same in both reports.
-        lost: images that are robust in the other report and not in this one.
-        gained: images that are robust in this one and not in the other.
-        p_value: probability of `lost` or more such images if both were equally robust.
-        alpha: significance level.
-        unlike: other differences between the reports, in sentences.
-    """
+    """A paired comparison of two reports on the same images."""
 
     images: int
-    lost: int
-    gained: int
-    p_value: float
-    alpha: float
-    unlike: tuple[str, ...] = ()
+    lost: int  # images that are robust in the other report and not in this one
+    gained: int  # images that are robust in this one and not in the other
+    p_value: float  # probability of `lost` or more such images if both were equally robust
+    alpha: float  # significance level
+    unlike: tuple[str, ...] = ()  # other differences between the reports, in sentences
 
     @property
     def worse(self) -> bool:
@@ -41,23 +32,18 @@ class Comparison(NamedTuple):
         return self.p_value <= self.alpha
 
     def __str__(self) -> str:
-        lines = [
+        line = (
             f"robust on {self.images} images, against the other report: {self.lost} lost, {self.gained} gained; "
             f"exact McNemar test, one-sided: p = {self.p_value:.3g}"
-        ]
-        return "\n".join([*lines, *(f"beware: {difference}" for difference in self.unlike)])
+        )
+        return "\n".join([line, *(f"beware: {difference}" for difference in self.unlike)])
 
 
 def compare(report: Report, other: Report, alpha: float = ALPHA) -> Comparison:
     """Tests whether a classifier is robust on fewer images than another one, image by image.
 
     Of the b + c images on which the two differ, b are lost. If both were equally robust, b would be binomial with
-    probability 1/2; p = P(B >= b) (McNemar's test, exact and one-sided).
-
-    Args:
-        report: report of the new classifier.
-        other: report of the classifier that it must not be worse than.
-        alpha: level of the test.
+    probability 1/2; p = P(B >= b) (McNemar's test, exact and one-sided), which is compared with the level `alpha`.
 
     Raises:
         InvalidArgument: if the reports are of different balls or images, or one lacks adversaries.
@@ -77,11 +63,7 @@ def compare(report: Report, other: Report, alpha: float = ALPHA) -> Comparison:
 
 
 def check_comparable(other: Report, *, eps: float, norm: str, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Checks that a report is of an evaluation in the same ball.
-
-    Raises:
-        InvalidArgument: if a radius, norm or range differs.
-    """
+    """Checks that a report is of an evaluation in the same ball: of the same radius, norm and pixel range."""
     wanted = {"eps": eps, "norm": norm, "bounds": tuple(map(float, bounds))}
     received = {"eps": other.eps, "norm": other.norm, "bounds": tuple(map(float, other.bounds))}
     if not np.isclose(other.eps, eps, rtol=1e-6) or (received["norm"], received["bounds"]) != (norm, wanted["bounds"]):
@@ -89,16 +71,7 @@ def check_comparable(other: Report, *, eps: float, norm: str, bounds: tuple[floa
 
 
 def check_same_images(ours: Any, theirs: Any, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Checks that both have the same images with the same labels in the same order.
-
-    Args:
-        ours: an object with pixels `x` `(N, H, W, C)` and labels `y` `(N,)`, such as `Adversaries`.
-        theirs: another such object.
-        bounds: least and greatest pixel value.
-
-    Raises:
-        InvalidArgument: if shapes, labels or clean pixels differ.
-    """
+    """Checks that both, such as `Adversaries`, have the same pixels `x` and labels `y` in the same order."""
     wanted = "Nothing to compare with: expected reports of the same images in the same order."
     if ours.x.shape != theirs.x.shape:
         raise InvalidArgument(f"{wanted} Received: images {ours.x.shape} here and {theirs.x.shape} there")
@@ -111,11 +84,7 @@ def check_same_images(ours: Any, theirs: Any, bounds: tuple[float, float] = (0.0
 
 
 def adversaries_of(report: Report) -> Adversaries:
-    """Returns the adversaries of a report, which a comparison reads.
-
-    Raises:
-        InvalidArgument: if the report has no adversaries.
-    """
+    """Returns the adversaries of a report; a report without them is refused."""
     if report.adversaries is None:
         raise InvalidArgument("Nothing to compare with: expected a report with adversaries. Received: one without")
     return report.adversaries
@@ -128,14 +97,7 @@ def failures(
     min_robust_accuracy: float | None = None,
     comparison: Comparison | None = None,
 ) -> list[str]:
-    """Returns one line for each gate that a report fails.
-
-    Args:
-        report: report of an evaluation.
-        fail_on_alarm: whether an alarm is a failure.
-        min_robust_accuracy: smallest robust accuracy that passes, in [0, 1].
-        comparison: comparison with a report that this one must not be worse than.
-    """
+    """Returns one line for each gate that a report fails; see the flags of `trainers.evaluate`."""
     failed = []
     if fail_on_alarm and report.alarms:
         failed.append(f"Gate --fail-on-alarm: {len(report.alarms)} alarms: {' | '.join(report.alarms)}")
@@ -162,10 +124,7 @@ def _unlike(report: Report, other: Report) -> tuple[str, ...]:
     if settings[0] != settings[1]:
         ours, theirs = (", ".join(attack.name for attack in r.flat) or "none" for r in (report, other))
         found.append(f"the attacks or their settings differ: {ours} here, {theirs} there")
-    if report.seed != other.seed:
-        found.append(f"the seeds differ: {report.seed} here, {other.seed} there")
-    if report.draws != other.draws:
-        found.append(f"the numbers of draws differ: {report.draws} here, {other.draws} there")
-    if report.versions != other.versions:
-        found.append(f"the versions differ: {report.versions} here, {other.versions} there")
+    for name, field in (("seeds", "seed"), ("numbers of draws", "draws"), ("versions", "versions")):
+        if (here := getattr(report, field)) != (there := getattr(other, field)):
+            found.append(f"the {name} differ: {here} here, {there} there")
     return tuple(found)

@@ -10,24 +10,15 @@ if TYPE_CHECKING:
 
 
 def beside_paper(report: Report, paper: Mapping[str, float]) -> str:
-    """Returns the table "paper / measured" of a config's figures, empty if the config has none.
-
-    Args:
-        report: an evaluation whose attacks are labelled as the paper's columns.
-        paper: column -> percent.
-    """
-    return beside(
-        {"clean": report.clean_accuracy, **{result.name: result.accuracy for result in report.attacks}}, paper
-    )
+    """Returns `beside` of an evaluation whose attacks are labelled as the paper's columns."""
+    measured = {"clean": report.clean_accuracy, **{result.name: result.accuracy for result in report.attacks}}
+    return beside(measured, paper)
 
 
 def beside(measured: Mapping[str, float | None], paper: Mapping[str, float], percent: bool = True) -> str:
-    """Returns the table "paper / measured", empty if the paper has no figures.
+    """Returns the table "paper / measured", column -> figure, empty if the paper has no figures.
 
-    Args:
-        measured: column -> figure; accuracies lie in [0, 1].
-        paper: column -> figure, accuracies in percent.
-        percent: whether the figures are accuracies.
+    Measured accuracies lie in [0, 1], the paper's are in percent; with `percent=False` the figures are no accuracies.
     """
     if not paper:
         return ""

@@ -28,11 +28,7 @@ def none() -> Any:
 
 @register
 def mirrored(devices: tuple[str, ...] | None = None) -> Any:
-    """Uses all GPUs of this machine.
-
-    Args:
-        devices: the only devices to use, such as ("GPU:0", "GPU:1"); None: all.
-    """
+    """Uses all GPUs of this machine, or only some devices, such as ("GPU:0", "GPU:1")."""
     return _mirrored(None if devices is None else tuple(devices))
 
 
@@ -44,11 +40,7 @@ def auto() -> Any:
 
 @register
 def multi_worker() -> Any:
-    """Uses all GPUs of the machines that the environment variable TF_CONFIG lists: see docs/distributed.md.
-
-    Raises:
-        InvalidArgument: if TF_CONFIG is missing or invalid; see `check_cluster`.
-    """
+    """Uses all GPUs of the machines that the environment variable TF_CONFIG lists: see docs/distributed.md."""
     check_cluster(os.environ.get("TF_CONFIG"))
     return _multi_worker()
 
@@ -65,11 +57,7 @@ def _multi_worker() -> Any:
 
 @contextlib.contextmanager
 def losses_told() -> Iterator[None]:
-    """Turns TensorFlow's errors about a lost worker into one sentence.
-
-    Raises:
-        ConnectionError: if another worker is lost.
-    """
+    """Turns TensorFlow's errors about a lost worker into a `ConnectionError` of one sentence."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
@@ -80,10 +68,7 @@ def losses_told() -> Iterator[None]:
 
 
 def check_cluster(text: str | None) -> None:
-    """Checks that TF_CONFIG lists the machines and says which of them this one is.
-
-    Args:
-        text: the value of the variable; None if it is not set.
+    """Checks the value of TF_CONFIG, which lists the machines and says which of them this one is.
 
     Raises:
         InvalidArgument: if the text is not JSON, the cluster is not of HOST:PORT, or the task is not in the cluster.

@@ -17,11 +17,7 @@ def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Returns the content of a JSON file.
-
-    Raises:
-        Mistake: if the file is damaged.
-    """
+    """Returns the content of a JSON file; raises `Mistake` if the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -29,11 +25,7 @@ def read_json(path: Path) -> Any:
 
 
 class Workdir:
-    """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/, evaluation.json and more.
-
-    Args:
-        path: the folder; `claim` creates it.
-    """
+    """A run's folder: config.json, classifier.keras, checkpoints/, history.csv, tensorboard/, evaluation.json, ..."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -53,11 +45,7 @@ class Workdir:
         return phase
 
     def claim(self, config: Mapping[str, Any]) -> None:
-        """Writes the config, or checks that the same one is there; then deletes files that a killed run left half.
-
-        Raises:
-            Mistake: if the folder has another config; the message names the fields that differ.
-        """
+        """Writes the config, or `check`s it; then deletes incomplete files of a killed run."""
         from tfrobust.utils.files import replacing, sweep  # imported here, because TensorFlow takes seconds
 
         if self.config.exists():
@@ -71,23 +59,14 @@ class Workdir:
             sweep(folder)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Checks that a config is the one of this folder.
-
-        Raises:
-            Mistake: if it is another one; the message names the fields that differ.
-            FileNotFoundError: if the folder has no config.
-        """
+        """Raises a `Mistake` that names the fields in which a config differs from the one of this folder."""
         kept, given = self.read_config(), json.loads(json.dumps(config))
         if kept != given:
             differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
             raise Mistake(f"Expected a new --workdir, or the config of {self.config}. Received: {differences}")
 
     def read_config(self) -> dict[str, Any]:
-        """Returns the run's config.
-
-        Raises:
-            FileNotFoundError: if the folder has no config.
-        """
+        """Returns the run's config; raises `FileNotFoundError` if the folder has no config."""
         if not self.config.exists():
             raise FileNotFoundError(
                 f"Expected the --workdir of a run of trainers.train. Received: {self.path}, without config.json"

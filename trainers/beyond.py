@@ -9,7 +9,7 @@ there are sources; `--target=NAME=FILE.keras` adds classifiers that are tested o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from commands import cli
 from commands.paper import beside
+from commands.workdir import Workdir
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Table
@@ -27,113 +28,61 @@ KINDS = ("corruptions", "shifts", "noise", "transfer", "distances")
 
 @dataclasses.dataclass
 class Subject:
-    """The classifier that is measured, with its data and options.
-
-    Args:
-        name: name of the classifier.
-        classifier: the classifier.
-        data: its test split.
-        data_name: name of the data set if the images are its own, unchanged; else None.
-        options: those of eps, norm and seed that were given.
-        sources: name -> classifier on which transferred adversaries are made.
-        targets: name -> other classifier that is tested on them.
-        attacks: label -> attack, in place of the config's; None: the config's.
-        pixels: distance of shifts, in place of the config's.
-    """
+    """The classifier that is measured, with its data and options."""
 
     name: str
     classifier: Any
-    data: Any
-    data_name: str | None
-    options: dict[str, Any]
-    sources: dict[str, Any] = dataclasses.field(default_factory=dict)
-    targets: dict[str, Any] = dataclasses.field(default_factory=dict)
-    attacks: Any = None
-    pixels: int | None = None
+    data: Any  # the test split
+    data_name: str | None  # name of the data set if its images are measured unchanged
+    options: dict[str, Any]  # those of eps, norm and seed that are known
+    sources: dict[str, Any] = dataclasses.field(default_factory=dict)  # name -> classifier on which attacks are run
+    targets: dict[str, Any] = dataclasses.field(default_factory=dict)  # name -> other classifier that is tested on them
+    attacks: Any = None  # label -> attack, in place of the config's
+    pixels: int | None = None  # distance of shifts, in place of the config's
 
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
+    cli.define_classifier_flags()
     config_flags.DEFINE_config_file(
         "config", None, "FILE.py or FILE.py:ROW whose tables are measured, beside --workdir."
     )
-    flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
-    flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
     flags.DEFINE_list("kind", None, f"Of {', '.join(KINDS)}, with commas; default: those of the config.")
     flags.DEFINE_multi_string("source", [], "NAME=FILE.keras: a classifier on which transferred adversaries are made.")
     flags.DEFINE_multi_string("target", [], "NAME=FILE.keras: another classifier that is tested on them.")
     flags.DEFINE_list("attacks", None, "Names of attacks, with commas, on shifted images and on sources.")
-    flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
-    flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
-    flags.DEFINE_integer("pixels", None, "How far images are shifted; default: the config's, else 8.", lower_bound=1)
-    flags.DEFINE_integer("images", None, "How many of the test split's first images; default: all.", lower_bound=1)
-    flags.DEFINE_integer("seed", None, "Of the random numbers; default: the run's, else 0.")
+    flags.DEFINE_integer("pixels", None, "Distance of shifts; default: the config's, else 8.", lower_bound=1)
     flags.DEFINE_string("output", None, "Folder of the tables, KIND.json; default: the run's tables/.")
 
 
 def measure(kind: str, subject: Subject, settings: Mapping[str, Any]) -> Table:
-    """Returns one table.
-
-    Args:
-        kind: a name of `KINDS`.
-        subject: the classifier, its data and options.
-        settings: settings of the kind, from the field `tables` of a config.
-    """
+    """Returns the table of a kind of `KINDS`; `settings` are those of the kind in the field `tables` of a config."""
     from tfrobust import evaluation
 
-    options = {"seed": subject.options.get("seed", 0)}
+    classifier, data = subject.classifier, subject.data
     ball = {key: subject.options[key] for key in ("eps", "norm") if key in subject.options}
-    given = dict(settings)
-    attacks = subject.attacks if subject.attacks is not None else given.pop("attacks", None)
+    given = {**settings, "seed": subject.options.get("seed", 0)}
+    own = given.pop("attacks", None)
+    attacks = own if subject.attacks is None else subject.attacks
     if kind == "corruptions":
-        return evaluation.corruptions(subject.classifier, subject.data_name or subject.data, **given, **options)
+        return evaluation.corruptions(classifier, subject.data_name or data, **given)
     if kind == "noise":
-        if "norm" in ball:
-            options["norm"] = ball["norm"]
-        return evaluation.noise(subject.classifier, subject.data, **given, **options)
+        ball.pop("eps", None)
+        return evaluation.noise(classifier, data, **given, **ball)
     if kind == "shifts":
-        given.update({"pixels": subject.pixels} if subject.pixels else {})
-        return evaluation.shifts(subject.classifier, subject.data, attack=attacks or None, **given, **ball, **options)
+        given |= {"pixels": subject.pixels} if subject.pixels else {}
+        return evaluation.shifts(classifier, data, attack=attacks or None, **given, **ball)
     if kind == "transfer":
         given.pop("sources", None)
-        targets = {subject.name: subject.classifier, **subject.targets}
-        return evaluation.transfer_table(
-            subject.sources, targets, subject.data, attacks, **{"norm": "linf", **ball}, **given, **options
-        )
-    tables = {
-        group: evaluation.distances({subject.name: subject.classifier}, subject.data, members, **ball, **options)
-        for group, members in given["groups"].items()
-    }
-    return _stacked(tables)
-
-
-def labels(tables: Mapping[str, Any]) -> list[str]:
-    """Returns the labels of the figures of a config's tables, as its field `paper` has them."""
-    return [label for kind, settings in tables.items() if kind in LABELS for label in LABELS[kind](settings)]
-
-
-def _labels_of_shifts(settings: Mapping[str, Any]) -> list[str]:
-    from commands.config import DIRECTIONS
-
-    columns = ("clean", *settings.get("attacks", {}))
-    return [f"shifted {direction} {column}" for direction in DIRECTIONS for column in columns]
-
-
-def _labels_of_transfer(settings: Mapping[str, Any]) -> list[str]:
-    return ["random noise", *(f"{source} {label}" for source in settings["sources"] for label in settings["attacks"])]
-
-
-def _labels_of_distances(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{group} {label}" for group, members in settings["groups"].items() for label in [*members][1:]]
-
-
-LABELS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    "shifts": _labels_of_shifts,
-    "corruptions": lambda settings: [f"{kind} mean" for kind in settings["kinds"]],
-    "transfer": _labels_of_transfer,
-    "distances": _labels_of_distances,
-}
+        targets = {subject.name: classifier, **subject.targets}
+        return evaluation.transfer_table(subject.sources, targets, data, attacks, **{"norm": "linf", **ball}, **given)
+    groups = given.pop("groups")
+    return _stacked(
+        {
+            group: evaluation.distances({subject.name: classifier}, data, members, **ball, **given)
+            for group, members in groups.items()
+        }
+    )
 
 
 def figures(table: Table, name: str) -> dict[str, float | None]:
@@ -172,14 +121,13 @@ def _kinds(given: Sequence[str] | None, tables: Mapping[str, Any]) -> list[str]:
             raise cli.Misuse(f"Expected --kind of {', '.join(KINDS)}. Received: --kind={kind}")
     if "distances" in (given or ()) and "distances" not in tables:
         raise cli.Misuse("--kind=distances needs a config that has them, such as infofeature_t2.py. Received: none")
-    kinds = list(given or tables)
-    if not kinds:
+    if not (given or tables):
         raise cli.Misuse(f"Expected --kind of {', '.join(KINDS)}: the config has no tables. Received: none")
-    return kinds
+    return list(given or tables)
 
 
 def main(_: list[str]) -> None:
-    """Measures the tables that the flags and the config name, and prints and saves them."""
+    """Measures, prints and saves the tables that the flags and the config name."""
     given = flags.FLAGS
     cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and (not given.data or given.config):
@@ -187,8 +135,6 @@ def main(_: list[str]) -> None:
     sources, targets = _pairs("source", given.source), _pairs("target", given.target)
     config, path, output = None, Path(given.model or ""), given.output
     if given.workdir:
-        from commands.workdir import Workdir
-
         workdir = Workdir(given.workdir)
         config, path, output = workdir.read_config(), workdir.classifier, output or workdir.path / "tables"
     asked = given.config.to_dict() if given.config else config or {}
@@ -199,11 +145,9 @@ def main(_: list[str]) -> None:
             raise cli.Misuse(f"Transfer needs {missing}. Received: {', '.join(sources) or 'no --source'}")
         print(f"Transfer is left out: it needs {missing}.", flush=True)
         kinds.remove("transfer")
-    options = {name: getattr(given, name) for name in ("eps", "norm", "seed") if getattr(given, name) is not None}
-    of_run = {
-        key: value for key, value in asked.get("evaluation", {}).items() if key in ("eps", "norm", "seed") and value
-    }
-    options = {**of_run, **options}
+    names = ("eps", "norm", "seed")
+    options = {name: value for name in names if (value := asked.get("evaluation", {}).get(name))}
+    options |= {name: value for name in names if (value := given[name].value) is not None}
     attacks = {name: name for name in given.attacks} if given.attacks else None
     if "transfer" in kinds and ("eps" not in options or not (attacks or tables.get("transfer"))):
         raise cli.Misuse(f"Transfer needs --eps and --attacks. Received: --eps={given.eps}, --attacks={given.attacks}")

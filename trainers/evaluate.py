@@ -16,30 +16,22 @@ from absl import flags
 
 from commands import cli
 from commands.paper import beside_paper
+from commands.workdir import Workdir, data_of
 
 if TYPE_CHECKING:
-    from commands.workdir import Workdir
     from tfrobust.evaluation import Report
 
-
 DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # for options that neither the flags nor the config set
-FOR_SPEED = ("batch_size",)  # options that do not change any figure
 
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
-    flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
-    flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
+    cli.define_classifier_flags()
     flags.DEFINE_string("attacks", None, "Suite, or names of attacks with commas; default: the run's, else quick.")
-    flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
-    flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
     flags.DEFINE_string("output", None, "Where the report is written, FILE.json; default: the run's evaluation.json.")
-    flags.DEFINE_integer("seed", None, "Of the random starts; default: the run's, else 0.")
     flags.DEFINE_integer("draws", None, "Passes that vote on each prediction, for a random classifier.", lower_bound=1)
-    flags.DEFINE_integer("images", None, "How many of the test split's first images; default: all.", lower_bound=1)
     flags.DEFINE_integer("batch_size", None, "Images in a batch; changes no figure.", lower_bound=1)
-    flags.DEFINE_integer("probes", None, "On how many images the alarms' probes run; 0: none.", lower_bound=0)
+    flags.DEFINE_integer("probes", None, "Number of images on which the alarms' probes run; 0: none.", lower_bound=0)
     flags.DEFINE_bool("fail_on_alarm", False, "Gate: no alarm of the checks that were made (fewer with --probes=0).")
     flags.DEFINE_alias("fail-on-alarm", "fail_on_alarm")
     flags.DEFINE_float("min_robust_accuracy", None, "Gate: robust accuracy, a fraction.", 0.0, 1.0)
@@ -70,14 +62,13 @@ def evaluate_workdir(
 
     import tfrobust
     from commands.build import given, load_data
-    from commands.workdir import data_of
 
     own = {**DEFAULTS, **given(config["evaluation"])}
-    own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # of a run without its own evaluation
+    own["attacks"] = own["attacks"] or DEFAULTS["attacks"]  # empty in a run without its own evaluation
     options = {**own, **options}
     if "eps" not in options:
         raise cli.Misuse(f"Expected --eps: the run has no radius of its own. Received: {options}")
-    differs = images is not None or {k: v for k, v in options.items() if k not in FOR_SPEED} != own
+    differs = images is not None or {k: v for k, v in options.items() if k != "batch_size"} != own
     if output is None and differs and workdir.evaluation.exists():
         raise cli.Mistake(
             f"{workdir.evaluation} is the report of the run's own evaluation: expected --output=FILE for another. "
@@ -85,44 +76,30 @@ def evaluate_workdir(
         )
     info = tfrobust.data.info(**data_of(config))
     output = output or workdir.evaluation
-    return _evaluate(classifier, load_data(config, split), info, split, output, images, other, options)
+    return _evaluate(classifier, load_data(config, split), info, output, split, images, other, **options)
 
 
-def evaluate_model(
-    model: str | Path,
-    data: str,
-    output: str | Path | None = None,
-    *,
-    images: int | None = None,
-    other: Report | None = None,
-    **options: Any,
-) -> Report:
-    """Evaluates the classifier of a file on the test split of a data set, and writes the report if `output` is given.
+def evaluate_model(model: str | Path, data: str, output: str | Path | None = None, **options: Any) -> Report:
+    """Evaluates the classifier of a .keras file on the test split of a data set; see `evaluate_workdir`.
 
-    Args:
-        model: a .keras file.
-        data: name of a data set.
-        output: file of the report, or None.
-        images: see `evaluate_workdir`.
-        other: see `evaluate_workdir`.
-        **options: of `tfrobust.evaluate`.
+    Without `output` the report is not written.
     """
     classifier = cli.load_classifier(model)
     import tfrobust
 
     info, test = tfrobust.data.info(data), tfrobust.data.load(data, "test")
-    return _evaluate(classifier, test, info, "test", output, images, other, {**DEFAULTS, **options})
+    return _evaluate(classifier, test, info, output, **{**DEFAULTS, **options})
 
 
 def _evaluate(
     classifier: Any,
     data: Any,
     info: Any,
-    split: str,
     output: str | Path | None,
-    images: int | None,
-    other: Report | None,
-    options: Mapping[str, Any],
+    split: str = "test",
+    images: int | None = None,
+    other: Report | None = None,
+    **options: Any,
 ) -> Report:
     """Evaluates, writes the report and its page, and removes the state from which a killed evaluation resumes."""
     import tfrobust
@@ -136,14 +113,14 @@ def _evaluate(
         notes += (f"Only the first {images} of {info.sizes[split]} images of the {split} split were evaluated.",)
     if other is not None:
         _check_comparable(other, data, options)
-    if output is None:
-        report = tfrobust.evaluate(classifier, data, **options)
-        return dataclasses.replace(report, notes=(*notes, *report.notes))
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    state = output.with_suffix(".state")
+    state = None if output is None else Path(output).with_suffix(".state")
+    if state is not None:
+        state.parent.mkdir(parents=True, exist_ok=True)
     report = tfrobust.evaluate(classifier, data, state=state, **options)
     report = dataclasses.replace(report, notes=(*notes, *report.notes))
+    if output is None or state is None:
+        return report
+    output = Path(output)
     report.save(output)
     names = info.class_names if len(info.class_names) == report.classes else None
     report.save_html(output.with_suffix(".html"), names)
@@ -164,15 +141,6 @@ def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> N
     gates.check_same_images(Images(x, y), gates.adversaries_of(other))
 
 
-def _options(given: Any) -> dict[str, Any]:
-    """Returns the options of `tfrobust.evaluate` that the flags give."""
-    names = ("eps", "norm", "attacks", "seed", "draws", "batch_size", "probes")
-    options = {name: value for name in names if (value := given[name].value) is not None}
-    if given.attacks is not None:
-        options["attacks"] = _attacks(given.attacks)
-    return options
-
-
 def _attacks(text: str) -> str | list[str]:
     """Returns a suite's name, or the attacks that the text lists."""
     names = [name.strip() for name in text.split(",")]
@@ -180,10 +148,8 @@ def _attacks(text: str) -> str | list[str]:
         raise cli.Misuse(f"Expected --attacks=SUITE or --attacks=NAME,NAME. Received: --attacks={text}")
     import tfrobust
 
-    alone = len(names) == 1 and (
-        names[0] in tfrobust.evaluation.suites.names() or names[0] not in tfrobust.attacks.names()
-    )
-    return names[0] if alone else names  # an unknown name is refused as a suite
+    known = set(tfrobust.attacks.names()) - set(tfrobust.evaluation.suites.names())
+    return names if len(names) > 1 or names[0] in known else names[0]  # an unknown name is refused as a suite
 
 
 def _check_flags(given: Any) -> None:
@@ -199,13 +165,11 @@ def _check_flags(given: Any) -> None:
 
 
 def main(_: list[str]) -> int:
-    """Evaluates what the flags name, prints the report and returns the exit code."""
+    """Evaluates the classifier that the flags name, prints the report and returns the exit code."""
     given = flags.FLAGS
     _check_flags(given)
     paper: Mapping[str, float] = {}
     if given.workdir:
-        from commands.workdir import Workdir
-
         workdir = Workdir(given.workdir)
         paper = workdir.read_config().get("paper", {})
     else:
@@ -214,7 +178,10 @@ def main(_: list[str]) -> int:
     from tfrobust.evaluation import Report
 
     other = Report.load(given.not_worse_than) if given.not_worse_than else None
-    options = {"output": given.output, "images": given.images, "other": other, **_options(given)}
+    options = {"output": given.output, "images": given.images, "other": other}
+    for name in ("eps", "norm", "attacks", "seed", "draws", "batch_size", "probes"):
+        if (value := given[name].value) is not None:
+            options[name] = _attacks(value) if name == "attacks" else value
     if given.workdir:
         report = evaluate_workdir(workdir, **options)
     else:
@@ -226,10 +193,7 @@ def main(_: list[str]) -> int:
         comparison = gates.compare(report, other)
         print(f"{given.not_worse_than}: {comparison}")
     failed = gates.failures(
-        report,
-        fail_on_alarm=given.fail_on_alarm,
-        min_robust_accuracy=given.min_robust_accuracy,
-        comparison=comparison,
+        report, fail_on_alarm=given.fail_on_alarm, min_robust_accuracy=given.min_robust_accuracy, comparison=comparison
     )
     for line in failed:
         print(line, file=sys.stderr)

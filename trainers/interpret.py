@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from commands import cli
+from commands.workdir import Workdir, data_of
 
 if TYPE_CHECKING:
-    from commands.workdir import Workdir
     from tfrobust.interpret import Study
 
 IMAGES = 1000  # default number of images of each split
@@ -24,16 +24,14 @@ IMAGES = 1000  # default number of images of each split
 def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_multi_string("workdir", None, "Folder of a run of trainers.train; as often as there are classifiers.")
-    flags.DEFINE_string(
-        "judge", None, "Run whose classifier labels gradient maps; default: the first of objective `standard`."
-    )
+    flags.DEFINE_string("judge", None, "Run whose classifier labels gradient maps; default: the first `standard` one.")
     flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the first run's evaluation's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the first run's evaluation's, else linf.")
-    flags.DEFINE_integer("images", IMAGES, "How many of each split's first images.", lower_bound=2)
-    flags.DEFINE_list("sections", None, "Which, with commas, as tfrobust.interpret.study has them; default: all.")
+    flags.DEFINE_integer("images", IMAGES, "Number of each split's first images.", lower_bound=2)
+    flags.DEFINE_list("sections", None, "Sections of tfrobust.interpret.study, with commas; default: all.")
     flags.DEFINE_string("output", None, "FILE.html; default: interpretation.html in the first run's folder.")
     flags.DEFINE_string("pictures", None, "Folder for each figure as SECTION-N.svg too.")
-    flags.DEFINE_integer("seed", 0, "Of random starts, bootstrap, permutations and t-SNE.")
+    flags.DEFINE_integer("seed", 0, "Seed of random starts, bootstrap, permutations and t-SNE.")
 
 
 def interpret_workdirs(
@@ -42,16 +40,11 @@ def interpret_workdirs(
     """Returns the study of the runs' classifiers on the first images of the first run's data.
 
     Args:
-        workdirs: folders of the runs.
+        workdirs: folders of the runs, which are of the same data.
         judge: a run whose classifier labels gradient maps; None: the first of `workdirs` with the objective `standard`.
         images: greatest number of images of the splits train and test.
         **options: options of `tfrobust.interpret.study`; `eps` and `norm` default to the first run's evaluation.
-
-    Raises:
-        Mistake: if the runs are of different data, or there is no radius.
     """
-    from commands.workdir import data_of
-
     configs = [workdir.read_config() for workdir in workdirs]
     data = data_of(configs[0])
     if others := [(w.path, c["data"]["name"]) for w, c in zip(workdirs, configs, strict=True) if data_of(c) != data]:
@@ -61,9 +54,10 @@ def interpret_workdirs(
         )
     plain = (w for w, c in zip(workdirs, configs, strict=True) if c["objective"].get("name") == "standard")
     judge = judge or next(plain, None)
-    classifiers = {
-        name: cli.load_classifier(workdir.classifier) for name, workdir in zip(_names(workdirs), workdirs, strict=True)
-    }
+    names = [workdir.path.name for workdir in workdirs]
+    if len(set(names)) < len(names):
+        names = [str(workdir.path) for workdir in workdirs]
+    classifiers = {name: cli.load_classifier(w.classifier) for name, w in zip(names, workdirs, strict=True)}
 
     import tfrobust
     from commands.build import first_images, given
@@ -92,12 +86,6 @@ def interpret_workdirs(
     return found
 
 
-def _names(workdirs: Sequence[Workdir]) -> list[str]:
-    """Returns the names of the folders, or their paths if two have the same name."""
-    names = [workdir.path.name for workdir in workdirs]
-    return names if len(set(names)) == len(names) else [str(workdir.path) for workdir in workdirs]
-
-
 def main(_: list[str]) -> None:
     """Studies the runs that the flags name, writes the page and prints its path."""
     given = flags.FLAGS
@@ -107,8 +95,6 @@ def main(_: list[str]) -> None:
         raise cli.Misuse(f"Expected different runs. Received: {', '.join(given.workdir)}")
     if given.output and Path(given.output).suffix != ".html":
         raise cli.Misuse(f"Expected --output=FILE.html: the numbers stand beside it. Received: {given.output}")
-    from commands.workdir import Workdir
-
     workdirs = [Workdir(path) for path in given.workdir]
     judge = Workdir(given.judge) if given.judge else None
     for workdir in [*workdirs, *([judge] if judge else [])]:

@@ -15,7 +15,6 @@ from commands.workdir import Workdir
 from tfrobust.evaluation import Table, evaluate
 from tfrobust.evaluation.tables import shifts
 from trainers import beyond
-from trainers.configs import aelf_t2
 
 ATTACKS = {"FGSM": {"name": "fgsm"}, "PGD-2": _base.pgd_column(2, 0.1)}
 PAPER = {
@@ -89,6 +88,12 @@ def test_a_missing_source_leaves_the_other_tables(folder, capsys):
         command(f"--workdir={folder / 'run'}", "--kind=transfer")
 
 
+def test_attacks_of_the_flag_take_the_place_of_the_configs(folder):
+    command(f"--workdir={folder / 'run'}", "--images=10", "--kind=shifts", "--attacks=random_noise")
+    table = Table.load(folder / "run" / "tables" / "shifts.json")
+    assert "random_noise" in table.columns and "FGSM" not in table.columns
+
+
 def test_a_file_and_data_are_enough(folder, capsys):
     model = folder / "twin.keras"
     base = (f"--model={model}", "--data=digits", "--images=20", f"--output={folder / 'out'}")
@@ -142,14 +147,9 @@ def test_groups_of_distances_are_one_table():
     x, y = np.random.default_rng(0).random((6, 8, 8, 1), "float32"), np.arange(6)
     subject = beyond.Subject("digits", tfrobust.models.get("digits", features=16), (x, y), None, {"eps": 0.1})
     table = beyond.measure("distances", subject, {"groups": groups})
-    assert list(table.rows) == beyond.labels({"distances": {"groups": groups}})
+    assert list(table.rows) == [f"{group} {label}" for group in groups for label in ("cw_linf", "infofeature")]
     assert beyond.figures(table, "digits").keys() == set(table.rows)
     assert all(0 < row[0] <= 2 * 0.1 * 8 for row in table.figures)  # no further than two corners of the ball
-
-
-def test_labels_are_those_that_tables_give():
-    config = aelf_t2.get_config().to_dict()
-    assert set(beyond.labels(config["tables"])) == {label for label in config["paper"] if label.startswith("shifted")}
 
 
 def test_figures_beside_the_papers_need_not_be_accuracies():
