@@ -83,4 +83,4 @@ def test_the_objective_declares_its_row_and_its_space():
 @pytest.mark.slow
 def test_a_search_varies_the_weight(tmp_path):
     outcome = search(config_of_a_search(), tmp_path, say=str)
-    assert 0.1 <= outcome.trial.values["objective.weight"] <= 2.0
+    assert 0.1 <= outcome.winner.trial.values["objective.weight"] <= 2.0

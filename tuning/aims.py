@@ -13,15 +13,10 @@ WORST = -1.0  # the lowest score, and that of a trial that failed
 
 
 class Aim(NamedTuple):
-    """Robust accuracy, or a weighted sum of both accuracies, with a constraint on clean accuracy.
+    """Robust accuracy, or a weighted sum of both accuracies, with a constraint on clean accuracy."""
 
-    Attributes:
-        clean_weight: w in w * clean + (1 - w) * robust.
-        min_clean_accuracy: smallest clean accuracy of the winner; None: any.
-    """
-
-    clean_weight: float = 0.0
-    min_clean_accuracy: float | None = None
+    clean_weight: float = 0.0  # w in w * clean + (1 - w) * robust
+    min_clean_accuracy: float | None = None  # smallest clean accuracy of the winner; None: any
 
     def value(self, result: Result) -> float:
         """Returns w * clean + (1 - w) * robust, which the winner maximizes."""
@@ -46,11 +41,7 @@ class Aim(NamedTuple):
 
 
 def aim_of(search: Mapping[str, Any]) -> Aim:
-    """Returns the aim of a config's `search`.
-
-    Raises:
-        InvalidArgument: if a number is not in [0, 1].
-    """
+    """Returns the aim of a config's `search`; raises `InvalidArgument` if a number is not in [0, 1]."""
     aim = Aim(search["clean_weight"], search["min_clean_accuracy"])
     for name, value in aim._asdict().items():
         if value is not None:
@@ -66,13 +57,9 @@ def ranked(results: Iterable[Result], aim: Aim) -> list[int]:
 
 def front(results: Sequence[Result]) -> list[int]:
     """Returns the indices of the Pareto front: no other result is better in one accuracy and no worse in the other."""
+    done = {i: (result.clean_accuracy, result.robust_accuracy) for i, result in enumerate(results) if not result.failed}
 
-    def beaten(one: Result, other: Result) -> bool:
-        pairs = [(other.clean_accuracy, one.clean_accuracy), (other.robust_accuracy, one.robust_accuracy)]
-        return all(b is not None and a is not None and b >= a for b, a in pairs) and any(b != a for b, a in pairs)
+    def beaten(clean: Any, robust: Any) -> bool:
+        return any(c >= clean and r >= robust and (c, r) != (clean, robust) for c, r in done.values())
 
-    return [
-        i
-        for i, result in enumerate(results)
-        if not result.failed and not any(beaten(result, other) for other in results)
-    ]
+    return [i for i, accuracies in done.items() if not beaten(*accuracies)]

@@ -28,9 +28,6 @@ PAUSE = 0.5  # seconds between two checks
 def role(environment: Mapping[str, str]) -> str:
     """Returns whether a process is the chief, a worker, or alone.
 
-    Raises:
-        Mistake: if only some of the variables are set.
-
     Example:
 
     >>> role({NAME: "worker-1", HOST: "alpha", PORT: "8000"}), role({})
@@ -51,15 +48,8 @@ def role(environment: Mapping[str, str]) -> str:
 def serving(oracle: Any, host: str, port: int) -> Iterator[tuple[int, Callable[[], bool]]]:
     """Answers workers inside the block; yields the port and a function that tells whether all workers were sent home.
 
-    KerasTuner's own server ends up to 20 s later, and never ends if a worker died.
-
-    Args:
-        oracle: the oracle that draws the trials.
-        host: address of this machine, as the workers know it.
-        port: port to bind to; 0: a free one.
-
-    Raises:
-        Mistake: if the address cannot be bound.
+    KerasTuner's own server ends up to 20 s later, and never ends if a worker died. `host` is the address of this
+    machine, as the workers know it; port 0 is a free one.
     """
     import grpc
 
@@ -83,21 +73,13 @@ class Workers:
     """Processes on this machine that run the trials of a chief; a worker that is killed is started again.
 
     A context manager, which ends the running processes at its exit. If this process is killed, each worker ends itself.
-
-    Args:
-        commands: the command of each worker.
-        host: host of the chief.
-        port: port of the chief.
-        logs: folder of the workers' output, worker-1.txt and so on.
-        say: receives each line of progress.
+    The output of each worker is in `logs`, worker-1.txt and so on.
     """
 
     def __init__(
         self, commands: Sequence[Sequence[str]], host: str, port: int, logs: Path, say: Callable[[str], None]
     ) -> None:
-        self._commands = commands
-        self._logs = logs
-        self._say = say
+        self._commands, self._logs, self._say = commands, logs, say
         self._restarts = [0] * len(commands)
         threads = max(1, (os.cpu_count() or 1) // max(1, len(commands)))
         self._environment = {
@@ -131,8 +113,7 @@ class Workers:
     def over(self) -> bool:
         """Returns whether all workers have ended without an error, and restarts those that were killed.
 
-        Raises:
-            ChildProcessError: if a worker ended with an error, which is in its log, or was killed too often.
+        A worker that ends with an error, or is killed too often, is a `ChildProcessError`.
         """
         codes = [process.poll() for process in self._processes]
         for index, code in enumerate(codes):
@@ -141,11 +122,9 @@ class Workers:
             if code > 0 or self._restarts[index] == RESTARTS:
                 print(self._log(index).read_bytes()[self._begun[index] :].decode(errors="replace"), file=sys.stderr)
                 how = f"an error, exit code {code}" if code > 0 else f"signal {-code}, {RESTARTS + 1} times"
-                raise ChildProcessError(
-                    f"Worker {index + 1} was ended by {how}. All that it printed: {self._log(index)}"
-                )
+                raise ChildProcessError(f"Worker {index + 1} was ended by {how}. Its output is in {self._log(index)}")
             self._restarts[index] += 1
-            self._say(f"Worker {index + 1} was ended by signal {-code}; it goes on")
+            self._say(f"Worker {index + 1} was ended by signal {-code}; it is started again")
             self._processes[index] = self._start(index)
         return all(code == 0 for code in codes)
 

@@ -27,20 +27,12 @@ TOLD = 5  # number of failed trials that an error names
 
 
 class Entry(NamedTuple):
-    """A trial in the table of all trials.
+    """A trial in the table of all trials."""
 
-    Attributes:
-        number: number of the trial, from 1 on, in the order in which they ended.
-        trial: its values and epochs.
-        result: its accuracies by the search's own attack.
-        report: its evaluation by `standard` on validation data, if it is a finalist.
-        winner: whether it is the best trial.
-    """
-
-    number: int
+    number: int  # from 1 on, in the order in which the trials ended
     trial: Trial
-    result: Result
-    report: Report | None = None
+    result: Result  # by the search's own attack
+    report: Report | None = None  # of a finalist, by `standard` on validation data
     winner: bool = False
 
     @property
@@ -58,17 +50,11 @@ class Entry(NamedTuple):
         return self.report.alarms if self.report else ()
 
     def __str__(self) -> str:
-        return f"trial {self.number} ({described(self.trial.values)})"
+        return f"trial {self.number} ({self.trial})"
 
 
 class Outcome(NamedTuple):
-    """All trials of a search, its winner marked.
-
-    Attributes:
-        path: folder of the search.
-        aim: aim of the search.
-        entries: the trials, in the order in which they ended.
-    """
+    """All trials of a search, in the order in which they ended; one of them is the winner."""
 
     path: Path
     aim: Aim
@@ -80,16 +66,6 @@ class Outcome(NamedTuple):
         return next(entry for entry in self.entries if entry.winner)
 
     @property
-    def trial(self) -> Trial:
-        """The winner's values and epochs."""
-        return self.winner.trial
-
-    @property
-    def result(self) -> Result:
-        """The winner's accuracies by the search's own attack."""
-        return self.winner.result
-
-    @property
     def failed(self) -> list[Entry]:
         """The trials without a classifier."""
         return [entry for entry in self.entries if entry.result.failed]
@@ -99,7 +75,7 @@ class Outcome(NamedTuple):
         attack = f"`{SUITE}`" if best.report else "the search's own attack"
         lines = [
             *(f"ALARM: {alarm}" for alarm in best.alarms),
-            f"The best of {len(self.entries)} trials is number {best.number}: {described(best.trial.values)}",
+            f"The best of {len(self.entries)} trials is number {best.number}: {best.trial}",
             f"  clean accuracy    {percent(best.final.clean_accuracy or 0.0):>8}",
             f"  robust accuracy   {percent(best.final.robust_accuracy or 0.0):>8}   by {attack}",
             "Both are on the validation data that chose it, and so too high. Figures to publish, on the test split:",
@@ -123,14 +99,7 @@ def conclude(
 
     The best `search.finalists` trials that meet the constraint are evaluated by `standard` on validation data, and the
     best of them by these figures wins; the test split chooses nothing. Among trials that differ only in their epochs,
-    as Hyperband's do, only the longest may win.
-
-    Args:
-        config: config of the search.
-        path: folder of the search.
-        store: its trials.
-        aim: its aim.
-        say: receives a line before each evaluation.
+    as Hyperband's do, only the longest may win. `say` receives a line before each evaluation.
 
     Raises:
         InvalidArgument: if no trial meets the constraint; the table and the page are written first.
@@ -148,7 +117,7 @@ def conclude(
     with replacing(path / "best.json") as beside:
         beside.write_text(json.dumps(best_config(config, outcome.winner), indent=2) + "\n", encoding="utf-8")
     with replacing(path / "classifier.keras") as beside:
-        shutil.copy2(store.workdir(outcome.trial).classifier, beside)
+        shutil.copy2(store.workdir(outcome.winner.trial).classifier, beside)
     return outcome
 
 
@@ -161,17 +130,6 @@ def best_config(config: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
     if not first:
         return {**best, "epochs": entry.result.epochs}
     return {**best, "phases": (*best["phases"][:-1], {**best["phases"][-1], "epochs": entry.result.epochs})}
-
-
-def described(values: Mapping[str, Any]) -> str:
-    """Returns the values of a trial in words.
-
-    Example:
-
-    >>> described({"objective.beta": 2.718281828, "ema": 0})
-    'objective.beta=2.718, ema=0'
-    """
-    return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items())
 
 
 def _decided(store: Store, aim: Aim, finalists: int, say: Callable[[str], None]) -> list[Entry]:
@@ -195,13 +153,8 @@ def _candidates(entries: Sequence[Entry], aim: Aim) -> list[Entry]:
     able = [entries[index] for index in ranked([entry.result for entry in entries], aim)]
     longest: dict[str, int] = {}
     for entry in able:
-        longest[_point(entry)] = max(entry.trial.epochs, longest.get(_point(entry), 0))
-    return [entry for entry in able if entry.trial.epochs == longest[_point(entry)]]
-
-
-def _point(entry: Entry) -> str:
-    """Returns a key of the values without the epochs."""
-    return entry.trial._replace(epochs=0).key
+        longest[entry.trial.point] = max(entry.trial.epochs, longest.get(entry.trial.point, 0))
+    return [entry for entry in able if entry.trial.epochs == longest[entry.trial.point]]
 
 
 def _report(workdir: Workdir) -> Report:
@@ -246,11 +199,10 @@ def _log(folder: Path, entry: Entry) -> None:
     if folder.exists():
         return
     trial, result = entry.trial, entry.result
-    metrics = {"clean_accuracy": result.clean_accuracy, "robust_accuracy": result.robust_accuracy}
     with replacing(folder) as beside, tf.summary.create_file_writer(str(beside)).as_default():
         api.hparams({**trial.values, "trained_epochs": result.epochs}, trial_id=trial.key)
-        for name, value in metrics.items():
-            if value is not None:
+        for name in ("clean_accuracy", "robust_accuracy"):
+            if (value := getattr(result, name)) is not None:
                 tf.summary.scalar(name, value, step=result.epochs)
 
 

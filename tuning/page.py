@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras_tuner
@@ -22,17 +22,20 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1 - 1e-9)  # on a dimension's axis, in KerasTuner
 
 
 def context(config: Mapping[str, Any], space: Sequence[Dimension], outcome: Outcome) -> dict[str, Any]:
-    """Returns the variables of the template.
-
-    Args:
-        config: config of the search.
-        space: its dimensions.
-        outcome: its outcome, possibly without a winner.
-    """
+    """Returns the variables of the template for an outcome, which may lack a winner."""
     entries, search = outcome.entries, config["search"]
     done = [entry for entry in entries if not entry.result.failed]
     on_front = front([entry.result for entry in done])
     best = next((entry for entry in entries if entry.winner), None)
+    trade_off = ""
+    if done:
+        trade_off = charts.trade_off(
+            [_accuracies(entry) for entry in done],
+            [str(entry.number) for entry in done],
+            front=on_front,
+            best=next((index for index, entry in enumerate(done) if entry is best), None),
+            least=outcome.aim.min_clean_accuracy,
+        )
     return {
         "rows": [
             {
@@ -59,7 +62,7 @@ def context(config: Mapping[str, Any], space: Sequence[Dimension], outcome: Outc
         "judged": any(entry.report for entry in entries),
         "front": [done[index].number for index in on_front],
         "failed": outcome.failed,
-        "trade_off": _trade_off(done, on_front, best, outcome.aim) if done else "",
+        "trade_off": trade_off,
         "parallel": _parallel(space, entries, best),
     }
 
@@ -93,16 +96,6 @@ def _sought(aim: Aim) -> str:
     sought = f"{w:g} * clean + {1 - w:g} * robust accuracy" if w else "robust accuracy"
     least = aim.min_clean_accuracy
     return sought if least is None else f"{sought}, of a clean accuracy of at least {100 * least:g} %"
-
-
-def _trade_off(done: Sequence[Entry], on_front: Iterable[int], best: Entry | None, aim: Aim) -> str:
-    return charts.trade_off(
-        [_accuracies(entry) for entry in done],
-        [str(entry.number) for entry in done],
-        front=on_front,
-        best=next((index for index, entry in enumerate(done) if entry is best), None),
-        least=aim.min_clean_accuracy,
-    )
 
 
 def _parallel(space: Sequence[Dimension], entries: Sequence[Entry], best: Entry | None) -> str:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from tfrobust.utils.text import duration
-from tuning.outcome import described
 from tuning.trials import Result, Store, Trial
 from tuning.tuners import Plan
 
@@ -16,21 +15,12 @@ class Progress:
 
     The time is that of the epochs still planned, at the pace of all workers together since this object was made; trials
     that the store had before do not count.
-
-    Args:
-        plan: the planned trials and epochs.
-        store: the trials.
-        say: receives each line.
-        clock: returns seconds.
     """
 
     def __init__(
         self, plan: Plan, store: Store, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._plan = plan
-        self._store = store
-        self._say = say
-        self._clock = clock
+        self._plan, self._store, self._say, self._clock = plan, store, say, clock
         self._began = clock()
         self._old = {trial.key for trial, _ in store.all()}
         self._told: set[str] = set()
@@ -40,16 +30,16 @@ class Progress:
 
     def tell(self, trial: Trial, result: Result) -> None:
         """Says that a trial is finished."""
-        point = trial._replace(epochs=0).key
-        more = max(0, trial.epochs - self._epochs.get(point, 0))
-        self._epochs[point] = self._epochs.get(point, 0) + more
+        trained = self._epochs.get(trial.point, 0)
+        more = max(0, trial.epochs - trained)
+        self._epochs[trial.point] = trained + more
         self._fresh += more if trial.key not in self._old else 0
         self._told.add(trial.key)
         self._lines += 1
         self._say(f"Trial {self._lines} of {self._plan.trials}: {told(trial, result)}{self._left()}")
 
     def catch_up(self) -> None:
-        """Says so of the trials that other processes have finished."""
+        """Says a line for each trial that other processes have finished."""
         for trial, result in self._store.all():
             if trial.key not in self._told:
                 self.tell(trial, result)
@@ -70,6 +60,6 @@ def told(trial: Trial, result: Result) -> str:
     'objective.beta=2: robust 0.7500, clean 0.9750'
     """
     if result.failed:
-        return f"{described(trial.values)}: failed. {result.message}"
-    figures = f"{described(trial.values)}: robust {result.robust_accuracy:.4f}, clean {result.clean_accuracy:.4f}"
+        return f"{trial}: failed. {result.message}"
+    figures = f"{trial}: robust {result.robust_accuracy:.4f}, clean {result.clean_accuracy:.4f}"
     return f"{figures}. {result.message}" if result.message else figures

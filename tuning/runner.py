@@ -35,15 +35,8 @@ def fit(config: dict[str, Any], path: Path, callbacks: list[Any]) -> None:
 class Runner(keras_tuner.engine.base_tuner.BaseTuner):
     """Runs a plan, each trial in its own workdir; finished trials are not repeated.
 
-    Args:
-        config: config of the search, as a plain dict.
-        space: its dimensions.
-        plan: its plan, with the oracle.
-        store: store of the results.
-        aim: its aim.
-        train: function that trains a config in a folder.
-        scratch: a folder for KerasTuner's own state, which is never read.
-        tell: is called with each finished trial and its result.
+    `train` trains a config in a folder, `tell` is called with each finished trial and its result, `scratch` is a folder
+    for KerasTuner's own state, which is never read.
     """
 
     def __init__(
@@ -58,16 +51,12 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
         tell: Callable[[Trial, Result], None],
     ) -> None:
         super().__init__(plan.oracle, directory=scratch, project_name="oracle")
-        self._config = config
-        self._space = space
-        self._store = store
-        self._aim = aim
-        self._train = train
-        self._tell = tell
+        self._config, self._space, self._store, self._aim = config, space, store, aim
+        self._train, self._tell = train, tell
         self._waits = False
 
     def pre_create_trial(self) -> None:
-        """Waits if the last request got no trial: KerasTuner asks again at once until another worker has finished."""
+        """Waits if the last request got no trial, because KerasTuner asks again at once."""
         if self._waits:
             time.sleep(PAUSE)
         self._waits = True
@@ -81,17 +70,17 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
         try:
             mine = self._trial_of(trial)
             with self._store.lock(mine):
-                result = self._store.read(mine) or self._run(mine, self._parent_of(trial))
+                result = self._store.read(mine) or self._run(mine, trial.hyperparameters.values.get("tuner/trial_id"))
             self._tell(mine, result)
         except Exception as error:  # KerasTuner would record an error of the program as a failed trial and continue
             raise errors.FatalError(repr(error)) from error
         return {SCORE: self._aim.score(result)}
 
-    def _run(self, trial: Trial, parent: Trial | None) -> Result:
-        """Trains a trial, or the rest of it, and stores its result."""
+    def _run(self, trial: Trial, parent: str | None) -> Result:
+        """Trains a trial, or the rest of it after its parent, and stores its result."""
         config = trial_config(self._config, trial)
         if parent is not None:
-            self._store.inherit(trial, parent, config)
+            self._store.inherit(trial, self._trial_of(self.oracle.get_trial(parent)), config)
         begun = time.monotonic()
         result = self._train_one(trial, config)._replace(seconds=time.monotonic() - begun, finished=time.time())
         self._store.write(trial, result)
@@ -120,25 +109,16 @@ class Runner(keras_tuner.engine.base_tuner.BaseTuner):
         own = {dimension.field: dimension.value(drawn[dimension.field]) for dimension in self._space}
         return Trial(own, drawn.get("tuner/epochs", self._config["epochs"]))
 
-    def _parent_of(self, trial: Any) -> Trial | None:
-        parent = trial.hyperparameters.values.get("tuner/trial_id")
-        return None if parent is None else self._trial_of(self.oracle.get_trial(parent))
-
 
 class Hopeless(keras.callbacks.Callback):
-    """Ends a training whose robust accuracy is near that of guessing.
+    """Ends a training whose best robust accuracy does not exceed `accuracy` after some epochs; 0: never.
 
-    Args:
-        after: number of epochs after which a training may be ended; 0: never.
-        accuracy: robust accuracy that the best epoch must exceed.
-        history: robust accuracies of the epochs before a resume.
+    `history` has the robust accuracies of the epochs before a resume.
     """
 
     def __init__(self, after: int, accuracy: float, history: Iterable[float] = ()) -> None:
         super().__init__()
-        self._after = after
-        self._accuracy = accuracy
-        self._history = list(history)
+        self._after, self._accuracy, self._history = after, accuracy, list(history)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], rows: Iterable[Mapping[str, str]]) -> Hopeless:

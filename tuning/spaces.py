@@ -26,14 +26,9 @@ class Range(NamedTuple):
     sampling: str = LINEAR
 
     @property
-    def whole(self) -> bool:
-        """Tells whether all values are integers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    @property
     def points(self) -> float:
         """The number of values."""
-        return self.high - self.low + 1 if self.whole else math.inf
+        return self.high - self.low + 1 if self._whole else math.inf
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -42,12 +37,16 @@ class Range(NamedTuple):
 
     def declare(self, hyperparameters: Any) -> None:
         """Adds this dimension to KerasTuner's space."""
-        kind = hyperparameters.Int if self.whole else hyperparameters.Float
+        kind = hyperparameters.Int if self._whole else hyperparameters.Float
         kind(self.field, self.low, self.high, sampling=self.sampling)
 
     def value(self, drawn: Any) -> Any:
         """Returns the value of the field for a value that KerasTuner drew."""
         return drawn
+
+    @property
+    def _whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
 
 class Choice(NamedTuple):
@@ -80,13 +79,6 @@ Dimension = Range | Choice
 
 def space_of(config: Mapping[str, Any]) -> list[Dimension]:
     """Returns the dimensions of a config's search: `search.space`, or the weights of its objective.
-
-    Args:
-        config: as `trainers.train` takes it, as a plain dict.
-
-    Raises:
-        InvalidArgument: if a field is unknown or named twice, a range is empty or not of numbers, choices are missing
-            or of several types, or the objective has no weights.
 
     Example:
 

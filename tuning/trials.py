@@ -20,23 +20,14 @@ from tfrobust.utils.files import replacing
 
 
 class Result(NamedTuple):
-    """The result of a trial, on validation data.
+    """The result of a trial, on validation data."""
 
-    Attributes:
-        clean_accuracy: clean accuracy of the kept classifier, in [0, 1]; None if the trial failed.
-        robust_accuracy: robust accuracy by the trainer's validation attack; None if the trial failed.
-        epochs: number of trained epochs.
-        seconds: duration since the last resume.
-        finished: end of the trial in seconds since 1970, which orders the trials.
-        message: why the trial failed or ended early; "" otherwise.
-    """
-
-    clean_accuracy: float | None
-    robust_accuracy: float | None
-    epochs: int
-    seconds: float = 0.0
-    finished: float = 0.0
-    message: str = ""
+    clean_accuracy: float | None  # of the kept classifier, in [0, 1]; None if the trial failed
+    robust_accuracy: float | None  # the same by the trainer's validation attack
+    epochs: int  # number of trained epochs
+    seconds: float = 0.0  # duration since the last resume
+    finished: float = 0.0  # end of the trial in seconds since 1970, which orders the trials
+    message: str = ""  # why the trial failed or ended early
 
     @property
     def failed(self) -> bool:
@@ -47,12 +38,13 @@ class Result(NamedTuple):
 class Trial(NamedTuple):
     """One point of the space, trained for some epochs.
 
-    Attributes:
-        values: field of the config -> value.
-        epochs: number of epochs to train.
+    Example:
+
+    >>> print(Trial({"objective.beta": 2.718281828, "ema": 0}, epochs=10))
+    objective.beta=2.718, ema=0
     """
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Any]  # field of the config -> value
     epochs: int
 
     @property
@@ -61,13 +53,17 @@ class Trial(NamedTuple):
         text = json.dumps([sorted(self.values.items()), self.epochs])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def point(self) -> str:
+        """A key of the values without the epochs."""
+        return self._replace(epochs=0).key
+
+    def __str__(self) -> str:
+        return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.values.items())
+
 
 class Store:
-    """The trials' folders, each an ordinary run's, and their results.
-
-    Args:
-        path: folder of the trials.
-    """
+    """The trials' folders in one folder, each an ordinary run's, and their results."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -101,13 +97,7 @@ class Store:
         return sorted(done, key=lambda pair: (pair[1].finished, pair[0].key))
 
     def inherit(self, trial: Trial, parent: Trial, config: Mapping[str, Any]) -> None:
-        """Copies checkpoints, history and the best classifier of a trial's parent.
-
-        Args:
-            trial: a trial with the values of the parent and more epochs.
-            parent: a finished trial.
-            config: config of the trial.
-        """
+        """Copies checkpoints, history and the best classifier of a finished trial to one with more epochs."""
         target = self.workdir(trial)
         if target.path.exists():
             return

@@ -21,19 +21,12 @@ SCORE = "score"
 
 
 class Plan(NamedTuple):
-    """The plan of a search: the oracle that draws the trials, and the numbers of trials and epochs.
-
-    Attributes:
-        oracle: oracle of KerasTuner.
-        trials: number of trials that it draws.
-        epochs: number of epochs of all trials together; the epochs that a promoted trial inherits count once.
-        goes_on: whether a trial may continue another one that had fewer epochs.
-    """
+    """The plan of a search: the oracle that draws the trials, and the numbers of trials and epochs."""
 
     oracle: Any
     trials: int
-    epochs: int
-    goes_on: bool = False
+    epochs: int  # of all trials together; the epochs that a promoted trial inherits count once
+    goes_on: bool = False  # whether a trial may continue another one that had fewer epochs
 
 
 _registry = Registry("tuner")
@@ -41,17 +34,9 @@ names, register = _registry.names, _registry.register
 
 
 def get(identifier: Any, space: Sequence[Dimension], seed: int, trials: int, epochs: int) -> Plan:
-    """Returns the plan of a tuner.
+    """Returns the plan of a tuner, a name or a config, with a seed of its draws.
 
-    Args:
-        identifier: name or config of a registered tuner.
-        space: dimensions of the search.
-        seed: seed of the draws.
-        trials: number of trials, for the tuners that do not determine it.
-        epochs: number of epochs of a full training.
-
-    Raises:
-        InvalidArgument: if the tuner or an argument is unknown, or the space has too few points for it.
+    `trials` is the number of trials for the tuners that do not determine it, `epochs` is that of a full training.
     """
     hyperparameters = keras_tuner.HyperParameters()
     for dimension in space:

@@ -34,7 +34,8 @@ def unwritten(monkeypatch):
         order = ranked([result for _, result in done], aim)
         if not order:
             raise ValueError("All trials failed")
-        return SimpleNamespace(trial=done[order[0]][0], result=done[order[0]][1])
+        trial, result = done[order[0]]
+        return SimpleNamespace(winner=SimpleNamespace(trial=trial, result=result))
 
     monkeypatch.setattr(outcome, "conclude", conclude)
 

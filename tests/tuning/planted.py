@@ -68,7 +68,7 @@ def main():
         workers=[[sys.executable, __file__, *sys.argv[1:]]] * workers,
     )
     if outcome is not None:
-        print(json.dumps(outcome.trial.values))
+        print(json.dumps(outcome.winner.trial.values))
 
 
 if __name__ == "__main__":

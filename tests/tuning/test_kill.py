@@ -29,7 +29,7 @@ def undisturbed(planted, tmp_path):
     def run(tuner):
         trials, epochs, _ = SEARCHES[tuner]
         outcome = search(planted.config_of(tuner, trials, epochs), tmp_path / "undisturbed", planted.train, str)
-        return trials_of(tmp_path / "undisturbed"), outcome.trial.values
+        return trials_of(tmp_path / "undisturbed"), outcome.winner.trial.values
 
     return run
 
@@ -81,6 +81,6 @@ def test_a_search_that_ends_anywhere_goes_on_there(tuner, undisturbed, planted, 
         except Killed:
             continue
     assert trials_of(path) == expected
-    assert outcome.trial.values == winner
+    assert outcome.winner.trial.values == winner
     epochs_done = "".join(log.read_text() for log in path.glob("trials/*/log.txt"))
     assert epochs_done.count("epoch") <= sum(each[4] for each in expected)  # none twice

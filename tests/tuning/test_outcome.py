@@ -72,7 +72,7 @@ def test_the_best_is_kept_with_a_config_that_trains_it(store):
     kept(store, 2.0, 0.8, 0.6, epochs=2)
     kept(store, 3.0, None, None, message="Training diverged")
     out = concluded(store)
-    assert out.trial == Trial({"objective.beta": 2.0}, 2) and out.winner.number == 2
+    assert out.winner.trial == Trial({"objective.beta": 2.0}, 2) and out.winner.number == 2
     folder = store.path.parent
     assert (folder / "classifier.keras").read_text() == "2.0 2"
     best, config = json.loads((folder / "best.json").read_text()), config_of()
@@ -129,7 +129,7 @@ def test_finalists_are_judged_by_standard_and_the_best_of_them_wins(store, judge
     judge.planned.update({"1.0 3": (0.9, 0.1), "2.0 3": (0.9, 0.3)})
     out = concluded(store, finalists=2)
     assert judge.asked == ["1.0 3", "2.0 3"] and out.winner.number == 2
-    assert out.result.robust_accuracy == 0.5 and out.winner.report.robust_accuracy == 0.3
+    assert out.winner.result.robust_accuracy == 0.5 and out.winner.report.robust_accuracy == 0.3
     assert "30.00 %   by `standard`" in str(out)
     assert [row["standard_robust_accuracy"] for row in table(store)] == ["0.1", "0.3", ""]
     again = concluded(store, finalists=2)
@@ -159,7 +159,7 @@ def test_of_equal_values_only_the_longest_training_may_win(store, judge):
     kept(store, 1.0, None, None, epochs=9, message="Training diverged")
     kept(store, 2.0, 0.9, 0.3, epochs=1)
     judge.planned.update({"1.0 3": (0.9, 0.5), "2.0 1": (0.9, 0.2)})
-    assert concluded(store, finalists=2).trial.epochs == 3
+    assert concluded(store, finalists=2).winner.trial.epochs == 3
     assert judge.asked == ["1.0 3", "2.0 1"]
 
 
@@ -228,7 +228,7 @@ def test_best_json_trains_to_the_very_same_classifier_that_standard_chose(tmp_pa
     config["data"]["steps_per_epoch"] = 4
     config["attack"]["steps"] = 1
     out = search(config, tmp_path / "search")
-    report = tfrobust.evaluation.Report.load(tmp_path / "search/trials" / out.trial.key / "finalist.json")
+    report = tfrobust.evaluation.Report.load(tmp_path / "search/trials" / out.winner.trial.key / "finalist.json")
     assert report.images == tfrobust.data.info("digits", validation=0.1).sizes["validation"]
     assert out.winner.report.robust_accuracy == report.robust_accuracy and "validation split" in report.notes[0]
     best = json.loads((tmp_path / "search/best.json").read_text())

@@ -76,8 +76,8 @@ def test_a_hopeless_training_ends_early(tiny, tmp_path):
     tiny["search"].update(tuner="random", trials=1, hopeless_after=1)
     tiny["attack"]["eps"] = 1.0
     outcome = search(tiny, tmp_path, say=str)
-    assert outcome.result.epochs == 1 and outcome.result.robust_accuracy <= CHANCE / 10
-    assert outcome.result.message == "Ended early: robust accuracy near chance after 1 epochs."
+    assert outcome.winner.result.epochs == 1 and outcome.winner.result.robust_accuracy <= CHANCE / 10
+    assert outcome.winner.result.message == "Ended early: robust accuracy near chance after 1 epochs."
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_one_that_was_killed_before_its_result_is_kept_is_not_trained_further(
         search(config, tmp_path / "a", hopeless_training, str)
     again = search(config, tmp_path / "a", pytest.fail, str)
     once = search(config, tmp_path / "b", hopeless_training, str)
-    assert again.result._replace(seconds=0, finished=0) == once.result._replace(seconds=0, finished=0)
-    assert once.result.epochs == 2 and once.result.message.startswith("Ended early")
+    assert again.winner.result._replace(seconds=0, finished=0) == once.winner.result._replace(seconds=0, finished=0)
+    assert once.winner.result.epochs == 2 and once.winner.result.message.startswith("Ended early")
 
 
 def test_who_has_all_its_epochs_did_not_end_early(hopeless_training, planted, tmp_path):
     outcome = search(planted.config_of("random", 1, 2, hopeless_after=2), tmp_path, hopeless_training, str)
-    assert outcome.result.epochs == 2 and outcome.result.message == ""
+    assert outcome.winner.result.epochs == 2 and outcome.winner.result.message == ""
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path):

@@ -29,7 +29,7 @@ def contents(path):
 @pytest.mark.parametrize("tuner, trials, epochs", [("random", 50, 2), ("bayesian", 12, 2), ("hyperband", 1, 27)])
 def test_the_planted_optimum_is_found(tuner, trials, epochs, planted, tmp_path):
     outcome = search(planted.config_of(tuner, trials, epochs), tmp_path, planted.train, str)
-    assert outcome.trial.values["objective.beta"] == pytest.approx(planted.BEST, rel=0.2)
+    assert outcome.winner.trial.values["objective.beta"] == pytest.approx(planted.BEST, rel=0.2)
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
@@ -106,7 +106,7 @@ def test_trials_that_diverge_are_results(tuner, fails, planted, tmp_path):
     assert [i for i, result in enumerate(done) if result.failed] == list(fails)
     assert all(done[i].message == "Diverged at update 7" and done[i].clean_accuracy is None for i in fails)
     assert len(done) == tuners.get(tuner, space_of(config), 0, 6, 3).trials
-    assert not outcome.result.failed
+    assert not outcome.winner.result.failed
 
 
 @pytest.mark.parametrize("tuner", TUNERS)

@@ -52,7 +52,7 @@ def test_two_workers_run_the_trials_of_one_process(planted, start_planted, tmp_p
     out = finished(start_planted(tmp_path / "two", "random", 12, 2, 0.2, 2))
     outcome = search(planted.config_of("random", 12, 2), tmp_path / "one", planted.train, str)
     assert values_of(tmp_path / "two") == values_of(tmp_path / "one")
-    assert json.loads(out.splitlines()[-1]) == outcome.trial.values
+    assert json.loads(out.splitlines()[-1]) == outcome.winner.trial.values
     assert sorted(epochs_of(tmp_path / "two").values())[0] >= 4  # both took part
     assert sum(epochs_of(tmp_path / "two").values()) == 24  # and nothing was trained twice
     assert [line[: line.index(":")] for line in out.splitlines()[1:-1]] == [f"Trial {n} of 12" for n in range(1, 13)]
@@ -89,7 +89,7 @@ def test_a_killed_worker_is_started_again_and_its_trial_goes_on(planted, start_p
     until(lambda: len(epochs_of(tmp_path)) == 2 and min(epochs_of(tmp_path).values()) >= 2)
     os.kill(int(next(iter(epochs_of(tmp_path)))), signal.SIGKILL)
     out = finished(process)
-    assert "was ended by signal 9; it goes on" in out
+    assert "was ended by signal 9; it is started again" in out
     assert len(epochs_of(tmp_path)) == 3 and sum(epochs_of(tmp_path).values()) == 48  # each epoch once
     assert {result.robust_accuracy for _, result in Store(tmp_path / "trials").all()} == {
         planted.accuracies(trial.values["objective.beta"], 11)[0] for trial, _ in Store(tmp_path / "trials").all()
