@@ -38,18 +38,11 @@ OF_A_FIT = (*PER_PHASE, "seed", "weight_decay", "model", "fine_tune", "mixed_pre
 
 
 class Facts(NamedTuple):
-    """Facts for the card that are not in the classifier.
+    """Facts for the card that are not in the classifier; None: unknown."""
 
-    Args:
-        class_names: names in the order of the labels; empty: numbers.
-        data: name and options of its data set, as `tfrobust.data.load` takes them; None: unknown.
-        training: objective, attack and settings of each fit, and the code that ran; None: unknown.
-        report: its evaluation; None: there is none, which the card says.
-    """
-
-    class_names: Sequence[str] = ()
-    data: Mapping[str, Any] | None = None
-    training: Mapping[str, Any] | None = None
+    class_names: Sequence[str] = ()  # in the order of the labels; empty: numbers
+    data: Mapping[str, Any] | None = None  # name and options of its data set, as `tfrobust.data.load` takes them
+    training: Mapping[str, Any] | None = None  # objective, attack and settings of each fit, and the code that ran
     report: Report | None = None
 
 
@@ -57,7 +50,7 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
     """Returns the model card, as JSON holds it.
 
     Raises:
-        InvalidArgument: if the evaluation is of other weights.
+        InvalidArgument: if the evaluation is of other weights, or the number of class names is wrong.
     """
     weights = digest(classifier)
     if facts.report is not None and facts.report.classifier != weights:
@@ -65,7 +58,10 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
             "The evaluation is of another classifier: expected one of the very weights that are exported (evaluate it "
             f"again). Received: weights {facts.report.classifier or 'of no Keras model'} there, {weights} here"
         )
-    height, width, channels = classifier.input_shape[1:]
+    classes = classifier.output["logits"].shape[-1]
+    names = list(facts.class_names) or [str(label) for label in range(classes)]
+    if len(names) != classes:
+        raise InvalidArgument(f"Invalid class names: expected {classes}. Received: {len(names)} of the data")
     return {
         "classifier": {
             "name": classifier.name,
@@ -74,47 +70,27 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
             "precision": precision,
         },
         "input": {
-            "height": height,
-            "width": width,
-            "channels": channels,
+            **dict(zip(("height", "width", "channels"), classifier.input_shape[1:], strict=True)),
             "pixels": "float32 in [0, 1]; NaN and other values are refused",
             "uint8": "0..255",
             "image_bytes": f"PNG or JPEG of at most {pictures.MEGAPIXELS} megapixels, resized to height and width",
         },
-        "classes": class_names(classifier, facts),
+        "classes": names,
         "data": facts.data,
         "training": facts.training,
-        "evaluation": UNEVALUATED if facts.report is None else evaluation(facts.report),
+        "evaluation": UNEVALUATED if facts.report is None else _evaluation(facts.report),
         "versions": versions(),
     }
 
 
-def class_names(classifier: Any, facts: Facts) -> list[str]:
-    """Returns a name for each class.
-
-    Raises:
-        InvalidArgument: if the number of names is not that of the classes.
-    """
-    classes = classifier.output["logits"].shape[-1]
-    names = list(facts.class_names) or [str(label) for label in range(classes)]
-    if len(names) != classes:
-        raise InvalidArgument(f"Invalid class names: expected {classes}. Received: {len(names)} of the data")
-    return names
-
-
-def evaluation(report: Report) -> dict[str, Any]:
+def _evaluation(report: Report) -> dict[str, Any]:
     """Returns the figures of a report that a user of the classifier needs."""
     results = [{"name": r.name, "settings": r.settings, "accuracy": r.accuracy} for r in report.flat]
     return {**{name: getattr(report, name) for name in FIGURES}, "attacks": results}
 
 
 def of_run(workdir: Workdir, config: Mapping[str, Any]) -> Facts:
-    """Returns the facts of a run: data, settings of every fit, code, and the evaluation if there is one.
-
-    Args:
-        workdir: folder of the run.
-        config: config of the run.
-    """
+    """Returns the facts of a run: data, settings of every fit, code, and the evaluation if there is one."""
     data = data_of(config)
     return Facts(
         class_names=tfrobust.data.info(**data).class_names,
@@ -125,12 +101,10 @@ def of_run(workdir: Workdir, config: Mapping[str, Any]) -> Facts:
 
 
 def _fit(phase: Mapping[str, Any]) -> dict[str, Any]:
-    attack = given(phase["attack"])
-    named = {
-        "objective": tfrobust.objectives.get(phase["objective"]).get_config(),
-        "attack": tfrobust.attacks.get(attack).get_config() if attack else None,
-    }
-    return {**{name: phase[name] for name in OF_A_FIT}, **named}
+    fit, attack = {name: phase[name] for name in OF_A_FIT}, given(phase["attack"])
+    fit["objective"] = tfrobust.objectives.get(phase["objective"]).get_config()
+    fit["attack"] = tfrobust.attacks.get(attack).get_config() if attack else None
+    return fit
 
 
 def write(version: Path, card: Mapping[str, Any]) -> None:
@@ -140,11 +114,7 @@ def write(version: Path, card: Mapping[str, Any]) -> None:
 
 
 def read(version: Path) -> dict[str, Any]:
-    """Returns the card of an exported version.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
+    """Returns the card of an exported version; raises `FileNotFoundError` if there is none."""
     file = version / EXTRA / FILE
     if not file.is_file():
         raise FileNotFoundError(f"Expected a version that export.savedmodel wrote, with {file}. Received: no such file")

@@ -14,14 +14,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from commands import cli
-from export import logits as _logits
 from export.connections import Connection, Model, ServingError, check_server, connect, pixel_shape
+from export.logits import compare
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 OUTPUTS = ("logits", "probabilities", "label")
@@ -39,18 +39,13 @@ def define_flags() -> None:
     flags.DEFINE_bool("json", False, "One JSON object a line, with all probabilities, in place of the table.")
     flags.DEFINE_string("compare", None, "A .keras file to run beside the server.")
     flags.DEFINE_float("tolerance", 1e-5, "Of --compare: difference of logits / largest |logit|.", lower_bound=0.0)
-    flags.DEFINE_integer("load", None, "Load test: how many requests.", lower_bound=1)
-    flags.DEFINE_integer("concurrency", 8, "Of --load: how many requests at once.", lower_bound=1)
-    flags.DEFINE_float("seconds", 60.0, "Of --load: when to stop at the latest.", lower_bound=0.1)
+    flags.DEFINE_integer("load", None, "Load test: number of requests.", lower_bound=1)
+    flags.DEFINE_integer("concurrency", 8, "Of --load: number of concurrent requests.", lower_bound=1)
+    flags.DEFINE_float("seconds", 60.0, "Of --load: seconds after which no more requests are sent.", lower_bound=0.1)
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
-    """Returns the files as they are given, and those of the folders, sorted, that end as PNG and JPEG do.
-
-    Raises:
-        FileNotFoundError: if a path does not exist.
-        Mistake: if a folder has no such file.
-    """
+    """Returns the files as they are given, and those of the folders, sorted, that end as PNG and JPEG do."""
     files = []
     for path in map(Path, paths):
         if not path.exists():
@@ -64,16 +59,6 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return files
 
 
-def _decode(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
-    """Returns the uint8 pixels (batch, H, W, C), decoded as `predict_bytes` decodes them."""
-    import tensorflow as tf
-
-    try:
-        return _decoder(shape)(tf.constant(encoded, tf.string)).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise cli.Mistake(f"Expected PNG or JPEG images of at most 16 megapixels. Received: {error.message}") from error
-
-
 @functools.cache
 def _decoder(shape: tuple[int, int, int]) -> Callable[[Any], Any]:
     import tensorflow as tf
@@ -82,6 +67,16 @@ def _decoder(shape: tuple[int, int, int]) -> Callable[[Any], Any]:
 
     spec = tf.TensorSpec((None,), tf.string)
     return tf.function(functools.partial(pictures.decode, shape=shape), input_signature=[spec], autograph=False)
+
+
+def _decode(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
+    """Returns the uint8 pixels (batch, H, W, C), decoded as `predict_bytes` decodes them."""
+    import tensorflow as tf
+
+    try:
+        return _decoder(shape)(tf.constant(encoded, tf.string)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise cli.Mistake(f"Expected PNG or JPEG images of at most 16 megapixels. Received: {error.message}") from error
 
 
 def _pixels(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
@@ -97,12 +92,7 @@ INPUTS: Mapping[str, tuple[str, Callable[[Sequence[bytes], Any], np.ndarray]]] =
 
 
 class Sender:
-    """Sends files of images over a connection.
-
-    Args:
-        connection: of a server's model.
-        signature: a name of `INPUTS`.
-    """
+    """Sends files of images over a connection to a signature, which is a name of `INPUTS`."""
 
     def __init__(self, connection: Connection, signature: str):
         self.connection, self.signature = connection, signature
@@ -119,11 +109,7 @@ class Sender:
         return self.connection.prepare(self.signature, inputs)
 
     def classify(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
-        """Returns `logits` and `probabilities` (batch, classes) and `label` (batch,) of some files.
-
-        Raises:
-            ServingError: if there is no such answer; it names the files if they are the reason.
-        """
+        """Returns `logits` and `probabilities` (batch, classes) and `label` (batch,) of some files."""
         try:
             outputs = self.connection.send(self.prepare(files))
         except ServingError as error:
@@ -141,80 +127,26 @@ def _named(files: Sequence[Path]) -> str:
     return f"{files[0]} ... {files[-1]} ({len(files)} files in a request; --batch_size=1 finds which)"
 
 
-class Difference(NamedTuple):
-    """The difference of a server from the classifier: largest differences, and numbers of different labels.
-
-    A different label is a tie if the classifier's own logits of both are within the tolerance.
-    """
-
-    images: int
-    logits: float
-    probabilities: float
-    largest: float  # |logit| of the classifier
-    labels: int
-    ties: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.images} images: largest difference of logits {self.logits:.2g} (of {self.largest:.4g}), "
-            f"of probabilities {self.probabilities:.2g}; {self.labels} labels differ, {self.ties} of them ties"
-        )
-
-
-def compare(logits: np.ndarray, served: Mapping[str, np.ndarray], tolerance: float) -> Difference:
-    """Returns the difference of the served outputs from a classifier's logits.
-
-    Args:
-        logits: (images, classes) of the classifier.
-        served: `logits` and `probabilities` (images, classes), `label` (images,).
-        tolerance: of a tie, as a fraction of the largest |logit|.
-
-    Raises:
-        Mistake: if the numbers of classes differ.
-    """
-    if logits.shape != served["logits"].shape:
-        received = f"{logits.shape} of the classifier, {served['logits'].shape} of the server"
-        raise cli.Mistake(f"Expected logits (images, classes) of the same classes. Received: {received}")
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    largest = _logits.largest(logits)
-    labels = np.asarray(served["label"], int)
-    behind = logits.max(axis=-1) - np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-    differ = labels != logits.argmax(axis=-1)
-    return Difference(
-        len(logits),
-        _logits.apart(served["logits"], logits),
-        float(np.abs(served["probabilities"] - probabilities).max()),
-        largest,
-        int(differ.sum()),
-        int((differ & (behind <= tolerance * largest)).sum()),
-    )
-
-
-def _table(files: Sequence[Path], names: Sequence[str] | None) -> Callable[[Path, Any, Any], str]:
-    width = max(len(str(file)) for file in files)
-    title = max(map(len, names)) if names else 5
-    print(f"{'file':{width}}  {'class':{title}}  probability")
-    return lambda file, name, of_all: f"{file!s:{width}}  {name!s:{title}}  {max(of_all):.4f}"
-
-
-def _line(file: Path, name: Any, of_all: Any) -> str:
-    return json.dumps({"file": str(file), "class": name, "probabilities": of_all})
-
-
 def _batches(files: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
     return (files[start : start + size] for start in range(0, len(files), size))
 
 
 def _classify(sender: Sender, files: Sequence[Path], given: Any) -> int:
     names = Path(given.class_names).read_text().splitlines() if given.class_names else None
-    show = _line if given.json else _table(files, names)
+    width = max(len(str(file)) for file in files)
+    title = max(map(len, names)) if names else 5
+    if not given.json:
+        print(f"{'file':{width}}  {'class':{title}}  probability")
     for batch in _batches(files, given.batch_size or 32):
         outputs = sender.classify(batch)
-        for file, label, of_all in zip(batch, outputs["label"], outputs["probabilities"].tolist(), strict=True):
-            if names and len(names) != len(of_all):
-                raise cli.Mistake(f"Expected {len(of_all)} lines in {given.class_names}. Received: {len(names)}")
-            print(show(file, names[label] if names else int(label), of_all))
+        for file, label, shares in zip(batch, outputs["label"], outputs["probabilities"].tolist(), strict=True):
+            if names and len(names) != len(shares):
+                raise cli.Mistake(f"Expected {len(shares)} lines in {given.class_names}. Received: {len(names)}")
+            name = names[label] if names else int(label)
+            if given.json:
+                print(json.dumps({"file": str(file), "class": name, "probabilities": shares}))
+            else:
+                print(f"{file!s:{width}}  {name!s:{title}}  {max(shares):.4f}")
     return 0
 
 
@@ -252,7 +184,7 @@ def _load(open_connection: Callable[[], Connection], sender: Sender, files: Sequ
 
 
 def main(arguments: list[str]) -> int:
-    """Classifies, compares or tests the load, as the flags say, and returns the exit code."""
+    """Classifies, compares or tests the load by the flags, and returns the exit code."""
     given = flags.FLAGS
     if not given.name:
         raise cli.Misuse("Expected --name=NAME, the model's on the server. Received: no --name")

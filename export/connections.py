@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -16,12 +16,7 @@ from commands.cli import Mistake
 
 
 class ServingError(OSError):
-    """Is raised for a request without an answer; the text has the server's message and an advice.
-
-    Args:
-        text: the message.
-        code: gRPC's name of the status.
-    """
+    """Is raised for a request without an answer; `code` is gRPC's name of the status."""
 
     def __init__(self, text: str, code: str = ""):
         super().__init__(text)
@@ -31,14 +26,14 @@ class ServingError(OSError):
 ADVICE = {
     "UNAVAILABLE": "expected a server there, such as `python -m export.serve --model=DIR`, and its own protocol",
     "NOT_FOUND": "expected a model, a version and a signature that the server has: see --name, --version, --signature",
-    "INVALID_ARGUMENT": "expected what the signature reads",
+    "INVALID_ARGUMENT": "expected the inputs that the signature reads",
     "DEADLINE_EXCEEDED": "expected an answer in time: raise --timeout or lower --batch_size",
     "RESOURCE_EXHAUSTED": "expected a smaller request: lower --batch_size",
 }
 
 
 def refusal(address: str, code: str, says: str) -> ServingError:
-    """Returns the error of a request: one line, with what to do."""
+    """Returns the error of a request: one line with an advice."""
     return ServingError(f"{address}: {code}: {ADVICE.get(code, 'expected an answer')}. Received: {says}", code)
 
 
@@ -49,31 +44,8 @@ class Model(NamedTuple):
     version: str = ""
 
 
-class Connection(Protocol):
-    """A connection to a server's model by one protocol, for one thread."""
-
-    def prepare(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Any:
-        """Returns the protocol's request: `inputs` by name, each (batch, ...); strings are an array of `bytes`."""
-
-    def send(self, request: Any) -> dict[str, np.ndarray]:
-        """Returns the outputs by name, each (batch, ...).
-
-        Raises:
-            ServingError: if the server refuses the request or does not answer.
-        """
-
-    def signatures(self) -> Any:
-        """Returns the model's `SignatureDefMap`."""
-
-
 class Grpc:
-    """The gRPC protocol, by the official stubs.
-
-    Args:
-        server: "grpc://HOST:PORT".
-        model: one of its models.
-        timeout: seconds until a request is given up.
-    """
+    """A connection to a server's model by the gRPC protocol with the official stubs, for one thread."""
 
     def __init__(self, server: str, model: Model, timeout: float):
         import grpc
@@ -84,7 +56,7 @@ class Grpc:
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(self.address, options))
 
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Any:
-        """Returns a `PredictRequest`; see `Connection`."""
+        """Returns a `PredictRequest` of `inputs` by name, each (batch, ...); strings are an array of `bytes`."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -96,7 +68,7 @@ class Grpc:
         return request
 
     def send(self, request: Any) -> dict[str, np.ndarray]:
-        """Returns the outputs; see `Connection`."""
+        """Returns the outputs by name, each (batch, ...); a refusal or no answer is a `ServingError`."""
         import tensorflow as tf
 
         answer = self._call(self._stub.Predict, request)
@@ -129,13 +101,7 @@ class Grpc:
 
 
 class Rest:
-    """The REST protocol: JSON with columns, and bytes in base64.
-
-    Args:
-        server: "http://HOST:PORT", or https.
-        model: one of its models.
-        timeout: seconds until a request is given up.
-    """
+    """A connection by the REST protocol, JSON with columns and bytes in base64; see `Grpc`."""
 
     # gRPC's names of the statuses that TensorFlow Serving sends.
     CODES: ClassVar[dict[int, str]] = {
@@ -157,14 +123,14 @@ class Rest:
         self._session = requests.Session()  # keeps its connections
 
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
-        """Returns the body of a request; see `Connection`."""
+        """Returns the body of a request; see `Grpc.prepare`."""
         columns = {name: [_in_json(value) for value in values.tolist()] for name, values in inputs.items()}
         return json.dumps({"signature_name": signature, "inputs": columns}).encode()
 
     def send(self, request: bytes) -> dict[str, np.ndarray]:
-        """Returns the outputs; see `Connection`."""
+        """Returns the outputs; see `Grpc.send`."""
         outputs = self._call("POST", ":predict", request).get("outputs")
-        if not isinstance(outputs, dict):  # another signature than ours: a single output comes without its name
+        if not isinstance(outputs, dict):  # a single output of another signature comes without its name
             raise refusal(self.address, "INVALID_ARGUMENT", f"an answer without outputs by name: {outputs!r:.200}")
         return {name: np.asarray(values) for name, values in outputs.items()}
 
@@ -176,11 +142,11 @@ class Rest:
         found = self._call("GET", "/metadata")["metadata"]["signature_def"]
         return json_format.ParseDict(found, get_model_metadata_pb2.SignatureDefMap(), ignore_unknown_fields=True)
 
-    def _call(self, method: str, what: str, body: bytes | None = None) -> dict[str, Any]:
+    def _call(self, method: str, action: str, body: bytes | None = None) -> dict[str, Any]:
         import requests
 
         try:
-            answer = self._session.request(method, self._url + what, data=body, timeout=self.timeout)
+            answer = self._session.request(method, self._url + action, data=body, timeout=self.timeout)
         except requests.Timeout as error:
             raise refusal(self.address, "DEADLINE_EXCEEDED", f"no answer within {self.timeout:g} s") from error
         except requests.RequestException as error:
@@ -201,41 +167,25 @@ def _in_json(value: Any) -> Any:
     return {"b64": base64.b64encode(value).decode("ascii")} if isinstance(value, bytes) else value
 
 
-PROTOCOLS: dict[str, Any] = {"grpc": Grpc, "http": Rest, "https": Rest}
+Connection = Grpc | Rest
+PROTOCOLS: dict[str, type[Connection]] = {"grpc": Grpc, "http": Rest, "https": Rest}
 
 
 def check_server(server: str) -> None:
-    """Checks that an address has a protocol, a host and a port.
-
-    Raises:
-        Mistake: if it has not.
-    """
+    """Raises a `Mistake` if an address lacks a protocol, a host or a port."""
     parts = urlsplit(server)
     if parts.scheme not in PROTOCOLS or not parts.hostname or parts.port is None:
         raise Mistake(f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}. Received: {server}")
 
 
 def connect(server: str, model: Model, timeout: float = 10.0) -> Connection:
-    """Returns a connection by the protocol of the address; nothing is sent yet.
-
-    Args:
-        server: "grpc://HOST:PORT", "http://HOST:PORT" or "https://HOST:PORT".
-        model: one of its models.
-        timeout: seconds until a request is given up.
-
-    Raises:
-        Mistake: if the address is invalid.
-    """
+    """Returns a connection, which sends nothing yet, to "grpc://HOST:PORT", "http://HOST:PORT" or "https://HOST:PORT"."""
     check_server(server)
     return PROTOCOLS[urlsplit(server).scheme](server, model, timeout)
 
 
 def pixel_shape(connection: Connection, signature: str) -> tuple[int, int, int]:
-    """Returns the (H, W, C) of the pixels that a signature reads; the server is asked.
-
-    Raises:
-        ServingError: if the signature does not read pixels.
-    """
+    """Returns the (H, W, C) of the pixels that a signature reads, as the server describes it."""
     known = connection.signatures().signature_def
     if signature not in known or "pixels" not in known[signature].inputs:
         raise ServingError(f"Expected a signature that reads pixels, one of {sorted(known)}. Received: {signature}")

@@ -19,10 +19,7 @@ SUMS = "SHA256SUMS"
 def write_warm_up(version: Path, name: str, functions: Mapping[str, Any]) -> None:
     """Writes a request to each signature, which TensorFlow Serving runs before the version is available.
 
-    Args:
-        version: folder of the version.
-        name: name of the model.
-        functions: functions of `export.module.Signatures`.
+    `name` is that of the model, `functions` are those of `export.module.Signatures`.
     """
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
@@ -46,18 +43,13 @@ def _example(spec: tf.TensorSpec, functions: Mapping[str, Any]) -> Any:
 
 
 def write_sums(version: Path) -> None:
-    """Writes the hashes of all other files, for `sha256sum -c` in the version's folder; it is written last."""
+    """Writes the hashes of all files but its own, for `sha256sum -c` in the version's folder."""
     lines = [f"{_sha256(version / name)}  {name}\n" for name in _files(version)]
     (version / EXTRA / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def check_sums(version: Path) -> int:
-    """Returns the number of files after it has checked their hashes.
-
-    Raises:
-        FileNotFoundError: if the version has no hashes.
-        Mistake: if files were changed, are missing or were added; the message names them.
-    """
+    """Returns the number of files after a check of their hashes; a `Mistake` names changed, missing and added files."""
     file = version / EXTRA / SUMS
     if not file.is_file():
         raise FileNotFoundError(f"Expected a version that export.savedmodel wrote, with {file}. Received: no such file")

@@ -17,22 +17,14 @@ _THREADS = 16
 
 
 def number_of(spec: model_pb2.ModelSpec) -> int | None:
-    """Returns the version that a request names, None for the latest.
-
-    Raises:
-        Refusal: if it names a label, which needs TensorFlow Serving's configuration.
-    """
+    """Returns the version that a request names, None for the latest; labels need TensorFlow Serving's configuration."""
     if spec.version_label:
         raise invalid(f"Unrecognized servable version label: {spec.version_label[:100]}. Expected a version's number")
     return spec.version.value if spec.HasField("version") else None
 
 
 def predict(versions: Versions, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-    """Answers `PredictionService/Predict`.
-
-    Raises:
-        Refusal: if a model, version, signature, input or output is unknown, or a value is invalid.
-    """
+    """Answers `PredictionService/Predict`."""
     spec = request.model_spec
     with versions.use(spec.name, number_of(spec)) as (number, servable):
         signature = servable.signature(spec.signature_name)
@@ -52,11 +44,7 @@ def predict(versions: Versions, request: predict_pb2.PredictRequest) -> predict_
 def metadata(
     versions: Versions, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """Answers `PredictionService/GetModelMetadata`: the signatures.
-
-    Raises:
-        Refusal: if the model or version is unknown, or the field is not "signature_def".
-    """
+    """Answers `PredictionService/GetModelMetadata`: the signatures."""
     if set(request.metadata_field) != {"signature_def"}:
         received = ", ".join(request.metadata_field) or "none"
         raise invalid(f'Expected the metadata_field "signature_def". Received: {received}')
@@ -73,34 +61,20 @@ def metadata(
 def status(
     versions: Versions, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """Answers `ModelService/GetModelStatus` with every version that was ever seen.
-
-    Raises:
-        Refusal: if the model or version is unknown.
-    """
+    """Answers `ModelService/GetModelStatus` with every version that was ever seen."""
     spec = request.model_spec
     response = get_model_status_pb2.GetModelStatusResponse()
     for version in versions.seen(spec.name, number_of(spec)):
         answer = response.model_version_status.add(version=version.number, state=version.state)
-        if version.error:
-            answer.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
-            answer.status.error_message = version.error
-        else:
-            answer.status.error_code = grpc.StatusCode.OK.value[0]
+        code = grpc.StatusCode.UNKNOWN if version.error else grpc.StatusCode.OK
+        answer.status.error_code, answer.status.error_message = code.value[0], version.error
     return response
 
 
 class GrpcServer:
-    """The server of both services.
+    """The server of both services for the versions of a model.
 
-    Args:
-        versions: the versions of the model.
-        host: address to bind to.
-        port: port to bind to; 0: a free one.
-        max_bytes: greatest size of a message; a larger one is RESOURCE_EXHAUSTED.
-
-    Raises:
-        OSError: if the port is taken.
+    It binds to a host and a port, of which 0 is a free one, and refuses messages of more than `max_bytes`.
     """
 
     def __init__(self, versions: Versions, host: str, port: int, max_bytes: int) -> None:

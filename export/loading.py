@@ -1,4 +1,4 @@
-"""A load test with a bounded number of requests and of concurrent requests."""
+"""Measures the speed of a server with a bounded number of requests and of concurrent requests."""
 
 from __future__ import annotations
 
@@ -41,19 +41,13 @@ class Load:
 def load(connect: Callable[[], Callable[[int], object]], requests: int, concurrency: int, seconds: float) -> Load:
     """Sends requests from several threads, each the next one as soon as its last is answered.
 
-    The first request of each connection opens it and is not counted.
+    The first request of each connection opens it and is not counted; its failure is a `ServingError`.
 
     Args:
         connect: returns a function that sends request number i; called once for each thread.
         requests: number of requests.
         concurrency: number of concurrent requests.
         seconds: time after which no more requests are sent.
-
-    Returns:
-        The result.
-
-    Raises:
-        ServingError: if one of the uncounted requests fails.
     """
     seen, numbers = Load(), iter(range(requests))  # one iterator for all: a thread takes the next number
     with ThreadPoolExecutor(concurrency) as pool:

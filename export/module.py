@@ -17,14 +17,9 @@ Outputs = Mapping[str, Tensor]
 class Signatures:
     """The signatures of a classifier for TensorFlow Serving; see `export.savedmodel.export_classifier`.
 
-    Args:
-        classifier: a Keras model with named outputs, on images of one size.
-        precision: dtype in which kernels are stored; they are cast back before the computation. Vectors are stored as
-            they are: they are small, and the statistics of a normalization need the precision.
-
-    Attributes:
-        module: a `tf.Module` of the weights. It does not contain the Keras model, with which a SavedModel would store
-            every variable twice, and objects that only Keras can read.
+    Kernels are stored in a precision and cast back before the computation; vectors are stored as they are, because they
+    are small and the statistics of a normalization need the precision. The `tf.Module` of the weights does not contain
+    the Keras model, with which a SavedModel would store every variable twice, and objects that only Keras can read.
     """
 
     def __init__(self, classifier: Any, precision: str = "float32") -> None:

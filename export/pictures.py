@@ -15,16 +15,9 @@ HEADER = 24  # bytes of a PNG up to the end of its width and height
 
 
 def decode(encoded: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Returns pictures as pixels of one size: decoded, resized as `tfrobust.data` resizes, rounded to 8 bits.
+    """Returns pictures as uint8 pixels `(batch, H, W, C)`: decoded, resized as `tfrobust.data` resizes, rounded.
 
-    The declared size of a picture is checked before it is decoded.
-
-    Args:
-        encoded: PNG or JPEG files, `(batch,)` string; gray ones get equal channels, alpha is left out.
-        shape: (H, W, C) of the result, C 1 or 3.
-
-    Returns:
-        Pixels `(batch, H, W, C)` uint8.
+    The declared size of a picture is checked before it is decoded. Gray pictures get equal channels, alpha is left out.
 
     Raises:
         tf.errors.InvalidArgumentError: if a file is not PNG or JPEG, is cut short, or has more than 16 megapixels.

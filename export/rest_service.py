@@ -45,11 +45,7 @@ _STATUS = {
 
 
 def predict(versions: Versions, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, Any]:
-    """Answers `:predict`, rows for `instances` and columns for `inputs`.
-
-    Raises:
-        Refusal: if the body is not a valid request.
-    """
+    """Answers `:predict`, rows for `instances` and columns for `inputs`."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -140,10 +136,21 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # an unread body would be taken for the next request
-        self._run(self._get)
+        self.do_POST()
 
     def do_POST(self) -> None:
-        self._run(self._post)
+        try:
+            self._answer(HTTPStatus.OK, self._content())
+        except Refusal as refusal:
+            status = _STATUS.get(refusal.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+            self._answer(status, {"error": str(refusal)})
+        except _Unread as refusal:
+            self.send_error(refusal.status, str(refusal))
+        except OSError:
+            raise  # of the connection
+        except Exception:  # a bug of the server: the client gets an answer, and stderr the traceback
+            traceback.print_exc()
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "The server failed; its stderr says why"})
 
     def _not_allowed(self) -> None:
         self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, f"Expected GET or POST. Received: {self.command}")
@@ -162,27 +169,20 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Logs nothing for a request."""
 
-    def _get(self) -> dict[str, Any]:
-        spec, action = self._asked()
-        if action not in _GET:
-            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, "Expected POST for :predict. Received: GET")
-        return _GET[action](self.server.versions, spec)
-
-    def _post(self) -> dict[str, Any]:
-        spec, action = self._asked()
-        if action != ":predict":
-            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, "Expected GET for all but :predict. Received: POST")
-        return predict(self.server.versions, spec, self._body())
-
-    def _asked(self) -> tuple[model_pb2.ModelSpec, str]:
-        """Returns the model and the action that the path names."""
+    def _content(self) -> dict[str, Any]:
+        """Returns the answer to the request for the model and the action that the path names."""
         match = _PATH.fullmatch(self.path.partition("?")[0])
         if not match:
             raise _Unread(HTTPStatus.NOT_FOUND, f"Expected {_PATHS}. Received: {self.path[:200]}")
         spec = model_pb2.ModelSpec(name=urllib.parse.unquote(match["name"]), version_label=match["label"])
         if match["version"]:
             spec.version.value = int(match["version"])
-        return spec, match["action"]
+        if (self.command == "GET") != (match["action"] in _GET):
+            expected = "Expected POST for :predict and GET for all else"
+            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, f"{expected}. Received: {self.command}")
+        if self.command == "GET":
+            return _GET[match["action"]](self.server.versions, spec)
+        return predict(self.server.versions, spec, self._body())
 
     def _body(self) -> bytes:
         lengths = set(self.headers.get_all("Content-Length", []))
@@ -204,20 +204,6 @@ class _Handler(BaseHTTPRequestHandler):
             raise ConnectionAbortedError("the client has hung up")
         return body
 
-    def _run(self, answer: Callable[[], dict[str, Any]]) -> None:
-        try:
-            self._answer(HTTPStatus.OK, answer())
-        except Refusal as refusal:
-            status = _STATUS.get(refusal.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-            self._answer(status, {"error": str(refusal)})
-        except _Unread as refusal:
-            self.send_error(refusal.status, str(refusal))
-        except OSError:
-            raise  # of the connection
-        except Exception:  # a bug of the server: the client gets an answer, and stderr the traceback
-            traceback.print_exc()
-            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "The server failed; its stderr says why"})
-
     def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
@@ -233,17 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class RestServer(ThreadingHTTPServer):
-    """The server of the REST protocol.
-
-    Args:
-        versions: the versions of the model.
-        host: address to bind to.
-        port: port to bind to; 0: a free one.
-        max_bytes: greatest size of a body; a larger one is refused by its Content-Length, unread.
-
-    Raises:
-        OSError: if the port is taken.
-    """
+    """The server of the REST protocol; see `GrpcServer`. Too large a body is refused by its Content-Length, unread."""
 
     daemon_threads = False  # `stop` waits for them
     request_queue_size = 128

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from commands import cli
+from commands.workdir import Workdir
 
 if TYPE_CHECKING:
-    from commands.workdir import Workdir
     from export.card import Facts
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -106,17 +106,16 @@ def export_workdir(
     precision: str = "float32",
     unevaluated: bool = False,
 ) -> Path:
-    """Exports a run's classifier with the facts of the run.
+    """Exports a run's classifier with the facts of the run; see `export_classifier` for the rest.
 
     Args:
         workdir: folder of the run.
-        out: see `export_classifier`; None: the run's own `saved_model`.
-        precision: see `export_classifier`.
+        out: folder of the versions; None: the run's own `saved_model`.
+        precision: dtype of the stored kernels.
         unevaluated: whether a run without an evaluation is exported.
 
     Raises:
         Mistake: if the run has no evaluation and `unevaluated` is False.
-        InvalidArgument: see `export_classifier`.
     """
     config = workdir.read_config()
     _check_evaluated(workdir.evaluation, unevaluated)
@@ -135,19 +134,10 @@ def export_model(
     precision: str = "float32",
     unevaluated: bool = False,
 ) -> Path:
-    """Exports the classifier of a file.
+    """Exports the classifier of a .keras file; see `export_workdir`.
 
-    Args:
-        model: a .keras file.
-        out: see `export_classifier`.
-        data: name of its data set, for the names of the classes; None: numbers.
-        evaluation: file of its report, which `Report.save` wrote.
-        precision: see `export_classifier`.
-        unevaluated: whether a classifier without a report is exported.
-
-    Raises:
-        Mistake: if there is no report and `unevaluated` is False.
-        InvalidArgument: see `export_classifier`.
+    `data` is the name of its data set, for the names of the classes; `evaluation` is the file of its report, which
+    `Report.save` wrote.
     """
     cli.check_classifier_file(model)
     _check_evaluated(Path(evaluation) if evaluation else None, unevaluated)
@@ -184,12 +174,12 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "Folder of the versions. Default with --workdir: WORKDIR/saved_model.")
     flags.DEFINE_string("data", None, "Data set of --model, which has the names of the classes; default: numbers.")
     flags.DEFINE_string("evaluation", None, "Report of --model, FILE.json; a run has its own.")
-    flags.DEFINE_bool("unevaluated", False, "Export it though nobody knows how robust it is; its card says so.")
+    flags.DEFINE_bool("unevaluated", False, "Export it without an evaluation; its card says so.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the kernels in the file; computing stays float32.")
 
 
 def main(_: list[str]) -> None:
-    """Exports what the flags name and prints the path of the version."""
+    """Exports the classifier that the flags name and prints the path of the version."""
     given = flags.FLAGS
     cli.check_one_of(workdir=given.workdir, model=given.model)
     if given.model and not given.out:
@@ -199,8 +189,6 @@ def main(_: list[str]) -> None:
         raise cli.Misuse(f"A run knows its data and its evaluation: expected neither beside --workdir. {received}")
     options = {"precision": given.precision, "unevaluated": given.unevaluated}
     if given.workdir:
-        from commands.workdir import Workdir
-
         print(export_workdir(Workdir(given.workdir), given.out, **options))
     else:
         print(export_model(given.model, given.out, data=given.data, evaluation=given.evaluation, **options))

@@ -23,13 +23,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}  # TensorFlow's error
 
 
 class Signature:
-    """A function of a loaded version: `signature({name: array}) -> {name: array}`.
-
-    Args:
-        session: session in which the version is loaded.
-        definition: definition of its inputs and outputs.
-        max_batch: see `Spec`.
-    """
+    """A function of a version that is loaded in a session: `signature({name: array}) -> {name: array}`."""
 
     def __init__(self, session: Any, definition: SignatureDef, max_batch: int) -> None:
         self.inputs = {name: Spec(name, info, max_batch) for name, info in definition.inputs.items()}
@@ -38,26 +32,14 @@ class Signature:
         self._run = session.make_callable(fetches, [info.name for info in definition.inputs.values()])
 
     def read(self, values: Mapping[str, Any], read: Callable[[Spec, Any], np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the inputs of a request as arrays.
-
-        Args:
-            values: values by name, as the protocol has them.
-            read: method of `Spec` for the protocol.
-
-        Raises:
-            Refusal: if the names are not the signature's, or `read` refuses a value.
-        """
+        """Returns the inputs of a request, by name, as arrays; `read` is the method of `Spec` for the protocol."""
         if set(values) != set(self.inputs):
             received = ", ".join(sorted(values)) or "none"
             raise invalid(f"Expected the inputs {', '.join(sorted(self.inputs))}. Received: {received}")
         return {name: read(spec, values[name]) for name, spec in self.inputs.items()}
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the graph.
-
-        Raises:
-            Refusal: if the graph fails, with TensorFlow's code.
-        """
+        """Runs the graph; an error of TensorFlow is a `Refusal` with its code."""
         import tensorflow as tf
 
         try:
@@ -67,12 +49,7 @@ class Signature:
 
 
 class Servable:
-    """One version, loaded in a session of its own.
-
-    Args:
-        path: the SavedModel's folder.
-        max_batch: see `Spec`.
-    """
+    """The SavedModel of one version, loaded in a session of its own; see `Spec` for `max_batch`."""
 
     def __init__(self, path: Path, max_batch: int) -> None:
         import tensorflow as tf
@@ -89,11 +66,7 @@ class Servable:
         }
 
     def signature(self, name: str) -> Signature:
-        """Returns the signature of that name; no name means the default one.
-
-        Raises:
-            Refusal: if the version has no such signature.
-        """
+        """Returns the signature of that name; no name means the default one."""
         name = name or DEFAULT_SIGNATURE
         if name not in self._signatures:
             known = ", ".join(sorted(self._signatures))
@@ -118,17 +91,11 @@ class Version:
 
 
 class Versions:
-    """The versions of a model's folder, of which the latest are served.
+    """The versions of a model's folder, in folders named 1, 2 ..., of which the latest `keep` are served.
 
     A version is unloaded when its successor is available and its own requests are done. A version that fails to load is
-    reported and not tried again, and the versions that it would have replaced stay.
-
-    Args:
-        folder: folder of the model; its versions are the folders in it whose names are decimal numbers.
-        name: the served name.
-        keep: number of the latest versions that are served.
-        load: returns the servable of a version's folder.
-        report: receives a line for each version that is loaded, unloaded or fails.
+    reported and not tried again, and the versions that it would have replaced stay. `load` returns the servable of a
+    version's folder, `report` receives a line for each version that is loaded, unloaded or fails.
     """
 
     def __init__(
@@ -147,7 +114,7 @@ class Versions:
     def poll(self) -> None:
         """Loads new versions from the folder and unloads those that they replace; only one thread may call it."""
         failed = {version.number for version in self._all() if version.error}
-        wanted = sorted(self.listed() - failed)[-self._keep :]
+        wanted = sorted(versions_in(self._folder) - failed)[-self._keep :]
         for number in wanted:
             version = self._known.get(number)
             if version is None or version.state != "AVAILABLE":
@@ -158,39 +125,14 @@ class Versions:
                     self._remove(version)
 
     def seen(self, name: str, number: int | None = None) -> list[Version]:
-        """Returns the versions that were ever seen, in order.
-
-        Args:
-            name: name of the model.
-            number: number of one version; None: all.
-
-        Raises:
-            Refusal: if the model is another one, or no such version was seen.
-        """
-        self._check_name(name)
-        seen = [version for version in self._all() if number in (None, version.number)]
-        if not seen:
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"{_asked(number)} of model {name} was never seen")
-        return seen
+        """Returns the versions of the model that were ever seen, in order; with a number only that one."""
+        return self._fitting(self._all(), name, number, "was never seen")
 
     @contextlib.contextmanager
     def use(self, name: str, number: int | None) -> Iterator[tuple[int, Servable]]:
-        """Yields a version's number and servable, which stays loaded while the block runs.
-
-        Args:
-            name: name of the model.
-            number: number of the version; None: the latest available one.
-
-        Raises:
-            Refusal: if the model is another one, or the version is not available.
-        """
-        self._check_name(name)
+        """Yields number and servable of a version, the latest without a number; it stays loaded in the block."""
         with self._changed:
-            available = [known for known in self._known.values() if known.state == "AVAILABLE"]
-            fitting = [known for known in available if number in (None, known.number)]
-            if not fitting:
-                raise Refusal(grpc.StatusCode.NOT_FOUND, f"{_asked(number)} of model {name} is not available")
-            version = max(fitting, key=lambda known: known.number)
+            *_, version = self._fitting(self.available, name, number, "is not available")
             version.users += 1
             servable = version.servable
         assert servable is not None
@@ -210,14 +152,15 @@ class Versions:
         with self._changed:
             return [self._known[number] for number in sorted(self._known)]
 
-    def _check_name(self, name: str) -> None:
+    def _fitting(self, versions: list[Version], name: str, number: int | None, otherwise: str) -> list[Version]:
         if name != self.name:
             message = f"No model {name[:100]!r}: expected {self.name!r}, the one that is served"
             raise Refusal(grpc.StatusCode.NOT_FOUND, message)
-
-    def listed(self) -> set[int]:
-        """Returns the numbers of the versions in the folder."""
-        return versions_in(self._folder)
+        fitting = [version for version in versions if number in (None, version.number)]
+        if not fitting:
+            asked = "Any version" if number is None else f"Version {number}"
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"{asked} of model {name} {otherwise}")
+        return fitting
 
     def _add(self, number: int) -> None:
         version = Version(number, "LOADING")
@@ -254,10 +197,6 @@ def versions_in(folder: Path) -> set[int]:
     except OSError:  # while the folder is moved or mounted, the served versions stay
         return set()
     return {int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name}
-
-
-def _asked(number: int | None) -> str:
-    return "Any version" if number is None else f"Version {number}"
 
 
 def _reason(message: str) -> str:

@@ -35,14 +35,14 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-    """Serves what the flags name until SIGINT or SIGTERM."""
+    """Serves the model of the flags until SIGINT or SIGTERM."""
     given = flags.FLAGS
     if not given.model:
         raise cli.Misuse("Nothing to serve: expected --model=DIR. Received: no --model")
     folder = Path(given.model).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"Nothing to serve: expected --model=DIR. Received: {given.model}, where no folder is")
-    from export.servable import Servable, Versions
+    from export.servable import Servable, Versions, versions_in
 
     versions = Versions(
         folder,
@@ -52,7 +52,7 @@ def main(_: list[str]) -> None:
         report=lambda line: print(line, flush=True),
     )
     nothing = f"Nothing to serve: expected a version such as {folder / '1'} that loads"
-    if not versions.listed():  # checked before TensorFlow is imported
+    if not versions_in(folder):  # checked before TensorFlow is imported
         raise cli.Mistake(f"{nothing}. Received: a folder without versions")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -21,18 +21,7 @@ from commands.cli import Mistake
 
 
 def ask(version: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the answers of a fresh process.
-
-    Args:
-        version: folder of the version.
-        requests: for each name, "SIGNATURE/ANYTHING", the one input of the signature.
-
-    Returns:
-        For each request and output, "SIGNATURE/ANYTHING/OUTPUT", an array.
-
-    Raises:
-        Mistake: if the process fails; the message has its last line.
-    """
+    """Returns the answers of a fresh process to requests, named as above; its failure is a `Mistake`."""
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "requests.npz"), Path(folder, "answers.npz")
         np.savez(given, **dict[str, Any](requests))

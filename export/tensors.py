@@ -20,12 +20,7 @@ LONGEST_MESSAGE = 1000  # characters: gRPC sends it in a header, and clients tak
 
 
 class Refusal(Exception):
-    """Is raised for a request that is answered with a status code and a message.
-
-    Args:
-        code: a code of gRPC, which both protocols use.
-        message: the message.
-    """
+    """Is raised for a request that is answered with a status code of gRPC, which both protocols use, and a message."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message[:LONGEST_MESSAGE])
@@ -54,10 +49,7 @@ _KINDS: dict[str, tuple[str, set[type]]] = {
 class Spec:
     """One input or output of a signature: its name, dtype and shape, and the conversion of its values.
 
-    Args:
-        name: its name in the signature.
-        info: what the signature says of it.
-        max_batch: the largest first dimension where the signature leaves it open.
+    `max_batch` is the largest first dimension where the signature leaves it open.
     """
 
     def __init__(self, name: str, info: TensorInfo, max_batch: int) -> None:
@@ -92,12 +84,9 @@ class Spec:
             raise invalid(f"{self.name}: expected a batch of at most {self._max_batch}. Received: {dims[0]}")
 
     def from_proto(self, proto: TensorProto) -> np.ndarray:
-        """Returns the array of a message.
+        """Returns the array of a message, whose dtype, shape and number of values are checked.
 
         A single value stands for all, as in TensorFlow, where the signature bounds how many those are.
-
-        Raises:
-            Refusal: if the dtype, the shape or the number of values is wrong.
         """
         field, _ = self._kind
         if proto.dtype != self._type.as_datatype_enum:
@@ -122,11 +111,7 @@ class Spec:
         return np.broadcast_to(self._array(list(values)), size).reshape(dims)
 
     def from_json(self, value: Any) -> np.ndarray:
-        """Returns the array of nested lists.
-
-        Raises:
-            Refusal: if the lists have another shape or unequal lengths, or a value has another type.
-        """
+        """Returns the array of nested lists, whose shape and types are checked."""
         _, types = self._kind
         dims, first = [], value
         while type(first) is list:

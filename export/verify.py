@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from commands import cli
-from export import logits as _logits
+from export.logits import apart, compare, largest
 
 # Tolerances by the precision of the kernels: of logits as a share of the largest |logit|, and of probabilities. They
 # are not 0, because in a session, or in another batch, operations are fused in another way.
@@ -25,7 +25,7 @@ STEPS = 10  # of the attack
 
 
 class Check(NamedTuple):
-    """A comparison: it holds where `found` is at most `allowed`."""
+    """A comparison, which holds if `found` is at most `allowed`."""
 
     name: str
     found: float
@@ -43,19 +43,10 @@ class Check(NamedTuple):
 def verify_export(
     version: Path, classifier: Any, x: np.ndarray, y: np.ndarray, *, eps: float, norm: str, precision: str
 ) -> list[Check]:
-    """Compares an exported version with its classifier.
+    """Returns checks of a version's outputs, signature by signature, and of its clean and robust accuracy.
 
-    Args:
-        version: folder of the version.
-        classifier: the Keras model that was exported.
-        x: images, `(N, H, W, C)` float32 in [0, 1].
-        y: labels, `(N,)`.
-        eps: radius of the attack's ball, a fraction of the pixel range.
-        norm: norm of the ball.
-        precision: precision of the version's kernels.
-
-    Returns:
-        A check of the logits, probabilities and labels of each signature, and of clean and robust accuracy.
+    `x` are images `(N, H, W, C)` float32 in [0, 1], `y` labels `(N,)`; `eps` and `norm` are the ball of the attack,
+    `precision` is that of the version's kernels.
     """
     import tensorflow as tf
 
@@ -101,22 +92,18 @@ def _attacked(network: Any, x: np.ndarray, y: np.ndarray, eps: float, norm: str)
 
 def _distance(found: np.ndarray, expected: np.ndarray) -> float:
     """Returns the largest difference of logits as a share of the largest |logit|."""
-    return _logits.apart(found, expected) / max(_logits.largest(expected), 1e-30)
+    return apart(found, expected) / max(largest(expected), 1e-30)
 
 
 def _compared(request: str, answers: Mapping[str, np.ndarray], logits: np.ndarray, tolerance: float) -> list[Check]:
     """Compares the answers to a request with the logits of the classifier."""
-    import tensorflow as tf
-
-    found = answers[f"{request}/logits"]
-    checks = [Check(f"{request}: logits", _distance(found, logits), tolerance)]
-    if f"{request}/probabilities" in answers:
-        apart = np.abs(answers[f"{request}/probabilities"] - tf.nn.softmax(logits).numpy()).max()
-        # A label may differ if the two largest logits are closer than the tolerance.
-        chosen = np.take_along_axis(logits, answers[f"{request}/label"][:, None], axis=1)[:, 0]
-        missed = logits.max(axis=1) - chosen > 2 * tolerance * _logits.largest(logits)
-        checks.append(Check(f"{request}: probabilities", float(apart), tolerance))
-        checks.append(Check(f"{request}: other labels, ties apart", float(missed.sum()), 0.0))
+    outputs = ("logits", "probabilities", "label")
+    served = {name: answers[f"{request}/{name}"] for name in outputs if f"{request}/{name}" in answers}
+    checks = [Check(f"{request}: logits", _distance(served["logits"], logits), tolerance)]
+    if "label" in served:
+        found = compare(logits, served, 2 * tolerance)  # both logits of a tie may differ by the tolerance
+        checks.append(Check(f"{request}: probabilities", found.probabilities, tolerance))
+        checks.append(Check(f"{request}: other labels, ties apart", float(found.labels - found.ties), 0.0))
     return checks
 
 
@@ -129,9 +116,9 @@ def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_string("model", None, "The classifier, FILE.keras; default: classifier.keras beside DIR, in a run.")
     flags.DEFINE_string("data", None, "Data set whose test split is compared; default: the card's.")
-    flags.DEFINE_integer("images", 200, "How many of its first images.", lower_bound=1)
+    flags.DEFINE_integer("images", 200, "Number of its first images.", lower_bound=1)
     flags.DEFINE_float("eps", None, "Radius of the attack, a fraction of the pixel range; default: the evaluation's.")
-    flags.DEFINE_string("norm", None, "Of the attack's ball, linf or l2; default: the evaluation's, else linf.")
+    flags.DEFINE_string("norm", None, "Norm of the attack's ball, linf or l2; default: the evaluation's, else linf.")
 
 
 def _version(folder: Path) -> Path:
@@ -146,7 +133,7 @@ def _version(folder: Path) -> Path:
 
 
 def _classifier(version: Path, model: str | None, weights: str) -> Any:
-    """Returns the classifier of which a version is the export."""
+    """Returns the classifier that was exported as a version."""
     path = Path(model) if model else version.resolve().parent.parent / "classifier.keras"
     if not model and not path.is_file():
         raise cli.Misuse(f"Expected --model=FILE.keras, the classifier. Received: none, and there is no {path}")
@@ -159,7 +146,7 @@ def _classifier(version: Path, model: str | None, weights: str) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Verifies what the argument names, prints the comparisons and returns the exit code."""
+    """Verifies the version that the argument names, prints the comparisons and returns the exit code."""
     given = flags.FLAGS
     version = _version(Path(arguments[1]))
     from export import card as _card

@@ -28,6 +28,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, predict
 from export import client
 from export.connections import Model, ServingError, connect, pixel_shape
 from export.loading import load
+from export.logits import compare
 
 SHAPE = (6, 6, 1)
 WEIGHTS = np.random.default_rng(3).normal(size=(36, 4)).astype("float32")
@@ -305,17 +306,17 @@ def served(logits, labels=None):
 
 
 def test_a_comparison_counts_differences_and_ties():
-    same = client.compare(LOGITS, served(LOGITS), 1e-5)
+    same = compare(LOGITS, served(LOGITS), 1e-5)
     assert same == (2, 0.0, pytest.approx(0.0, abs=1e-7), 4.0, 0, 0)
-    assert client.compare(LOGITS, served(LOGITS, [0, 1]), 1e-5)[4:] == (1, 1)  # 1e-6 behind, 4e-5 is the tolerance
-    assert client.compare(LOGITS, served(LOGITS, [0, 1]), 1e-7)[4:] == (1, 0)
-    assert client.compare(LOGITS, served(LOGITS, [1, 0]), 1e-5)[4:] == (1, 0)
-    moved = client.compare(LOGITS, served(LOGITS + np.array([[0, 0, 0.25], [0, 0, 0]])), 1e-5)
+    assert compare(LOGITS, served(LOGITS, [0, 1]), 1e-5)[4:] == (1, 1)  # 1e-6 behind, 4e-5 is the tolerance
+    assert compare(LOGITS, served(LOGITS, [0, 1]), 1e-7)[4:] == (1, 0)
+    assert compare(LOGITS, served(LOGITS, [1, 0]), 1e-5)[4:] == (1, 0)
+    moved = compare(LOGITS, served(LOGITS + np.array([[0, 0, 0.25], [0, 0, 0]])), 1e-5)
     assert moved.logits == 0.25
     e = np.exp([2.0, 1.0, -4.0, -3.75])
     assert moved.probabilities == pytest.approx(max(abs(e[:3] / e[:3].sum() - e[[0, 1, 3]] / e[[0, 1, 3]].sum())), 1e-3)
     with pytest.raises(ValueError, match=r"Received: \(2, 3\) of the classifier, \(2, 2\) of the server"):
-        client.compare(LOGITS, served(LOGITS[:, :2]), 1e-5)
+        compare(LOGITS, served(LOGITS[:, :2]), 1e-5)
 
 
 def linear(weights):
