@@ -729,7 +729,7 @@ def plain_model():
         ({"objective": "trade"}, "Did you mean 'trades'"),
         ({"attack": "pdg"}, "Did you mean 'pgd'"),
         ({"attack": None}, "expected an `attack`"),
-        ({"attack": {"name": "pgd", "targeted": True}}, "expected an untargeted one"),
+        ({"attack": {"name": "pgd", "targeted": True}}, "`attack`: expected an untargeted attack"),
     ],
 )
 def test_construction_refuses_in_words(arguments, text, make_classifier):

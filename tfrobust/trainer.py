@@ -18,12 +18,12 @@ from tfrobust.data.batch import BatchSpec, enough_for
 from tfrobust.data.containers import single_entry
 from tfrobust.models import Augmentation
 from tfrobust.objectives import Multiplier, Objective
-from tfrobust.training import copies, cost
+from tfrobust.training import cost
 from tfrobust.training.adversaries import check_radii, training_adversary, validation_adversary
+from tfrobust.training.copies import OwnState, from_an_older_version, reduced
 from tfrobust.training.epochs import completed
 from tfrobust.training.guard import Guard
 from tfrobust.training.metrics import ACCURACIES, SidedMetrics
-from tfrobust.training.own_state import OwnState, from_an_older_version
 from tfrobust.training.step import TrainingStep
 from tfrobust.utils import graph as backend
 from tfrobust.utils import keras_private
@@ -125,11 +125,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             for key, term in self.objective.outer.items()
             if isinstance(term.weight, Multiplier)
         }
-        self.guard: Guard | None = None  # looks at every update, where `callbacks.TerminateOnDivergence` has put one
+        self.guard: Guard | None = None  # of `callbacks.TerminateOnDivergence`; checks every update
         self._compiled_trainable: frozenset[int] = frozenset()
         self.built = True
-
-    # Keras' surface
 
     def compile(
         self,
@@ -166,11 +164,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             single = self.distribute_strategy.num_replicas_in_sync == 1
             jit_compile = single and bool(tf.config.list_physical_devices("GPU"))
         super().compile(
-            optimizer=optimizer,
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
-            jit_compile=jit_compile,
-            **options,
+            optimizer=optimizer, metrics=metrics, weighted_metrics=weighted_metrics, jit_compile=jit_compile, **options
         )
         keras_private.set_compile_metrics(self, SidedMetrics(self._averages, metrics, weighted_metrics))
         # Keras wraps the optimizer by the model's own policy, and the trainer's is float32.
@@ -201,9 +195,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
                 `PyDataset`, a generator or a torch `DataLoader` of (x, y) or (x, y, sample_weight). Whatever the
                 container, every batch is checked. x may be a dict of one entry.
             y: labels `(N,)`, `(N, 1)` or one-hot `(N, C)`, beside an array x.
-            batch_size: of arrays.
-            epochs: as in Keras.
-            verbose: as in Keras.
+            batch_size, epochs, verbose: as in Keras.
             callbacks: as in Keras; `ModelCheckpoint("x.keras")` writes the classifier, with `save_weights_only=True` a
                 file that `load_weights` of the trainer and of the classifier read.
             **options: `validation_data`, `sample_weight`, `initial_epoch`, ... as in Keras.
@@ -249,11 +241,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         """Returns loss, terms, clean and robust accuracy by the validation attack, as `keras.Model.evaluate`.
 
         Without `return_dict=True` it returns a list in the order of `metrics_names`: the loss first, then the compiled
-        metrics of clean predictions.
-
-        These are the `val_...` values of a training. Figures to publish come from `tfrobust.evaluate`.
+        metrics of clean predictions. Figures to publish come from `tfrobust.evaluate`.
         """
-        if not options.get("_use_cached_eval_dataset"):  # Keras' own call at the end of an epoch: `fit` has looked
+        if not options.get("_use_cached_eval_dataset"):  # else Keras calls at the end of an epoch, after `fit`'s checks
             x = self._checked_data(x, y)
             check_radii(None, self._validation_adversary, float(self._last_epoch.numpy()))
         with plain_errors():
@@ -285,12 +275,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             self.classifier.save(beside, **options)
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
-        """Saves the classifier's weights, the optimizer's state and learned multipliers, atomically.
+        """Saves the classifier's weights, the optimizer's state and learned multipliers, atomically as `save`.
 
         `load_weights` of a trainer reads all of it, `load_weights` of a classifier only the weights.
-
-        Raises:
-            FileExistsError: with `overwrite=False`, if the file exists.
         """
         self._refuse_to_overwrite(filepath, overwrite)
         with replacing(filepath) as beside, self._with_own_state():
@@ -329,10 +316,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the objective, the attacks and the seed. The classifier has its own config."""
+        members = {name: getattr(self, name) for name in ("objective", "attack", "validation_attack")}
         return {
-            "objective": self.objective.get_config(),
-            "attack": None if self.attack is None else self.attack.get_config(),
-            "validation_attack": None if self.validation_attack is None else self.validation_attack.get_config(),
+            **{name: None if member is None else member.get_config() for name, member in members.items()},
             "search_in_training_mode": self.search_in_training_mode,
             "seed": self.seed,
         }
@@ -347,15 +333,15 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         if "classifier" not in config:
             raise InvalidArgument(
                 "The config of a trainer leaves its classifier out. Expected AdversarialTrainer(classifier, "
-                "**trainer.get_config()) for another one, with keras.models.clone_model(trainer.classifier) perhaps; "
-                "copy.deepcopy(trainer) for a copy; and trainer.save(path), which saves the classifier, in place of "
-                f"keras.saving.save_model(trainer, path). Received: a config of {sorted(config)}"
+                "**trainer.get_config()) for another one, copy.deepcopy(trainer) for a copy, and trainer.save(path), "
+                "which saves the classifier, in place of keras.saving.save_model(trainer, path). "
+                f"Received: a config of {sorted(config)}"
             )
         return cls(**config)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Returns what `copy.deepcopy` and `pickle` need for a trainer with its own classifier and optimizer."""
-        return copies.reduced(self)
+        return reduced(self)
 
     def set_epoch(self, epoch: float, steps_per_epoch: int | None = None) -> None:
         """Sets the fractional epoch that schedules of weights and eps read; `fit` sets it by itself."""
@@ -363,14 +349,14 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         self._epochs_per_step.assign(1.0 / steps_per_epoch if steps_per_epoch else 0.0)
 
     def cost(self, training: bool = True) -> tuple[float, float]:
-        """Returns how many forwards and backwards of a full batch a step takes.
+        """Returns the numbers of forwards and backwards of a full batch in a step.
 
         A search of K steps takes K of each, and a forward where its loss reads the clean side; an update as many of
         each as its losses read sides of the batch, twice that under `objectives.awp`. The sides are found by calling
         the losses.
 
         Args:
-            training: count those of `train_step`; False: of `test_step`, which computes both sides.
+            training: whether the step is `train_step`; False: `test_step`, which computes both sides.
 
         Example:
 
@@ -387,8 +373,6 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         updated = cost.of_update(self.objective, self.classifier)
         share = self.objective.share
         return share * searched[0] + updated[0], share * searched[1] + updated[1]
-
-    # Checks before `fit`
 
     @staticmethod
     def _refuse_to_overwrite(filepath: str | Path, overwrite: bool) -> None:
@@ -411,8 +395,6 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             return (self._checked_data(*data[:2]), *data[1:])
         return self._checked_data(data)
 
-    # Metrics
-
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> dict[str, Tensor]:
         """Updates the metrics of both sides by the same logits; Keras builds their variables so under a strategy."""
         for view in ("clean", "adv"):
@@ -422,10 +404,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
     @property
     def metrics(self) -> list[Any]:
         """Returns the loss, one object with all other means and the compiled metrics, and metrics of layers."""
-        loss, *means = self._averages.values()
-        own = {id(metric) for metric in (loss, *means, keras_private.loss_tracker(self))}
+        own = {id(metric) for metric in (*self._averages.values(), keras_private.loss_tracker(self))}
         layers = [m for m in super().metrics if id(m) not in own and not isinstance(m, SidedMetrics)]
-        return [loss, keras_private.compile_metrics(self), *layers]
+        return [self._averages["loss"], keras_private.compile_metrics(self), *layers]
 
     @property
     def metrics_names(self) -> list[str]:

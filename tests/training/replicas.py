@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 import tfrobust  # noqa: E402
 from tfrobust.models import heads  # noqa: E402
-from tfrobust.training.clipping import clipped  # noqa: E402
+from tfrobust.training.replicas import clipped  # noqa: E402
 
 ONE = tf.distribute.get_strategy()
 TWO = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

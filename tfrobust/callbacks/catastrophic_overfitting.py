@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,14 +21,6 @@ from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
-
-
-class _Action(NamedTuple):
-    """The reaction to a training that has collapsed, and the sentence of its warning."""
-
-    sentence: str
-    stops: bool
-    restores: bool
 
 
 class CatastrophicOverfitting(keras.callbacks.Callback):
@@ -60,18 +52,18 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
     'restore'
     """
 
-    ACTIONS: Mapping[str, _Action] = {
-        "warn": _Action("", stops=False, restores=False),
-        "stop": _Action(" The training stops.", stops=True, restores=False),
-        "restore": _Action(" Its weights of the epoch before are put back.", stops=True, restores=True),
+    # Each action and the sentence of its warning.
+    ACTIONS: Mapping[str, str] = {
+        "warn": "",
+        "stop": " The training stops.",
+        "restore": " Its weights of the epoch before are put back.",
     }
 
     def __init__(self, data: Any, action: str = "warn", gap: float = 0.3, batches: int = 4) -> None:
         super().__init__()
         if action not in self.ACTIONS:
             raise unknown("value for `action`", action, self.ACTIONS)
-        self.action = action
-        self.gap = gap
+        self.action, self.gap = action, gap
         self._batches = list(itertools.islice(batches_of(data, 256, endless=True), batches))
         if not self._batches:
             raise InvalidArgument("Invalid data: expected at least one image. Received: none")
@@ -86,10 +78,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         fgsm = GradientAttack(ball, ball.steepest(RelativeStepSize(1.0)), 1, start="none")
         pgd = validation_adversary(model.attack, None, model.objective)
         assert pgd is not None
-        self._accuracies = {
-            "fgsm_accuracy": self._accuracy(fgsm),
-            "pgd_accuracy": self._accuracy(pgd),
-        }
+        self._accuracies = {"fgsm_accuracy": self._accuracy(fgsm), "pgd_accuracy": self._accuracy(pgd)}
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._sound = self.model.classifier.get_weights()
@@ -101,16 +90,15 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         if fgsm - pgd <= self.gap:
             self._sound = self.model.classifier.get_weights()
             return
-        action = self.ACTIONS[self.action]
         warnings.warn(
             f"Catastrophic overfitting in epoch {epoch + 1}: the classifier is right on {fgsm:.2f} under FGSM and on "
-            f"{pgd:.2f} under PGD.{action.sentence} Expected a gap of at most {self.gap:g}; train with smaller "
-            "steps, more of them, or a smaller eps.",
+            f"{pgd:.2f} under PGD.{self.ACTIONS[self.action]} Expected a gap of at most {self.gap:g}; train with "
+            "smaller steps, more of them, or a smaller eps.",
             stacklevel=2,
         )
-        if action.stops:
+        if self.action != "warn":
             self.model.stop_training = True
-        if action.restores:
+        if self.action == "restore":
             self.model.classifier.set_weights(self._sound)
 
     def _accuracy(self, adversary: GradientAttack) -> Any:

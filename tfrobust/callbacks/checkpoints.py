@@ -69,13 +69,12 @@ class Checkpoints(keras.callbacks.Callback):
                 "optimizer_variables": [f"{v.dtype}{list(v.shape)}" for v in trainer.optimizer.variables],
             }
         )
-        # Restarted at 0 where a checkpoint of an older version has no number of batches; `fit` then works it out.
+        # Set to 0 if a checkpoint of an older version has no number of batches; `fit` then computes it.
         self._batches = trainer._batches if isinstance(trainer, AdversarialTrainer) else None
         counted = {} if self._batches is None else {"batches": self._batches}
         self._checkpoint = tf.train.Checkpoint(run=self._run, **counted, **self._state)
         self._strategy = trainer.distribute_strategy
-        self._directory = Path(directory)
-        self._max_to_keep = max_to_keep
+        self._directory, self._max_to_keep = Path(directory), max_to_keep
         self._manager: Any = None
 
     def restore(self) -> int:
@@ -178,11 +177,10 @@ class _Run(tf.train.experimental.PythonState):
 
     def check(self, stored: bytes, path: str) -> None:
         """Raises an error that names the difference if a checkpoint is of another run."""
-        theirs = json.loads(stored)["described"]
-        if theirs == self._described:
+        ours, theirs = self._described, json.loads(stored)["described"]
+        key = next((key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)), None)
+        if key is None:
             return
-        ours = self._described
-        key = next(key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key))
         there, here = theirs.get(key), ours.get(key)
         if isinstance(there, list) and isinstance(here, list):
             differ = [(a, b) for a, b in zip(there, here, strict=False) if a != b]

@@ -19,36 +19,34 @@ from tfrobust.utils.validation import check_integer, check_nonnegative
 
 
 class RobustnessMonitor(keras.callbacks.Callback):
-    """Shows a few images to the classifier every n epochs and writes what it makes of them to TensorBoard.
+    """Writes to TensorBoard, every n epochs, how the classifier sees a few images.
 
-    Pictures, beside each other in the `Images` tab: `images/clean`, `images/adversarial` and `images/perturbation`
-    (x_adv - x by its greatest value in the image; grey is no change); `maps/gradient`, that of the cross entropy by the
-    clean pixels as `tfrobust.interpret.clip_deviations` shows it; and from a classifier that has them `maps/attention/`
-    with the name of each block and `maps/class_activation` of the predicted class in the form of its head, both from
-    the image's least value (black) to its greatest. Small images are enlarged by nearest neighbour, by the least whole
-    factor that makes both sides at least 64 pixels: 8 for the 8x8 digits, 2 for 32x32.
+    Pictures in the tab `Images`: `images/clean`, `images/adversarial` and `images/perturbation` (x_adv - x by its
+    greatest value in the image; grey is no change); `maps/gradient`, the gradient of the cross entropy by the clean
+    pixels as `tfrobust.interpret.clip_deviations` shows it; if the classifier has them, `maps/attention/BLOCK` and
+    `maps/class_activation` of the predicted class, from the image's least value (black) to its greatest. Images of less
+    than 64 pixels are enlarged by a whole factor.
 
-    Scalars, of these images alone: `clean_accuracy`, `robust_accuracy` and `coverage`, the share of pixels of
-    `tfrobust.interpret.coverage`. They are few: follow them, and quote those of `tfrobust.evaluate`.
+    Scalars of these few images: `clean_accuracy`, `robust_accuracy` and `coverage`, as `tfrobust.interpret.coverage`.
+    Figures to publish come from `tfrobust.evaluate`.
 
-    Training is left as it is, bit for bit. Epochs have the numbers that `keras.callbacks.TensorBoard` gives them, from
-    0, and go on after a resume.
+    The callback does not change the training by a bit. Epochs are numbered from 0, as in
+    `keras.callbacks.TensorBoard`, and continue after a resume.
 
     Args:
         images: the first `count` are shown, of any container that `fit` takes: a dataset, a `PyDataset`, a generator or
             a loader of batches (x, y), or a tuple of arrays, pixels `(N, H, W, C)` of one or three channels and labels.
-        log_dir: that of `keras.callbacks.TensorBoard`; written to is its subfolder `robustness`.
-        every: of how many epochs one is looked at, the last of them; the others cost nothing.
+        log_dir: that of `keras.callbacks.TensorBoard`; the callback writes to its subfolder `robustness`.
+        every: number of epochs between two reports.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`. None:
-            what the trainer's validation attacks by. A schedule of eps is taken where the training ends.
-        count: how many images.
+            the trainer's attack of validation. A schedule of eps has its value at the end of the training.
+        count: number of images.
         deviations: standard deviations to which the gradient is clipped.
-        threshold: of `coverage`: a pixel counts whose gradient exceeds this part of the image's greatest.
+        threshold: fraction of the image's greatest gradient above which a pixel counts in `coverage`.
 
     Raises:
-        ValueError: for numbers out of range and what is no attack; in `fit`, before the first step, for a model that is
-            no `AdversarialTrainer`, one without an attack where none is given, and images that the trainer would refuse
-            or that no picture can show.
+        ValueError: if a number is out of range or `attack` is not an attack; in `fit`, before the first step, if the
+            model is not an `AdversarialTrainer`, there is no attack, or the images are invalid or cannot be shown.
 
     Example:
 
@@ -103,16 +101,17 @@ class RobustnessMonitor(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._writer = tf.summary.create_file_writer(self._directory) if is_chief(self._strategy) else None
+        chief = is_chief(self.model.distribute_strategy)
+        self._writer = tf.summary.create_file_writer(self._directory) if chief else None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if (epoch + 1) % self._every:
             return
-        # On every machine, for some variables are read by all together; the chief writes.
+        # Every machine takes part, because some variables are read by all together; the chief writes.
         pictures, scalars = self._snapshot()
         if self._writer is None:
             return
-        # `TensorBoard` may have said, for all that is written in `fit`, which steps are recorded.
+        # `TensorBoard` may have restricted the steps that are recorded in `fit`.
         with tf.summary.record_if(True), self._writer.as_default(step=epoch):
             for name, picture in pictures.items():
                 tf.summary.image(name, picture, max_outputs=self._count)
@@ -123,10 +122,6 @@ class RobustnessMonitor(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self._writer is not None:
             self._writer.close()
-
-    @property
-    def _strategy(self) -> Any:
-        return self.model.distribute_strategy
 
     def _adversary(self, trainer: AdversarialTrainer) -> Any:
         adversary = trainer._validation_adversary if self._attack is None else self._attack

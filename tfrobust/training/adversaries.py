@@ -24,10 +24,7 @@ def training_adversary(attack: GradientAttack | None, objective: Objective) -> G
     """
     if attack is None or objective.inner is None:
         return None
-    _check_kind("attack", attack)
-    if attack.targeted:
-        raise InvalidArgument("Invalid attack for training: expected an untargeted one. Received: targeted=True")
-    _check_steps("attack", attack.steps, objective)
+    _check("attack", attack, objective)
     attack = attack.starting(objective.start)
     return attack.maximizing(objective.inner) if attack.loss is None else _observing(attack)
 
@@ -40,19 +37,14 @@ def validation_adversary(
     Its own inner attack would make a classifier without robustness look robust.
 
     Raises:
-        ValueError: if the attack that is given is targeted, does not ascend a loss, takes fewer steps than the
-            objective needs, or has other bounds than the attack of training.
+        ValueError: as `training_adversary`, and if the bounds are not those of the attack of training.
     """
-    if given is None and attack is None:
-        return None
     if given is None:
-        assert attack is not None
+        if attack is None:
+            return None
         step = attack.ball.steepest(RelativeStepSize(2.5 / VALIDATION_STEPS))
         given = GradientAttack(attack.ball, step, VALIDATION_STEPS, start="uniform")
-    _check_kind("validation_attack", given)
-    _check_steps("validation_attack", given.steps, objective)
-    if given.targeted:
-        raise InvalidArgument("Invalid `validation_attack`: expected an untargeted attack. Received: targeted=True")
+    _check("validation_attack", given, objective)
     if attack is not None and given.ball.bounds != attack.ball.bounds:
         raise InvalidArgument(
             f"Invalid `validation_attack`: expected the attack's bounds {attack.ball.bounds}. "
@@ -62,13 +54,7 @@ def validation_adversary(
 
 
 def check_radii(attack: GradientAttack | None, validation: GradientAttack | None, last_epoch: float) -> None:
-    """Refuses a schedule of eps that is negative, and a validation whose radius is 0.
-
-    Args:
-        attack: The training attack.
-        validation: The validation attack, if there is validation data.
-        last_epoch: The epoch in which training ends.
-    """
+    """Refuses a negative eps of a training attack, and a validation attack whose radius is 0 when training ends."""
     if attack is not None:
         for epoch in (0, last_epoch):
             if (eps := float(attack.at(epoch).ball.radius)) < 0:
@@ -92,17 +78,16 @@ def _observing(attack: GradientAttack) -> GradientAttack:
     return attack.maximizing(loss, targets=attack.targets)
 
 
-def _check_kind(name: str, attack: Any) -> None:
+def _check(name: str, attack: Any, objective: Objective) -> None:
     if not isinstance(attack, GradientAttack):
         raise InvalidArgument(
             f"Invalid value for `{name}`: expected an attack that ascends a loss, such as tfrobust.attacks.pgd(...). "
             f"Received: {attack!r}, which is for `tfrobust.evaluate`"
         )
-
-
-def _check_steps(name: str, steps: int, objective: Objective) -> None:
-    if steps < objective.least_steps:
+    if attack.targeted:
+        raise InvalidArgument(f"Invalid value for `{name}`: expected an untargeted attack. Received: targeted=True")
+    if attack.steps < objective.least_steps:
         raise InvalidArgument(
             f"The objective {objective.name!r} counts the iterates that are classified right: expected "
-            f"`{name}` of at least {objective.least_steps} steps. Received: {steps}"
+            f"`{name}` of at least {objective.least_steps} steps. Received: {attack.steps}"
         )

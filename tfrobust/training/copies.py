@@ -1,27 +1,57 @@
-"""Copies and pickles of a trainer, which Keras' own way would write as a layer, without its classifier."""
+"""The state of a trainer: in copies and pickles, and its own variables in a file of weights."""
 
 from __future__ import annotations
 
 import functools
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import h5py
+import keras
+import numpy as np
 
 from tfrobust.training.metrics import recipe
 from tfrobust.utils import keras_private
 
 
+class OwnState(keras.layers.Layer):
+    """Writes and reads variables, name -> variable, beside the weights of a classifier and its optimizer.
+
+    A variable that a file lacks keeps its value.
+    """
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        super().__init__(name="trainer_state")
+        self._named = lambda: variables  # a function, or Keras would track them as weights of this layer
+        self.built = True
+
+    def save_own_variables(self, store: Any) -> None:
+        for name, variable in self._named().items():
+            store[name] = keras.ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store: Any) -> None:
+        for name, variable in self._named().items():
+            if name in store.keys():  # noqa: SIM118, a store is not a mapping
+                variable.assign(np.asarray(store[name]))
+
+
+def from_an_older_version(path: str | Path) -> bool:
+    """Returns whether a file of weights is one in which the classifier is a part of the trainer."""
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path) as file:
+        return "classifier" in file
+
+
 def reduced(trainer: Any) -> tuple[Any, ...]:
-    """Returns the value of a trainer's `__reduce__`: its arguments, the arguments of `compile`, and its state."""
-    arguments = {
-        "classifier": trainer.classifier,
-        "objective": trainer.objective,
-        "attack": trainer.attack,
-        "validation_attack": trainer.validation_attack,
-        "search_in_training_mode": trainer.search_in_training_mode,
-        "seed": trainer.seed,
-        "name": trainer.name,
-    }
+    """Returns the value of a trainer's `__reduce__`: its arguments, the arguments of `compile`, and its state.
+
+    Keras' own way would write the trainer as a layer, without its classifier.
+    """
+    names = ("classifier", "objective", "attack", "validation_attack", "search_in_training_mode", "seed", "name")
+    arguments = {name: getattr(trainer, name) for name in names}
     values = [variable.numpy() for variable in _own(trainer)]
     return _restored, (type(trainer), arguments, _compiled(trainer) if trainer.compiled else None, values)
 

@@ -38,14 +38,8 @@ def _sides(losses: Iterable[Loss], classifier: keras.Model) -> set[str]:
         lambda output: tf.zeros([size or 2 for size in output.shape], output.dtype), classifier.output
     )
     pixels = tf.zeros([size or 2 for size in classifier.input_shape])
-    views = Views(
-        y=tf.zeros(2, tf.int32),
-        x=pixels,
-        x_adv=pixels,
-        clean=outputs,
-        adv=outputs,
-        observed=Observed(tf.zeros(2), 2),
-    )
+    observed = Observed(tf.zeros(2), 2)
+    views = Views(y=tf.zeros(2, tf.int32), x=pixels, x_adv=pixels, clean=outputs, adv=outputs, observed=observed)
     for loss in losses:
         loss(views)
     return views.sides

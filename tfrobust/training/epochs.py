@@ -19,8 +19,6 @@ class Clock(keras.callbacks.Callback):
         super().__init__()
         self._trainer = trainer
         self._steps: int | None = None
-        self._seen = 0
-        self._before = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._steps = self.params.get("steps")
@@ -75,16 +73,7 @@ class Columns(keras.callbacks.Callback):
 
 
 def completed(callbacks: Any, trainer: Any, validated: bool) -> Any:
-    """Returns the callbacks of a `fit` with the trainer's own added.
-
-    Args:
-        callbacks: as `fit` takes them.
-        trainer: an `AdversarialTrainer`.
-        validated: whether there is validation data.
-
-    Raises:
-        ValueError: if a callback monitors a name that is not logged or has no direction.
-    """
+    """Returns the callbacks of a `fit`, after a check of their monitors, with the trainer's own added."""
     is_list = isinstance(callbacks, keras.callbacks.CallbackList)
     given = callbacks.callbacks if is_list else keras.tree.flatten(callbacks or [])
     names = [f"val_{name}" for name in trainer.metrics_names] if validated else []

@@ -19,32 +19,17 @@ Tensor = Any
 class Guard(NamedTuple):
     """Returns gradients if the loss terms are finite and within a limit, else writes the batch to a file and raises.
 
-    Each replica checks its own part of the batch, without communication.
+    Each replica checks its own part of the batch, without communication. The error in the graph is a
+    `tf.errors.InvalidArgumentError`, which `plain_errors` converts to a `FloatingPointError`.
     """
 
     directory: str
     limit: float
 
     def __call__(
-        self,
-        gradients: Sequence[Tensor],
-        terms: Mapping[str, Tensor],
-        update: Tensor,
-        batch: Batch,
-        x_adv: Tensor | None,
+        self, gradients: Sequence[Tensor], terms: Mapping[str, Tensor], update: Tensor, batch: Batch, x_adv: Tensor
     ) -> list[Tensor]:
-        """Returns the gradients, gated on the finiteness check.
-
-        Args:
-            gradients: of the trained variables; None where there is none.
-            terms: name -> scalar.
-            update: number of the update.
-            batch: the local batch.
-            x_adv: its adversarial pixels, or None.
-
-        Raises:
-            tf.errors.InvalidArgumentError: in the graph; `plain_errors` converts it to a `FloatingPointError`.
-        """
+        """Returns the gradients after a check of the terms, name -> scalar, of an update, which has a number."""
         values = tf.stack([tf.cast(value, tf.float32) for value in terms.values()])
         finite = tf.reduce_all(tf.abs(values) <= self.limit)  # False for NaN
         images = {"x": batch.x, "y": batch.y} | ({} if x_adv is None else {"x_adv": x_adv})

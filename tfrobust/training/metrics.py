@@ -11,15 +11,8 @@ from typing import Any
 
 import keras
 
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.keras_private import (
-    CompileMetrics,
-    direction,
-    get_metric,
-    measured_function,
-    monitors,
-    set_direction,
-)
 from tfrobust.utils.registry import unknown
 
 Tensor = Any
@@ -27,19 +20,14 @@ Tensor = Any
 ACCURACIES = ("accuracy", "robust_accuracy")  # the trainer's own; a compiled metric of that name replaces it
 
 
-class SidedMetrics(CompileMetrics):
+class SidedMetrics(keras_private.CompileMetrics):
     """Keeps all that a trainer logs beside its loss; Keras' callbacks read the directions of metrics from it.
 
     Each compiled metric exists twice: the given one measures clean predictions, an equal one with its own state
-    measures attacked predictions. For the string "accuracy" the trainer's own means are used.
-
-    Args:
-        means: name -> mean that the trainer computes.
-        metrics: as `compile` takes them.
-        weighted_metrics: as `compile` takes them.
+    measures attacked predictions. For the string "accuracy" the trainer's own means, name -> mean, are used.
 
     Raises:
-        ValueError: for a metric with the name of the loss, of a term, or of a metric of attacked predictions.
+        ValueError: if a metric has the name of the loss, of a term, or of a metric of attacked predictions.
     """
 
     def __init__(self, means: Mapping[str, keras.metrics.Mean], metrics: Any = None, weighted_metrics: Any = None):
@@ -49,17 +37,18 @@ class SidedMetrics(CompileMetrics):
         self._ours = {name for name in means if name not in ACCURACIES or "accuracy" in given[0]}
         # The kind of accuracy depends on the labels, its name and direction do not.
         seen = keras.KerasTensor((None,))
-        resolved = [[get_metric(metric, seen, seen) for metric in group] for group in given]
+        resolved = [[keras_private.get_metric(metric, seen, seen) for metric in group] for group in given]
         self._names = _names(*([metric.name for metric in group] for group in resolved))
         self._check_names()
         again = [[_twin(metric) for metric in group] for group in given]
-        self._attacked = CompileMetrics(*([metric for metric in group if metric is not None] for group in again))
+        copied = ([metric for metric in group if metric is not None] for group in again)
+        self._attacked = keras_private.CompileMetrics(*copied)
         twins = [metric is not None for metric in itertools.chain(*again)]
         self._attacked_names = [f"robust_{name}" for name, twin in zip(self._names, twins, strict=True) if twin]
-        directions = [direction(metric) for metric in itertools.chain(*resolved)]
+        directions = [keras_private.direction(metric) for metric in itertools.chain(*resolved)]
         theirs = dict(zip(self._names, directions, strict=True))
         attacked = {name: theirs[name.removeprefix("robust_")] for name in self._attacked_names}
-        self._directions = {name: direction(mean) for name, mean in means.items()} | theirs | attacked
+        self._directions = {name: keras_private.direction(mean) for name, mean in means.items()} | theirs | attacked
         self._updated: set[str] = set()
         if not self._names:
             self.build(0.0, 0.0)
@@ -79,11 +68,7 @@ class SidedMetrics(CompileMetrics):
         return [variable for metric in self.metrics for variable in metric.variables]
 
     def names(self, attacked: bool = True) -> list[str]:
-        """Returns the names of a validation's log in the order of the list that `evaluate` returns.
-
-        Args:
-            attacked: whether validation attacks.
-        """
+        """Returns the names of the log of a validation, which attacks or not, in the order of `evaluate`'s list."""
         sides = ["accuracy", *(["robust_accuracy", *self._attacked_names] if attacked else [])]
         terms = [name for name in self._means if name not in ("loss", *ACCURACIES)]
         return list(dict.fromkeys(["loss", *self._names, *sides, *terms]))
@@ -108,12 +93,8 @@ class SidedMetrics(CompileMetrics):
             metric.reset_state()
 
     def check_monitor(self, callback: Any) -> None:
-        """Checks, before the first epoch, that Keras knows the direction of a callback's monitor.
-
-        Raises:
-            ValueError: if a callback without `mode` monitors a name that is not logged or has no direction.
-        """
-        if not monitors(callback) or callback.mode != "auto":
+        """Refuses a callback without `mode` that monitors a name that is not logged or has no direction."""
+        if not keras_private.monitors(callback) or callback.mode != "auto":
             return
         who, name = type(callback).__name__, callback.monitor.removeprefix("val_")
         if name not in self._directions:
@@ -166,21 +147,17 @@ def _twin(metric: Any) -> Any:
             stacklevel=2,
         )
         return None
-    set_direction(again, direction(metric))
+    keras_private.set_direction(again, keras_private.direction(metric))
     return again
 
 
 def recipe(metric: Any) -> Any:
-    """Returns a function that creates an equal metric with its own state; a name or a function is returned unchanged.
-
-    Raises:
-        ValueError: for a metric whose config lacks arguments.
-    """
+    """Returns a function that creates an equal metric with its own state; a name or a function stays as it is."""
     if not isinstance(metric, keras.metrics.Metric):
         return metric
     if _measures_a_function(metric):
         # Its config would need the function to be registered, and some of Keras' own leave arguments out.
-        function, arguments = measured_function(metric)
+        function, arguments = keras_private.measured_function(metric)
         made = functools.partial(keras.metrics.MeanMetricWrapper, function, metric.name, metric.dtype)
         return functools.partial(made, **arguments)
     kind, config = type(metric), metric.get_config()

@@ -25,10 +25,9 @@ from tfrobust.data.batch import Batch, BatchSpec, prepare
 from tfrobust.models import Augmentation
 from tfrobust.objectives import Multiplier, Objective, perturbed
 from tfrobust.schedules import value_at
-from tfrobust.training.clipping import clipped
 from tfrobust.training.distribution import Distributed
 from tfrobust.training.guard import Guard
-from tfrobust.training.means import Mean, side
+from tfrobust.training.replicas import Mean, clipped, side
 from tfrobust.utils import graph as backend
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument, plain_errors
@@ -123,10 +122,8 @@ class TrainingStep(Distributed):
         self._batches.assign_add(batch.one)
         return self._logs(views, batch, attacked, terms, penalty)
 
-    # The search and the forward passes
-
     def _training_views(self, batch: Batch) -> tuple[Callable[[], Views], Tensor | None]:
-        """Runs the search; returns a function that makes views, and which rows are attacked where only a share is.
+        """Runs the search; returns a function that makes views, and the mask of attacked rows where only a share is.
 
         Each call of the function makes forward passes of its own.
         """
@@ -156,17 +153,10 @@ class TrainingStep(Distributed):
         return self.classifier(x, training=training)
 
     def _views(self, batch: Batch, x: Tensor, x_adv: Tensor | None, observed: Observed | None, training: bool) -> Views:
-        clean = backend.once_in_this_graph(lambda: self._classify(x, training))
-        adv = clean if x_adv is x else backend.once_in_this_graph(lambda: self._classify(x_adv, training))
-        return Views(
-            y=batch.y,
-            x=batch.x,
-            x_adv=x_adv,
-            clean=clean,
-            adv=None if x_adv is None else adv,
-            observed=observed,
-            batch_mean=batch.mean,
-        )
+        clean, adv = backend.once_in_this_graph(lambda: self._classify(x, training)), None
+        if x_adv is not None:
+            adv = clean if x_adv is x else backend.once_in_this_graph(lambda: self._classify(x_adv, training))
+        return Views(y=batch.y, x=batch.x, x_adv=x_adv, clean=clean, adv=adv, observed=observed, batch_mean=batch.mean)
 
     @contextlib.contextmanager
     def _perturbed(self, make_views: Callable[[], Views], batch: Batch, attacked: Tensor | None) -> Iterator[None]:
@@ -183,8 +173,6 @@ class TrainingStep(Distributed):
             ascent = tape.gradient(loss, kernels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             backend.assign(kernels, perturbed(kernels, backend.global_sum(ascent), value_at(gamma, self._epoch)))
             yield
-
-    # The loss
 
     def _terms(self, views: Views, batch: Batch, attacked: Tensor | None) -> dict[str, Mean]:
         terms = {}
@@ -203,8 +191,6 @@ class TrainingStep(Distributed):
     def _penalty(self) -> Tensor:
         return sum(tf.cast(loss, tf.float32) for loss in self.classifier.losses)
 
-    # The update
-
     def _guarded(
         self, gradients: list[Tensor], batch: Batch, views: Views, terms: Mapping[str, Mean], penalty: Tensor
     ) -> list[Tensor]:
@@ -217,10 +203,9 @@ class TrainingStep(Distributed):
         return self.guard(gradients, values, self.optimizer.iterations + 1, batch, views.x_adv)
 
     def _statistics(self) -> list[Any]:
-        layers = (
-            v for v in keras_private.layers_inside(self.classifier) if isinstance(v, keras.layers.BatchNormalization)
-        )
-        return [v for layer in layers if layer.trainable for v in (layer.moving_mean, layer.moving_variance)]
+        norms = keras_private.layers_inside(self.classifier)
+        norms = [layer for layer in norms if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+        return [variable for layer in norms for variable in (layer.moving_mean, layer.moving_variance)]
 
     def _update_multipliers(self, terms: Mapping[str, Mean]) -> None:
         share = 1 / backend.accumulated(self.optimizer)
@@ -228,8 +213,6 @@ class TrainingStep(Distributed):
             if isinstance(term.weight, Multiplier):
                 mu = self._multipliers[name]
                 mu.assign(term.weight.next(mu, backend.global_sum(terms[name].global_mean), share))
-
-    # Validation
 
     def _test(self, batch: Batch) -> dict[str, Tensor]:
         x_adv, observed = None, None
@@ -242,8 +225,6 @@ class TrainingStep(Distributed):
             outputs.forward()  # validation logs both accuracies, whatever the objective reads
         terms = self._terms(views, batch, None)
         return self._logs(views, batch, None, terms, self._penalty())
-
-    # The logs
 
     def _logs(
         self, views: Views, batch: Batch, attacked: Tensor | None, terms: dict[str, Mean], penalty: Tensor

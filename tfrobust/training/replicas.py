@@ -1,12 +1,14 @@
-"""Means over the rows that a loss applies to, on this replica and over the global batch."""
+"""Reductions over the replicas of a step: means over the rows that a loss applies to, and clipped gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfrobust.utils import graph as backend
+from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 
 Tensor = Any
@@ -43,3 +45,21 @@ def side(name: str, sides: set[str], attacked: Tensor | None) -> Tensor:
             f"Received: {name!r}, which reads {sorted(sides)}"
         )
     return tf.cast(attacked if "adv" in sides else ~attacked, tf.float32)
+
+
+def clipped(gradients: Sequence[Tensor], optimizer: Any) -> list[Tensor]:
+    """Returns gradients for which the optimizer's own clipping has the same result on any number of replicas as on one.
+
+    Keras clips the part of each replica and then sums them. Here the sum is clipped, and each replica returns an equal
+    share of it, which is too small to be clipped again. The gradients are those of the local batch, None for an unused
+    variable, as `optimizer.apply_gradients` takes them.
+    """
+    inner = backend.unscaled(optimizer)
+    clips = inner.clipnorm or inner.global_clipnorm or inner.clipvalue
+    if backend.replicas() == 1 or not clips:
+        return list(gradients)
+    scale = optimizer.scale_loss(1.0)
+    given = [gradient is not None for gradient in gradients]
+    sums = [backend.global_sum(gradient) / scale for gradient in gradients if gradient is not None]
+    shares = iter([gradient * scale / backend.replicas() for gradient in keras_private.clip_gradients(inner, sums)])
+    return [next(shares) if there else None for there in given]
