@@ -38,11 +38,8 @@ class Entry(NamedTuple):
     @property
     def final(self) -> Result:
         """The result, with the report's accuracies if there is a report."""
-        if self.report is None:
-            return self.result
-        return self.result._replace(
-            clean_accuracy=self.report.clean_accuracy, robust_accuracy=self.report.robust_accuracy
-        )
+        names = ("clean_accuracy", "robust_accuracy") if self.report else ()
+        return self.result._replace(**{name: getattr(self.report, name) for name in names})
 
     @property
     def alarms(self) -> tuple[str, ...]:

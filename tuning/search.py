@@ -24,7 +24,7 @@ from tuning import launcher
 
 if TYPE_CHECKING:
     from tuning.outcome import Outcome
-    from tuning.progress import Progress
+    from tuning.runner import Progress
     from tuning.spaces import Dimension
 
 DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
@@ -44,7 +44,7 @@ def search(
     say: Callable[[str], None] = print,
     workers: Sequence[Sequence[str]] = (),
 ) -> Outcome | None:
-    """Runs the search of a config, or the rest of it, and writes its outcome.
+    """Runs the search of a config, or the rest of it, and writes and returns its outcome; returns None in a worker.
 
     Args:
         config: a config of `trainers.train`, as a plain dict; its field `search` describes the search.
@@ -53,9 +53,6 @@ def search(
         say: receives each line of progress.
         workers: commands that make this same call, each started in a process of its own to run trials while this one
             draws them; empty: this process does both.
-
-    Returns:
-        The outcome, or None in a worker.
 
     Raises:
         InvalidArgument: if the description of the search is invalid, or no trial meets the constraint.
@@ -69,8 +66,7 @@ def search(
     from tfrobust.utils.errors import InvalidArgument
     from tfrobust.utils.files import sweep
     from tuning import aims, outcome, spaces, tuners
-    from tuning.progress import Progress, told
-    from tuning.runner import Runner, fit
+    from tuning.runner import Progress, Runner, fit, told
     from tuning.trials import Store
 
     check(config)

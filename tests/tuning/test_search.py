@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from tuning import tuners
-from tuning.progress import Progress
+from tuning.runner import Progress
 from tuning.search import search
 from tuning.spaces import space_of
 from tuning.trials import Result, Store, Trial
