@@ -42,20 +42,17 @@ SMALL_EPS = 0.05  # for fine-tuning, which is compared with the network that it 
 COLUMNS = ("clean", *ATTACKS, "worst case")
 NOTES = Path(__file__).with_name("digits_notes.md")
 
-ADAM = ("optimizer.name=adam", "learning_rate.initial_learning_rate=0.002", "weight_decay=0.0")
+RATE = "learning_rate.initial_learning_rate"
+ADAM = ("optimizer.name=adam", f"{RATE}=0.002", "weight_decay=0.0")
 # Variants of methods whose row is not satisfactory: label -> overrides of the row, with seed 0.
 TRIES: dict[str, dict[str, tuple[str, ...]]] = {
     "aelf": {
         "Adam 2e-3, weight 1 (the library's default)": (*ADAM, "objective.weight=1.0"),
         "Adam 2e-3, weight 0.03": (*ADAM, "objective.weight=0.03"),
         "Adam 2e-3, weight 0.1, decay 0.01": (*ADAM, "objective.weight=0.1", "weight_decay=0.01"),
-        "Adam 5e-4, weight 0.1": (*ADAM, "learning_rate.initial_learning_rate=0.0005", "objective.weight=0.1"),
+        "Adam 5e-4, weight 0.1": (*ADAM, f"{RATE}=0.0005", "objective.weight=0.1"),
         "Adam 2e-3, weight 0.1, attacked on the margin": (*ADAM, "objective.weight=0.1", "attack.name=cw_linf"),
-        "SGD 0.05, weight 0.1, no decay": (
-            "learning_rate.initial_learning_rate=0.05",
-            "objective.weight=0.1",
-            "weight_decay=0.0",
-        ),
+        "SGD 0.05, weight 0.1, no decay": (f"{RATE}=0.05", "objective.weight=0.1", "weight_decay=0.0"),
     },
     "aelfs": {"beta 0.5 (the paper's for MNIST)": ("objective.beta=0.5",)},
 }

@@ -91,10 +91,5 @@ def _with_interval(share: float, count: int) -> str:
     return f"{share:.1%} [{low:.1%}, {high:.1%}]"
 
 
-def main(_: list[str]) -> None:
-    """Measures and prints the tables, or puts them into a document."""
-    documents.publish(BEGIN, measured, tables)
-
-
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    cli.run(lambda _: documents.publish(BEGIN, measured, tables), define_flags)

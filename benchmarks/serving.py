@@ -126,10 +126,5 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n\n".join([documents.table(heads, rows), summary, signed])
 
 
-def main(_: list[str]) -> None:
-    """Measures and prints the table, or puts it into a document."""
-    documents.publish(BEGIN, measured, table)
-
-
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    cli.run(lambda _: documents.publish(BEGIN, measured, table), define_flags)

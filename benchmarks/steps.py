@@ -72,12 +72,9 @@ class Bench:
 
 
 class Ours:
-    """This library.
+    """Steps of this library by "madry", "trades", or any objective.
 
-    Args:
-        bench: the batch.
-        method: "madry", "trades", or any objective.
-        checked: whether the step has a larger learning rate and a fixed start, so that all libraries take the same one.
+    A `checked` step has a larger learning rate and a fixed start, so that all libraries take the same one.
     """
 
     methods = ("madry", "trades")

@@ -259,10 +259,5 @@ def settings_of(values: flags.FlagValues) -> Settings:
     return Settings(values.batch_size, values.image_size, values.repeats, values.threads or usable, tuple(values.peers))
 
 
-def main(_: list[str]) -> None:
-    """Measures and prints the tables, or puts them into a document."""
-    documents.publish(BEGIN, measured, tables)
-
-
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    cli.run(lambda _: documents.publish(BEGIN, measured, tables), define_flags)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from export.connections import ServingError
 
 
@@ -20,8 +22,6 @@ class Load:
 
     def milliseconds(self, percent: float) -> float:
         """Returns a percentile of the latencies, in milliseconds."""
-        import numpy as np
-
         return 1000 * float(np.percentile(self.latencies, percent))
 
     @property
