@@ -79,12 +79,7 @@ def check_one_of(workdir: str | None, model: str | None) -> None:
 
 
 def check_classifier_file(path: str | Path) -> None:
-    """Checks that a path is a .keras file, without TensorFlow.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        Mistake: if the file is of another kind.
-    """
+    """Checks, without TensorFlow, that a path is a .keras file that exists."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No classifier: {WANTED}. Received: {path}, where no file is")
@@ -93,12 +88,7 @@ def check_classifier_file(path: str | Path) -> None:
 
 
 def load_classifier(path: str | Path) -> Any:
-    """Returns the classifier of a .keras file; the path is checked before TensorFlow is imported.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        Mistake: if the file is not a saved classifier.
-    """
+    """Returns the classifier of a .keras file; the path is checked before TensorFlow is imported."""
     check_classifier_file(path)
     import keras
 

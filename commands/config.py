@@ -80,14 +80,7 @@ PARTWISE = ("data", "evaluation", "search")
 
 
 def build(*settings: Settings) -> ConfigDict:
-    """Returns `FIELDS` overridden by the settings in their order, as a copy.
-
-    Args:
-        *settings: fields and their values. `data`, `evaluation` and `search` are merged, other fields are replaced.
-
-    Raises:
-        Mistake: if a field is unknown.
-    """
+    """Returns `FIELDS` overridden by the settings in their order, as a copy; fields in `PARTWISE` are merged."""
     merged = copy.deepcopy(dict(FIELDS))
     for setting in settings:
         if unknown := sorted(set(setting) - set(FIELDS)):

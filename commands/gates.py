@@ -66,7 +66,7 @@ def check_comparable(other: Report, *, eps: float, norm: str, bounds: tuple[floa
     """Checks that a report is of an evaluation in the same ball: of the same radius, norm and pixel range."""
     wanted = {"eps": eps, "norm": norm, "bounds": tuple(map(float, bounds))}
     received = {"eps": other.eps, "norm": other.norm, "bounds": tuple(map(float, other.bounds))}
-    if not np.isclose(other.eps, eps, rtol=1e-6) or (received["norm"], received["bounds"]) != (norm, wanted["bounds"]):
+    if not np.isclose(other.eps, eps, rtol=1e-6) or {**received, "eps": eps} != wanted:
         raise InvalidArgument(f"Nothing to compare with: expected a report of {wanted}. Received: one of {received}")
 
 

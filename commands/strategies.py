@@ -68,10 +68,7 @@ def losses_told() -> Iterator[None]:
 
 
 def check_cluster(text: str | None) -> None:
-    """Checks the value of TF_CONFIG, which lists the machines and says which of them this one is.
-
-    Raises:
-        InvalidArgument: if the text is not JSON, the cluster is not of HOST:PORT, or the task is not in the cluster.
+    """Checks the value of TF_CONFIG, which lists the machines, as HOST:PORT, and says which of them this one is.
 
     Example:
 

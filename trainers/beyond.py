@@ -182,12 +182,12 @@ def _data(config: Mapping[str, Any] | None, name: str, images: int | None) -> tu
     import tfrobust
     from commands.build import first_images, load_data
 
-    resized = config is not None and config["data"].get("image_size")
-    data = load_data(config, "test") if config is not None else tfrobust.data.load(name, "test")
+    data = tfrobust.data.load(name, "test") if config is None else load_data(config, "test")
     if images is not None:
-        data = first_images(data, images)
-    same = None if resized or images is not None else (config["data"]["name"] if config is not None else name)
-    return data, same
+        return first_images(data, images), None
+    if config is None:
+        return data, name
+    return data, None if config["data"].get("image_size") else config["data"]["name"]
 
 
 if __name__ == "__main__":

@@ -15,37 +15,15 @@ SCHEDULE = {"learning_rate": config.drops(0.1, (75, 90)), "epochs": 100}
 CIFAR = {"model": {"name": "resnet18"}, "attack": config.pgd(EPS, 10, EPS / 4), "weight_decay": 2e-4, **SCHEDULE}
 
 
-def spat(
-    network: str = "resnet18",
-    scale: float | None = 5.0,
-    *,
-    alpha: float = 0.2,
-    beta: float = 0.2,
-    accuracy: bool = True,
-    robustness: bool = True,
-) -> dict[str, Any]:
-    """Returns SPAT's loss and network.
+def spat(network: str = "resnet18", scale: float | None = 5.0, **arguments: Any) -> dict[str, Any]:
+    """Returns SPAT's loss, with other arguments where they are given, and a network with normalized embeddings.
 
-    Args:
-        network: name of the network, whose head has normalized embeddings and weights of length `scale`.
-        scale: s; None: its own logits beside the cosines.
-        alpha: see `tfrobust.objectives.spat`.
-        beta: see `tfrobust.objectives.spat`.
-        accuracy: whether the cross entropy is self-paced; False: its factors are 1.
-        robustness: whether the robust term is self-paced; False: it is the plain KL.
+    The weights of the head have the length `scale`, the paper's s; None: its own logits beside the cosines.
     """
-    return {
-        **config.objective(
-            "spat",
-            weight=6.0,
-            alpha=alpha,
-            beta=beta,
-            paced_accuracy=accuracy,
-            paced_robustness=robustness,
-            detached=False,  # choice: the gradient flows through the factors, as the equations are printed
-        ),
-        "model": {"name": network, "head": {"name": "cosine", "scale": scale}},
-    }
+    usual = {"weight": 6.0, "alpha": 0.2, "beta": 0.2, "paced_accuracy": True, "paced_robustness": True}
+    # choice: the gradient flows through the factors, as the equations are printed
+    loss = config.objective("spat", **{**usual, **arguments}, detached=False)
+    return {**loss, "model": {"name": network, "head": {"name": "cosine", "scale": scale}}}
 
 
 # "Default hyperparameter settings presented in the original papers": lambda 6 in TRADES, 5 in MART, and 0.5 in ALP.

@@ -8,9 +8,9 @@ from trainers.configs import _thesis
 
 ROWS: dict[str, config.Settings] = {
     "spat": _thesis.spat(),
-    "plain_accuracy": _thesis.spat(accuracy=False),
-    "plain_robustness": _thesis.spat(robustness=False),
-    "plain": _thesis.spat(accuracy=False, robustness=False),
+    "plain_accuracy": _thesis.spat(paced_accuracy=False),
+    "plain_robustness": _thesis.spat(paced_robustness=False),
+    "plain": _thesis.spat(paced_accuracy=False, paced_robustness=False),
 }
 
 # Clean, PGD-20.
