@@ -59,7 +59,7 @@ TRIES: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class Run(NamedTuple):
-    """One training: a row of the config, its seed, and what differs from the row."""
+    """One training: a row of the config, its seed, and the fields that override the row."""
 
     row: str
     seed: int = 0

@@ -36,7 +36,7 @@ DATA = flags.DEFINE_string("data", "mnist", "Data set.")
 EPS = flags.DEFINE_float("eps", 0.2, "Radius of training and attack, as a fraction of the pixel range.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/benchmark_evaluation", "Where the network is kept.")
 MODEL = flags.DEFINE_string("model", None, "A .keras file of the `digits` network, in place of one trained here.")
-EPOCHS = flags.DEFINE_integer("epochs", 3, "Of the network's training.", lower_bound=1)
+EPOCHS = flags.DEFINE_integer("epochs", 3, "Epochs of the network's training.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch_size", 250, "Images in a batch, for all libraries.", lower_bound=1)
 
 flags.register_validator(

@@ -113,7 +113,7 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
             )
         classifier = tfrobust.expose(cli.load_classifier(config["fine_tune"]))
         for layer in keras_private.layers_inside(classifier):
-            layer.trainable = True  # a file keeps what was frozen when it was saved; here `frozen` decides
+            layer.trainable = True  # a file stores frozen layers as frozen; here the field `frozen` decides
         shape, classes = classifier.input_shape[1:], classifier.output["logits"].shape[-1]
         fits = all(known in (None, size) for known, size in zip(shape, info.input_shape, strict=True))
         if not fits or classes != info.classes:

@@ -113,7 +113,7 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
         raise Misuse(
             f"Unknown field or invalid config: {text}" if isinstance(error, LookupError | AttributeError) else text
         ) from error
-    except flags.Error as error:  # some of them quote a traceback: its last line says what is wrong
+    except flags.Error as error:  # some of them quote a traceback, whose last line has the reason
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise Misuse(lines[-1] if "Traceback" in str(error) else str(error)) from error
     if wanted and len(rest) == 1:

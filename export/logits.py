@@ -36,7 +36,7 @@ def compare(logits: np.ndarray, served: Mapping[str, np.ndarray], tolerance: flo
     Args:
         logits: (images, classes) of the classifier.
         served: `logits` and `probabilities` (images, classes), `label` (images,).
-        tolerance: of a tie, as a fraction of the largest |logit|.
+        tolerance: greatest distance of two logits in a tie, as a fraction of the largest |logit|.
     """
     if logits.shape != served["logits"].shape:
         received = f"{logits.shape} of the classifier, {served['logits'].shape} of the server"

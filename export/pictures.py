@@ -8,8 +8,8 @@ import tensorflow as tf
 
 Tensor = Any
 
-MEGAPIXELS = 16  # limit of what is decoded: a PNG of 1 MB may declare pixels of 1 GB
-CHANNELS = (1, 3)  # of what is decoded
+MEGAPIXELS = 16  # the largest picture that is decoded: a PNG of 1 MB may declare pixels of 1 GB
+CHANNELS = (1, 3)  # numbers of channels that pictures are decoded to
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 HEADER = 24  # bytes of a PNG up to the end of its width and height
 

@@ -175,7 +175,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data", None, "Data set of --model, which has the names of the classes; default: numbers.")
     flags.DEFINE_string("evaluation", None, "Report of --model, FILE.json; a run has its own.")
     flags.DEFINE_bool("unevaluated", False, "Export it without an evaluation; its card says so.")
-    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the kernels in the file; computing stays float32.")
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Type of the stored kernels; computing stays float32.")
 
 
 def main(_: list[str]) -> None:

@@ -32,7 +32,7 @@ class Aim(NamedTuple):
         return lacks if lacks > ROUNDING else 0.0
 
     def score(self, result: Result) -> float:
-        """Returns what the tuner maximizes: the value minus the violation of the constraint."""
+        """Returns the value minus the violation of the constraint, which the tuner maximizes."""
         return WORST if result.failed else self.value(result) - self.lacks(result)
 
     def meets(self, result: Result) -> bool:

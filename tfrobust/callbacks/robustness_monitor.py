@@ -1,4 +1,4 @@
-"""Shows in TensorBoard, during training, what a classifier relies on and how it is fooled."""
+"""Shows in TensorBoard, during training, the adversaries and the gradients of a few images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holds what AELF's tables share (its appendix C and section 4).
+"""Settings that AELF's tables share (its appendix C and section 4).
 
 Batches of 128; SGD from 0.1; no start noise; JT and its variants attack the second half of each batch; the last
 classifier is kept ("don't adapt early stopping tricks"). AELFs and JT* begin with a complete standard training; choice:

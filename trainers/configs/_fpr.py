@@ -1,4 +1,4 @@
-"""Holds what the tables of FPR-v1 and FPR-v2 (feature prioritization and regularization) share.
+"""Settings that the tables of FPR-v1 and FPR-v2 (feature prioritization and regularization) share.
 
 choice, for the papers print no schedule: CIFAR and SVHN by that of Madry's CIFAR-10 challenge, whose network and
 attack they take: SGD, batch 128, decay 2e-4, crops and flips, rate 0.1 for 40000 updates, 0.01 until 60000, 0.001
@@ -69,7 +69,7 @@ def resnet_table(
         suffix: the paper's name of the regularizer.
         attended: blocks with attention.
         attacks: columns of the evaluation.
-        width: of the network.
+        width: width of the network.
         data: fields of `data` that differ from those of CIFAR-10.
     """
     plain = {"model": {"name": "madry_resnet", "width": width, "attention": ()}}

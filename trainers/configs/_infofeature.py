@@ -1,4 +1,4 @@
-"""Holds what InfoFeature's tables share (its sections 4, 4.1 and 4.2).
+"""Settings that InfoFeature's tables share (its sections 4, 4.1 and 4.2).
 
 Its section 4.2 names smoothing of 0.5 (the true class keeps 0.5, the rest share 0.5), BatchNorm in inference mode
 while an attack searches, and early stopping. choice: for all its rows, the baselines and table 1 too, since "the

@@ -1,4 +1,4 @@
-"""Holds what the tables of the thesis share: SPAT (chapter 3) and DRA with adversarial fine-tuning (chapter 4).
+"""Settings that the tables of the thesis share: SPAT (chapter 3), DRA with adversarial fine-tuning (chapter 4).
 
 Chapter 3: CIFAR-10 for 100 epochs in batches of 128, 0.1 falling at 75 and 90, PGD 10 x eps/4 at 8/255. choice: decay
 2e-4 and the usual crops and flips; the last classifier is kept. MNIST for 80 epochs at 0.01, PGD 40 x 0.01 at 0.3.
