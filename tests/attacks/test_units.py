@@ -158,8 +158,15 @@ def test_a_radius_that_nobody_gave_is_a_part_of_the_range(name):
     assert attacks.get(wide.get_config()).ball.radius == wide.ball.radius
 
 
-@pytest.mark.parametrize("bounds", [(0.0, 255.0), (-1.0, 1.0)])
-@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize(
+    ("norm", "bounds"),
+    [
+        ("linf", (0.0, 255.0)),
+        pytest.param("linf", (-1.0, 1.0), marks=pytest.mark.slow),
+        pytest.param("l1", (0.0, 255.0), marks=pytest.mark.slow),
+        pytest.param("l1", (-1.0, 1.0), marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_evaluation_in_any_units(images, norm, bounds):
     weights, x, y = images
 

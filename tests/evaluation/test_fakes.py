@@ -113,14 +113,27 @@ def test_the_right_alarm_rings(networks, data, fake):
 TELLS_LABELS = "gives labels or rounded values"
 
 
-@pytest.mark.parametrize("fake", ["one-hot", "two values", "rounded", "float16", "in NumPy"])
+@pytest.mark.parametrize(
+    "fake",
+    [
+        "one-hot",
+        "in NumPy",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("two values", "rounded", "float16")),
+    ],
+)
 def test_labels_alone_are_recognized(networks, data, fake):
     logits = of_labels(networks["plain"])[fake]
     found = report(lambda z: {"logits": logits(z)}, data[1], [untouched], probes=40)
     assert any(TELLS_LABELS in alarm for alarm in found.alarms), found.alarms
 
 
-@pytest.mark.parametrize("fake", ["scaled", "probabilities", "saturated", "cosines", "stopped"])
+@pytest.mark.parametrize(
+    "fake",
+    [
+        "saturated",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("scaled", "probabilities", "cosines", "stopped")),
+    ],
+)
 def test_what_is_more_than_a_label_has_its_own_alarm(networks, data, fake):
     """Saturated ones too: their logits move near the decision boundary."""
     logits = fakes(networks["plain"])[fake]
@@ -138,7 +151,7 @@ def test_the_suites_see_through_labels(networks, data, honest, suite):
     assert any(TELLS_LABELS in alarm for alarm in found.alarms)
 
 
-@pytest.mark.parametrize("name", ["robust", "plain"])
+@pytest.mark.parametrize("name", ["robust", pytest.param("plain", marks=pytest.mark.slow)])
 def test_honest_networks_ring_nothing(networks, data, name):
     found = report(networks[name], data[1], "quick")
     assert found.alarms == ()

@@ -57,6 +57,7 @@ def history(path):
         return list(csv.reader(file))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, capsys):
     """A process is killed; the run that goes on, here, is compared with one that was never disturbed."""
     killed = command("trainers.train", *QUICK, "--config.epochs=8", f"--workdir={tmp_path / 'b'}")
