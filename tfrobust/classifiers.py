@@ -1,7 +1,5 @@
 """Checks of classifiers, and facts about them that other packages read."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -36,16 +34,15 @@ REMEDIES = {
 
 
 def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "this evaluation") -> None:
-    """Checks that an object is a classifier with named outputs.
+    """Checks that an object is a functional Keras model on images `(B, H, W, C)` with a dict of outputs.
 
     Args:
-        classifier: should be a functional Keras model on images `(B, H, W, C)` with a dict of outputs, `logits`
-            `(B, classes)` among them.
-        needs: further output names that are read.
-        reader: who reads them, for the message.
+        classifier: The object; `logits` `(B, classes)` have to be among its outputs.
+        needs: Further output names that are read.
+        reader: The reader of these outputs, for the message.
 
     Raises:
-        ValueError: if it is not; the message names the remedy.
+        ValueError: if it is not such a model; the message names the remedy.
     """
     outputs = getattr(classifier, "output", None) if isinstance(classifier, keras.Model) and classifier.built else None
     if not isinstance(outputs, dict) or "logits" not in outputs:

@@ -1,12 +1,10 @@
 """Losses on tensors, `(B, ...) -> (B,)`, without a reduction over the batch.
 
-Distances compare `a` and `b`, `(B, ...)` of one shape, per flattened example.
+Throughout, `logits` are z, `(B, C)` for C classes, at least 2, and `y` are labels, `(B,)` integers in [0, C). Distances
+compare `a` and `b`, `(B, ...)` of one shape, per flattened example.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import ops
@@ -14,27 +12,23 @@ from keras import ops
 from tfrobust.utils.deprecation import renamed_arguments
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 @renamed_arguments(smoothing="off_label_smoothing")
 def cross_entropy(
     logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0
 ) -> Tensor:
-    """Computes the cross entropy of integer labels: -sum_j t_j log softmax(z)_j, -log softmax(z)_y without smoothing.
+    """Computes the cross entropy of integer labels, `(B,)`: -sum_j t_j log softmax(z)_j.
 
-    The two kinds of smoothing differ in the share of the label itself: s in `label_smoothing` is the same as
-    s * (C - 1) / C in `off_label_smoothing`.
+    The target t is one_hot(y) without smoothing. The two kinds of smoothing differ in the share of the label itself: s
+    in `label_smoothing` is the same as s * (C - 1) / C in `off_label_smoothing`.
 
     Args:
         logits: z, `(B, C)`.
-        y: labels, `(B,)` integers in [0, C).
+        y: Labels, `(B,)`.
         label_smoothing: s in [0, 1], as Keras defines it: t = (1 - s) * one_hot(y) + s / C.
         off_label_smoothing: s in [0, 1]: t is 1 - s for the label and s / (C - 1) for each other class.
-
-    Returns:
-        `(B,)`.
 
     Example:
 
@@ -53,16 +47,9 @@ def cross_entropy(
 
 
 def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
-    """Computes KL(p || q) = sum_j p_j (log p_j - log q_j), p = softmax(z), q = softmax(z').
+    """Computes KL(p || q) = sum_j p_j (log p_j - log q_j), `(B,)`, p = softmax(z), q = softmax(z'), z' is `other`.
 
     Gradients flow through both. Zhang et al. 2019 (TRADES), equation 5: p is the clean, q the adversarial prediction.
-
-    Args:
-        logits: z, `(B, C)`.
-        other: z', `(B, C)`.
-
-    Returns:
-        `(B,)`, summed over classes.
 
     Example:
 
@@ -79,16 +66,9 @@ def weighted(p: Tensor, values: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Computes max_{j != y} z_j - z_y, which is positive for misclassified examples.
+    """Computes max_{j != y} z_j - z_y, `(B,)`, which is positive for misclassified examples.
 
     Carlini and Wagner 2017, the loss of the attack that is known as "CW" in the Linf ball.
-
-    Args:
-        logits: z, `(B, C)`, C at least 2.
-        y: labels, `(B,)` integers.
-
-    Returns:
-        `(B,)`.
 
     Example:
 
@@ -102,21 +82,12 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Computes the difference of logits ratio: -(z_y - max_{j != y} z_j) / (z_(1) - z_(3) + 1e-12).
+    """Computes the difference of logits ratio, `(B,)`: -(z_y - max_{j != y} z_j) / (z_(1) - z_(3) + 1e-12).
 
-    z_(k) is the k-th largest logit. The ratio is invariant to scale and shift of the logits, so its gradient
-    does not vanish for a confident classifier. It is positive for misclassified examples. Croce and Hein 2020 (Reliable
-    Evaluation of Adversarial Robustness), equation 6.
-
-    Args:
-        logits: z, `(B, C)`, C at least 3.
-        y: labels, `(B,)` integers.
-
-    Returns:
-        `(B,)`, in [-1, 1] except for the floor of the denominator.
-
-    Raises:
-        ValueError: for fewer than 3 classes.
+    z_(k) is the k-th largest logit, of at least 3. The ratio is invariant to scale and shift of the logits, so its
+    gradient does not vanish for a confident classifier. It is positive for misclassified examples, and in [-1, 1]
+    except for the floor of the denominator. Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness),
+    equation 6.
 
     Example:
 
@@ -128,20 +99,10 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Computes the targeted form of `dlr`: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
+    """Computes the targeted form of `dlr`, `(B,)`: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
 
-    Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness), equation 7.
-
-    Args:
-        logits: z, `(B, C)`, C at least 4.
-        y: labels, `(B,)` integers.
-        target: t, the target classes, `(B,)` integers.
-
-    Returns:
-        `(B,)`.
-
-    Raises:
-        ValueError: for fewer than 4 classes.
+    `target` are the classes t, `(B,)` integers; there are at least 4 classes. Croce and Hein 2020 (Reliable Evaluation
+    of Adversarial Robustness), equation 7.
 
     Example:
 
@@ -251,11 +212,7 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def distance(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Returns the distance for a name: "l2" and "l1" (norms), "mse" and "huber" (means), "cosine".
-
-    Raises:
-        ValueError: for an unknown name.
-    """
+    """Returns the distance for a name: "l2" and "l1" (norms), "mse" and "huber" (means), "cosine"."""
     if name not in DISTANCES:
         raise unknown("distance", name, DISTANCES)
     return DISTANCES[name]
@@ -264,21 +221,17 @@ def distance(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 def optimal_transport(
     a: Tensor, b: Tensor, *, eps: float = 0.01, iterations: int = 100, threshold: float = 0.1
 ) -> Tensor:
-    """Computes each row's part of the regularized optimal transport distance of two batches: sum_j T_ij C_ij.
+    """Computes each row's part of the regularized optimal transport distance of two batches, `(B,)`: sum_j T_ij C_ij.
 
-    C_ij = max(1 - cos(a_i, b_j), 0); T is Sinkhorn's plan with uniform marginals. Its sum over rows is the distance.
-    Gradients flow through the plan. Zhang and Wang 2019 (Feature Scattering), equations 3 to 5; the constants are those
-    of the authors' implementation.
+    C_ij = max(1 - cos(a_i, b_j), 0) of rows `(B, D)`; T is Sinkhorn's plan with uniform marginals. Its sum over rows is
+    the distance. Gradients flow through the plan. Zhang and Wang 2019 (Feature Scattering), equations 3 to 5; the
+    constants are those of the authors' implementation.
 
     Args:
-        a: `(B, D)`.
-        b: `(B, D)`.
-        eps: weight of the entropy.
-        iterations: greatest number of iterations.
-        threshold: iterations stop when the dual variables of `a` change by less in total.
-
-    Returns:
-        `(B,)`.
+        a, b: The two batches, `(B, D)`.
+        eps: Weight of the entropy.
+        iterations: Greatest number of iterations.
+        threshold: Iterations stop when the dual variables of `a` change by less in total.
 
     Example:
 
@@ -312,16 +265,10 @@ def optimal_transport(
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """Returns the predicted class argmax_j z_j, and -1 where there is no prediction.
+    """Returns the predicted class argmax_j z_j, `(B,)` int32, and -1 where there is no prediction.
 
     There is none where a logit is NaN, or all are -inf. Single infinite logits are valid. Of equal logits the first is
     chosen, as in `keras.ops.argmax`.
-
-    Args:
-        logits: z, `(B, C)`.
-
-    Returns:
-        `(B,)` int32, from -1 to C - 1.
 
     Example:
 
@@ -336,17 +283,10 @@ def predicted(logits: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns 1.0 where the classifier is correct, else 0.0: [predicted(z) = y].
+    """Returns 1.0 where the classifier is correct, else 0.0: [predicted(z) = y], `(B,)` float32.
 
     All accuracies in this library use this function: without a prediction, the classifier is wrong for every label. Not
     differentiable.
-
-    Args:
-        logits: z, `(B, C)`.
-        y: labels, `(B,)` integers from 0.
-
-    Returns:
-        `(B,)` float32.
 
     Example:
 
@@ -357,17 +297,10 @@ def correct(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def missed_by(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns the `margin`, and +inf where there is no prediction; never NaN.
+    """Returns the `margin`, `(B,)`, and +inf where there is no prediction; never NaN.
 
     Searches without gradients maximize it, and evaluations compare adversaries by it. It is 0 where the label and
     another class are both infinite. To differentiate, use `margin`.
-
-    Args:
-        logits: z, `(B, C)`, C at least 2.
-        y: labels, `(B,)` integers.
-
-    Returns:
-        `(B,)`.
 
     Example:
 

@@ -1,7 +1,5 @@
 """Numbers that may change during training: a number, or a Keras schedule called with the fractional epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,9 +15,8 @@ Schedule = float | Callable[[Any], Any]
 def get(schedule: Any) -> Any:
     """Returns a number or a schedule as it is, and the Keras schedule that a config names.
 
-    Args:
-        schedule: a number, a callable, or a mapping: `{"name": "PolynomialDecay", argument: value, ...}`, or what
-            `keras.saving.serialize_keras_object` makes of a schedule.
+    A config is `{"name": "PolynomialDecay", argument: value, ...}`, or what `keras.saving.serialize_keras_object` makes
+    of a schedule.
 
     Raises:
         ValueError: if the name is not a schedule of Keras, or an argument is unknown.
@@ -50,9 +47,9 @@ class From(keras.optimizers.schedules.LearningRateSchedule):
     """Returns one value before an epoch, another from then on.
 
     Args:
-        epoch: where the value changes.
-        value: the value from that epoch on.
-        before: the value before.
+        epoch: The epoch at which the value changes.
+        value: The value from that epoch on.
+        before: The value before.
 
     Example:
 
@@ -75,12 +72,10 @@ class From(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def value_at(schedule: Schedule, epoch: Any) -> Any:
-    """Returns the value of a number or of a schedule at an epoch.
+    """Returns the value of a number or of a schedule at a fractional epoch, a number or a scalar tensor.
 
-    Args:
-        schedule: a number, or a callable such as a `keras.optimizers.schedules.LearningRateSchedule`. It is called with
-            the fractional epoch, not with the step: papers give epochs.
-        epoch: fractional epoch, a number or a scalar tensor.
+    A `keras.optimizers.schedules.LearningRateSchedule` is called with the epoch here, not with the step: papers give
+    epochs.
 
     Example:
 
@@ -92,10 +87,6 @@ def value_at(schedule: Schedule, epoch: Any) -> Any:
 
 
 def nonnegative(name: str, weight: Schedule) -> Schedule:
-    """Returns a weight as `get` does.
-
-    Raises:
-        ValueError: if it is a negative number or NaN; the values of a schedule are not checked.
-    """
+    """Returns a weight as `get` does; a negative number or NaN is refused, the values of a schedule are not checked."""
     weight = get(weight)
     return weight if callable(weight) else check_nonnegative(name, weight, "a schedule, or a number")

@@ -10,12 +10,11 @@ from keras import ops
 
 from tfrobust.classifiers import REMEDIES
 from tfrobust.utils.errors import InvalidArgument
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 class Observed(NamedTuple):
-    """Per-example count `(B,)` of correctly classified iterates of a search, out of `of`."""
+    """Holds how many iterates of a search were classified correctly for each image, `count` `(B,)`, out of `of`."""
 
     count: Tensor
     of: int
@@ -64,19 +63,19 @@ class Outputs(Mapping[str, Any]):
 
 
 class Views:
-    """The input of every loss: labels, pixels, and the classifier's outputs on the clean and the attacked batch.
+    """Holds the input of every loss: labels, pixels, and the classifier's outputs on the clean and the attacked batch.
 
     A loss is a pure function `Views -> (B,)`. `clean` and `adv` are mappings, or functions without arguments that are
     called when an output is first read, so that an objective pays only for the forward passes that it reads.
 
     Args:
-        y: labels, `(B,)` integers.
-        x: clean pixels, `(B, H, W, C)` as fractions of the range [0, 1].
-        x_adv: adversarial pixels, shaped as `x`.
-        clean: name -> output of the classifier on `x`, or a function that returns that.
-        adv: the same on `x_adv`.
-        observed: an `Observed`: how many iterates of the search were classified correctly.
-        target: the wrong class `(B,)` that a targeted adversary currently aims at.
+        y: Labels, `(B,)` integers.
+        x: Clean pixels, `(B, H, W, C)` as fractions of the range [0, 1].
+        x_adv: Adversarial pixels, shaped as `x`.
+        clean: Name -> output of the classifier on `x`, or a function that returns such a mapping.
+        adv: The same on `x_adv`.
+        observed: An `Observed`: how many iterates of the search were classified correctly.
+        target: The wrong class `(B,)` that a targeted adversary currently aims at.
         batch_mean: `(B,) -> ()`, the mean over the global batch; the only cross-example reduction a loss may use.
 
     Example:

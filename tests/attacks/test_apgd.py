@@ -189,7 +189,7 @@ def test_it_finds_at_least_as_many_as_pgd(trained):
         (lambda: attacks.apgd(loss="dlr").check_classes(2), "at least 3 classes.*a classifier of 2 classes"),
         (lambda: attacks.apgd(loss="dlr_targeted").check_classes(3), "at least 4 classes"),
         (lambda: attacks.autoattack(version="standart"), "Unknown version of autoattack.*'standard'"),
-        (lambda: attacks.autoattack(classes=1), "`classes`: expected at least 2. Received: 1"),
+        (lambda: attacks.autoattack(classes=1), "`classes`: expected an integer of at least 2. Received: 1"),
         (lambda: substitutes(5, "random"), "Unknown version"),
     ],
 )

@@ -188,7 +188,7 @@ def test_config_makes_the_same_attack():
         ({"norm": "l1"}, "Unknown norm of deepfool: expected one of l2, linf"),
         ({"steps": 0}, "Invalid value for `steps`"),
         ({"overshoot": -0.1}, "Invalid value for `overshoot`: expected a number of at least 0"),
-        ({"candidates": 1}, "Invalid value for `candidates`: expected at least 2"),
+        ({"candidates": 1}, "Invalid value for `candidates`: expected an integer of at least 2"),
     ],
 )
 def test_broken_arguments(arguments, message):

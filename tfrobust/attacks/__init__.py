@@ -23,12 +23,12 @@ from tfrobust.attacks.local_search import local_search
 from tfrobust.attacks.mim import mim
 from tfrobust.attacks.pgd import pgd
 from tfrobust.attacks.random_noise import random_noise
-from tfrobust.attacks.registry import ATTACKS, get, names, register
+from tfrobust.attacks.registry import ATTACKS, EPS, get, names, register
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.spsa import spsa
 from tfrobust.attacks.square import square
 from tfrobust.attacks.steps import Gradient, Momentum, Normalized, RelativeStepSize, Sign, TopKGradient
-from tfrobust.attacks.threat_model import EPS, L1, L2, Ball, Linf, ball
+from tfrobust.attacks.threat_model import L1, L2, Ball, Linf, ball
 from tfrobust.attacks.transfer import transfer
 from tfrobust.utils.deprecation import renamed
 from tfrobust.utils.random import Noise

@@ -2,14 +2,11 @@
 
 from typing import Any
 
-from tfrobust.attacks import threat_model
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.starts import Start
+from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.registry import EPS, Schedule, Start, register
 from tfrobust.attacks.steps import RelativeStepSize
-from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import nearness
-from tfrobust.schedules import Schedule
 
 
 @register
@@ -25,9 +22,8 @@ def adv_interpolation(
 ) -> GradientAttack:
     """Moves each image until its features resemble its partner's: descends max(1 - cos(f(x'), f(partner)), 0).
 
-    The partner is the image at the mirrored position in the batch, so the search is coupled over the rows that it is
-    given: with several replicas, over the rows of each replica. Zhang and Xu 2020 (Adversarial Interpolation Training),
-    its inner problem.
+    The partner is the image at the mirrored position among the rows that the search is given: with several replicas,
+    among those of each replica. Zhang and Xu 2020 (Adversarial Interpolation Training), its inner problem.
 
     Args:
         {{eps_schedule}}
@@ -44,6 +40,5 @@ def adv_interpolation(
     >>> tfrobust.attacks.adv_interpolation(eps=8 / 255).steps
     1
     """
-    ball = threat_model.ball(norm, eps, bounds, mask)
-    step = ball.steepest(RelativeStepSize(1.0) if step_size is None else step_size)
-    return GradientAttack(ball, step, steps, loss=nearness, start=start)
+    size: Any = RelativeStepSize(1.0) if step_size is None else step_size
+    return pgd(eps, size, steps, norm=norm, start=start, bounds=bounds, mask=mask, loss=nearness)

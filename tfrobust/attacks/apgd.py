@@ -1,9 +1,5 @@
 """Auto-PGD."""
 
-from __future__ import annotations
-
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -13,17 +9,15 @@ from tfrobust.attacks import threat_model
 from tfrobust.attacks.auto_step import AutoStep
 from tfrobust.attacks.base import ranked_target
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import register
+from tfrobust.attacks.registry import EPS, Loss, Schedule, register
 from tfrobust.attacks.rows import column
-from tfrobust.attacks.threat_model import EPS, Ball
-from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy, margin
-from tfrobust.schedules import Schedule
+from tfrobust.attacks.threat_model import L2, Ball
+from tfrobust.attacks.view_losses import adversarial_cross_entropy, margin
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_integer
 from tfrobust.views import Views
-
-Tensor = Any
 
 
 class Maximized(NamedTuple):
@@ -60,10 +54,6 @@ LOSSES = {
     "margin": Maximized(margin),
 }
 TARGETED = {"ce": LOSSES["ce"], "dlr": Maximized(dlr_to_the_label, least_classes=4), "margin": LOSSES["margin"]}
-DRAWS: dict[str, Callable[[Noise, Tensor], Tensor]] = {
-    "linf": lambda noise, x: noise.uniform(x),
-    "l2": lambda noise, x: noise.normal(x),
-}
 
 
 @register
@@ -82,8 +72,8 @@ def apgd(
     """Runs Auto-PGD: PGD with momentum that starts on the surface of the ball and adapts its step size (`AutoStep`).
 
     It returns the first iterate that fools the classifier, else the one with the greatest loss. The step in the L2 ball
-    is size * g / ||g||_2 however short g is. Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness
-    with an Ensemble of Diverse Parameter-free Attacks), algorithm 1.
+    is size * g / ||g||_2 however short g is. Croce and Hein 2020 (Reliable Evaluation of Adversarial Robustness with an
+    Ensemble of Diverse Parameter-free Attacks), algorithm 1.
 
     Args:
         {{eps_schedule}}
@@ -91,8 +81,7 @@ def apgd(
         loss: "ce", "dlr", "margin", or "dlr_targeted", which reaches for one wrong class after the other in runs of
             their own (any misclassification counts).
         {{norm}}
-        targets: How many wrong classes "dlr_targeted" reaches for, the likeliest of the clean image first; all if there
-            are fewer.
+        targets: How many wrong classes "dlr_targeted" reaches for, the likeliest of the clean image first.
         restarts: Number of independent searches (for each class that is reached for).
         targeted: The labels are the classes to reach; with "ce", "dlr" (in its targeted form) or "margin".
         {{ball}}
@@ -107,16 +96,14 @@ def apgd(
     known = TARGETED if targeted else LOSSES
     if loss not in known:
         raise unknown(f"loss of apgd(targeted={targeted})", loss, known)
-    if norm not in DRAWS:
-        raise unknown("norm of apgd", norm, DRAWS)
     maximized = known[loss]
-    ball = threat_model.ball(norm, eps, bounds, mask)
+    ball = threat_model.ball(norm, eps, bounds, mask, attack="apgd")
     return GradientAttack(
         ball,
         AutoStep(ball.steepest(1.0), check_integer("steps", steps)),
         steps,
         loss=maximized.loss,
-        start=functools.partial(_on_the_surface, norm),
+        start=_on_the_surface,
         restarts=restarts,
         early_stop=True,
         targeted=targeted,
@@ -125,8 +112,8 @@ def apgd(
     )
 
 
-def _on_the_surface(norm: str, ball: Ball, x: Tensor, noise: Noise) -> Tensor:
+def _on_the_surface(ball: Ball, x: Tensor, noise: Noise) -> Tensor:
     """Returns a start at distance eps from x: uniform numbers (Linf) or normal ones (L2), scaled."""
-    delta = ball.masked(DRAWS[norm](noise, x))
+    delta = ball.masked(noise.normal(x) if isinstance(ball, L2) else noise.uniform(x))
     size = column(ball.distance(delta, ops.zeros_like(delta)), x)
     return ball.project(x + ball.radius * delta / ops.maximum(size, 1e-12), x)

@@ -1,7 +1,5 @@
 """The step rule of Auto-PGD, which halves its step size when the loss stops rising."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +7,11 @@ from keras import ops
 
 from tfrobust.attacks.rows import column, where_rows, zeros
 from tfrobust.attacks.steps import Sign
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_integer
 
-Tensor = Any
+MOMENTUM = 0.75  # a
+RISING = 0.75  # share of the steps above which the size is kept
 
 
 class State(NamedTuple):
@@ -33,26 +33,20 @@ class State(NamedTuple):
 class AutoStep:
     """Moves to z + a * (p - z) + (1 - a) * (z - z_last), p = project(z + size * direction(g)), and adapts the size.
 
-    The first step has size `first` * eps and a = 1. At a control point the size is halved if the value rose in at most
-    the share `rising` of the steps since the last control point, or if it was not halved there and the best value has
-    not changed since; the search then continues from the best point and its gradient. Croce and Hein 2020 (Reliable
-    Evaluation of Adversarial Robustness), algorithm 1 with its conditions 1 and 2.
+    The first step has size `first` * eps and a = 1, the later ones a = 3/4. At a control point the size is halved if
+    the value rose in at most 3/4 of the steps since the last one, or if the size was not halved there and the best
+    value has not changed since; the search then continues from the best point and its gradient. Croce and Hein 2020
+    (Reliable Evaluation of Adversarial Robustness), algorithm 1 with its conditions 1 and 2.
 
     Args:
         rule: The step rule whose direction is used, `Sign` in the Linf ball and `Normalized` in the L2 ball.
         steps: Number of iterations of the search, which the control points divide.
         first: First step size as a fraction of eps.
-        momentum: a.
-        rising: Share of the steps above which the size is kept.
     """
 
-    def __init__(
-        self, rule: Sign, steps: int, *, first: float = 2.0, momentum: float = 0.75, rising: float = 0.75
-    ) -> None:
+    def __init__(self, rule: Sign, steps: int, *, first: float = 2.0) -> None:
         self.rule = rule
         self.first = first
-        self.momentum = momentum
-        self.rising = rising
         points = control_points(steps)
         self._intervals = np.zeros(steps + 1, "float32")  # at control points: steps since the last one
         self._intervals[points] = np.diff(points, prepend=0)
@@ -78,7 +72,7 @@ class AutoStep:
         z, gradient, state = self._halved(z, gradient, _updated(z, gradient, value, state))
         size = column(state.size * ball.radius, z)
         step = ball.project(z + size * self.rule.direction(gradient), state.x) - z
-        a = ops.where(ops.equal(state.iteration, 0), 1.0, self.momentum)
+        a = ops.where(ops.equal(state.iteration, 0), 1.0, MOMENTUM)
         moved = z + a * step + (1.0 - a) * (z - state.last)
         return moved, state._replace(iteration=state.iteration + 1, last=z)
 
@@ -86,20 +80,17 @@ class AutoStep:
         """Returns the point to continue from, its gradient, and the state, halved where a control point demands it."""
         interval = ops.take(self._intervals, state.iteration)
         control = interval > 0
-        few_rises = state.rises <= self.rising * interval
+        few_rises = state.rises <= RISING * interval
         stuck = ~state.halved & (state.best_value <= state.checked_value)
         halve = control & (few_rises | stuck)
         z, gradient = where_rows(halve, state.best, z), where_rows(halve, state.best_gradient, gradient)
-        return (
-            z,
-            gradient,
-            state._replace(
-                size=ops.where(halve, state.size / 2, state.size),
-                rises=ops.where(control, 0.0, state.rises),
-                checked_value=ops.where(control, state.best_value, state.checked_value),
-                halved=ops.where(control, halve, state.halved),
-            ),
+        state = state._replace(
+            size=ops.where(halve, state.size / 2, state.size),
+            rises=ops.where(control, 0.0, state.rises),
+            checked_value=ops.where(control, state.best_value, state.checked_value),
+            halved=ops.where(control, halve, state.halved),
         )
+        return z, gradient, state
 
 
 def _updated(z: Tensor, gradient: Tensor, value: Tensor, state: State) -> State:
@@ -119,9 +110,6 @@ def control_points(steps: int) -> list[int]:
     """Returns the iterations before which the step size may be halved.
 
     The first lies at 22 % of the steps; from one to the next the interval shrinks by 3 % of them, to no less than 6 %.
-
-    Args:
-        steps: Number of iterations of the search, at least 1.
 
     Example:
 

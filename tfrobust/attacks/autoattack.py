@@ -1,15 +1,11 @@
 """AutoAttack: a cascade of four attacks."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
-from tfrobust.attacks import registry
 from tfrobust.attacks.apgd import LOSSES
 from tfrobust.attacks.base import Attack, Cascade
 from tfrobust.attacks.expectation import expectation
-from tfrobust.attacks.threat_model import EPS
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.attacks.registry import EPS, get, register
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer
 
@@ -44,7 +40,7 @@ VERSIONS = {
 INSTEAD = {"dlr_targeted": APGD_DLR, "dlr": APGD_MARGIN}  # for few classes, for which the loss is not defined
 
 
-@registry.register
+@register
 def autoattack(
     eps: float = EPS,
     *,
@@ -71,13 +67,8 @@ def autoattack(
     Returns:
         A `Cascade`, with notes on replaced members.
 
-    Raises:
-        ValueError: if the version is unknown, there are fewer than 2 classes, or a member refuses its arguments.
-
     Example:
 
-    >>> tfrobust.attacks.autoattack(eps=0.15).names
-    ('apgd_ce', 'apgd_t', 'fab_t', 'square')
     >>> tfrobust.attacks.autoattack(eps=0.15, classes=2).names
     ('apgd_ce', 'apgd_margin', 'fab_t', 'square')
     """
@@ -91,13 +82,6 @@ def autoattack(
 
 def substitutes(classes: int, version: str = "standard") -> tuple[str, ...]:
     """Returns a sentence for each member that `autoattack` replaces because it is not defined for so few classes.
-
-    Args:
-        classes: Number of classes of the classifier.
-        version: See `autoattack`.
-
-    Raises:
-        ValueError: see `autoattack`.
 
     Example:
 
@@ -116,8 +100,7 @@ def _entries(version: str, classes: int) -> list[tuple[Entry, Entry]]:
     """Returns the entries of a version, each with the entry that replaces it, or with itself."""
     if version not in VERSIONS:
         raise unknown("version of autoattack", version, VERSIONS)
-    if check_integer("classes", classes) < 2:
-        raise InvalidArgument(f"Invalid value for `classes`: expected at least 2. Received: {classes}")
+    check_integer("classes", classes, 2)
     return [(entry, _defined(entry, classes)) for entry in VERSIONS[version]]
 
 
@@ -130,5 +113,5 @@ def _defined(entry: Entry, classes: int) -> Entry:
 
 
 def _make(entry: Entry, threat_model: dict[str, Any]) -> Attack:
-    attack = registry.get(entry.factory, **threat_model, **entry.arguments)
+    attack = get(entry.factory, **threat_model, **entry.arguments)
     return attack if entry.samples == 1 else expectation(attack, samples=entry.samples)

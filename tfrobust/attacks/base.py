@@ -1,12 +1,11 @@
 """The base of all attacks: the loop over attempts, its rule of success, and the cascade of several attacks."""
 
-from __future__ import annotations
-
 import copy
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self
 
 import keras
 from keras import ops
@@ -20,10 +19,10 @@ from tfrobust.data import batch
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import Member
+from tfrobust.utils.types import Tensor
+from tfrobust.utils.validation import check_integer
 
-Tensor = Any
 Classify = Callable[[Tensor], Mapping[str, Any]]
-Self = TypeVar("Self", bound="Attack")
 
 # (index, far) -> (pixels, their far) on the whole batch; `far` says which images still need an attempt, see `Ball.far`.
 Attempt = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
@@ -92,21 +91,32 @@ class CallableAttack(Member):
         raise NotImplementedError
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Attack(CallableAttack):
     """Finds an adversary inside a ball for each image; the abstract base of all attacks.
 
     A subclass implements `search`, one run in graph code. What varies between runs (the random start, the class to
     reach) is a function of the noise and of the run's number, so that one graph serves all runs. Each run attacks the
-    images that are still classified right.
+    images that are still classified right. The settings of a subclass are further fields of the dataclass; a subclass
+    with a constructor of its own calls this one.
 
     Args:
         ball: The threat model: where adversaries may lie.
         targeted: Whether the labels are the classes to reach rather than those to leave.
         gradients: The oracle of an attack that follows gradients; None for an attack that makes queries alone.
         least_classes: Fewest classes for which the attack is defined.
+        restarts: Number of runs with other random numbers.
     """
 
+    ball: Ball
+    _: dataclasses.KW_ONLY
+    targeted: bool = False
+    gradients: Gradients | None = None
+    least_classes: int = 2
+    restarts: int = 1
+
     kind = "white box"  # or "black box", "transfer", "noise": what the alarms of an evaluation compare
+    counts: ClassVar[tuple[str, ...]] = ("restarts",)  # settings that have to be integers of at least 1
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is Attack:
@@ -116,18 +126,13 @@ class Attack(CallableAttack):
             )
         return super().__new__(cls)
 
-    def __init__(
-        self, ball: Ball, *, targeted: bool = False, gradients: Gradients | None = None, least_classes: int = 2
-    ) -> None:
-        self.ball = ball
-        self.targeted = targeted
-        self.gradients = gradients
-        self.least_classes = least_classes
-        self._compiled: tuple[Classify, Callable[..., Any], int] | None = None
+    def __post_init__(self) -> None:
+        for name in self.counts:
+            setattr(self, name, check_integer(name, getattr(self, name)))
 
     def runs(self, classes: int) -> int:
         """Returns how many runs make the whole search against a classifier of so many classes."""
-        return 1
+        return self.restarts
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Returns the most (forwards, backwards) that one run makes for one image."""
@@ -148,12 +153,8 @@ class Attack(CallableAttack):
         """
         raise NotImplementedError
 
-    def expecting(self: Self, gradients: Gradients) -> Self:
-        """Returns a copy of this attack that follows another oracle of gradients.
-
-        Raises:
-            ValueError: if the attack makes queries alone.
-        """
+    def expecting(self, gradients: Gradients) -> Self:
+        """Returns a copy of this attack that follows another oracle of gradients; an attack by queries has none."""
         if self.gradients is None or self.kind == "black box":
             raise InvalidArgument(
                 f"Invalid attack {self.name!r}: expected one that follows gradients. Received: one of queries alone"
@@ -161,11 +162,7 @@ class Attack(CallableAttack):
         return self._with(gradients=gradients)
 
     def check_classes(self, classes: int) -> None:
-        """Refuses a classifier of too few classes.
-
-        Raises:
-            ValueError: if there are fewer than `least_classes`.
-        """
+        """Raises `InvalidArgument` for a classifier of fewer classes than `least_classes`."""
         if classes < self.least_classes:
             raise InvalidArgument(
                 f"The attack {self!r} is defined for at least {self.least_classes} classes: expected another loss or "
@@ -196,7 +193,7 @@ class Attack(CallableAttack):
 
         return run
 
-    def _with(self: Self, **changes: Any) -> Self:
+    def _with(self, **changes: Any) -> Self:
         changed = copy.copy(self)
         changed._compiled = None
         vars(changed).update(changes)
@@ -207,17 +204,13 @@ class Attack(CallableAttack):
 class Cascade(CallableAttack):
     """Runs attacks one after the other, each from the clean images and only on those that still need an adversary.
 
-    Without a radius every attack runs on all images, and the nearest adversary is kept.
-
-    An evaluation reports every member by itself.
+    Without a radius every attack runs on all images, and the nearest adversary is kept. An evaluation reports every
+    member by itself.
 
     Args:
         members: `Attack` instances in one ball.
         names: Names of the members in a report; None: their own names.
         notes: Sentences for the report, such as which attack was replaced by which.
-
-    Raises:
-        ValueError: if there are no members.
     """
 
     targeted = False
@@ -264,13 +257,7 @@ def _number_of_classes(classify: Classify, x: Tensor) -> int:
 
 
 def ranked_target(logits: Tensor, y: Tensor, rank: Any) -> Tensor:
-    """Returns the wrong class of a rank, `(B,)` int32; rank 0 is the likeliest class beside the label.
-
-    Args:
-        logits: Logits of the clean images, `(B, C)`.
-        y: Labels, `(B,)`.
-        rank: Rank from 0 to C - 2, an int or a scalar tensor.
-    """
+    """Returns the wrong class of a rank by the clean logits, `(B,)` int32; rank 0 is the likeliest beside the label."""
     classes = logits.shape[-1]
     # A class that is ruled out (logit -inf) comes last, but before the label itself.
     others = ops.maximum(ops.cast(logits, "float32"), LEAST)

@@ -1,7 +1,6 @@
 """The attack of Carlini and Wagner in the Euclidean norm."""
 
-from __future__ import annotations
-
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -15,12 +14,10 @@ from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column, where_rows
-from tfrobust.attacks.threat_model import Ball
+from tfrobust.attacks.rows import column, iterate, where_rows
 from tfrobust.utils.random import Noise
-from tfrobust.utils.validation import check_integer, check_number
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
+from tfrobust.utils.validation import check_number
 
 INSIDE = 0.999999  # share of the pixel range in which the inverse of tanh is finite
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
@@ -42,26 +39,17 @@ class Descent(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class CWL2(MinimumNorm):
     """Implements `cw_l2`."""
 
-    def __init__(
-        self,
-        ball: Ball,
-        steps: int,
-        *,
-        searches: int,
-        initial_c: float,
-        learning_rate: float,
-        confidence: float,
-        targeted: bool,
-    ) -> None:
-        super().__init__(ball, targeted=targeted, gradients=Exact())
-        self.steps = steps
-        self.searches = searches
-        self.initial_c = initial_c
-        self.learning_rate = learning_rate
-        self.confidence = confidence
+    steps: int
+    searches: int
+    initial_c: float
+    learning_rate: float
+    confidence: float
+
+    counts = ("steps", "searches", "restarts")
 
     def cost(self, classes: int) -> tuple[int, int]:
         steps = self.searches * self.steps
@@ -73,21 +61,21 @@ class CWL2(MinimumNorm):
         def loss(z: Tensor) -> tuple[Tensor, Tensor]:
             return self._missing(ops.cast(classify(z)["logits"], "float32"), y)
 
-        def running(search: Tensor, c: Tensor, low: Tensor, high: Tensor, found: Found) -> Tensor:
-            return (search < self.searches) & ~ops.all(self._done(found))
+        def unfinished(c: Tensor, low: Tensor, high: Tensor, found: Found) -> Tensor:
+            return ~ops.all(self._done(found))
 
-        def body(search: Tensor, c: Tensor, low: Tensor, high: Tensor, found: Found) -> tuple[Any, ...]:
+        def step(search: Tensor, c: Tensor, low: Tensor, high: Tensor, found: Found) -> tuple[Any, ...]:
             found, succeeded = self._descend(loss, x, c, found, draws.fold(search))
             low = ops.where(succeeded, low, ops.maximum(low, c))
             high = ops.where(succeeded, ops.minimum(high, c), high)
-            c = ops.where(high < UNBRACKETED, (low + high) / 2, 10 * c)
-            return search + 1, c, low, high, found
+            return ops.where(high < UNBRACKETED, (low + high) / 2, 10 * c), low, high, found
 
         observed: Any = self.gradients.value(loss, x, draws.fold(self.searches))[1]
-        nothing = self._nothing(x, observed > 0.5)
-        zero = ops.zeros_like(nothing.distance)
-        carry = (ops.convert_to_tensor(0, "int32"), zero + self.initial_c, zero, zero + 10 * UNBRACKETED, nothing)
-        *_, found = ops.while_loop(running, body, carry)
+        found = self._nothing(x, observed > 0.5)
+        zero = ops.zeros_like(found.distance)
+        *_, found = iterate(
+            self.searches, unfinished, step, zero + self.initial_c, zero, zero + 10 * UNBRACKETED, found
+        )
         return self._within(found, x)
 
     def _descend(self, loss: Any, x: Tensor, c: Tensor, found: Found, draws: Noise) -> tuple[Found, Tensor]:
@@ -96,10 +84,10 @@ class CWL2(MinimumNorm):
         middle, half = (low + high) / 2, (high - low) / 2
         every = max(self.steps // CHECKS, 1)
 
-        def running(step: Tensor, descent: Descent, found: Found) -> Tensor:
-            return (step < self.steps) & ~ops.all(descent.stopped)
+        def unfinished(descent: Descent, found: Found) -> Tensor:
+            return ~ops.all(descent.stopped)
 
-        def body(step: Tensor, descent: Descent, found: Found) -> tuple[Tensor, Descent, Found]:
+        def one_step(step: Tensor, descent: Descent, found: Found) -> tuple[Descent, Found]:
             squashed = ops.tanh(descent.variable)
             z = ops.clip(x + self.ball.masked(middle + half * squashed - x), low, high)
             observed: Any  # a mean, under an expectation
@@ -115,12 +103,12 @@ class CWL2(MinimumNorm):
             descent = descent._replace(
                 total=ops.where(checks, total, descent.total), stopped=stopped, succeeded=descent.succeeded | hit
             )
-            return step + 1, self._adam(descent, slope, ops.cast(step + 1, "float32")), found
+            return self._adam(descent, slope, ops.cast(step + 1, "float32")), found
 
         zeros = ops.zeros_like(x)
         no = ops.zeros_like(c, dtype="bool")
         start = Descent(ops.arctanh(INSIDE * (x - middle) / half), zeros, zeros, 0.0 * c + math.inf, no, no)
-        _, descent, found = ops.while_loop(running, body, (ops.convert_to_tensor(0, "int32"), start, found))
+        descent, found = iterate(self.steps, unfinished, one_step, start, found)
         return found, descent.succeeded
 
     def _adam(self, descent: Descent, slope: Tensor, t: Tensor) -> Descent:
@@ -159,10 +147,10 @@ def cw_l2(
     The distance is measured in pixel ranges, so that c and the steps mean the same within any bounds. The margin is
     max_{j != y} z_j - z_y, and z_y - max_{j != y} z_j in a targeted attack. The bounds hold by
     z = middle + half * tanh(variable). c is multiplied by 10 until it succeeds, then bisected; the nearest adversary of
-    all searches is kept. Carlini and Wagner 2017 (Towards Evaluating the Robustness of Neural Networks), section VI.A,
-    with the constants of the authors' code, which makes 10000 steps. An image's search with one c ends early if a
-    tenth of the steps lowered its total by less than 0.01 % (in that code, the total of the batch). With a radius the
-    first adversary inside ends the search of its image.
+    all searches is kept. An image's search with one c ends early if a tenth of the steps lowered its total by less than
+    0.01 %. With a radius the first adversary inside ends the search of its image. Carlini and Wagner 2017 (Towards
+    Evaluating the Robustness of Neural Networks), section VI.A, with the constants of the authors' code, which makes
+    10000 steps and compares the total of the batch.
 
     Args:
         eps: L2 radius in units of the pixels beyond which an adversary does not count; None: any size.
@@ -183,10 +171,11 @@ def cw_l2(
     """
     return CWL2(
         minimum_norm.ball("l2", eps, bounds, mask, "cw_l2"),
-        check_integer("steps", steps),
-        searches=check_integer("searches", searches),
+        steps,
+        searches,
         initial_c=float(check_number("initial_c", initial_c, 0, above=True)),
         learning_rate=float(check_number("learning_rate", learning_rate, 0, above=True)),
         confidence=float(check_number("confidence", confidence, 0)),
         targeted=targeted,
+        gradients=Exact(),
     )

@@ -4,11 +4,8 @@ from typing import Any
 
 from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.pgd import pgd
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.starts import Start
-from tfrobust.attacks.threat_model import EPS
+from tfrobust.attacks.registry import EPS, Schedule, Start, register
 from tfrobust.attacks.view_losses import margin
-from tfrobust.schedules import Schedule
 
 
 @register
@@ -25,11 +22,10 @@ def cw_linf(
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
 ) -> GradientAttack:
-    """Runs PGD that ascends the margin max_{j != y} z_j - z_y: what the field calls CW in the Linf ball.
+    """Runs PGD that ascends the margin max_{j != y} z_j - z_y, the attack that papers call CW in the Linf ball.
 
     The best iterate by margin fools the classifier if any does. Carlini and Wagner 2017 (Towards Evaluating the
-    Robustness of Neural Networks), the loss f_6 of section V without its constant; the papers that this library follows
-    run it inside PGD as "CW20".
+    Robustness of Neural Networks), the loss f_6 of section V without its constant, run inside PGD.
 
     Args:
         {{eps_schedule}}
@@ -46,16 +42,5 @@ def cw_linf(
     >>> tfrobust.attacks.cw_linf(eps=0.15).name
     'cw_linf'
     """
-    return pgd(
-        eps,
-        step_size,
-        steps,
-        start=start,
-        restarts=restarts,
-        keep=keep,
-        early_stop=early_stop,
-        targeted=targeted,
-        bounds=bounds,
-        mask=mask,
-        loss=margin,
-    )
+    search: dict[str, Any] = {"start": start, "restarts": restarts, "keep": keep, "early_stop": early_stop}
+    return pgd(eps, step_size, steps, targeted=targeted, bounds=bounds, mask=mask, loss=margin, **search)

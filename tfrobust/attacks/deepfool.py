@@ -1,7 +1,6 @@
 """DeepFool."""
 
-from __future__ import annotations
-
+import dataclasses
 from typing import Any
 
 import keras
@@ -10,61 +9,53 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks.base import Classify
-from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import dual_norm, nearest
 from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column, where_rows
-from tfrobust.attacks.threat_model import L2, Ball
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.attacks.rows import column, iterate, where_rows
+from tfrobust.attacks.threat_model import L2
 from tfrobust.utils.random import Noise
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_integer, check_number
-
-Tensor = Any
 
 BEYOND = 1e-4  # pixel ranges by which a step goes beyond the hyperplane
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class DeepFool(MinimumNorm):
     """Implements `deepfool`."""
 
-    def __init__(self, ball: Ball, steps: int, *, overshoot: float, candidates: int) -> None:
-        super().__init__(ball, gradients=Exact())
-        self.steps = steps
-        self.overshoot = overshoot
-        self.candidates = candidates
+    steps: int
+    overshoot: float
+    candidates: int
+
+    counts = ("steps", "restarts")
 
     def cost(self, classes: int) -> tuple[int, int]:
         forwards, backwards = self.gradients.linear_cost(self._others(classes))
         return self.steps * forwards + 2 * self.gradients.linear_cost(0)[0], self.steps * backwards
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
-        draws = Noise.of(seed).fold(GRADIENT_NOISE)
-
-        def linear(z: Tensor, draw: Any) -> Any:
-            return self.gradients.linear(lambda v: ops.cast(classify(v)["logits"], "float32"), z, draws.fold(draw))
+        linear = self._linear(classify, Noise.of(seed))
 
         def reached(path: Tensor) -> Tensor:
             return ops.clip(x + (1 + self.overshoot) * path, *self.ball.bounds)
 
-        def running(iteration: Tensor, path: Tensor, right: Tensor) -> Tensor:
-            return (iteration < self.steps) & ops.any(right)
-
-        def body(iteration: Tensor, path: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def step(iteration: Tensor, path: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
             z = reached(path)
             linearized = linear(z, iteration + 1)
             right = right & (losses.correct(linearized[0], y) > 0)
             count = ops.where(ops.any(right), others, 0)  # no class is needed once all images are wrong
             gap, w = nearest(linearized, z, y, lambda k: ops.take(ranking, k + 1, axis=-1), count, self.ball)
-            return iteration + 1, where_rows(right, path + self._way(gap, w), path), right
+            return where_rows(right, path + self._way(gap, w), path), right
 
         clean = linear(x, 0)[0]
         others = self._others(clean.shape[-1])
         ranking = ops.cast(ops.argsort(-clean, axis=-1), "int32")
-        carry = (ops.convert_to_tensor(0, "int32"), ops.zeros_like(x), losses.correct(clean, y) > 0)
-        _, path, right = ops.while_loop(running, body, carry)
+        right = losses.correct(clean, y) > 0
+        path, right = iterate(self.steps, lambda path, right: ops.any(right), step, ops.zeros_like(x), right)
         z = reached(path)
         hit = ~right | (losses.correct(linear(z, self.steps + 1)[0], y) == 0)
         return self._within(self._nearer(self._nothing(x, ops.zeros_like(hit)), z, hit, x), x)
@@ -105,7 +96,8 @@ def deepfool(
         steps: Most iterations.
         {{norm}}
         overshoot: Share by which the sum of the steps is extended.
-        candidates: Number of the likeliest classes of the clean image that are considered, with the label.
+        candidates: Number of the likeliest classes of the clean image that are considered, the label among
+            them; at least 2.
         {{ball}}
 
     {{returns}}
@@ -115,13 +107,6 @@ def deepfool(
     >>> tfrobust.attacks.deepfool(steps=20).cost(classes=10)  # the clean image and the last point cost a forward each
     (22, 180)
     """
-    if check_integer("candidates", candidates) < 2:
-        raise InvalidArgument(
-            f"Invalid value for `candidates`: expected at least 2, the label and another. Received: {candidates}"
-        )
-    return DeepFool(
-        minimum_norm.ball(norm, eps, bounds, mask, "deepfool"),
-        check_integer("steps", steps),
-        overshoot=float(check_number("overshoot", overshoot, 0)),
-        candidates=candidates,
-    )
+    ball = minimum_norm.ball(norm, eps, bounds, mask, "deepfool")
+    overshoot = float(check_number("overshoot", overshoot, 0))
+    return DeepFool(ball, steps, overshoot, check_integer("candidates", candidates, 2), gradients=Exact())

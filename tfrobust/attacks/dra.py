@@ -3,12 +3,9 @@
 from typing import Any
 
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.starts import Start
+from tfrobust.attacks.registry import Loss, Schedule, Start, register
 from tfrobust.attacks.steps import RelativeStepSize, TopKGradient
 from tfrobust.attacks.threat_model import L1
-from tfrobust.attacks.view_losses import Loss
-from tfrobust.schedules import Schedule
 from tfrobust.utils.registry import OfRange
 from tfrobust.utils.validation import check_integer
 
@@ -35,11 +32,9 @@ def dra(
     """Runs DRA: z <- project(z + step_size * N * g / ||g||_1 * top), in the ball of the mean absolute change.
 
     `top` is 1 for the share p of an image's N = H * W * C values with the largest |g|, and there is no sign. The sum of
-    all changes is at most eps * N. It spends the budget on the few values that matter most: at eps = 1/255 it is about
-    as strong as PGD at 2.5/255 in the maximum norm. It starts at the image itself. Thesis, section 4.4.2; its constants
-    are not printed and are this project's choice: the gradient is normalized before `top` is applied, so that a small p
-    is weaker, as in its figure 4.4. With a mask the budget stays eps times all N values, and `top` chooses among
-    those of the mask.
+    all changes is at most eps * N, with or without a mask. At eps = 1/255 it is about as strong as PGD at 2.5/255 in
+    the maximum norm. It starts at the image itself. Thesis, section 4.4.2; its constants are not printed and are a
+    **choice**: the gradient is normalized before `top` is applied, so that a small p is weaker, as in its figure 4.4.
 
     Args:
         eps: Greatest mean absolute change in units of the pixels, or a schedule over the fractional epoch; by default
@@ -61,15 +56,6 @@ def dra(
     2.0
     """
     size = RelativeStepSize(2.5 / check_integer("steps", steps)) if step_size is None else step_size
-    return GradientAttack(
-        L1(eps, bounds, mask),
-        TopKGradient(size, p, fixed_mask),
-        steps,
-        loss=loss,
-        start=start,
-        own_start="none",
-        restarts=restarts,
-        keep=keep,
-        early_stop=early_stop,
-        targeted=targeted,
-    )
+    search: dict[str, Any] = {"start": start, "restarts": restarts, "keep": keep, "early_stop": early_stop}
+    ball, step = L1(eps, bounds, mask), TopKGradient(size, p, fixed_mask)
+    return GradientAttack(ball, step, steps, loss=loss, own_start="none", targeted=targeted, **search)

@@ -11,21 +11,17 @@ Followed = TypeVar("Followed", bound=Attack)
 def expectation(attack: Followed, transformation: Transformation | None = None, samples: int = 20) -> Followed:
     """Returns an attack that follows the mean over random draws: value and gradient of mean_k loss(t_k(z)).
 
-    Athalye et al. 2018 (Synthesizing Robust Adversarial Examples), equation 1. The draws are new at every step.
-    A transformation that draws for a whole batch at once gives an image other numbers in another batch: figures then
-    depend on `batch_size`.
+    Athalye et al. 2018 (Synthesizing Robust Adversarial Examples), equation 1. The draws are new at every step. A
+    transformation that draws for a whole batch at once gives an image other numbers in another batch.
 
     Args:
-        attack: An attack that follows gradients: `pgd(...)`, `apgd(...)`, `fab(...)` and so on.
+        attack: An attack that follows gradients, such as `pgd(...)`; one that makes queries alone is refused.
         transformation: A function `(pixels (B, H, W, C), seed (2,)) -> pixels`, differentiable and random by its seed,
             as the functions `tf.image.stateless_*` are; None: the classifier itself is random.
         samples: Number of draws in a mean.
 
     Returns:
         An attack of the same class, with `samples` times its cost.
-
-    Raises:
-        ValueError: if the attack makes queries alone, or the transformation cannot be called.
 
     Example:
 

@@ -1,7 +1,6 @@
 """The fast adaptive boundary attack."""
 
-from __future__ import annotations
-
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,35 +10,31 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks.base import Classify, ranked_target
-from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import nearest, onto
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column, pixels, where_rows
+from tfrobust.attacks.registry import EPS, register
+from tfrobust.attacks.rows import column, iterate, pixels, where_rows
 from tfrobust.attacks.steps import l2_norm
-from tfrobust.attacks.threat_model import EPS, L2, Ball
+from tfrobust.attacks.threat_model import L2
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_integer, check_number
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class FAB(MinimumNorm):
     """Implements `fab`; a run has one start and, for FAB-T, one target."""
 
-    def __init__(
-        self, ball: Ball, steps: int, *, targets: int, restarts: int, alpha_max: float, eta: float, beta: float
-    ) -> None:
-        super().__init__(ball, gradients=Exact())
-        self.steps = steps
-        self.targets = targets
-        self.restarts = restarts
-        self.alpha_max = alpha_max
-        self.eta = eta
-        self.beta = beta
+    steps: int
+    targets: int
+    alpha_max: float
+    eta: float
+    beta: float
+
+    counts = ("steps", "restarts")
 
     def runs(self, classes: int) -> int:
         return self.restarts * max(self._targets(classes), 1)
@@ -51,27 +46,19 @@ class FAB(MinimumNorm):
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         noise = Noise.of(seed)
-        draws = noise.fold(GRADIENT_NOISE)
-
-        def linear(z: Tensor, draw: Any) -> Any:
-            return self.gradients.linear(lambda v: ops.cast(classify(v)["logits"], "float32"), z, draws.fold(draw))
-
+        linear = self._linear(classify, noise)
         clean = linear(x, 0)[0]
         other, count = self._candidates(clean, y, run)
 
-        def running(iteration: Tensor, z: Tensor, found: Found) -> Tensor:
-            return (iteration < self.steps) & ~ops.all(self._done(found))
-
-        def body(iteration: Tensor, z: Tensor, found: Found) -> tuple[Tensor, Tensor, Found]:
+        def step(iteration: Tensor, z: Tensor, found: Found) -> tuple[Tensor, Found]:
             plane = nearest(linear(z, 2 * iteration + 1), z, y, other, count, self.ball)
             z = self._towards(plane, z, x)
-            hit = _wrong(linear(z, 2 * iteration + 2)[0], y)
-            found = self._nearer(found, z, hit, x)
-            return iteration + 1, where_rows(hit, x + self.beta * (z - x), z), found
+            hit = losses.correct(linear(z, 2 * iteration + 2)[0], y) == 0
+            return where_rows(hit, x + self.beta * (z - x), z), self._nearer(found, z, hit, x)
 
         start = self._start(clean, x, run, noise)
-        carry = (ops.convert_to_tensor(0, "int32"), start, self._nothing(x, _wrong(clean, y)))
-        *_, found = ops.while_loop(running, body, carry)
+        found = self._nothing(x, losses.correct(clean, y) == 0)
+        _, found = iterate(self.steps, lambda z, found: ~ops.all(self._done(found)), step, start, found)
         return self._within(found, x)
 
     def _targets(self, classes: int) -> int:
@@ -167,14 +154,11 @@ def fab(
         )
     return FAB(
         minimum_norm.ball(norm, eps, bounds, mask, "fab"),
-        check_integer("steps", steps),
-        targets=targets,
-        restarts=restarts,
+        steps,
+        targets,
         alpha_max=float(check_number("alpha_max", alpha_max, 0, 1)),
         eta=float(check_number("eta", eta, 1)),
         beta=float(check_number("beta", beta, 0, 1, above=True)),
+        restarts=restarts,
+        gradients=Exact(),
     )
-
-
-def _wrong(logits: Tensor, y: Tensor) -> Tensor:
-    return losses.correct(logits, y) == 0

@@ -2,14 +2,11 @@
 
 from typing import Any
 
-from tfrobust.attacks import threat_model
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.starts import Start
+from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.registry import EPS, Schedule, Start, register
 from tfrobust.attacks.steps import RelativeStepSize
-from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import scattering
-from tfrobust.schedules import Schedule
 
 
 @register
@@ -44,6 +41,5 @@ def feature_scatter(
     >>> tfrobust.attacks.feature_scatter(eps=8 / 255).steps
     1
     """
-    ball = threat_model.ball(norm, eps, bounds, mask)
-    step = ball.steepest(RelativeStepSize(1.0) if step_size is None else step_size)
-    return GradientAttack(ball, step, steps, loss=scattering, start=start)
+    size: Any = RelativeStepSize(1.0) if step_size is None else step_size
+    return pgd(eps, size, steps, norm=norm, start=start, bounds=bounds, mask=mask, loss=scattering)

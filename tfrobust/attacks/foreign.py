@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,12 +23,12 @@ from tfrobust.data import batch
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 KINDS = ("white box", "black box")
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Foreign:
     """Calls an attack of another library as `(classifier, x, y) -> x_adv`, outside a graph.
 
@@ -42,26 +43,20 @@ class Foreign:
         kind: "white box" or "black box".
     """
 
-    def __init__(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        attack: Callable[[Callable[[Tensor], Tensor], int, Tensor, Tensor], Any],
-        ball: Ball,
-        kind: str,
-    ) -> None:
-        if kind not in KINDS:
-            raise unknown("value for `kind`", kind, KINDS)
-        self.name = name
-        self.kind = kind
-        self.ball = ball
-        self._settings = dict(settings)
-        self._attack = attack
+    name: str
+    settings: Mapping[str, Any]
+    attack: Callable[[Callable[[Tensor], Tensor], int, Tensor, Tensor], Any]
+    ball: Ball
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown("value for `kind`", self.kind, KINDS)
         self._adapted: tuple[Classify, Callable[[Tensor], Tensor]] | None = None
 
     def get_config(self) -> dict[str, Any]:
         """Returns the settings for a report; the attack cannot be made from them."""
-        return {"name": self.name, **self._settings}
+        return {"name": self.name, **self.settings}
 
     @backend.as_written
     def __call__(self, classify: Classify, x: Tensor, y: Tensor) -> Tensor:
@@ -91,7 +86,7 @@ class Foreign:
         classes = logits(x[:1]).shape[-1]
         with plain_errors():
             y = batch.check_labels(y, classes)
-        z = ops.cast(self._attack(logits, classes, x, y), "float32")
+        z = ops.cast(self.attack(logits, classes, x, y), "float32")
         z = ops.clip(x + self.ball.masked(z - x), *self.ball.bounds)
         rounding = 1e-4 * self.ball.radius + 1e-6 * self.ball.width  # removed by the projection below
         inside = self.ball.distance(z, x) <= self.ball.radius + rounding
@@ -103,7 +98,7 @@ class Foreign:
         return copied
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self._settings.items())})"
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.settings.items())})"
 
 
 def from_foolbox(
@@ -115,10 +110,10 @@ def from_foolbox(
     mask: Any = None,
     kind: str = "white box",
 ) -> Foreign:
-    """Returns an attack of Foolbox 3 as a member of an evaluation.
+    """Returns an attack of Foolbox 3 (Rauber et al. 2020) as a member of an evaluation.
 
-    Rauber et al. 2020 (Foolbox Native). It gets a `TensorFlowModel` of the classifier's logits, the bounds, and the
-    criterion of misclassification. Needs `pip install tfrobust[peers]`.
+    It gets a `TensorFlowModel` of the classifier's logits, the bounds, and the criterion of misclassification. Needs
+    `pip install tfrobust[peers]`.
 
     Both libraries measure in units of the pixels, but in L1 our eps is the mean absolute change and Foolbox's the sum:
     an attack that itself measures in L1 gets eps * H * W * C. The arguments with which `attack` was made stay as they
@@ -130,8 +125,8 @@ def from_foolbox(
             for attacks that minimize it.
         norm: Norm of the ball, "linf", "l2" or "l1"; an adversary outside the ball counts as not found.
         bounds: Least and greatest pixel value.
-        mask: See `pgd`; Foolbox has no masks, so that changes outside are undone after the attack. The radius is the
-            same with and without a mask, in L1 too: eps * H * W * C over all values.
+        mask: See `pgd`; changes outside are undone after the attack. The radius is the same with and without a mask,
+            in L1 too: eps * H * W * C over all values.
         kind: "white box", or "black box" for an attack that queries labels or logits alone; alarms compare it.
 
     Returns:
@@ -182,11 +177,7 @@ def from_art(
     Args:
         make: A class of `art.attacks.evasion`, or a function `estimator -> attack`, which chooses its own radius.
         eps: Radius in units of the pixels. None: adversaries of any size, for attacks that minimize it.
-        norm: Norm of the ball, "linf", "l2" or "l1"; an adversary outside the ball counts as not found.
-        bounds: Least and greatest pixel value.
-        mask: See `pgd`; changes outside are undone after the attack. The radius is the same with and without a mask, in
-            L1 too: eps * H * W * C over all values.
-        kind: "white box", or "black box" for an attack that queries labels or logits alone; alarms compare it.
+        norm, bounds, mask, kind: as in `from_foolbox`.
         **arguments: Arguments of a class, under ART's names. `eps`, `norm`, `batch_size` and `verbose=False` are added
             if it takes them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable
@@ -16,16 +17,14 @@ from tfrobust.attacks.base import Attack, Classify, ranked_target
 from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.rows import where_rows, zeros
 from tfrobust.attacks.steps import Step
-from tfrobust.attacks.threat_model import Ball
 from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import check_integer
+from tfrobust.utils.types import Tensor
 from tfrobust.views import Observed, Views
 
-Tensor = Any
 PixelLoss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated
 Best = tuple[Tensor, Tensor]  # pixels and their scores `(B,)`, for each image of the iterate with the greatest score
 
@@ -34,6 +33,7 @@ GRADIENT_NOISE = 104729  # folds the noise of gradients away from that of starts
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class GradientAttack(Attack):
     """Ascends a per-example loss inside a ball: z <- project(step(z, grad loss(z))), from a start, `steps` times.
 
@@ -58,52 +58,36 @@ class GradientAttack(Attack):
             of its own.
         least_classes: Fewest classes for which the loss is defined.
 
-    Raises:
-        ValueError: if `steps` or `restarts` is below 1, or `start` or `keep` is unknown.
-
     Example:
 
     >>> classifier = tfrobust.models.get("digits")
-    >>> attack = tfrobust.attacks.pgd(eps=0.15, steps=2)
-    >>> x, y = np.full((2, 8, 8, 1), 0.5, "float32"), np.array([3, 7])
-    >>> tuple(attack(classifier, x, y).shape)
+    >>> attack = tfrobust.attacks.GradientAttack(tfrobust.attacks.Linf(0.15), tfrobust.attacks.Sign(0.05), steps=2)
+    >>> tuple(attack(classifier, np.full((2, 8, 8, 1), 0.5, "float32"), np.array([3, 7])).shape)
     (2, 8, 8, 1)
     """
 
-    gradients: Gradients
+    step: Step
+    steps: int
+    _: dataclasses.KW_ONLY
+    gradients: Gradients = dataclasses.field(default_factory=Exact)
+    loss: Loss | None = None
+    start: Any = "auto"
+    own_start: Any = "uniform"
+    keep: str = "last"
+    early_stop: bool = False
+    targets: int = 0
 
-    def __init__(
-        self,
-        ball: Ball,
-        step: Step,
-        steps: int,
-        *,
-        loss: Loss | None = None,
-        start: str | starts.Start = "auto",
-        own_start: str | starts.Start = "uniform",
-        restarts: int = 1,
-        keep: str = "last",
-        early_stop: bool = False,
-        targeted: bool = False,
-        gradients: Gradients | None = None,
-        targets: int = 0,
-        least_classes: int = 2,
-    ) -> None:
-        super().__init__(ball, targeted=targeted, gradients=gradients or Exact(), least_classes=least_classes)
-        if keep == "fooling":
-            warnings.warn('keep="fooling" is deprecated: use early_stop=True.', DeprecationWarning, stacklevel=4)
-            keep, early_stop = "best", True
-        if keep not in KEEPS:
-            raise unknown("value for `keep`", keep, KEEPS)
-        self.step = step
-        self.steps = check_integer("steps", steps)
-        self.loss = loss
-        self.start = starts.get(start)
-        self.own_start = starts.get(own_start)
-        self.restarts = check_integer("restarts", restarts)
-        self.keep = keep
-        self.early_stop = early_stop
-        self.targets = targets
+    counts = ("steps", "restarts")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep == "fooling":
+            warnings.warn('keep="fooling" is deprecated: use early_stop=True.', DeprecationWarning, stacklevel=5)
+            self.keep, self.early_stop = "best", True
+        if self.keep not in KEEPS:
+            raise unknown("value for `keep`", self.keep, KEEPS)
+        self.gradients = self.gradients or Exact()
+        self.start, self.own_start = starts.get(self.start), starts.get(self.own_start)
         self.kind = "white box" if self.gradients.backwards else "black box"
 
     @property
@@ -180,51 +164,40 @@ class GradientAttack(Attack):
             )
         x = ops.convert_to_tensor(x)
         noise = Noise.of(seed)
-        if self.restarts == 1:
-            z, _, observed = self._ascend_once(loss, x, noise)
-            return z, observed
-        z, score, observed = self._ascend_once(loss, x, noise.fold(0))
-        for restart in range(1, self.restarts):
-            again, its_score, _ = self._ascend_once(loss, x, noise.fold(restart))
+        first, *others = [noise] if self.restarts == 1 else [noise.fold(restart) for restart in range(self.restarts)]
+        z, score, observed = self._ascend_once(loss, x, first)
+        for other in others:
+            again, its_score, _ = self._ascend_once(loss, x, other)
             z, score = _better((z, score), (again, its_score))
         return z, observed
 
     def _ascend_once(self, loss: PixelLoss, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Observed | None]:
         """Returns the pixels of one search, their scores if any are compared, and what the loss observed."""
-        draws, observations = noise.fold(GRADIENT_NOISE), _Observations()
+        draws = noise.fold(GRADIENT_NOISE)
+        observes: list[bool] = []  # whether the loss observes something is known once it has been called
 
         def unfinished(iteration: Tensor, z: Tensor, state: Any, best: Any, count: Tensor) -> Tensor:
-            return self._unfinished(iteration, best)
+            more = iteration < self.steps
+            return ops.logical_and(more, ops.any(best[1] < math.inf)) if self.early_stop else more
 
         def climb(iteration: Tensor, z: Tensor, state: Any, best: Any, count: Tensor) -> Any:
-            value, observed, gradient = self._differentiated(loss, z, draws.fold(iteration))
-            best = self._updated(best, z, value, observed)
-            count = observations.added(count, observed)
+            value, observed, gradient = self.gradients(loss, z, draws.fold(iteration))
+            if self.targeted:
+                value, gradient = -value, -gradient
+            if best:
+                best = _better(best, (z, self._score(value, observed)))
+            if observed is not None:
+                count = count + ops.cast(observed, "float32")
+            observes.append(observed is not None)
             z, state = self.step(z, self.ball.masked(gradient), value, self.ball, state)
             return iteration + 1, self.ball.project(z, x), state, best, count
 
         z = (self.start or self.own_start or starts.uniform)(self.ball, x, noise)
-        first = ops.convert_to_tensor(0, "int32")
-        carry = (first, z, self.step.init(x), self._nothing(z), zeros(x))
+        best = (z, zeros(z) - math.inf) if self.compares_iterates else ()
+        carry = (ops.convert_to_tensor(0, "int32"), z, self.step.init(x), best, zeros(x))
         _, z, _, best, count = ops.while_loop(unfinished, climb, carry)
         z, score = self._chosen(loss, best, z, draws.fold(self.steps))
-        return ops.stop_gradient(z), score, observations.total(count, self.steps)
-
-    def _differentiated(self, loss: PixelLoss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Returns value, observed and gradient; a targeted attack ascends the negative loss."""
-        value, observed, gradient = self.gradients(loss, z, noise)
-        return (-value, observed, -gradient) if self.targeted else (value, observed, gradient)
-
-    def _unfinished(self, iteration: Tensor, best: Any) -> Tensor:
-        more = iteration < self.steps
-        return ops.logical_and(more, ops.any(best[1] < math.inf)) if self.early_stop else more
-
-    def _nothing(self, z: Tensor) -> Any:
-        """Returns the best iterate before the search has begun; `()` if iterates are not compared."""
-        return (z, zeros(z) - math.inf) if self.compares_iterates else ()
-
-    def _updated(self, best: Any, z: Tensor, value: Tensor, observed: Tensor | None) -> Any:
-        return _better(best, (z, self._score(value, observed))) if best else ()
+        return ops.stop_gradient(z), score, Observed(count, self.steps) if any(observes) else None
 
     def _score(self, value: Tensor, observed: Tensor | None) -> Tensor:
         """Returns the score by which an iterate is kept, `(B,)`: its value; infinity if an early stop ends there."""
@@ -249,22 +222,6 @@ class GradientAttack(Attack):
     def _reached(self, classes: int) -> int:
         """Returns how many wrong classes the loss reaches for, or 1."""
         return min(self.targets, classes - 1) or 1
-
-
-class _Observations:
-    """Sums what a loss observes over the iterates; whether it observes is known once it has been called."""
-
-    def __init__(self) -> None:
-        self.present = False
-
-    def added(self, count: Tensor, observed: Tensor | None) -> Tensor:
-        if observed is None:
-            return count
-        self.present = True
-        return count + ops.cast(observed, "float32")
-
-    def total(self, count: Tensor, iterates: int) -> Observed | None:
-        return Observed(count, iterates) if self.present else None
 
 
 def _better(kept: Best, new: Best) -> Best:

@@ -1,7 +1,5 @@
 """Gradient oracles of a search: `(loss, z, noise) -> value, observed, gradient`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,9 +9,9 @@ from tfrobust.attacks.rows import column, zeros
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise, SharedNoise
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_integer, check_number
 
-Tensor = Any
 Loss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated
 Outputs = Callable[[Tensor], Tensor]  # z -> (B, C)
 Pull = Callable[[Tensor], Tensor]  # weights (B, C) of the outputs -> the gradient of their weighted sum, (B, ...)
@@ -69,8 +67,7 @@ class Expected:
     Adversarial Examples), equation 1; with the identity the "rand" version of AutoAttack, which draws 20 times.
 
     Args:
-        transformation: A differentiable function `(pixels, seed) -> pixels`, where the seed is a `(2,)` integer tensor
-            for `tf.image.stateless_*` and the like; None: the identity, for a classifier that is itself random.
+        transformation: As in `expectation`; None: the identity, for a classifier that is itself random.
         samples: Number of draws in a mean, at least 1.
     """
 
@@ -139,9 +136,6 @@ class Estimated:
     Args:
         samples: Number of pairs of points in a mean, at least 1.
         radius: Distance of the points from z in each value, in units of the pixels.
-
-    Raises:
-        ValueError: if `samples` is below 1, or `radius` is not positive.
     """
 
     backwards = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,16 +12,14 @@ from keras import ops
 from tfrobust.attacks import minimum_norm
 from tfrobust.attacks.base import Classify
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import column, pixels, where_rows, zeros
+from tfrobust.attacks.registry import EPS, register
+from tfrobust.attacks.rows import column, iterate, pixels, where_rows, zeros
 from tfrobust.attacks.steps import l2_norm
-from tfrobust.attacks.threat_model import EPS, L2, Ball
+from tfrobust.attacks.threat_model import L2
 from tfrobust.attacks.walks import Walk, flat, margin, noise_images
 from tfrobust.utils import graph as backend
 from tfrobust.utils.random import Noise, NumberedNoise, SharedNoise
-from tfrobust.utils.validation import check_integer
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 BISECTIONS = 20  # of a radius: finer than the samples are far, up to some 100 000 values in an image
 ROUGHLY = 6  # bisections for each start, to find the nearest
@@ -80,37 +79,21 @@ def hop_skip_jump(
     (517, 0)
     """
     ball = minimum_norm.ball(norm, eps, bounds, mask, "hop_skip_jump")
-    return HopSkipJump(
-        ball, steps, samples=samples, starts=starts, restarts=restarts, targeted=targeted, flat_only=flat_only
-    )
+    return HopSkipJump(ball, steps, samples, starts, flat_only, restarts=restarts, targeted=targeted)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class HopSkipJump(MinimumNorm):
     """Implements `hop_skip_jump`."""
 
+    steps: int
+    samples: int
+    starts: int
+    flat_only: bool
+
     kind = "black box"
-
-    def __init__(
-        self,
-        ball: Ball,
-        steps: int,
-        *,
-        samples: int = 100,
-        starts: int = 30,
-        restarts: int = 1,
-        targeted: bool = False,
-        flat_only: bool = False,
-    ) -> None:
-        super().__init__(ball, targeted=targeted)
-        self.steps = check_integer("steps", steps)
-        self.samples = check_integer("samples", samples)
-        self.starts = check_integer("starts", starts)
-        self.restarts = check_integer("restarts", restarts)
-        self.flat_only = flat_only
-
-    def runs(self, classes: int) -> int:
-        return self.restarts
+    counts = ("steps", "samples", "starts", "restarts")
 
     def cost(self, classes: int) -> tuple[int, int]:
         begin = 1 + self.starts * (1 + ROUGHLY) + BISECTIONS + 1
@@ -128,39 +111,35 @@ class HopSkipJump(MinimumNorm):
     def _walked(self, walk: Walk, noise: Noise) -> Found:
         """Returns the nearest adversaries of all steps of a walk."""
         start, begun = self._begun(walk, noise.fold(0))
-        walking = begun.distance < math.inf  # from a point of another class
 
-        def goes_on(t: Tensor, z: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
-            return ops.logical_and(t <= self.steps, ops.any(walking & ~self._done(Found(*found))))
+        def open_rows(found: Found) -> Tensor:
+            return (begun.distance < math.inf) & ~self._done(found)  # those that walk, from a point of another class
 
-        def step(t: Tensor, z: Tensor, found: tuple[Tensor, Tensor]) -> Any:
-            rows = ops.nonzero(walking & ~self._done(Found(*found)))[0]  # the others need no more queries
+        def step(t: Tensor, z: Tensor, found: Found) -> tuple[Tensor, Found]:
+            rows = ops.nonzero(open_rows(found))[0]  # the others need no more queries
             left = walk.take(rows)
             moved = self._moved(left, ops.take(z, rows, axis=0), t, noise.fold(t))
             before = Found(*(ops.take(part, rows, axis=0) for part in found))
             nearest = self._nearer(before, *_behind(left, moved), left.x)
-            merged = tuple(ops.scatter_update(a, rows[:, None], b) for a, b in zip(found, nearest, strict=True))
-            return t + 1, ops.scatter_update(z, rows[:, None], moved), merged
+            merged = Found(*(ops.scatter_update(a, rows[:, None], b) for a, b in zip(found, nearest, strict=True)))
+            return ops.scatter_update(z, rows[:, None], moved), merged
 
-        first = ops.convert_to_tensor(1, "int32")
-        return Found(*ops.while_loop(goes_on, step, (first, start, tuple(begun)))[2])
+        return iterate(self.steps + 1, lambda z, found: ops.any(open_rows(found)), step, start, begun, first=1)[1]
 
     def _begun(self, walk: Walk, noise: Noise) -> tuple[Tensor, Found]:
         """Returns the nearest of the starts, at the boundary, and the adversaries found with them."""
-        nothing = self._nothing(walk.x, walk.hits(walk.x))
 
-        def seeking(k: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
-            found = Found(*found)
+        def seeking(k: Tensor, found: Found) -> Tensor:
             from_noise = (k < self.starts) & ops.any(~self._done(found))
             return from_noise | ((k < 2 * self.starts) & ops.any(found.distance == math.inf))
 
-        def seek(k: Tensor, found: tuple[Tensor, Tensor]) -> Any:
+        def seek(k: Tensor, found: Found) -> tuple[Tensor, Found]:
             candidate = walk.x + walk.ball.masked(self._candidate(walk.x, k, noise.fold(k)) - walk.x)
             hit = walk.hits(candidate)
-            return k + 1, tuple(self._nearer(Found(*found), walk.shrunk(candidate, hit, ROUGHLY), hit, walk.x))
+            return k + 1, self._nearer(found, walk.shrunk(candidate, hit, ROUGHLY), hit, walk.x)
 
-        first = ops.convert_to_tensor(0, "int32")
-        found = Found(*ops.while_loop(seeking, seek, (first, tuple(nothing)))[1])
+        nothing = self._nothing(walk.x, walk.hits(walk.x))
+        found = ops.while_loop(seeking, seek, (ops.convert_to_tensor(0, "int32"), nothing))[1]
         there = found.distance < math.inf
         start = walk.shrunk(found.z, there, BISECTIONS)
         behind, hit = _behind(walk, start)
@@ -182,17 +161,14 @@ class HopSkipJump(MinimumNorm):
         direction = self._direction(walk, z, radius, ops.cast(self.samples * root, "int32"), noise)
         direction = walk.ball.steepest(1.0).direction(direction)
 
-        def stepping(k: Tensor, moved: Tensor, done: Tensor) -> Tensor:
-            return ops.logical_and(k < HALVINGS, ops.any(~done))
-
-        def halve(k: Tensor, moved: Tensor, done: Tensor) -> Any:
+        def halve(k: Tensor, moved: Tensor, done: Tensor) -> tuple[Tensor, Tensor]:
             length = far / root / 2 ** ops.cast(k, "float32")
             candidate = ops.clip(z + column(length, z) * direction, *bounds)
             hit = walk.hits(candidate)
-            return k + 1, where_rows(hit & ~done, candidate, moved), hit | done
+            return where_rows(hit & ~done, candidate, moved), hit | done
 
-        start = (ops.convert_to_tensor(0, "int32"), z, ops.zeros_like(far, dtype="bool"))
-        moved = ops.while_loop(stepping, halve, start)[1]
+        none = ops.zeros_like(far, dtype="bool")
+        moved, _ = iterate(HALVINGS, lambda moved, done: ops.any(~done), halve, z, none)
         return walk.shrunk(moved, ops.ones_like(far, dtype="bool"), BISECTIONS)
 
     def _direction(self, walk: Walk, z: Tensor, radius: Tensor, count: Tensor, noise: Noise) -> Tensor:

@@ -1,7 +1,5 @@
 """The linearized classifier: its nearest decision boundary, and the shortest step onto it within the pixel range."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +10,7 @@ from tfrobust.attacks.gradients import Pull
 from tfrobust.attacks.rows import column, pixels, zeros
 from tfrobust.attacks.threat_model import L2, Ball
 from tfrobust.losses import logit
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 LONGEST = 1e30  # greatest time of a step, so that 0 * t is 0
 
@@ -29,8 +26,7 @@ def nearest(
         linear: Logits at z `(B, C)`, and `v (B, C) -> gradient of sum_c v_c * logit_c`.
         z: Pixels, `(B, H, W, C)`.
         label: The class to leave, `(B,)`.
-        other: A function from the number of a candidate, an int tensor from 0, to its classes, `(B,)`.
-        count: Number of candidates, an int or a scalar tensor.
+        other: A function from the number of a candidate, from 0, to its classes `(B,)`; there are `count`.
         ball: The ball, for its norm and its mask.
 
     Returns:
@@ -64,9 +60,8 @@ def nearest(
         )
 
     nothing = zeros(values)
-    return ops.fori_loop(0, count, lambda k, best: closer(k, *best), (nothing, ops.zeros_like(z), nothing + math.inf))[
-        :2
-    ]
+    start = (nothing, ops.zeros_like(z), nothing + math.inf)
+    return ops.fori_loop(0, count, lambda k, best: closer(k, *best), start)[:2]
 
 
 def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
@@ -75,13 +70,8 @@ def onto(x: Tensor, w: Tensor, rise: Tensor, ball: Ball) -> Tensor:
     All values move until they meet their bound, d_i = sign * min(t * speed_i, room_i), in the Linf ball at equal speed
     and in the L2 ball at |w_i|. The time t solves sum_i |w_i| min(t * speed_i, room_i) = |rise|, whose left side is
     concave and piecewise linear: Newton's method rises to it in a few steps, exactly, without a sort. Croce and Hein
-    2020 (Minimally distorted Adversarial Examples), equation 4 and its appendix.
-
-    Args:
-        x: Pixels within the bounds, `(B, H, W, C)`.
-        w: Normals, shaped as x.
-        rise: The value of w.d, `(B,)`.
-        ball: The ball, for its norm and its bounds.
+    2020 (Minimally distorted Adversarial Examples), equation 4 and its appendix. Pixels x and normals w are
+    `(B, H, W, C)`, `rise` is `(B,)`.
     """
     low, high = ball.bounds
     w = w * column(ops.sign(rise), w)

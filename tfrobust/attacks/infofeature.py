@@ -2,16 +2,11 @@
 
 from typing import Any
 
-from tfrobust.attacks import threat_model
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.starts import Start
+from tfrobust.attacks.pgd import pgd
+from tfrobust.attacks.registry import EPS, Schedule, Start, register
 from tfrobust.attacks.steps import RelativeStepSize
-from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import information
-from tfrobust.schedules import Schedule
-
-Tensor = Any
 
 
 @register
@@ -55,9 +50,7 @@ def infofeature(
     >>> tfrobust.attacks.infofeature(weight=0.1).steps
     7
     """
-    ball = threat_model.ball(norm, eps, bounds, mask)
-    step = ball.steepest(RelativeStepSize(0.25) if step_size is None else step_size)
+    size: Any = RelativeStepSize(0.25) if step_size is None else step_size
+    search: dict[str, Any] = {"start": start, "restarts": restarts, "keep": keep, "early_stop": early_stop}
     loss = information(weight, distance, classes)
-    return GradientAttack(
-        ball, step, steps, loss=loss, start=start, restarts=restarts, keep=keep, early_stop=early_stop
-    )
+    return pgd(eps, size, steps, norm=norm, bounds=bounds, mask=mask, loss=loss, **search)

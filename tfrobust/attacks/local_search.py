@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,18 +13,15 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.base import Attack, Classify
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import where_rows
+from tfrobust.attacks.registry import EPS, register
+from tfrobust.attacks.rows import iterate, where_rows
 from tfrobust.attacks.squares import flat, signs
-from tfrobust.attacks.threat_model import EPS, Ball
+from tfrobust.attacks.threat_model import L2, Linf
 from tfrobust.utils.random import Noise
-from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import check_integer
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 FIRST = 0.1  # share of the pixels that the first round tries
-REACHES = {"linf": 2.0, "l2": 0.5}  # how far a pixel is moved before it is projected, in radii
+REACHES = {Linf: 2.0, L2: 0.5}  # how far a pixel is moved before it is projected, in radii
 
 
 @register
@@ -71,39 +69,22 @@ def local_search(
     >>> tfrobust.attacks.local_search(eps=8 / 255, rounds=10).cost(classes=10)  # forwards and backwards for one image
     (1290, 0)
     """
-    if norm not in REACHES:
-        raise unknown("norm of local_search", norm, REACHES)
-    ball = threat_model.ball(norm, eps, bounds, mask)
+    ball = threat_model.ball(norm, eps, bounds, mask, attack="local_search")
     return LocalSearch(ball, rounds, candidates, pixels, neighborhood, restarts=restarts, targeted=targeted)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class LocalSearch(Attack):
     """Implements `local_search`."""
 
+    rounds: int
+    candidates: int
+    pixels: int
+    neighborhood: int
+
     kind = "black box"
-
-    def __init__(
-        self,
-        ball: Ball,
-        rounds: int,
-        candidates: int = 128,
-        pixels: int = 5,
-        neighborhood: int = 5,
-        *,
-        restarts: int = 1,
-        targeted: bool = False,
-    ) -> None:
-        super().__init__(ball, targeted=targeted)
-        self.rounds = check_integer("rounds", rounds)
-        self.candidates = check_integer("candidates", candidates)
-        self.pixels = check_integer("pixels", pixels)
-        self.neighborhood = check_integer("neighborhood", neighborhood)
-        self.restarts = check_integer("restarts", restarts)
-        self._reach = REACHES[type(ball).__name__.lower()] * ball.radius
-
-    def runs(self, classes: int) -> int:
-        return self.restarts
+    counts = ("rounds", "candidates", "pixels", "neighborhood", "restarts")
 
     def cost(self, classes: int) -> tuple[int, int]:
         return self.rounds * (self.candidates + 1), 0
@@ -112,17 +93,15 @@ class LocalSearch(Attack):
         noise = Noise.of(seed)
         like = x[..., :1]
         free = ops.any(self.ball.masked(ops.ones_like(x)) > 0, axis=-1, keepdims=True)
+        reach = REACHES[type(self.ball)] * self.ball.radius
 
         def margin(z: Tensor) -> Tensor:
             margin = losses.missed_by(ops.cast(classify(z)["logits"], "float32"), y)
             return -margin if self.targeted else margin
 
-        def searching(index: Tensor, z: Tensor, value: Tensor, near: Tensor) -> Tensor:
-            return ops.logical_and(index < self.rounds, ops.any(value <= 0))
-
         def one_round(index: Tensor, z: Tensor, value: Tensor, near: Tensor) -> tuple[Tensor, ...]:
             draws = noise.fold(index)
-            step = self._reach * signs(draws.fold(0).uniform(x))
+            step = reach * signs(draws.fold(0).uniform(x))
             places, allowed = self._candidates(draws.fold(1).uniform(like), near, free)
 
             def move(pixels: Tensor) -> Tensor:
@@ -138,11 +117,12 @@ class LocalSearch(Attack):
             new = move(moved)
             open_still = value <= 0
             z, value = where_rows(open_still, new, kept), ops.where(open_still, margin(new), value)
-            square = 2 * self.neighborhood + 1
-            return index + 1, z, value, ops.max_pool(moved, square, strides=1, padding="same") > 0
+            return z, value, ops.max_pool(moved, 2 * self.neighborhood + 1, strides=1, padding="same") > 0
 
-        start = (ops.convert_to_tensor(0, "int32"), x, margin(x), ops.zeros_like(free))
-        return ops.while_loop(searching, one_round, start)[1]
+        def searching(z: Tensor, value: Tensor, near: Tensor) -> Tensor:
+            return ops.any(value <= 0)
+
+        return iterate(self.rounds, searching, one_round, x, margin(x), ops.zeros_like(free))[0]
 
     def _candidates(self, drawn: Tensor, near: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the indices of the pixels to try, `(B, K)`, in random order, and which of them are tried."""

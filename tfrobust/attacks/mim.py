@@ -4,12 +4,8 @@ from typing import Any
 
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.starts import Start
+from tfrobust.attacks.registry import EPS, Loss, Schedule, Start, register
 from tfrobust.attacks.steps import Momentum, RelativeStepSize
-from tfrobust.attacks.threat_model import EPS
-from tfrobust.attacks.view_losses import Loss
-from tfrobust.schedules import Schedule
 from tfrobust.utils.validation import check_integer
 
 
@@ -55,15 +51,6 @@ def mim(
     """
     ball = threat_model.ball(norm, eps, bounds, mask)
     size = RelativeStepSize(1.0 / check_integer("steps", steps)) if step_size is None else step_size
-    return GradientAttack(
-        ball,
-        Momentum(ball.steepest(size), decay),
-        steps,
-        loss=loss,
-        start=start,
-        own_start="none",
-        restarts=restarts,
-        keep=keep,
-        early_stop=early_stop,
-        targeted=targeted,
-    )
+    search: dict[str, Any] = {"start": start, "restarts": restarts, "keep": keep, "early_stop": early_stop}
+    step = Momentum(ball.steepest(size), decay)
+    return GradientAttack(ball, step, steps, loss=loss, own_start="none", targeted=targeted, **search)

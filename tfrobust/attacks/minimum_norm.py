@@ -1,20 +1,19 @@
 """The base of attacks that look for the smallest perturbation rather than for the greatest loss."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras import ops
 
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Attack
-from tfrobust.attacks.gradients import Gradients
+from tfrobust.attacks.base import Attack, Classify
+from tfrobust.attacks.gradient import GRADIENT_NOISE
+from tfrobust.attacks.gradients import Gradients, Pull
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.threat_model import Ball
-from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.random import Noise
+from tfrobust.utils.types import Tensor
 
 
 class Found(NamedTuple):
@@ -53,17 +52,19 @@ class MinimumNorm(Attack):
         counts = (found.distance <= self.ball.radius) & (found.distance < math.inf)
         return ops.stop_gradient(where_rows(counts, found.z, x))
 
+    def _linear(self, classify: Classify, noise: Noise) -> Callable[[Tensor, Any], tuple[Tensor, Pull]]:
+        """Returns the function `(z, number of the call) -> linear` of a classifier's logits; see `Gradients.linear`."""
+        draws = noise.fold(GRADIENT_NOISE)
+
+        def logits(z: Tensor) -> Tensor:
+            return ops.cast(classify(z)["logits"], "float32")
+
+        return lambda z, number: self.gradients.linear(logits, z, draws.fold(number))
+
 
 def ball(norm: str, eps: float | None, bounds: tuple[float, float], mask: Any, name: str) -> Ball:
-    """Returns the ball of a minimum-norm attack, with an infinite radius if eps is None.
-
-    Raises:
-        ValueError: if the norm is neither "linf" nor "l2", or see `Ball`.
-    """
-    if norm not in ("linf", "l2"):
-        raise unknown(f"norm of {name}", norm, ("linf", "l2"))
-    if eps is not None:
-        return threat_model.ball(norm, eps, bounds, mask)
-    endless = threat_model.ball(norm, 1e-6, bounds, mask)
-    endless.eps = math.inf  # which Ball refuses, for no start can be drawn from such a ball
-    return endless
+    """Returns the ball of the named attack, with an infinite radius if eps is None; see `threat_model.ball`."""
+    found = threat_model.ball(norm, 1e-6 if eps is None else eps, bounds, mask, attack=name)
+    if eps is None:
+        found.eps = math.inf  # which Ball refuses, for no start can be drawn from such a ball
+    return found

@@ -4,12 +4,8 @@ from typing import Any
 
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.starts import Start
+from tfrobust.attacks.registry import EPS, Loss, Schedule, Start, register
 from tfrobust.attacks.steps import RelativeStepSize
-from tfrobust.attacks.threat_model import EPS
-from tfrobust.attacks.view_losses import Loss
-from tfrobust.schedules import Schedule
 from tfrobust.utils.validation import check_integer
 
 
@@ -56,14 +52,5 @@ def pgd(
     """
     ball = threat_model.ball(norm, eps, bounds, mask)
     size = RelativeStepSize(2.5 / check_integer("steps", steps)) if step_size is None else step_size
-    return GradientAttack(
-        ball,
-        ball.steepest(size),
-        steps,
-        loss=loss,
-        start=start,
-        restarts=restarts,
-        keep=keep,
-        early_stop=early_stop,
-        targeted=targeted,
-    )
+    search: dict[str, Any] = {"start": start, "restarts": restarts, "keep": keep, "early_stop": early_stop}
+    return GradientAttack(ball, ball.steepest(size), steps, loss=loss, targeted=targeted, **search)

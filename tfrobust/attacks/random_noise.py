@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -10,13 +11,10 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.base import Attack, Classify
-from tfrobust.attacks.registry import register
-from tfrobust.attacks.rows import where_rows, zeros
-from tfrobust.attacks.threat_model import EPS, Ball
+from tfrobust.attacks.registry import EPS, register
+from tfrobust.attacks.rows import iterate, where_rows, zeros
 from tfrobust.utils.random import Noise, SharedNoise
-from tfrobust.utils.validation import check_integer
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 @register
@@ -51,6 +49,7 @@ def random_noise(
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class RandomNoise(Attack):
     """Implements `random_noise`.
 
@@ -58,11 +57,10 @@ class RandomNoise(Attack):
     depend on the batch.
     """
 
-    kind = "noise"
+    draws: int
 
-    def __init__(self, ball: Ball, draws: int, *, targeted: bool = False) -> None:
-        super().__init__(ball, targeted=targeted)
-        self.draws = check_integer("draws", draws)
+    kind = "noise"
+    counts = ("draws", "restarts")
 
     def cost(self, classes: int) -> tuple[int, int]:
         return self.draws, 0
@@ -71,14 +69,11 @@ class RandomNoise(Attack):
         noise = SharedNoise(Noise.of(seed).seed)
         sign = -1.0 if self.targeted else 1.0
 
-        def unfinished(draw: Tensor, best: Tensor, value: Tensor) -> Tensor:
-            return ops.logical_and(draw < self.draws, ops.any(value <= 0))
-
-        def draw_next(draw: Tensor, best: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def draw_next(draw: Tensor, best: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
             z = self.ball.start(x, noise.fold(draw))
             new = sign * losses.missed_by(ops.cast(classify(z)["logits"], "float32"), y)
             higher = ops.logical_and(value <= 0, new > value)
-            return draw + 1, where_rows(higher, z, best), ops.where(higher, new, value)
+            return where_rows(higher, z, best), ops.where(higher, new, value)
 
         nothing = zeros(x) - float("inf")
-        return ops.while_loop(unfinished, draw_next, (ops.convert_to_tensor(0, "int32"), x, nothing))[1]
+        return iterate(self.draws, lambda best, value: ops.any(value <= 0), draw_next, x, nothing)[0]

@@ -1,15 +1,16 @@
-"""The family of attacks by name, and the arguments that many of them share."""
-
-from __future__ import annotations
-
-import re
-import textwrap
+"""The family of attacks by name, and the arguments that many of them share: texts, types and the default radius."""
 
 from tfrobust.attacks.base import Attack, Cascade
-from tfrobust.utils.registry import Factory, Registry
+from tfrobust.attacks.starts import Start as Start
+from tfrobust.attacks.view_losses import Loss as Loss
+from tfrobust.schedules import Schedule as Schedule
+from tfrobust.utils.docstrings import with_shared
+from tfrobust.utils.registry import Factory, OfRange, Registry
 
 ATTACKS = Registry("attack", Attack, Cascade)
 get, names = ATTACKS.get, ATTACKS.names
+
+EPS = OfRange(8 / 255)  # the default radius
 
 _START = (
     'start: "auto" (the objective\'s start if it has one, else the attack\'s own), "uniform", "normal", "none", or a '
@@ -48,20 +49,8 @@ SHARED = {
 
 
 def register(factory: Factory) -> Factory:
-    """Registers a function that makes an attack, under its own name.
+    """Registers a function that makes an attack, under its own name; what it makes remembers its arguments.
 
-    `{{name}}` on a line of its docstring is replaced by the text of `SHARED` under that name. What the function
-    makes remembers its arguments.
+    A line `{{name}}` of its docstring is replaced by the text of `SHARED` under that name.
     """
-    if factory.__doc__:
-        factory.__doc__ = re.sub(r"^( *)\{\{(\w+)\}\}$", _shared, factory.__doc__, flags=re.MULTILINE)
-    return ATTACKS.register(factory)
-
-
-def _shared(found: re.Match[str]) -> str:
-    margin, name = found.groups()
-    lines = []
-    for line in SHARED[name].split("\n"):
-        indent = margin + line[: len(line) - len(line.lstrip())]
-        lines.append(textwrap.fill(line.strip(), 120, initial_indent=indent, subsequent_indent=indent + 4 * " "))
-    return "\n".join(lines)
+    return ATTACKS.register(with_shared(factory, SHARED))

@@ -1,22 +1,18 @@
 """Projected gradient descent along estimated gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.gradients import Estimated
-from tfrobust.attacks.registry import register
+from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.steps import Momentum, RelativeStepSize
-from tfrobust.attacks.threat_model import EPS
 from tfrobust.attacks.view_losses import adversarial_cross_entropy, margin
 from tfrobust.utils.registry import OfRange, unknown
 from tfrobust.utils.validation import check_integer
 
 RADIUS = OfRange(0.01)
-NORMS = ("linf", "l2")
 LOSSES: dict[str, Callable[..., Any]] = {"margin": margin, "ce": adversarial_cross_entropy}
 
 
@@ -65,19 +61,8 @@ def spsa(
     """
     if loss not in LOSSES:
         raise unknown("loss of spsa", loss, LOSSES)
-    if norm not in NORMS:
-        raise unknown("norm of spsa", norm, NORMS)
-    ball = threat_model.ball(norm, eps, bounds, mask)
+    ball = threat_model.ball(norm, eps, bounds, mask, attack="spsa")
     size = RelativeStepSize(2.5 / check_integer("steps", steps)) if step_size is None else step_size
-    step = ball.steepest(size)
-    return GradientAttack(
-        ball,
-        Momentum(step, decay) if decay else step,
-        steps,
-        loss=LOSSES[loss],
-        start="uniform",
-        restarts=restarts,
-        early_stop=True,
-        targeted=targeted,
-        gradients=Estimated(samples, radius),
-    )
+    search: dict[str, Any] = {"start": "uniform", "restarts": restarts, "early_stop": True, "targeted": targeted}
+    step = Momentum(ball.steepest(size), decay) if decay else ball.steepest(size)
+    return GradientAttack(ball, step, steps, loss=LOSSES[loss], gradients=Estimated(samples, radius), **search)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +13,12 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.base import Attack, Classify
-from tfrobust.attacks.registry import register
+from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.squares import PROPOSALS, flat
-from tfrobust.attacks.threat_model import EPS, Ball
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.validation import check_integer, check_number
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
+from tfrobust.utils.validation import check_number
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which p halves
 OCCUPIED = 0.9  # once the share of images without an adversary falls below it, the others are taken out of the batch
@@ -63,12 +62,12 @@ def square(
     >>> tfrobust.attacks.square(eps=8 / 255).cost(classes=10)  # forwards and backwards for one image
     (5000, 0)
     """
-    return Square(
-        threat_model.ball(norm, eps, bounds, mask), queries, p_init=p_init, restarts=restarts, targeted=targeted
-    )
+    ball = threat_model.ball(norm, eps, bounds, mask)
+    return Square(ball, queries, p_init=p_init, restarts=restarts, targeted=targeted)
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
+@dataclasses.dataclass(eq=False, repr=False)
 class Square(Attack):
     """Implements `square`.
 
@@ -76,31 +75,26 @@ class Square(Attack):
     batch without a change for the others.
     """
 
+    queries: int
+    _: dataclasses.KW_ONLY
+    p_init: float = 0.8
+
     kind = "black box"
+    counts = ("queries", "restarts")
 
-    def __init__(
-        self, ball: Ball, queries: int, *, p_init: float = 0.8, restarts: int = 1, targeted: bool = False
-    ) -> None:
-        super().__init__(ball, targeted=targeted)
-        norm = type(ball).__name__.lower()
-        if norm not in PROPOSALS:
-            raise unknown("norm of square", norm, PROPOSALS)
-        self.queries = check_integer("queries", queries)
-        self.p_init = float(check_number("p_init", p_init, 0, 1, above=True, expected="a share of the image"))
-        self.restarts = check_integer("restarts", restarts)
-        self._proposals = PROPOSALS[norm]
-
-    def runs(self, classes: int) -> int:
-        return self.restarts
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self.ball) not in PROPOSALS:
+            raise unknown("norm of square", type(self.ball).__name__.lower(), ("linf", "l2"))
+        self.p_init = float(check_number("p_init", self.p_init, 0, 1, above=True, expected="a share of the image"))
 
     def cost(self, classes: int) -> tuple[int, int]:
         return self.queries, 0
 
     def search(self, classify: Classify, x: Tensor, y: Tensor, seed: Any = 0, run: Any = 0) -> Tensor:
         noise = Noise.of(seed)
-        proposal = self._proposals(
-            self.ball, x, [share(self.p_init, query) for query in range(1, self.queries)] or [1.0]
-        )
+        shares = [share(self.p_init, query) for query in range(1, self.queries)] or [1.0]
+        proposal = PROPOSALS[type(self.ball)](self.ball, x, shares)
         z = proposal.start(noise.fold(0))
         value = self._value(classify(z)["logits"], y)
         value = ops.where(ops.isnan(value), math.inf, value)  # any proposal is better

@@ -19,12 +19,11 @@ import numpy as np
 from keras import ops
 
 from tfrobust.attacks.steps import l2_norm
-from tfrobust.attacks.threat_model import Ball
+from tfrobust.attacks.threat_model import L2, Ball, Linf
+from tfrobust.utils.types import Tensor
 
 if TYPE_CHECKING:
     from tfrobust.utils.random import Noise
-
-Tensor = Any
 
 GRID = 5  # tiles of the Euclidean start along the shorter side of an image
 
@@ -221,4 +220,4 @@ def _norm(v: Tensor) -> Tensor:
     return ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=(1, 2), keepdims=True), 1e-24))
 
 
-PROPOSALS: dict[str, Any] = {"linf": Squares, "l2": Windows}
+PROPOSALS: dict[type[Ball], Any] = {Linf: Squares, L2: Windows}

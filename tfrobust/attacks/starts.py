@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfrobust.attacks.threat_model import Ball
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Tensor
 
 if TYPE_CHECKING:
     from tfrobust.utils.random import Noise
 
-Tensor = Any
 Start = Callable[[Ball, Tensor, "Noise"], Tensor]
 
 
@@ -34,11 +34,7 @@ STARTS: dict[str, Start] = {"uniform": uniform, "normal": normal, "none": clean}
 
 
 def get(start: str | Start | None) -> Start | None:
-    """Returns the start for a name or a function; None for "auto", where an objective may choose it.
-
-    Raises:
-        ValueError: if the name is unknown.
-    """
+    """Returns the start for a name or a function; None for "auto", where an objective may choose it."""
     if start is None or callable(start):
         return start
     if start == "auto":

@@ -1,7 +1,5 @@
 """Step rules `(z, gradient, value, ball, state) -> z, state`: how an iterate moves before it is projected."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple, Protocol
 
@@ -9,9 +7,8 @@ from keras import ops
 
 from tfrobust.attacks.rows import column, pixels
 from tfrobust.utils.deprecation import renamed
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_number
-
-Tensor = Any
 
 
 class RelativeStepSize(NamedTuple):

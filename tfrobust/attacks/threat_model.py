@@ -15,15 +15,13 @@ from tfrobust.attacks.rows import pixels, zeros
 from tfrobust.attacks.steps import Greedy, Normalized, Sign, count_values, l2_norm
 from tfrobust.schedules import Schedule, value_at
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.registry import OfRange, unknown
+from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative
 
 if TYPE_CHECKING:
     from tfrobust.utils.random import Noise
 
-Tensor = Any
-
-EPS = OfRange(8 / 255)  # the default radius
 HALVINGS = 30  # bisections in search of a threshold
 
 
@@ -81,11 +79,7 @@ class Ball:
 
     @property
     def radius(self) -> Any:
-        """The radius as a number or a scalar tensor.
-
-        Raises:
-            ValueError: if eps is a schedule and no epoch was given.
-        """
+        """The radius as a number or a scalar tensor; with a schedule for eps only `ball.at(epoch)` has one."""
         if callable(self.eps):
             raise InvalidArgument(
                 "This ball's eps is a schedule: expected `ball.at(epoch)` (or `attack.at(epoch)`) first."
@@ -101,11 +95,7 @@ class Ball:
         return ops.clip(x + self._project(self.masked(z - x)), *self.bounds)
 
     def masked(self, v: Tensor) -> Tensor:
-        """Returns changes or gradients `(B, H, W, C)` with 0 outside the mask.
-
-        Raises:
-            ValueError: if the shape of the mask does not fit.
-        """
+        """Returns changes or gradients `(B, H, W, C)` with 0 outside the mask, whose shape has to fit."""
         if self.mask is None:
             return v
         fits = len(v.shape) == 4 and all(m in (1, n) for m, n in zip(self.mask.shape[-3:], v.shape[1:], strict=True))
@@ -124,13 +114,8 @@ class Ball:
     def far(self, z: Tensor, x: Tensor, hit: Tensor) -> Tensor:
         """Returns the rule of success as a distance, `(B,)`: pixels with a smaller one replace those found before.
 
-        It is infinite if z is not an adversary, else 0, so that the first adversary is kept; without a radius it is the
-        distance from x, so that the nearest is kept.
-
-        Args:
-            z: Pixels, `(B, H, W, C)`.
-            x: Clean pixels.
-            hit: Whether z is an adversary, `(B,)`.
+        It is infinite if z is not an adversary (`hit` `(B,)`), else 0, so that the first adversary is kept; without a
+        radius it is the distance from x, so that the nearest is kept.
         """
         return ops.where(hit, self.distance(z, x) if self.endless else zeros(z), math.inf)
 
@@ -261,14 +246,25 @@ class L1(Ball):
 NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
-def ball(norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None) -> Ball:
+def ball(
+    norm: str,
+    eps: Schedule,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mask: Any = None,
+    *,
+    attack: str | None = None,
+) -> Ball:
     """Returns the ball of a norm by its name; see `Ball` for the other arguments.
 
+    Args:
+        norm: "linf", "l2" or "l1".
+        attack: Name of an attack that is defined in the first two norms alone; None: all norms are allowed.
+
     Raises:
-        ValueError: if the norm is unknown, or see `Ball`.
+        ValueError: if the norm is unknown or not allowed, or see `Ball`.
     """
-    if norm not in NORMS:
-        raise unknown("norm", norm, NORMS)
+    if norm not in NORMS or (attack and norm == "l1"):
+        raise unknown(f"norm of {attack}" if attack else "norm", norm, ("linf", "l2") if attack else NORMS)
     return NORMS[norm](eps, bounds, mask)
 
 

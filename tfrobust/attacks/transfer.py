@@ -17,9 +17,9 @@ from tfrobust.attacks.threat_model import NORMS, Ball
 from tfrobust.classifiers import check_classifier, in_inference
 from tfrobust.schedules import Schedule
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import is_number
 
-Tensor = Any
 Source: TypeAlias = keras.Model | Classify | str | os.PathLike[str]
 
 
@@ -80,17 +80,17 @@ def transfer(
 
     Every source is attacked by itself, in runs of its own; the target is not queried. An attack that ends as soon as
     its source is fooled finds adversaries at the source's decision boundary, which transfer badly: take one that goes
-    on, as `pgd` does. Szegedy et al. 2014
-    (Intriguing Properties of Neural Networks), section 4.1; Papernot et al. 2016 (Transferability in Machine Learning).
+    on, as `pgd` does. Szegedy et al. 2014 (Intriguing Properties of Neural Networks), section 4.1; Papernot et al. 2016
+    (Transferability in Machine Learning).
 
     Args:
         sources: One classifier or several: a Keras model with named outputs, a function from pixels to a dict with
             "logits", or the path of a `.keras` file. Only with paths can a config be written and read.
         attack: The attack on the sources: a name, a config, or an `Attack`.
-        eps: Radius in units of the pixels; None: that of the attack.
-        norm: "linf", "l2" or "l1", if the attack knows it; None: that of the attack.
-        bounds: Least and greatest pixel value; None: those of the attack.
-        mask: See `pgd`; None: that of the attack.
+        eps: Radius in units of the pixels; None: that of the attack, as for the other arguments.
+        norm: "linf", "l2" or "l1", if the attack knows it.
+        bounds: Least and greatest pixel value.
+        mask: See `pgd`.
 
     Returns:
         An `Attack` of kind "transfer", callable as `(classifier, x, y, seed=0) -> x_adv`.
@@ -131,9 +131,7 @@ def _loaded(sources: Any) -> list[Classify]:
 def _inner(attack: Any, given: Mapping[str, Any]) -> Attack:
     """Returns the attack on the sources, in the ball of the given arguments."""
     if isinstance(attack, (str, Mapping)):
-        config = {"name": attack} if isinstance(attack, str) else dict(attack)
-        takes = ATTACKS.parameters(config.get("name", ""))
-        attack = ATTACKS.get({**{key: value for key, value in given.items() if key in takes}, **config})
+        attack = ATTACKS.get_with(attack, **given)
     if not isinstance(attack, Attack):
         raise InvalidArgument(
             "Invalid value for `attack`: expected the name, the config or an instance of one attack of "

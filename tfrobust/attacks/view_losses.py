@@ -1,7 +1,5 @@
 """Losses of an attack: functions of `Views` with one number for each image, `Views -> (B,)`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +7,10 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative
 from tfrobust.views import Views
 
-Tensor = Any
 Loss = Callable[[Views], Any]
 
 CLASSES = ("all", "true")
@@ -41,9 +39,6 @@ def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
     Args:
         distance: D of the flattened maps, "l2", "l1", "cosine", "mse" or "huber"; see `tfrobust.losses`.
         classes: Use the maps of "all" classes, or that of the "true" class.
-
-    Raises:
-        ValueError: if a name is unknown.
     """
     measure = losses.distance(distance)
     if classes not in CLASSES:

@@ -1,4 +1,4 @@
-"""Helpers of walks along the decision boundary: projection, bisection and tests of predicted classes."""
+"""Walks along the decision boundary: projection, bisection and tests of predicted classes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tfrobust.attacks.base import Classify
 from tfrobust.attacks.rows import column, pixels, where_rows
 from tfrobust.attacks.threat_model import Ball
 from tfrobust.utils.random import Noise
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 BLOCK = 4  # side of the blocks of coarse noise, in pixels
 FLAT = 0.01  # share of its value by which a function with such a gradient could change: it counts as flat
@@ -25,10 +24,9 @@ class Walk:
     Args:
         classify: A function from pixels to a dict of named outputs, `logits` `(B, C)` among them.
         ball: The ball, for its norm, pixel range and mask; its radius is not read.
-        x: Clean pixels of the whole batch, `(B, H, W, C)`.
-        y: Labels of the whole batch, `(B,)`.
+        x, y: Clean pixels and labels of the whole batch, `(B, H, W, C)` and `(B,)`.
         rows: Indices of the rows that walk, `(R,)`.
-        targeted: The labels are the classes to reach.
+        targeted: Whether the labels are the classes to reach.
     """
 
     def __init__(
@@ -56,10 +54,7 @@ class Walk:
     def shrunk(self, z: Tensor, valid: Tensor, bisections: Any) -> Tensor:
         """Returns the projections of the points at the least radius, by bisection, at which they are still adversaries.
 
-        Args:
-            z: Points, `(R, H, W, C)`.
-            valid: Which of the points are adversaries, `(R,)`; for the others the image itself is returned.
-            bisections: Number of bisections.
+        Only the `valid` `(R,)` of the points are adversaries; for the others the image itself is returned.
         """
 
         def halve(_: Tensor, radii: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -89,12 +84,7 @@ def flat(value: Tensor, gradient: Tensor, ball: Ball) -> Tensor:
 
     It is negligible if the function would change by less than a hundredth of its value when every pixel of the mask
     crosses the whole range. A test for exactly zero would depend on the processor: a saturated softmax is 1 on some and
-    0.99999994 on others.
-
-    Args:
-        value: Value of the function, `(B,)`.
-        gradient: Gradient of the function, `(B, H, W, C)`.
-        ball: The ball, for its pixel range and mask.
+    0.99999994 on others. Values are `(B,)`, gradients `(B, H, W, C)`.
     """
     change = ball.width * ops.sum(ops.abs(ball.masked(gradient)), axis=pixels(gradient))
     return change <= FLAT * ops.abs(value)

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from tfrobust.layers.last import LAST, before_activation, is_linear, kernel_of, shape_for
+from tfrobust.layers.last import LAST, before_activation, check_features, is_linear, kernel_of, shape_for
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 def _clipped(feature_map: Tensor, kernel: Tensor) -> Tensor:
@@ -25,22 +24,21 @@ def _clipped(feature_map: Tensor, kernel: Tensor) -> Tensor:
 class ClassActivationMap(keras.layers.Layer):
     """Computes logits z = f W + b and, from the map whose average is f, a map for every class.
 
-    The clipped form (the default) is M[h, w, c] = sum_k max(W[k, c] * A[h, w, k], 0), the signed one
-    M[h, w, c] = sum_k W[k, c] * A[h, w, k]. Averaged over positions, plus the bias, the signed form equals the logits
-    after global average pooling.
+    The clipped form (the default) is M[h, w, c] = sum_k max(W[k, c] * A[h, w, k], 0), the signed one M[h, w, c] = sum_k
+    W[k, c] * A[h, w, k]. Averaged over positions, plus the bias, the signed form equals the logits after global average
+    pooling. InfoFeature, equation 6 (clipped) and equation 5 (signed).
 
     The head calls the layer without its activation for the logits, so that a custom `call`, a quantized kernel and LoRA
     act as in any other model. W is the layer's kernel or, where the layer does not multiply by it, the layer's output
     for unit vectors. A map is meaningful only if the layer is linear before its activation; otherwise `tfrobust.expose`
-    adds none. A layer with one unit (a sigmoid classifier) yields two logits [0, z], since
-    softmax([0, z])[1] = sigmoid(z). The head computes in the dtype of the layer's weights: float32 under mixed
-    precision.
+    adds none. A layer with one unit (a sigmoid classifier) yields two logits [0, z], since softmax([0, z])[1] =
+    sigmoid(z). The head computes in the dtype of the layer's weights: float32 under mixed precision.
 
     Args:
-        dense: a `keras.layers.Dense`, `EinsumDense` or `Conv2D`, shared: training the head trains it.
+        dense: A `keras.layers.Dense`, `EinsumDense` or `Conv2D`, shared: training the head trains it.
         form: `"clipped"` or `"signed"`.
-        units: number of classes of a new dense layer, in place of `dense`.
-        shape: the shape of one image's features as the layer reads them. None: `(D,)`, or `(1, 1, D)` for a `Conv2D`.
+        units: Number of classes of a new dense layer, in place of `dense`.
+        shape: The shape of one image's features as the layer reads them. None: `(D,)`, or `(1, 1, D)` for a `Conv2D`.
         **kwargs: `name` and `dtype`, as for every Keras layer.
 
     Call arguments:
@@ -51,10 +49,6 @@ class ClassActivationMap(keras.layers.Layer):
     Returns:
         `{"logits": (B, C)}`, and where a feature map is given `"cam": (B, H, W, C)`, or `(B, H, W)` with a label.
 
-    Raises:
-        ValueError: for an unknown form, a `dense` that is not such a layer, features and map whose shapes do not match,
-            or labels that are not integers `(B,)` beside a map.
-
     Example:
 
     >>> head = tfrobust.layers.ClassActivationMap(units=10)
@@ -62,9 +56,6 @@ class ClassActivationMap(keras.layers.Layer):
     >>> outputs = head(keras.ops.mean(feature_map, axis=(1, 2)), feature_map=feature_map)
     >>> {name: tuple(tensor.shape) for name, tensor in outputs.items()}
     {'logits': (2, 10), 'cam': (2, 4, 4, 10)}
-
-    Reference:
-        InfoFeature, equation 6 (clipped) and equation 5 (signed).
     """
 
     FORMS: ClassVar = {"clipped": _clipped, "signed": ops.matmul}
@@ -98,17 +89,19 @@ class ClassActivationMap(keras.layers.Layer):
         self.shape = None if shape is None else tuple(shape)
 
     def build(self, features_shape: tuple[int | None, ...]) -> None:
-        self._check_features(features_shape)
+        check_features(self, features_shape, self._width())
         if not self.dense.built:
             self.dense.build((None, *self._shape(features_shape)))
 
     def call(
         self, features: Tensor, feature_map: Tensor | None = None, label: Tensor | None = None
     ) -> dict[str, Tensor]:
-        self._check_features(features.shape)
+        check_features(self, features.shape, self._width())
         shape = self._shape(features.shape)
         scores = before_activation(self.dense, ops.reshape(features, (-1, *shape)) if len(shape) > 1 else features)
-        outputs = {"logits": self._two_classes(ops.cast(_flatten(scores), self.compute_dtype))}
+        if len(scores.shape) > 2:
+            scores = ops.reshape(scores, (-1, math.prod(scores.shape[1:])))
+        outputs = {"logits": self._two_classes(ops.cast(scores, self.compute_dtype))}
         if feature_map is not None:
             self._check_map(features.shape, feature_map.shape)
             outputs["cam"] = self._map(feature_map, self._two_classes(kernel_of(self.dense, shape)), label)
@@ -151,7 +144,7 @@ class ClassActivationMap(keras.layers.Layer):
 
     def _shape(self, features: tuple[int | None, ...]) -> tuple[int, ...]:
         width = features[-1]
-        assert width is not None  # by `_check_features`
+        assert width is not None  # by `check_features`
         return self.shape or shape_for(self.dense, width)
 
     def _width(self) -> int | None:
@@ -163,21 +156,9 @@ class ClassActivationMap(keras.layers.Layer):
     def _two_classes(scores: Tensor) -> Tensor:
         return scores if scores.shape[-1] > 1 else ops.pad(scores, [[0, 0], [1, 0]])
 
-    def _check_features(self, shape: tuple[int | None, ...]) -> None:
-        width = self._width()
-        if len(shape) != 2 or shape[-1] is None or shape[-1] != (width or shape[-1]):
-            raise InvalidArgument(
-                f"Invalid `features` of `ClassActivationMap`: expected shape (batch, {width or 'features'}). "
-                f"Received: shape={tuple(shape)}"
-            )
-
     def _check_map(self, features: tuple[int | None, ...], shape: tuple[int | None, ...]) -> None:
         if len(shape) != 4 or shape[-1] != features[-1]:
             raise InvalidArgument(
                 "Invalid `feature_map` of `ClassActivationMap`: expected shape (batch, height, width, "
                 f"{features[-1]}), the map whose average is the features. Received: shape={tuple(shape)}"
             )
-
-
-def _flatten(scores: Tensor) -> Tensor:
-    return scores if len(scores.shape) == 2 else ops.reshape(scores, (-1, math.prod(scores.shape[1:])))

@@ -1,7 +1,5 @@
 """Calls a user's own layer as the last one of a classifier, without its activation."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator
@@ -11,10 +9,21 @@ import keras
 import numpy as np
 from keras import ops
 
-Tensor = Any
+from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.types import Tensor
+
 Shape = tuple[int, ...]
 
 LAST = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
+
+
+def check_features(layer: keras.layers.Layer, shape: Any, width: int | None) -> None:
+    """Checks that the input of a head is `(B, width)`; without a width any known one is right."""
+    if len(shape) != 2 or shape[-1] is None or shape[-1] != (width or shape[-1]):
+        raise InvalidArgument(
+            f"Invalid `features` of `{type(layer).__name__}`: expected shape (batch, {width or 'features'}). "
+            f"Received: shape={tuple(shape)}"
+        )
 
 
 def before_activation(layer: keras.layers.Layer, inputs: Tensor) -> Tensor:

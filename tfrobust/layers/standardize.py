@@ -1,7 +1,5 @@
 """Per-image standardization."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -9,8 +7,7 @@ import keras
 from keras import ops
 
 from tfrobust.utils.errors import InvalidArgument
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -18,28 +15,23 @@ class Standardize(keras.layers.Layer):
     """Standardizes every image by its own statistics: (x - mean(x)) / max(std(x), 1 / sqrt(N)), N = H * W * C values.
 
     The floor keeps a constant image finite; `tf.image.per_image_standardization` is the same function. The statistics
-    are float32 even under mixed precision, and computed before pixels are rounded.
+    are float32 even under mixed precision, and computed before pixels are rounded. The networks of Madry et al. 2018
+    (https://github.com/MadryLab/cifar10_challenge) begin with it.
 
     Args:
         **kwargs: `name` and `dtype`, as for every Keras layer.
 
     Call arguments:
-        inputs: images, `(B, H, W, C)`, usually pixel fractions in [0, 1].
+        inputs: Images, `(B, H, W, C)`, usually pixel fractions in [0, 1].
 
     Returns:
         `(B, H, W, C)`, in the layer's compute dtype.
-
-    Raises:
-        ValueError: if the inputs are not `(B, H, W, C)`.
 
     Example:
 
     >>> layer = tfrobust.layers.Standardize()
     >>> layer(np.array([[[[0.0], [1.0]]]])).numpy().ravel().tolist()
     [-0.7071067690849304, 0.7071067690849304]
-
-    Reference:
-        The input of the networks in Madry et al. 2018, https://github.com/MadryLab/cifar10_challenge.
     """
 
     def __init__(self, **kwargs: Any) -> None:

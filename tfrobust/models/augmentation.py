@@ -1,7 +1,5 @@
 """Augmentation layers at the input of a classifier: applied once a step, before the attack searches."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +13,7 @@ from tfrobust.layers.last import in_dtype_of_weights
 from tfrobust.models.graph import Step, first_steps
 from tfrobust.models.same import unmoved
 from tfrobust.utils import keras_private
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 DROPOUTS = (
     keras.layers.Dropout,
@@ -31,17 +28,16 @@ IMAGES = 4
 
 
 class Augmentation:
-    """The random layers at the beginning of a classifier, and the layers before them.
+    """Applies the random layers at the beginning of a classifier, and the layers before them, once in a training step.
 
-    In a training step these layers have to act once, or the search, the clean side and the attacked side would use
-    three different images. Let P be the calls up to the last such layer, in inference mode the affine map s * x + t of
-    single pixels (the identity, a `Rescaling`, a constant `Normalization`), and P~ the same calls in training mode,
-    with random numbers. The augmented image is x' = (P~(x) - t) / s, clipped to the bounds of pixels; the classifier,
-    with P in inference mode, computes P~(x) from it.
+    Otherwise the search, the clean side and the attacked side would use three different images. Let P be the calls up
+    to the last such layer, in inference mode the affine map s * x + t of single pixels (the identity, a `Rescaling`, a
+    constant `Normalization`), and P~ the same calls in training mode, with random numbers. The augmented image is x' =
+    (P~(x) - t) / s, clipped to the bounds of pixels; the classifier, with P in inference mode, computes P~(x) from it.
 
     Args:
-        classifier: a functional model on images.
-        bounds: of its pixels.
+        classifier: A functional model on images.
+        bounds: Least and greatest pixel value.
     """
 
     def __init__(self, classifier: keras.Model, bounds: tuple[float, float]) -> None:
@@ -76,11 +72,7 @@ class Augmentation:
 
     @contextlib.contextmanager
     def once(self, x: Tensor) -> Iterator[Tensor]:
-        """Yields augmented images; calls of the classifier within the block do not augment again.
-
-        Args:
-            x: pixels, `(B, H, W, C)`.
-        """
+        """Yields augmented pixels `(B, H, W, C)`; the classifier does not augment again within the block."""
         if not self._steps:
             yield x
             return

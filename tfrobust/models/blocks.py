@@ -1,18 +1,23 @@
-"""Shared parts of the networks: padded convolutions, BatchNorm, dropout, pooling and head."""
+"""Shared parts of the networks: input and head, padded convolutions, BatchNorm, dropout, blocks and pooling."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from tfrobust.models.outputs import named_outputs
-from tfrobust.utils.validation import check_number
-
-Tensor = Any
+from tfrobust.models import heads
+from tfrobust.models.heads import Head
+from tfrobust.models.outputs import activation_layer, check_image_shape, named_outputs
+from tfrobust.utils.types import Tensor
+from tfrobust.utils.validation import check_integer, check_number
 
 # For networks without a reference initialization; by its name Keras creates a new initializer for every layer.
 HE = "he_normal"
+
+
+def input_and_head(input_shape: Any, classes: int, head: Head, least: int = 1) -> tuple[Tensor, keras.layers.Layer]:
+    """Returns the pixels and the last layer of a network for images of at least `least` pixels in height and width."""
+    return keras.Input(check_image_shape(input_shape, least)), heads.make(head, check_integer("classes", classes, 2))
 
 
 def he_by_outputs() -> keras.initializers.Initializer:
@@ -49,6 +54,23 @@ def batch_norm(x: Tensor) -> Tensor:
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
+def activated(x: Tensor, activation: str = "relu") -> Tensor:
+    """Applies BatchNorm and an activation."""
+    return activation_layer(activation)(batch_norm(x))
+
+
+def preactivation_block(
+    x: Tensor, filters: int, strides: int, initializer: Callable[[], Any], rate: float = 0.0, activation: str = "relu"
+) -> Tensor:
+    """Computes x' + conv3x3(drop(act(norm(conv3x3(a))))), a = act(norm(x)); x' is x, or conv1x1(a) at other widths."""
+    a = activated(x, activation)
+    if x.shape[-1] != filters:
+        x = convolution(a, filters, 1, strides, initializer())
+    y = activated(convolution(a, filters, 3, strides, initializer()), activation)
+    y = convolution(dropout(y, rate), filters, 3, initializer=initializer())
+    return keras.layers.Add()([x, y])
+
+
 def dropout(x: Tensor, rate: float) -> Tensor:
     """Applies dropout to single values; no layer for a rate of 0."""
     return keras.layers.Dropout(rate)(x) if rate else x
@@ -63,3 +85,8 @@ def pooled(name: str, inputs: Tensor, feature_map: Tensor, head: keras.layers.La
     """Returns the classifier `name` whose features are the feature map's average over its positions."""
     features = keras.layers.GlobalAveragePooling2D()(feature_map)
     return keras.Model(inputs, named_outputs(head, features, feature_map), name=name)
+
+
+def unpooled(name: str, inputs: Tensor, features: Tensor, head: keras.layers.Layer) -> keras.Model:
+    """Returns the classifier `name` whose features are not the average of a map, so that it has no activation map."""
+    return keras.Model(inputs, named_outputs(head, features), name=name)

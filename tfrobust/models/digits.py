@@ -1,13 +1,11 @@
 """A small network for small images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras
 
-from tfrobust.models import heads
-from tfrobust.models.outputs import activation_layer, check_image_shape, named_outputs
+from tfrobust.models.blocks import Head, input_and_head, pooled
+from tfrobust.models.outputs import activation_layer
 from tfrobust.models.registry import register
 from tfrobust.utils.validation import check_integer
 
@@ -18,19 +16,17 @@ def digits(
     classes: int = 10,
     features: int = 256,
     activation: str = "relu",
-    head: heads.Head = "dense",
+    head: Head = "dense",
 ) -> keras.Model:
-    """A convolutional network for scikit-learn's 8x8 digits that trains in a minute.
+    """Returns a convolutional network for scikit-learn's 8x8 digits that trains in a minute.
 
     Four 3x3 convolutions, each with its activation (features / 8, / 4, / 2 and features filters; the second and the
     last with stride 2), global average pooling, dense. This project's own definition.
 
     Args:
-        input_shape: `(height, width, channels)`, pixel fractions in [0, 1].
-        classes: number of classes C, at least 2.
-        features: width D of the features, at least 8.
+        {{network}}
+        features: Width D of the features, at least 8.
         activation: "relu", or "leaky_relu" with slope 0.1.
-        head: "dense", "cosine", a config of one, or a layer.
 
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, D)`, `feature_map` `(B, H/4, W/4, D)` and `cam`
@@ -41,12 +37,10 @@ def digits(
     >>> sorted(tfrobust.models.get("digits").output)
     ['cam', 'feature_map', 'features', 'logits']
     """
-    inputs = keras.Input(check_image_shape(input_shape))
-    last = heads.make(head, check_integer("classes", classes, 2))
+    inputs, last = input_and_head(input_shape, classes, head)
     width = check_integer("features", features, 8)
     x = inputs
     for filters, strides in ((width // 8, 1), (width // 4, 2), (width // 2, 1), (width, 2)):
         x = keras.layers.Conv2D(filters, 3, strides, padding="same")(x)
         x = activation_layer(activation)(x)
-    pooled = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, named_outputs(last, pooled, x), name="digits")
+    return pooled("digits", inputs, x, last)

@@ -1,7 +1,5 @@
 """Turns any functional Keras model into a classifier with named outputs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
@@ -17,8 +15,7 @@ from tfrobust.models.outputs import named_outputs
 from tfrobust.models.same import check_same, unmoved
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 def expose(
@@ -34,26 +31,24 @@ def expose(
     without, becomes two logits [0, z], with softmax([0, z])[1] = sigmoid(z).
 
     Args:
-        model: a functional or built Sequential model on images `(B, H, W, C)`, channels last, that ends in a Dense
+        model: A functional or built Sequential model on images `(B, H, W, C)`, channels last, that ends in a Dense
             layer, or in a convolution whose output is flattened or averaged, perhaps inside a nested model. That layer
             itself computes the logits. Training the result trains the model.
-        preprocess: a layer or model between pixels in [0, 1] and `model`: `keras.layers.Rescaling(255.0)`,
+        preprocess: A layer or model between pixels in [0, 1] and `model`: `keras.layers.Rescaling(255.0)`,
             `keras.layers.Normalization(mean=..., variance=...)`. Without it the model receives the pixels unchanged.
-        form: of the class activation map, "clipped" or "signed", as in `ClassActivationMap`.
-        name: name of the result; the model's own by default.
+        form: Form of the class activation map, "clipped" or "signed", as in `ClassActivationMap`.
+        name: Name of the result; None: that of the model.
 
     Returns:
         A functional model with a dict of outputs: `logits` `(B, C)`, `features` `(B, D)`, the input of the last layer,
         and where the features are the average of a map, `feature_map` `(B, h, w, D)` and, of a layer that is linear,
-        its class activation map `cam` `(B, h, w, C)`. A convolution whose scores are averaged after an activation
-        has `logits` only. A classifier with named outputs is returned unchanged.
+        its class activation map `cam` `(B, h, w, C)`. A convolution whose scores are averaged after an activation has
+        `logits` only. A classifier with named outputs is returned unchanged.
 
     Raises:
-        ValueError: for a model that is not functional, has several inputs or outputs, does not read images with
-            channels last, or does not end in such a layer with softmax, a single sigmoid or no activation; for an
-            unknown form, for "signed" if the model has named outputs with a map of another form, and if the result and
-            the model do not agree on two random images in [0, 1]. (A model for images of any size is compared on 32, 96
-            or 224 pixels, or not at all if it accepts none of these.)
+        ValueError: for a model of another kind, for "signed" if the model has named outputs with a map of another form,
+            and if the result and the model do not agree on two random images in [0, 1]. (A model for images of any size
+            is compared on 32, 96 or 224 pixels, or not at all if it accepts none of these.)
 
     Example:
 

@@ -1,12 +1,10 @@
 """Stores the form in which an exposed model returns its predictions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
 
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")
@@ -14,8 +12,8 @@ class Given(keras.layers.Layer):
     """Returns logits unchanged, and stores how the exposed model computes its predictions from them.
 
     Args:
-        activation: the last one of the model: "softmax", "sigmoid" or "linear".
-        units: of the model's last layer; one unit is two logits `[0, z]`.
+        activation: The last activation of the model: "softmax", "sigmoid" or "linear".
+        units: Number of units of the model's last layer; one unit is two logits `[0, z]`.
         **kwargs: `name` and `dtype`, as for every Keras layer.
     """
 

@@ -15,8 +15,7 @@ import numpy as np
 from keras import ops
 
 from tfrobust.utils import keras_private
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 def _softmax(z: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ class Step(NamedTuple):
             return False
         # A map of one position is its own average: an operation that keeps its shape, as a Dropout, is not pooling.
         kept = self.tensor.shape == self.source.shape and not getattr(self.operation, "keepdims", False)
-        return not kept and self._does(_positions_mean)
+        return not kept and self._does(lambda x: ops.mean(x, axis=(1, 2)))
 
     def activation(self) -> str | None:
         """Returns the name of the activation function, if it is a known one without state; a Flatten is "linear"."""
@@ -141,10 +140,6 @@ def tail(tensor: Tensor, length: int = 3) -> str:
             names.insert(0, type(step.operation).__name__ + (f"({function})" if function != "linear" else ""))
         current = step.source if step.inner is None else step.inner
     return " -> ".join(names)
-
-
-def _positions_mean(x: Tensor) -> Tensor:
-    return ops.mean(x, axis=(1, 2))
 
 
 def alike(

@@ -1,7 +1,5 @@
 """The last layer of a network, by name: `head(features, feature_map=None)` returns a dict with `logits`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -21,8 +19,8 @@ def dense(classes: int, form: str = "clipped") -> keras.layers.Layer:
     """Returns a dense layer with the outputs `logits` and, if there is a feature map, the class activation map `cam`.
 
     Args:
-        classes: number of classes.
-        form: of the map, "clipped" or "signed".
+        classes: Number of classes.
+        form: Form of the map, "clipped" or "signed".
     """
     return ClassActivationMap(units=classes, form=form, name="head")
 
@@ -32,16 +30,12 @@ def cosine(classes: int, scale: float | None = 5.0) -> keras.layers.Layer:
     """Returns a normalized cosine softmax with the outputs `logits` and `cosine`.
 
     Args:
-        classes: number of classes.
-        scale: of the logits; None leaves them unnormalized.
+        classes: Number of classes.
+        scale: Factor of the cosines; None leaves the logits unnormalized.
     """
     return NormalizedCosineSoftmax(classes, scale, name="head")
 
 
 def make(head: Head, classes: int) -> keras.layers.Layer:
-    """Returns the head for a name ("dense", "cosine") or a config `{"name": "cosine", "scale": 8.0}`, or a layer.
-
-    Raises:
-        ValueError: for an unknown name or argument, with the nearest known ones.
-    """
+    """Returns the head for a name ("dense", "cosine"), a config `{"name": "cosine", "scale": 8.0}`, or a layer."""
     return head if isinstance(head, keras.layers.Layer) else get(head, classes=classes)

@@ -1,7 +1,5 @@
 """The CIFAR-10 network of Madry et al., and the attention forms of it by the feature prioritizing papers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,14 +8,13 @@ from keras import layers, ops
 
 from tfrobust.layers import LinearAttention, NonlinearAttention, Standardize
 from tfrobust.models import heads
-from tfrobust.models.blocks import he_by_outputs
-from tfrobust.models.outputs import activation_layer, check_image_shape, named_outputs
+from tfrobust.models.blocks import he_by_outputs, input_and_head
+from tfrobust.models.outputs import activation_layer, named_outputs
 from tfrobust.models.registry import register
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_integer
-
-Tensor = Any
 
 UNITS = 5
 BLOCKS = (3, 4)
@@ -32,7 +29,7 @@ def madry_resnet(
     form: str = "nonlinear",
     head: heads.Head = "dense",
 ) -> keras.Model:
-    """The ResNet of Madry's CIFAR-10 challenge; with `attention`, the networks of FPR-v2 (4,) and FPR-v1 (3, 4).
+    """Returns the ResNet of Madry's CIFAR-10 challenge; with `attention`, that of FPR-v2 (4,) or of FPR-v1 (3, 4).
 
     Standardization of every image; block 1, a 3x3 convolution of 16 filters; blocks 2, 3 and 4, five pre-activation
     units each of 16, 32 and 64 filters times `width`, blocks 3 and 4 at half the size of the block before; BatchNorm
@@ -45,13 +42,14 @@ def madry_resnet(
     (block 4: the network's last; block 3: a pair of its own, which the residual path does not see). An attention layer
     for each block weighs them by g, and the descriptors, side by side, are the features; g goes nowhere else.
 
+    FPR-v1 and FPR-v2, sections 3 and 4.2; Madry et al. 2018, https://github.com/MadryLab/cifar10_challenge (`model.py`;
+    there BatchNorm's epsilon is 1e-3, and only the first unit of block 2 shares its activation).
+
     Args:
-        input_shape: `(height, width, channels)`, pixel fractions in [0, 1].
-        classes: number of classes C, at least 2.
-        width: factor of the filters of blocks 2 to 4; 3 is the papers' wide network (the stem keeps 16).
-        attention: the blocks whose local features are attended, out of 3 and 4; none: the plain network.
-        form: of the attention: "nonlinear" (`NonlinearAttention`), "sum" or "dot" (`LinearAttention`).
-        head: "dense", "cosine", a config of one, or a layer.
+        {{network}}
+        width: Factor of the filters of blocks 2 to 4; 3 is the papers' wide network (the stem keeps 16).
+        attention: Blocks whose local features are attended, out of 3 and 4; (): the plain network.
+        form: Form of the attention: "nonlinear" (`NonlinearAttention`), "sum" or "dot" (`LinearAttention`).
 
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, D)`, and without attention `feature_map`
@@ -65,13 +63,8 @@ def madry_resnet(
     >>> classifier = tfrobust.models.get("madry_resnet", attention=(4,))
     >>> classifier.output["attention"]["block4"].shape
     (None, 8, 8)
-
-    Reference:
-        Madry et al. 2018, https://github.com/MadryLab/cifar10_challenge (`model.py`; there BatchNorm's epsilon is
-        1e-3, and only the first unit of block 2 shares its activation). FPR-v1 and FPR-v2, sections 3 and 4.2.
     """
-    inputs = keras.Input(check_image_shape(input_shape))
-    last = heads.make(head, check_integer("classes", classes, 2))
+    inputs, last = input_and_head(input_shape, classes, head)
     check_integer("width", width, 1)
     blocks = _check_blocks(attention)
     if form not in ("nonlinear", *LinearAttention.FORMS):

@@ -1,7 +1,5 @@
 """Named outputs of a classifier, and checks that the networks share."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +8,7 @@ import keras
 
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
     "relu": keras.layers.ReLU,
@@ -20,11 +17,7 @@ ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 
 def activation_layer(activation: str, name: str | None = None) -> keras.layers.Layer:
-    """Returns a new layer for an `activation` option: "relu", or "leaky_relu" with slope 0.1; `name` names the layer.
-
-    Raises:
-        ValueError: for an unknown activation, with the nearest known one.
-    """
+    """Returns a new, possibly named layer for the option `activation`: "relu", or "leaky_relu" with slope 0.1."""
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
     return ACTIVATIONS[activation](name=name)
@@ -33,28 +26,17 @@ def activation_layer(activation: str, name: str | None = None) -> keras.layers.L
 def named_outputs(head: Callable[..., Any], features: Tensor, feature_map: Tensor | None = None) -> dict[str, Any]:
     """Returns `logits`, `features`, `feature_map` where there is one, and the head's further outputs: `cam`, `cosine`.
 
-    Args:
-        head: the last layer, `head(features)` or `head(features, feature_map=...)`, giving a dict with `logits`.
-        features: the head's input, `(B, D)`.
-        feature_map: the map `(B, H, W, D)` whose average is the features.
-
-    Raises:
-        ValueError: if the head does not return a dict with `logits`, such as a dense layer.
+    The head is called as `head(features)` or `head(features, feature_map=...)` and returns a dict with `logits`. The
+    features `(B, D)` are the average of the map `(B, H, W, D)`.
     """
-    if isinstance(head, keras.layers.Dense):
-        raise _not_a_head(head)
-    outputs = head(features) if feature_map is None else head(features, feature_map=feature_map)
-    if not isinstance(outputs, dict) or "logits" not in outputs:
-        raise _not_a_head(head)
     maps = {} if feature_map is None else {"feature_map": feature_map}
+    outputs = None if isinstance(head, keras.layers.Dense) else head(features, **maps)
+    if not isinstance(outputs, dict) or "logits" not in outputs:
+        raise ValueError(
+            "Invalid head: expected a layer that returns a dict with 'logits', such as "
+            f"tfrobust.layers.ClassActivationMap(units=10) or ClassActivationMap(dense). Received: {head!r}"
+        )
     return {"logits": outputs["logits"], "features": features, **maps, **outputs}
-
-
-def _not_a_head(head: Any) -> ValueError:
-    return ValueError(
-        "Invalid head: expected a layer that returns a dict with 'logits', such as "
-        f"tfrobust.layers.ClassActivationMap(units=10) or ClassActivationMap(dense). Received: {head!r}"
-    )
 
 
 def check_image_shape(input_shape: Any, least: int = 1) -> tuple[int, int, int]:

@@ -1,37 +1,30 @@
 """ResNets for small images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 
-from tfrobust.models import heads
-from tfrobust.models.blocks import batch_norm, convolution, pooled, uniform_third
-from tfrobust.models.outputs import check_image_shape
+from tfrobust.models.blocks import Head, batch_norm, convolution, input_and_head, pooled, uniform_third
 from tfrobust.models.registry import register
-from tfrobust.utils.validation import check_integer
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 @register
-def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
-    """ResNet-18 for 32x32 images, as adversarial training uses it: 11,173,962 trainable numbers for 10 classes.
+def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+    """Returns ResNet-18 for 32x32 images, as in adversarial training: 11,173,962 trainable numbers for 10 classes.
 
     A 3x3 stem of 64 filters with stride 1, BatchNorm and ReLU, no max-pooling; four stages of basic blocks (2, 2, 2, 2)
     with 64, 128, 256, 512 filters and strides 1, 2, 2, 2; global average pooling; head. A block is
     relu(x' + norm(conv3x3(relu(norm(conv3x3(x)))))), where the shortcut x' is x, or norm(conv1x1(x)) where size or
-    width change. Convolutions have no bias; BatchNorm has momentum 0.9 and epsilon 1e-5.
+    width change. Convolutions have no bias; BatchNorm has momentum 0.9 and epsilon 1e-5. He et al. 2016 (Deep Residual
+    Learning), with the changes for CIFAR-10 of https://github.com/kuangliu/pytorch-cifar (`models/resnet.py`), which
+    TRADES, MART and InfoFeature take over.
 
     Pixels go in as they are, without mean and deviation, as in TRADES. Kernels start uniform with variance
     1 / (3 fan_in), which is what the reference in PyTorch does; the head starts as Keras has it.
 
     Args:
-        input_shape: `(height, width, channels)`, pixel fractions in [0, 1], at least 8 pixels high and wide.
-        classes: number of classes C, at least 2.
-        head: name, config or layer; see `tfrobust.models.heads`.
+        {{network}}
 
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 512)`, `feature_map` `(B, H/8, W/8, 512)` and, with
@@ -42,83 +35,42 @@ def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
     >>> classifier = tfrobust.models.get("resnet18", classes=5)
     >>> classifier.output["cam"].shape
     (None, 4, 4, 5)
-
-    Reference:
-        He et al. 2016 (Deep Residual Learning), with the changes for CIFAR-10 of
-        https://github.com/kuangliu/pytorch-cifar (`models/resnet.py`), which TRADES, MART and InfoFeature take over.
     """
     return _resnet("resnet18", _basic, (2, 2, 2, 2), input_shape, classes, head)
 
 
 @register
-def resnet34(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
-    """ResNet-34 for 32x32 images: `resnet18` with 3, 4, 6, 3 blocks; 21,282,122 trainable numbers for 10 classes.
+def resnet34(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+    """Returns ResNet-34 for 32x32 images: `resnet18` with 3, 4, 6, 3 blocks; 21,282,122 trainable numbers.
 
-    Args:
-        input_shape: as in `resnet18`.
-        classes: as in `resnet18`.
-        head: as in `resnet18`.
+    It is used in chapter 4 of the thesis.
 
-    Returns:
-        A classifier with the outputs of `resnet18`.
-
-    Example:
-
-    >>> tfrobust.models.get("resnet34", input_shape=(16, 16, 1)).output["feature_map"].shape
-    (None, 2, 2, 512)
-
-    Reference:
-        As `resnet18`; used in chapter 4 of the thesis.
+    {{as_resnet18}}
     """
     return _resnet("resnet34", _basic, (3, 4, 6, 3), input_shape, classes, head)
 
 
 @register
-def resnet50(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
-    """ResNet-50 for 32x32 images: 23,520,842 trainable numbers for 10 classes.
+def resnet50(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+    """Returns ResNet-50 for 32x32 images: 23,520,842 trainable numbers for 10 classes.
 
     Stem, stages and strides of `resnet18`, with 3, 4, 6, 3 bottlenecks: 1x1 to the stage's filters, 3x3 with the
     stride, 1x1 to four times the filters, each with BatchNorm, ReLU after the first two and after the addition. The
-    stride is on the 3x3 convolution, as in the references in PyTorch (the paper has it on the first 1x1).
+    stride is on the 3x3 convolution, as in the references in PyTorch (the paper has it on the first 1x1). It is used in
+    chapter 4 of the thesis.
 
-    Args:
-        input_shape: as in `resnet18`.
-        classes: as in `resnet18`.
-        head: as in `resnet18`.
-
-    Returns:
-        A classifier with the outputs of `resnet18`; features and map have 2048 channels.
-
-    Example:
-
-    >>> tfrobust.models.get("resnet50").output["features"].shape
-    (None, 2048)
-
-    Reference:
-        As `resnet18`; used in chapter 4 of the thesis.
+    {{as_resnet18}}
     """
     return _resnet("resnet50", _bottleneck, (3, 4, 6, 3), input_shape, classes, head)
 
 
 @register
-def resnet101(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: heads.Head = "dense") -> keras.Model:
-    """ResNet-101 for 32x32 images: `resnet50` with 3, 4, 23, 3 bottlenecks; 42,512,970 trainable numbers.
+def resnet101(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+    """Returns ResNet-101 for 32x32 images: `resnet50` with 3, 4, 23, 3 bottlenecks; 42,512,970 trainable numbers.
 
-    Args:
-        input_shape: as in `resnet18`.
-        classes: as in `resnet18`.
-        head: as in `resnet18`.
+    It is the source of the black-box attacks of chapter 3 of the thesis.
 
-    Returns:
-        A classifier with the outputs of `resnet50`.
-
-    Example:
-
-    >>> "resnet101" in tfrobust.models.names()
-    True
-
-    Reference:
-        As `resnet18`; the source of the black-box attacks of chapter 3 of the thesis.
+    {{as_resnet18}}
     """
     return _resnet("resnet101", _bottleneck, (3, 4, 23, 3), input_shape, classes, head)
 
@@ -129,10 +81,9 @@ def _resnet(
     blocks: Sequence[int],
     input_shape: Sequence[int],
     classes: int,
-    head: heads.Head,
+    head: Head,
 ) -> keras.Model:
-    inputs = keras.Input(check_image_shape(input_shape, 8))
-    last = heads.make(head, check_integer("classes", classes, 2))
+    inputs, last = input_and_head(input_shape, classes, head, least=8)
     x = keras.layers.ReLU()(_normed(inputs, 64, 3))
     for stage, count in enumerate(blocks):
         for i in range(count):

@@ -1,19 +1,17 @@
 """Checks that an exposed classifier agrees with its model on random images."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
+import scipy.special
 from keras import ops
 
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 IMAGES = 2
 SIZES = (32, 96, 224)  # of images for a model of any size: the first that it accepts
@@ -26,13 +24,8 @@ def check_same(
     """Compares a classifier's logits with the output of its model, on random images in [0, 1].
 
     Both are called in inference mode, with the same seeds. Two kinds of model are not compared: one for images of any
-    size that accepts none of `SIZES`, and one that is random in inference.
-
-    Args:
-        model: the model that `expose` received.
-        classifier: its classifier.
-        preprocess: the layer between pixels and the model.
-        activation: the activation that was split off: "linear", "softmax" or "sigmoid".
+    size that accepts none of `SIZES`, and one that is random in inference. `activation` is the one that was split off:
+    "linear", "softmax" or "sigmoid".
 
     Raises:
         ValueError: if they do not agree, or the logits are probabilities.
@@ -46,7 +39,7 @@ def check_same(
     if x is None:
         return
     logits = _values(classifier, lambda x: classifier(x, training=False)["logits"], x)
-    received = logits if activation == "linear" else _softmax(logits)
+    received = logits if activation == "linear" else scipy.special.softmax(logits, axis=-1)
     received = received[:, 1:] if expected.shape[-1] == 1 else received
     tolerance = (1e-3 if _exact(classifier) else 5e-2) * max(1.0, float(np.abs(logits).max()))
     if not _agree(received, expected, activation, tolerance):
@@ -98,11 +91,6 @@ def _array(values: Any) -> np.ndarray:
 def _values(classifier: keras.Model, function: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
     with unmoved(classifier):
         return _array(ops.cast(function(x), "float32"))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _exact(classifier: keras.Model) -> bool:

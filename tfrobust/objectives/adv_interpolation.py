@@ -7,35 +7,32 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.view_losses import nearness
 from tfrobust.objectives import recipes
-from tfrobust.objectives.objective import Objective, register
-from tfrobust.objectives.terms import check_smoothing
-from tfrobust.views import Views
+from tfrobust.objectives.objective import Objective, Views, register
+from tfrobust.utils.validation import check_number
 
 
 @register(search={"smoothing": (0.0, 0.9)}, digits={"attack": recipes.ONE_STEP})
 def adv_interpolation(smoothing: float = 0.5) -> Objective:
-    """Adversarial interpolation: min CE(x', t), t = (1 - s) * y + s * (1 - y~) / (C - 1), s = smoothing.
+    """Trains by adversarial interpolation: min CE(x', t), t = (1 - s) * y + s * (1 - y~) / (C - 1), s = smoothing.
 
-    x' has moved towards the features of its partner, the image at the mirrored index of the batch, with the label y~;
-    its target distributes s over all classes except the partner's. In the paper the search is one step of size eps.
-    Each replica couples the rows of its own part of the batch. Zhang and Xu 2020 (Adversarial Interpolation
-    Training).
+    x' has moved towards the features of its partner, the image at the mirrored index of the batch (of the part of each
+    replica), with the label y~; its target distributes s over all classes except the partner's. In the paper the search
+    is one step of size eps. Zhang and Xu 2020 (Adversarial Interpolation Training).
 
     Known to look stronger than it is: 68.7 % reported, 36.45 % under AutoAttack (CIFAR-10, public leaderboard).
 
     Args:
-        smoothing: s, in [0, 1]; it is off the partner's label, so neither kind of `losses.cross_entropy`.
+        smoothing: s in [0, 1]; it spares the partner's label, so it is neither kind of `losses.cross_entropy`.
 
     Returns:
-        An `Objective` that needs the outputs `logits` and `features`; its attack is
-        `pgd(eps, step_size=eps, steps=1)`, or `attacks.adv_interpolation(eps)`.
+        An `Objective`; its attack is `pgd(eps, step_size=eps, steps=1)`, or `attacks.adv_interpolation(eps)`.
 
     Example:
 
     >>> sorted(tfrobust.objectives.adv_interpolation().needs)
     ['features', 'logits']
     """
-    check_smoothing("smoothing", smoothing)
+    check_number("smoothing", smoothing, 0, 1, expected="a share")
 
     def interpolated_cross_entropy(views: Views) -> Any:
         log_p = ops.log_softmax(views.adv["logits"])

@@ -6,10 +6,8 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.objectives import recipes
-from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
-from tfrobust.schedules import Schedule, nonnegative
-from tfrobust.views import Views
 
 
 @register(
@@ -24,7 +22,7 @@ from tfrobust.views import Views
     },
 )
 def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
-    """AELF: min CE(x, y) + weight * ||f(x') - stop(f(x))||: only the attacked features follow the clean ones.
+    """Trains by AELF: min CE(x, y) + weight * ||f(x') - stop(f(x))||: only the attacked features follow the clean ones.
 
     The head learns from CE(x, y) alone, since the second term does not reach it. x' is attacked on CE. AELF paper,
     algorithm 1; its weight is printed nowhere, and the paper measures AELFs only.
@@ -33,8 +31,7 @@ def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
         weight: lambda, at least 0, or a schedule over the fractional epoch.
         distance: "l2" or "l1" norm of the difference, as in the paper; or another of `tfrobust.losses.DISTANCES`.
 
-    Returns:
-        An `Objective` that needs the outputs `logits` and `features`.
+    {{returns}}
 
     Example:
 

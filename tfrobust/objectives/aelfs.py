@@ -1,7 +1,5 @@
 """Attention-extended learning with fixed weights of the head."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -10,8 +8,7 @@ from keras import ops
 from tfrobust.classifiers import head_of
 from tfrobust.objectives import recipes
 from tfrobust.objectives.joint import joint
-from tfrobust.objectives.objective import Objective, register
-from tfrobust.schedules import Schedule
+from tfrobust.objectives.objective import Objective, Schedule, register
 
 
 def follows_relu(classifier: keras.Model) -> str | None:
@@ -51,21 +48,20 @@ def trains_head(classifier: keras.Model) -> str | None:
 def aelfs(
     beta: Schedule = 0.5, clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0
 ) -> Objective:
-    """AELFs, phase 2: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) + beta * (||f(x)|| + ||f(x')||).
+    """Trains by AELFs, phase 2: min lambda1 * CE(x, y) + lambda2 * CE(x', y) + beta * (||f(x)|| + ||f(x')||).
 
     The norms are Euclidean, x' is attacked on CE. Only the extractor of the features is trained: the classifier comes
-    from a standard training (phase 1), and its head is frozen before the trainer is created. AELF paper, algorithm
-    2, which advises a leaky ReLU before the head. The trainer warns if either is missing.
+    from a standard training (phase 1), and its head is frozen before the trainer is created. AELF paper, algorithm 2,
+    which advises a leaky ReLU before the head. The trainer warns if either is missing.
 
     Args:
-        beta: weight of the feature norms, at least 0, or a schedule over the fractional epoch. 0.5 on MNIST, 0.1 to 0.5
+        beta: Weight of the feature norms, at least 0, or a schedule over the fractional epoch. 0.5 on MNIST, 0.1 to 0.5
             for small networks, 0.2 for a wide ResNet.
-        clean_weight: lambda1, likewise.
-        adversarial_weight: lambda2, likewise.
-        share: the attacked part of the batch; 0.5 in the paper's half-batch form.
+        clean_weight: lambda1, at least 0, or a schedule.
+        adversarial_weight: lambda2, at least 0, or a schedule.
+        share: Attacked part of the batch; 0.5 in the paper's half-batch form.
 
-    Returns:
-        An `Objective` that needs the outputs `logits` and `features`.
+    {{returns}}
 
     Example:
 

@@ -3,11 +3,9 @@
 from typing import Any
 
 from tfrobust import losses
-from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, smoothed
-from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.deprecation import renamed_arguments
-from tfrobust.views import Views
 
 
 @register(search={"weight": (0.01, 10.0, "log")})
@@ -21,22 +19,20 @@ def alp(
     label_smoothing: float = 0.0,
     off_label_smoothing: float = 0.0,
 ) -> Objective:
-    """Adversarial logit pairing: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) + weight * D(z, z').
+    """Trains by logit pairing: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) + weight * D(z, z').
 
     x' is attacked on CE. Kannan et al. 2018 (Adversarial Logit Pairing), equation 2. The defaults are those of the
-    InfoFeature paper; the authors' mixed form is `alp(0.5, 0.5, 0.5)`; the thesis' equation 2.13 is
-    `alp(weight, 1.0, 0.0, distance)` with "l2", "l1" or "huber".
+    InfoFeature paper; the authors' mixed form is `alp(0.5, 0.5, 0.5)`; the thesis' equation 2.13 is `alp(weight, 1.0,
+    0.0, distance)` with "l2", "l1" or "huber".
 
     Args:
-        weight: of the logits' distance, at least 0, or a schedule over the fractional epoch.
-        clean_weight: likewise; 0 leaves the term out.
-        adversarial_weight: likewise.
+        weight: Weight of the distance, at least 0, or a schedule over the fractional epoch.
+        clean_weight: Weight of CE(x, y), at least 0, or a schedule; 0 leaves the term out.
+        adversarial_weight: Weight of CE(x', y), at least 0, or a schedule; 0 leaves the term out.
         distance: D, "mse" (the mean of squares), "l2", "l1", "huber" or "cosine".
-        label_smoothing: s in [0, 1]: the update's target is (1 - s) * one_hot(y) + s / C, as in Keras.
-        off_label_smoothing: s in [0, 1]: the update's target is 1 - s for the label, s / (C - 1) for each other class.
+        {{smoothing}}
 
-    Returns:
-        An `Objective`.
+    {{returns}}
 
     Example:
 

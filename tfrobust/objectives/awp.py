@@ -1,7 +1,5 @@
 """Adversarial weight perturbation, around any objective."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,9 +9,8 @@ from keras import ops
 from tfrobust.objectives.objective import Objective, get, register
 from tfrobust.schedules import From
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative
-
-Tensor = Any
 
 
 def perturbed(kernels: Iterable[Tensor], gradients: Iterable[Tensor], gamma: Tensor) -> list[Tensor]:
@@ -37,24 +34,22 @@ def perturbed(kernels: Iterable[Tensor], gradients: Iterable[Tensor], gamma: Ten
     digits={"objective": {"objective": {"name": "trades", "beta": 6.0}, "warmup": 4}},
 )
 def awp(objective: str | Mapping[str, Any] | Objective = "madry", gamma: float = 0.005, warmup: float = 0) -> Objective:
-    """AWP: min over w of max over v of the objective's outer loss at w + v, ||v_l|| <= gamma * ||w_l|| for each kernel.
+    """Adds adversarial weight perturbation: min over w of max over v of the objective's outer loss at w + v.
 
-    The inner maximum is one step from w, v_l = gamma * ||w_l|| * g_l / ||g_l||, g the gradient of the terms at w. The
-    update's gradient is taken at w + v and applied to w, which is restored bit for bit. Adversarial images are searched
-    at w; biases and BatchNorm are not perturbed. The training's logs and a learned multiplier are of w + v, as in the
-    authors' code; validation is of w. A step costs one more forward and backward of what the losses read. Wu et al.
-    2020 (Adversarial Weight Perturbation Helps Robust Generalization), equations 8 to 10.
+    The size of v is bounded for each kernel, ||v_l|| <= gamma * ||w_l||. The inner maximum is one step from w, v_l =
+    gamma * ||w_l|| * g_l / ||g_l||, g the gradient of the terms at w. The update's gradient is taken at w + v and
+    applied to w, which is restored bit for bit. Adversarial images are searched at w; biases and BatchNorm are not
+    perturbed. The training's logs and a learned multiplier are those of w + v, as in the authors' code; validation is
+    that of w. A step costs one more forward and backward. Wu et al. 2020 (Adversarial Weight Perturbation Helps Robust
+    Generalization), equations 8 to 10.
 
     Args:
-        objective: name, config or `Objective` whose outer loss it is.
-        gamma: size of v relative to each kernel's norm, at least 0. 0.01 around `madry`, 0.005 around `trades`.
-        warmup: epochs without v. 10 in the paper.
+        objective: Name, config or `Objective` whose outer loss is perturbed; it has no weight perturbation of its own.
+        gamma: Size of v relative to each kernel's norm, at least 0. 0.01 around `madry`, 0.005 around `trades`.
+        warmup: Number of epochs without v, at least 0. 10 in the paper.
 
     Returns:
         An `Objective` with the inner loss and the terms of the one given.
-
-    Raises:
-        ValueError: if `gamma` or `warmup` is negative, or the objective has a weight perturbation already.
 
     Example:
 

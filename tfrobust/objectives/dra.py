@@ -3,9 +3,8 @@
 from tfrobust.objectives import recipes
 from tfrobust.objectives.joint import joint
 from tfrobust.objectives.multiplier import Multiplier
-from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.objective import Objective, Schedule, Term, nonnegative, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
-from tfrobust.schedules import Schedule, nonnegative
 
 # choice: on 8x8 images a mean absolute change of 0.08 to 0.02, in the proportion of the thesis' 2/255 to 0.5/255.
 SHRINKING = {
@@ -37,7 +36,7 @@ def dra(
     bound: float | None = None,
     rate: float = 0.01,
 ) -> Objective:
-    """DRA fine-tuning: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) from a trained classifier.
+    """Fine-tunes by DRA: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) from a trained classifier.
 
     x' comes from the attack `dra`, on CE, with an eps that falls while training goes on. Thesis, algorithm 4.4.1. With
     `bound` it is the constrained form (equations 4.4 to 4.6): min CE(x', y) subject to mean CE(x, y) <= bound, by a
@@ -45,10 +44,10 @@ def dra(
     clean_weight.
 
     Args:
-        clean_weight: of CE(x, y), at least 0, or a schedule; with `bound` the multiplier's first value, a number.
-        adversarial_weight: of CE(x', y), at least 0, or a schedule over the fractional epoch.
+        clean_weight: At least 0, or a schedule over the fractional epoch; with `bound` the multiplier's first value.
+        adversarial_weight: At least 0, or a schedule over the fractional epoch.
         bound: None, or the greatest allowed mean clean cross entropy: its value after standard training.
-        rate: step of the multiplier.
+        rate: Step of the multiplier.
 
     Returns:
         An `Objective`; `attacks.dra(eps=PolynomialDecay(2/255, 50, 0.5/255))` is its attack.

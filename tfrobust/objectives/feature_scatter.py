@@ -10,16 +10,16 @@ from tfrobust.utils.deprecation import renamed_arguments
 @register(search={"off_label_smoothing": (0.0, 0.9)}, digits={"attack": recipes.ONE_STEP})
 @renamed_arguments(smoothing="off_label_smoothing")
 def feature_scatter(off_label_smoothing: float = 0.5) -> Objective:
-    """Feature scattering: min CE(x', y) with smoothed labels; x' scatters the batch, whatever the labels.
+    """Trains by feature scattering: min CE(x', y) with smoothed labels; x' scatters the batch, whatever the labels.
 
-    The search maximizes the optimal transport distance between clean and attacked logits, coupled over the batch (under
-    several replicas over each one's own part); in the paper it is one step of size eps. Zhang and Wang 2019 (Defense
-    Against Adversarial Attacks Using Feature Scattering-based Adversarial Training), algorithm 1.
+    The search maximizes the optimal transport distance between clean and attacked logits, coupled over the batch (over
+    the part of each replica); in the paper it is one step of size eps. Zhang and Wang 2019 (Defense Against Adversarial
+    Attacks Using Feature Scattering-based Adversarial Training), algorithm 1.
 
     Known to look stronger than it is: 60.6 % reported, 36.64 % under AutoAttack (CIFAR-10, public leaderboard).
 
     Args:
-        off_label_smoothing: s in [0, 1]: the target is 1 - s for the label, s / (C - 1) for each other class.
+        {{off_label_smoothing}}
 
     Returns:
         An `Objective`; its attack is `pgd(eps, step_size=eps, steps=1)`, or `attacks.feature_scatter(eps)`.

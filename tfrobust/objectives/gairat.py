@@ -1,19 +1,14 @@
 """Geometry-aware instance-reweighted adversarial training."""
 
-from typing import Any
-
 from keras import ops
 
 from tfrobust import losses
 from tfrobust.objectives import recipes
-from tfrobust.objectives.objective import Objective, register
-from tfrobust.objectives.terms import adversarial_cross_entropy, with_mean_one
-from tfrobust.objectives.warmup import after_warmup
+from tfrobust.objectives.objective import Objective, Views, register
+from tfrobust.objectives.terms import adversarial_cross_entropy, after_warmup, with_mean_one
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_number
-from tfrobust.views import Views
-
-Tensor = Any
 
 
 def cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
@@ -24,7 +19,7 @@ def cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:
 
 @register(search={"bias": (-2.0, 2.0)}, digits={"objective": recipes.WARMUP})
 def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
-    """GAIRAT: min mean of w * CE(x', y), w = (1 + tanh(bias + 5 * (1 - kappa / (K // 2)))) / 2, scaled to mean 1.
+    """Trains by GAIRAT: min mean of w * CE(x', y), w = (1 + tanh(bias + 5 * (1 - kappa / (K // 2)))) / 2 of mean 1.
 
     kappa counts the K iterates of the attack that are still classified correctly (the start counts, the final x' does
     not), so images that are misclassified early weigh most. The mean of w is over the global batch. Zhang et al. 2021
@@ -34,8 +29,7 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
 
     Args:
         bias: Lambda.
-        warmup: epochs of adversarial training without weights before them; 60 of 110 in the paper, 30 in shorter
-            runs.
+        warmup: Number of epochs without weights at the beginning; 60 of 110 in the paper, 30 in shorter runs.
 
     Returns:
         An `Objective`. Its attack needs at least 2 steps.

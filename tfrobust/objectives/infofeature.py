@@ -15,7 +15,7 @@ def infofeature(
     off_label_smoothing: float = 0.5,
     minimize_distance: bool = False,
 ) -> Objective:
-    """InfoFeature: min CE(x', y) with smoothed labels, x' attacked on CE(x', y) + weight * D(CAM(x), CAM(x')).
+    """Trains by InfoFeature: min CE(x', y) on smoothed labels, x' attacked on CE(x', y) + weight * D(CAM(x), CAM(x')).
 
     InfoFeature, equation 8. The search's CE is without smoothing. The form of the maps is that of the classifier's
     head: clipped (equation 6) by default, `head={"name": "dense", "form": "signed"}` is equation 5.
@@ -23,12 +23,11 @@ def infofeature(
     Args:
         weight: lambda, at least 0.
         distance: D of the maps, flattened: "l2", "l1", "cosine", "mse" or "huber".
-        classes: maps of "all" classes, or of the "true" one.
-        off_label_smoothing: s in [0, 1]: the target is 1 - s for the label, s / (C - 1) for each other class.
-        minimize_distance: read equation 8 literally: training also minimizes weight * D.
+        classes: Use the maps of "all" classes, or of the "true" one.
+        {{off_label_smoothing}}
+        minimize_distance: Read equation 8 literally: training also minimizes weight * D.
 
-    Returns:
-        An `Objective` that needs the outputs `logits` and `cam`.
+    {{returns}}
 
     Example:
 

@@ -1,20 +1,19 @@
 """Joint training on clean and adversarial examples."""
 
-from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.objective import Objective, Schedule, Term, nonnegative, register
 from tfrobust.objectives.terms import (
     adversarial_cross_entropy,
     adversarial_feature_norm,
     clean_cross_entropy,
     clean_feature_norm,
 )
-from tfrobust.schedules import Schedule, nonnegative
 
 
 @register(search={"adversarial_weight": (0.1, 10.0, "log")})
 def joint(
     clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0, beta: Schedule = 0.0
 ) -> Objective:
-    """Joint training: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) [+ beta * (||f(x)|| + ||f(x')||)].
+    """Trains jointly: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) [+ beta * (||f(x)|| + ||f(x')||)].
 
     x' is attacked on CE. Goodfellow et al. 2015, section 6; Kurakin et al. 2017. In the AELF paper lambda1 is
     `clean_weight`, lambda2 is `adversarial_weight`, and half of each batch is attacked (`share=0.5`); each mean is over
@@ -23,12 +22,11 @@ def joint(
 
     Args:
         clean_weight: lambda1, at least 0, or a schedule over the fractional epoch.
-        adversarial_weight: lambda2, likewise.
-        share: the attacked part of the batch; at 1.0 the whole batch is used both ways.
-        beta: weight of the norms of the features, likewise; 0 leaves them out.
+        adversarial_weight: lambda2, at least 0, or a schedule.
+        share: Attacked part of the batch; at 1.0 the whole batch is used both ways.
+        beta: Weight of the norms of the features, at least 0, or a schedule; 0 leaves them out.
 
-    Returns:
-        An `Objective`.
+    {{returns}}
 
     Example:
 

@@ -8,13 +8,12 @@ from tfrobust.utils.deprecation import renamed_arguments
 @register(search={"label_smoothing": (0.0, 0.5)})
 @renamed_arguments(smoothing="off_label_smoothing")
 def madry(*, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) -> Objective:
-    """Adversarial training: min over weights of max over the ball of CE(x', y).
+    """Trains on adversaries alone: min over weights of max over the ball of CE(x', y).
 
     Madry et al. 2018 (Towards Deep Learning Models Resistant to Adversarial Attacks), equation 1.
 
     Args:
-        label_smoothing: s in [0, 1]: the update's target is (1 - s) * one_hot(y) + s / C, as in Keras.
-        off_label_smoothing: s in [0, 1]: the update's target is 1 - s for the label, s / (C - 1) for each other class.
+        {{smoothing}}
 
     Returns:
         An `Objective` that reads no clean forward pass.

@@ -1,18 +1,19 @@
 """Margin-aware instance reweighting learning: MAIL-AT and MAIL-TRADES."""
 
-from typing import Any
-
 from keras import ops
 
 from tfrobust import losses
 from tfrobust.objectives import recipes
-from tfrobust.objectives.objective import Loss, Objective, register
-from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy, kl_divergence, with_mean_one
-from tfrobust.objectives.warmup import after_warmup
+from tfrobust.objectives.objective import Loss, Objective, Views, register
+from tfrobust.objectives.terms import (
+    adversarial_cross_entropy,
+    after_warmup,
+    clean_cross_entropy,
+    kl_divergence,
+    with_mean_one,
+)
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative, check_number
-from tfrobust.views import Views
-
-Tensor = Any
 
 
 def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> Loss:
@@ -33,20 +34,19 @@ def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> 
 
 @register(search={"slope": (1.0, 30.0, "log"), "bias": (-1.0, 1.0)}, digits={"objective": recipes.WARMUP})
 def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = None, warmup: float = 0) -> Objective:
-    """MAIL-AT: min mean of w * CE(x', y), w = sigmoid(slope * (m + bias)), scaled to mean 1 over the global batch.
+    """Trains by MAIL-AT: min mean of w * CE(x', y), w = sigmoid(slope * (m + bias)), scaled to mean 1.
 
-    m = max_{j != y} p'_j - p'_y is the margin of the update's own forward pass, without gradient: misclassified
-    images weigh most. x' is attacked on CE from x + 0.001 * N(0, 1). Liu et al. 2021 (Probabilistic Margins
-    for Instance Reweighting in Adversarial Training), equations 5 and 8.
+    m = max_{j != y} p'_j - p'_y is the margin of the update's own forward pass, without gradient: misclassified images
+    weigh most. The mean of w is over the global batch. x' is attacked on CE from x + 0.001 * N(0, 1). Liu et al. 2021
+    (Probabilistic Margins for Instance Reweighting in Adversarial Training), equations 5 and 8.
 
     Args:
         slope: gamma of the paper.
         bias: beta of the paper, with its sign in front.
-        constant: multiply w by this instead of scaling it to mean 1; the authors' code has 3.
-        warmup: epochs of adversarial training without weights before them; 76 in the paper.
+        constant: Multiply w by this instead of scaling it to mean 1; the authors' code has 3.
+        warmup: Number of epochs without weights at the beginning; 76 in the paper.
 
-    Returns:
-        An `Objective`.
+    {{returns}}
 
     Example:
 
@@ -65,20 +65,19 @@ def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = No
 def mail_trades(
     beta: float = 5.0, slope: float = 2.0, bias: float = 0.0, constant: float | None = None, warmup: float = 0
 ) -> Objective:
-    """MAIL-TRADES: min CE(x, y) + beta * mean of w * KL(p(x) || p(x')), w = sigmoid(slope * (m + bias)) of mean 1.
+    """Trains by MAIL-TRADES: min CE(x, y) + beta * mean of w * KL(p(x) || p(x')), w as in `mail_at`.
 
-    As `mail_at`, but the weights are those of TRADES' divergence alone, which the search maximizes. Liu et al. 2021
-    (Probabilistic Margins for Instance Reweighting in Adversarial Training), equation 9.
+    The weights are those of TRADES' divergence alone, which the search maximizes. Liu et al. 2021 (Probabilistic
+    Margins for Instance Reweighting in Adversarial Training), equation 9.
 
     Args:
-        beta: weight of the divergence, at least 0.
+        beta: Weight of the divergence, at least 0.
         slope: gamma of the paper.
         bias: beta of the paper, with its sign in front.
-        constant: multiply w by this instead of scaling it to mean 1; the authors' code has 3.
-        warmup: epochs of TRADES without weights before them; 76 in the paper.
+        constant: Multiply w by this instead of scaling it to mean 1; the authors' code has 3.
+        warmup: Number of epochs without weights at the beginning; 76 in the paper.
 
-    Returns:
-        An `Objective`.
+    {{returns}}
 
     Example:
 

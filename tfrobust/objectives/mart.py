@@ -1,16 +1,11 @@
 """MART."""
 
-from typing import Any
-
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
 from tfrobust.objectives.terms import adversarial_cross_entropy
-from tfrobust.schedules import Schedule, nonnegative
-from tfrobust.views import Views
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 def boosted_cross_entropy(views: Views) -> Tensor:
@@ -31,17 +26,17 @@ def weighted_kl_divergence(views: Views) -> Tensor:
 
 @register(search={"beta": (0.5, 20.0, "log")})
 def mart(beta: Schedule = 5.0) -> Objective:
-    """MART: min BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p_y(x)), x' attacked on CE from x + 0.001 * N(0, 1).
+    """Trains by MART: min BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p_y(x)).
 
-    BCE adds a margin to the cross entropy: - log(1 - max_{j != y} p'_j). Wang et al. 2020 (Improving Adversarial
-    Robustness Requires Revisiting Misclassified Examples), equation 11, with the constants of the authors' code.
+    x' is attacked on CE from x + 0.001 * N(0, 1). BCE adds a margin to the cross entropy: - log(1 - max_{j != y} p'_j).
+    Wang et al. 2020 (Improving Adversarial Robustness Requires Revisiting Misclassified Examples), equation 11, with
+    the constants of the authors' code.
 
     Args:
         beta: lambda of the paper, at least 0, or a schedule over the fractional epoch. 5 for ResNet-18, 6 for a wide
             ResNet.
 
-    Returns:
-        An `Objective`.
+    {{returns}}
 
     Example:
 

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, TypeVar, overload
 import keras
 
 from tfrobust.attacks import starts
-from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.schedules import Schedule as Schedule
+from tfrobust.schedules import nonnegative as nonnegative
+from tfrobust.utils.docstrings import with_shared
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Member, Registry, unknown
 from tfrobust.utils.validation import check_number
-from tfrobust.views import Views
+from tfrobust.views import Views as Views
 
-Tensor = Any
 Loss = Callable[[Views], Any]
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 Limits = tuple[float, float] | tuple[float, float, str]  # lowest and highest value, and "log" for a logarithmic scale
@@ -24,12 +25,7 @@ RESERVED = ("loss", "accuracy", "robust_accuracy")  # names that the trainer its
 
 
 class Term(NamedTuple):
-    """One summand of the training loss.
-
-    Attributes:
-        loss: `Views -> (B,)`.
-        weight: a number, or a schedule over the fractional epoch.
-    """
+    """Holds a summand of the training loss: a loss `Views -> (B,)` and a weight, a number or a schedule of epochs."""
 
     loss: Loss
     weight: Schedule = 1.0
@@ -37,25 +33,22 @@ class Term(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="tfrobust")
 class Objective(Member):
-    """A training method: min over weights of sum_t weight_t * mean(loss_t), x' = argmax of the inner loss in the ball.
+    """Describes a training method: min over weights of sum_t weight_t * mean(loss_t), x' = argmax of the inner loss.
 
     Args:
-        inner: the loss that the attack maximizes, `Views -> (B,)`, or `Views -> ((B,), (B,))`, of which the second is
+        inner: The loss that the attack maximizes, `Views -> (B,)`, or `Views -> ((B,), (B,))`, of which the second is
             summed over the iterates; None: training without attack.
-        outer: name in the log -> `Term` or loss.
-        needs: names of the classifier's outputs that the losses read.
-        start: where the search begins if the attack's start is "auto": "uniform", "normal", "none" or a function. None:
+        outer: Name in the log -> `Term` or loss; "loss", "accuracy" and "robust_accuracy" are names of the trainer.
+        needs: Names of the classifier's outputs that the losses read.
+        start: The start of the search if that of the attack is "auto": "uniform", "normal", "none" or a function. None:
             the attack's own start.
-        share: the attacked part of each batch, in (0, 1]. Below 1 the last rows are attacked, the others stay clean,
-            and both go through the classifier in one forward pass; a loss then reads one of the two sides. At least
-            one row is attacked. Under several replicas each attacks the last rows of its own part of the batch.
-        least_steps: fewest steps of the attack.
-        advice: functions `classifier -> str | None`; the trainer warns with the strings that they return.
+        share: The attacked part of each batch, in (0, 1]. Below 1 the last rows are attacked, the others stay clean,
+            and both go through the classifier in one forward pass; a loss then reads one of the two sides. At least one
+            row is attacked. Under several replicas each attacks the last rows of its own part of the batch.
+        least_steps: Fewest steps of the attack.
+        advice: Functions `classifier -> str | None`; the trainer warns with the strings that they return.
         weight_perturbation: gamma, the size of an adversarial perturbation of the kernels, relative to each one's norm,
             or a schedule over the fractional epoch; see `awp`. 0: none.
-
-    Raises:
-        ValueError: if there is no outer term, a term has a reserved name, or the share is outside (0, 1].
 
     Example:
 
@@ -103,6 +96,17 @@ class Objective(Member):
 OBJECTIVES = Registry("objective", Objective)
 get, names = OBJECTIVES.get, OBJECTIVES.names
 
+_OFF_LABEL = (
+    "off_label_smoothing: s in [0, 1]: the update's target is 1 - s for the label, s / (C - 1) for each other class."
+)
+# The text for `{{name}}` in the docstring of an objective.
+SHARED = {
+    "off_label_smoothing": _OFF_LABEL,
+    "smoothing": "label_smoothing: s in [0, 1]: the update's target is (1 - s) * one_hot(y) + s / C, as in Keras.\n"
+    + _OFF_LABEL,
+    "returns": "Returns:\n    An `Objective`; its `needs` names the outputs of a classifier that it reads.",
+}
+
 
 @overload
 def register(factory: Factory) -> Factory: ...
@@ -115,15 +119,14 @@ def register(
 ) -> Any:
     """Registers a function that returns an `Objective` under its own name, as `@register` or `@register(search=...)`.
 
-    Args:
-        factory: the function.
-        search: argument -> limits: what `tuning.search` varies where a config names no space of its own.
-        digits: what the objective's row of `trainers/configs/digits.py` sets: fields of a config, whose "objective" has
-            only the arguments that differ from the function's defaults, and whose "attack" is laid over PGD with 10
-            steps; there "relative_step_size" is a step size divided by eps. None: a row without fields of its own.
+    A line `{{name}}` of its docstring is replaced by the text of `SHARED` under that name.
 
-    Raises:
-        ValueError: if `search` has a name that is no argument of the function.
+    Args:
+        factory: The function.
+        search: Argument -> limits: the space that `tuning.search` varies where a config names none of its own.
+        digits: The fields of the objective's row in `trainers/configs/digits.py`: its "objective" has only the
+            arguments that differ from the function's defaults, and its "attack" is laid over PGD with 10 steps; there
+            "relative_step_size" is a step size divided by eps. None: a row without fields of its own.
 
     Example:
 
@@ -136,7 +139,7 @@ def register(
         for argument in search or {}:
             if argument not in arguments:
                 raise unknown(f"argument in `search` of {factory.__name__!r}", argument, arguments)
-        made = OBJECTIVES.register(factory)
+        made = OBJECTIVES.register(with_shared(factory, SHARED))
         vars(made).update(search=dict(search or {}), digits=dict(digits or {}))
         return made
 

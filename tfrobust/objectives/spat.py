@@ -5,13 +5,10 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
 from tfrobust.objectives.terms import clean_cross_entropy, kl_divergence
-from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative
-from tfrobust.views import Views
-
-Tensor = Any
 
 
 def paced_cross_entropy(beta: float, detached: bool) -> Any:
@@ -49,24 +46,22 @@ def spat(
     paced_robustness: bool = True,
     detached: bool = False,
 ) -> Objective:
-    """SPAT: min CE(g * z(x), y) + weight * max over the ball of alpha * KL(p || p') + sum_j (p_j log(p_j / p'_j))^2.
+    """Trains by SPAT: min CE(g * z(x), y) + weight * max over the ball of D(p, p').
 
-    The logits are z_j = s * cos_j of a normalized cosine head, which owns the scale s; the self-paced factors
-    g_y = 1 - cos_y + beta and g_j = cos_j + beta weigh pairs of similar classes. The search starts at
-    x + 0.001 * N(0, 1). Thesis, equations 3.9 to 3.15.
+    D is alpha * KL(p || p') + sum_j (p_j log(p_j / p'_j))^2. The logits are z_j = s * cos_j of a normalized cosine
+    head, which owns the scale s; the self-paced factors g_y = 1 - cos_y + beta and g_j = cos_j + beta weigh pairs of
+    similar classes. The search starts at x + 0.001 * N(0, 1). Thesis, equations 3.9 to 3.15. The self-paced cross
+    entropy without normalization (table 3.8) is this objective on `head={"name": "cosine", "scale": None}`.
 
     Args:
         weight: lambda, at least 0, or a schedule over the fractional epoch.
-        alpha: of the divergence, at least 0.
-        beta: of the factors, at least 0.
+        alpha: Weight of the divergence within the maximum, at least 0.
+        beta: Offset of the factors, at least 0.
         paced_accuracy: False: factors of 1: the cross entropy of the logits (with a cosine head NCE, table 3.7).
         paced_robustness: False: KL(p || p') alone, with `weight` (table 3.7).
-        detached: treat the factors as constants.
+        detached: Treat the factors as constants.
 
-    Returns:
-        An `Objective` that needs the outputs `logits` and `cosine` (with `paced_accuracy=False` the logits alone). The
-        self-paced cross entropy without normalization (table 3.8) is this one on
-        `head={"name": "cosine", "scale": None}`.
+    {{returns}}
 
     Example:
 

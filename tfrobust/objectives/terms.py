@@ -1,17 +1,19 @@
 """Losses of `Views` that several objectives share."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks.view_losses import adversarial_cross_entropy as adversarial_cross_entropy
-from tfrobust.objectives.objective import Loss
+from tfrobust.objectives.objective import Loss, Term
+from tfrobust.schedules import From
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.validation import check_number
+from tfrobust.utils.types import Tensor
+from tfrobust.utils.validation import check_nonnegative, check_number
 from tfrobust.views import Views
 
-Tensor = Any
+Weighted = Mapping[str, tuple[Loss, float]]  # name -> loss and weight
 
 
 def clean_cross_entropy(views: Views) -> Tensor:
@@ -19,25 +21,15 @@ def clean_cross_entropy(views: Views) -> Tensor:
     return losses.cross_entropy(views.clean["logits"], views.y)
 
 
-def check_smoothing(name: str, value: float) -> None:
-    """Raises InvalidArgument if `value` is outside [0, 1]."""
-    check_number(name, value, 0, 1, expected="a share")
-
-
 def smoothed(side: str, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) -> Loss:
-    """Returns the cross entropy of one side with smoothed labels.
-
-    Args:
-        side: "clean" or "adv".
-        label_smoothing: as in `losses.cross_entropy`.
-        off_label_smoothing: likewise; one of the two is 0.
+    """Returns the cross entropy of one side, "clean" or "adv", with smoothed labels; see `losses.cross_entropy`.
 
     Raises:
         ValueError: if a smoothing is outside [0, 1], or both are positive.
     """
     smoothing = {"label_smoothing": label_smoothing, "off_label_smoothing": off_label_smoothing}
     for name, value in smoothing.items():
-        check_smoothing(name, value)
+        check_number(name, value, 0, 1, expected="a share")
     if label_smoothing and off_label_smoothing:
         raise InvalidArgument(f"Expected `label_smoothing` or `off_label_smoothing`, not both. Received: {smoothing}")
 
@@ -71,3 +63,14 @@ def with_mean_one(weights: Tensor, views: Views) -> Tensor:
     """Returns weights `(B,)` divided by their mean over the global batch, without gradients."""
     weights = ops.stop_gradient(weights)
     return weights / ops.maximum(views.batch_mean(weights), 1e-30)  # all may have rounded to zero
+
+
+def after_warmup(warmup: float, before: Weighted, after: Weighted) -> dict[str, Term]:
+    """Returns the terms of `before` until the epoch `warmup` and those of `after` from then on; at 0 only `after`."""
+    check_nonnegative("warmup", warmup, "a number of epochs")
+    if warmup == 0:
+        return {name: Term(loss, weight) for name, (loss, weight) in after.items()}
+    return {
+        **{name: Term(loss, From(warmup, 0.0, before=weight)) for name, (loss, weight) in before.items()},
+        **{name: Term(loss, From(warmup, weight)) for name, (loss, weight) in after.items()},
+    }

@@ -1,13 +1,12 @@
 """TRADES."""
 
-from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.objectives.objective import Objective, Schedule, Term, nonnegative, register
 from tfrobust.objectives.terms import clean_cross_entropy, kl_divergence
-from tfrobust.schedules import Schedule, nonnegative
 
 
 @register(search={"beta": (0.5, 20.0, "log")})
 def trades(beta: Schedule = 6.0) -> Objective:
-    """TRADES: min CE(x, y) + beta * max over the ball of KL(p(x) || p(x')).
+    """Trains by TRADES: min CE(x, y) + beta * max over the ball of KL(p(x) || p(x')).
 
     The search starts at x + 0.001 * N(0, 1), since the divergence has no gradient at x itself. In the outer loss
     gradients flow through p(x) too. Zhang et al. 2019 (Theoretically Principled Trade-off between Robustness and
@@ -16,8 +15,7 @@ def trades(beta: Schedule = 6.0) -> Objective:
     Args:
         beta: 1 / lambda of the paper, at least 0, or a schedule over the fractional epoch. 6 for CIFAR-10, 1 for MNIST.
 
-    Returns:
-        An `Objective`.
+    {{returns}}
 
     Example:
 
