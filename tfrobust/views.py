@@ -21,7 +21,7 @@ class Observed(NamedTuple):
 
 
 class Outputs(Mapping[str, Any]):
-    """Named outputs of a forward pass that runs when one of them is first read.
+    """Holds the named outputs of a forward pass that runs when one of them is first read.
 
     Floating tensors are returned as float32, so that a loss never computes in 16 bits under mixed precision.
     """
@@ -35,7 +35,7 @@ class Outputs(Mapping[str, Any]):
 
     @property
     def computed(self) -> bool:
-        """Whether the forward pass has run."""
+        """Returns whether the forward pass has run."""
         return not callable(self._outputs)
 
     def forward(self) -> Mapping[str, Any]:
@@ -110,11 +110,11 @@ class Views:
 
     @property
     def sides(self) -> set[str]:
-        """The sides, "clean" and "adv", that losses have read since `reads` was last cleared."""
+        """Returns the sides, "clean" and "adv", that losses have read since `reads` was last cleared."""
         return {read.split(".")[0] for read in self.reads}
 
     def forwards(self) -> dict[str, Mapping[str, Any]]:
-        """The outputs of the sides whose forward pass has run."""
+        """Returns the outputs of the sides whose forward pass has run."""
         return {view: outputs for view, outputs in (("clean", self.clean), ("adv", self.adv)) if outputs.computed}
 
     def attacked(self, x_adv: Tensor, adv: Callable[[], Mapping[str, Any]]) -> Views:

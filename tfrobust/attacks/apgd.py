@@ -21,7 +21,7 @@ from tfrobust.views import Views
 
 
 class Maximized(NamedTuple):
-    """A loss, the fewest classes for which it is defined, and whether it reaches for the wrong classes in turn."""
+    """Holds a loss, the fewest classes that it is defined for, and whether it reaches for wrong classes in turn."""
 
     loss: Loss
     least_classes: int = 2

@@ -15,7 +15,7 @@ RISING = 0.75  # share of the steps above which the size is kept
 
 
 class State(NamedTuple):
-    """The state of `AutoStep`: the iteration, the clean pixels, and the progress of each image."""
+    """Holds the state of `AutoStep`: the iteration, the clean pixels, and the progress of each image."""
 
     iteration: Tensor
     x: Tensor

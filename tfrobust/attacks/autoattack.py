@@ -11,7 +11,7 @@ from tfrobust.utils.validation import check_integer
 
 
 class Entry(NamedTuple):
-    """A member: its name, the factory with its arguments, and the number of draws in the mean of its gradients."""
+    """Describes a member: its name, its factory with arguments, and the number of draws in a mean of gradients."""
 
     name: str
     factory: str
@@ -37,7 +37,8 @@ VERSIONS = {
     "plus": (_times(APGD_CE, 5), _times(APGD_DLR, 5), _times(FAB, 5), SQUARE, APGD_T, FAB_T),
     "rand": (APGD_CE._replace(samples=20), APGD_DLR._replace(samples=20)),
 }
-INSTEAD = {"dlr_targeted": APGD_DLR, "dlr": APGD_MARGIN}  # for few classes, for which the loss is not defined
+# The replacement of a loss that is not defined for so few classes.
+INSTEAD = {"dlr_targeted": APGD_DLR, "dlr": APGD_MARGIN}
 
 
 @register

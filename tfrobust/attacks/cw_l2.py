@@ -20,22 +20,22 @@ from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_number
 
 INSIDE = 0.999999  # share of the pixel range in which the inverse of tanh is finite
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # constants of Adam
 CHECKS = 10  # how often a search checks its progress
 STALLED = 0.9999  # share of the total at the last check above which a search ends
-UNBRACKETED = 1e9  # from here on, no c has succeeded yet
+UNBRACKETED = 1e9  # a greatest c from here on means that no c has succeeded yet
 STEEPEST = 1e18  # greatest slope: its square is finite
 
 
 class Descent(NamedTuple):
-    """Adam's state in one search: the variable and its two moments `(B, H, W, C)`; the rest is by image, `(B,)`."""
+    """Holds the state of Adam: the variable and its two moments `(B, H, W, C)`; the rest is by image, `(B,)`."""
 
     variable: Tensor
     first: Tensor
     second: Tensor
     total: Tensor  # at the last check
     stopped: Tensor
-    succeeded: Tensor  # with this c
+    succeeded: Tensor  # whether this c found an adversary
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")

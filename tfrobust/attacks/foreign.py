@@ -145,7 +145,7 @@ def from_foolbox(
 
     def attacked(logits: Callable[[Tensor], Tensor], classes: int, x: Tensor, y: Tensor) -> Tensor:
         model = foolbox.TensorFlowModel(logits, bounds=bounds)
-        labels = ops.cast(y, "int64")  # as its own argmax: EagerPy 0.30 cannot compare types under NumPy 2
+        labels = ops.cast(y, "int64")  # the type of its own argmax: EagerPy 0.30 cannot compare types under NumPy 2
         sums = norm == "l1" and eps is not None and getattr(attack.distance, "p", None) == 1
         radius = _sum(eps, x) if sums else eps
         return attack(model, x, foolbox.criteria.Misclassification(labels), epsilons=radius)[0]
@@ -211,7 +211,7 @@ def from_art(
             raise InvalidArgument(
                 f"Invalid value for `make`: expected it to make an evasion attack. Received: {attack!r}"
             )
-        if attack.targeted and not isinstance(attack, evasion.AutoAttack):  # which runs untargeted as well
+        if attack.targeted and not isinstance(attack, evasion.AutoAttack):  # AutoAttack runs untargeted as well
             raise InvalidArgument(
                 f"Invalid attack: expected an untargeted one, for labels are true ones. Received: {attack!r}"
             )

@@ -92,12 +92,12 @@ class GradientAttack(Attack):
 
     @property
     def compares_iterates(self) -> bool:
-        """Whether the search returns one of all iterates, so that the last one is evaluated as well."""
+        """Returns whether the search chooses one of all iterates, so that the last one is evaluated as well."""
         return self.early_stop or self.keep == "best"
 
     @property
     def effective_loss(self) -> Loss:
-        """The loss that a call ascends: that of the attack, else cross entropy."""
+        """Returns the loss that a call ascends: that of the attack, else cross entropy."""
         return self.loss or adversarial_cross_entropy
 
     def at(self, epoch: Any) -> GradientAttack:

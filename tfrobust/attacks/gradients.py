@@ -21,7 +21,7 @@ STEEPEST = 1e30  # greatest slope of an estimate: sums of such slopes are finite
 
 
 class Gradients(Protocol):
-    """The interface of a gradient oracle; a call makes `forwards` and `backwards` passes, and gradients are finite."""
+    """Defines the interface of a gradient oracle: a call makes `forwards` and `backwards`; gradients are finite."""
 
     forwards: int
     backwards: int
@@ -93,7 +93,7 @@ class Expected:
 
         values = ops.fori_loop(1, self.samples, add, self._drawn(outputs, noise.fold(0))(z)) / self.samples
 
-        def pull(v: Tensor) -> Tensor:  # with forwards of its own, so that the memory is that of one draw
+        def pull(v: Tensor) -> Tensor:  # its own forwards need the memory of one draw alone
             return self(lambda point: _weighted_sum(v, outputs(point)), z, noise)[2]
 
         return values, pull

@@ -21,9 +21,9 @@ from tfrobust.utils import graph as backend
 from tfrobust.utils.random import Noise, NumberedNoise, SharedNoise
 from tfrobust.utils.types import Tensor
 
-BISECTIONS = 20  # of a radius: finer than the samples are far, up to some 100 000 values in an image
+BISECTIONS = 20  # bisections of a radius: finer than the distance of the samples, up to some 100 000 values
 ROUGHLY = 6  # bisections for each start, to find the nearest
-HALVINGS = 20  # of a step, at most
+HALVINGS = 20  # most halvings of a step
 BEYOND = 1e-3  # share of its distance by which an adversary lies behind the boundary, so that rounding does not matter
 FIRST = 0.1  # radius of the samples around the first point, in pixel ranges
 AT_ONCE = 256  # queries in one forward, if fewer images than that are left

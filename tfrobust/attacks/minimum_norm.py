@@ -17,7 +17,7 @@ from tfrobust.utils.types import Tensor
 
 
 class Found(NamedTuple):
-    """The adversaries found so far: pixels `(B, H, W, C)` and distances from x `(B,)`, infinite if there is none."""
+    """Holds adversaries found so far: pixels `(B, H, W, C)` and distances from x `(B,)`, infinite if there is none."""
 
     z: Tensor
     distance: Tensor
@@ -66,5 +66,5 @@ def ball(norm: str, eps: float | None, bounds: tuple[float, float], mask: Any, n
     """Returns the ball of the named attack, with an infinite radius if eps is None; see `threat_model.ball`."""
     found = threat_model.ball(norm, 1e-6 if eps is None else eps, bounds, mask, attack=name)
     if eps is None:
-        found.eps = math.inf  # which Ball refuses, for no start can be drawn from such a ball
+        found.eps = math.inf  # `Ball` itself refuses it, since no start can be drawn
     return found

@@ -40,7 +40,7 @@ class Squares:
         self._sides = [self.side(p, height, width) for p in shares]
         self._rows, self._columns = (table(np.ones, length, self._sides) for length in (height, width))
         self._like = x[:, :1]
-        self._far = 2.0 * (ball.bounds[1] - ball.bounds[0])  # from any value beyond both edges
+        self._far = 2.0 * (ball.bounds[1] - ball.bounds[0])  # a step that leads from any value beyond both edges
         self.around = tuple(flat(ball.project(x + far, x)) for far in (-self._far, self._far))
 
     @staticmethod

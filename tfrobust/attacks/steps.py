@@ -12,7 +12,7 @@ from tfrobust.utils.validation import check_number
 
 
 class RelativeStepSize(NamedTuple):
-    """A step size given as a fraction of the ball's eps, so that it follows a schedule of eps."""
+    """Gives a step size as a fraction of the eps of the ball, so that it follows a schedule of eps."""
 
     fraction: float
 
@@ -21,7 +21,7 @@ Size = float | RelativeStepSize
 
 
 class Step(Protocol):
-    """The interface of a step rule, which may keep a state."""
+    """Defines the interface of a step rule, which may keep a state."""
 
     def init(self, x: Tensor) -> Any:
         """Returns the state before the first step, a tuple of tensors."""

@@ -34,9 +34,6 @@ class Ball:
         bounds: Least and greatest pixel value.
         mask: 1 where a pixel may change, 0 where it may not: an array or nested lists, `(H, W, C)`, `(H, W, 1)` or, for
             one batch, `(B, H, W, C)`. None: all may. The radius is the same with and without a mask.
-
-    Raises:
-        ValueError: if the bounds are not a range, eps is negative or not finite, or the mask is invalid.
     """
 
     steepest: Callable[..., Any]  # the step rule of steepest ascent in this norm
@@ -69,17 +66,17 @@ class Ball:
 
     @property
     def endless(self) -> bool:
-        """Whether there is no radius: adversaries of any size count, and the nearest is searched for."""
+        """Returns whether there is no radius: adversaries of any size count, and the nearest is searched for."""
         return isinstance(self.eps, float) and math.isinf(self.eps)
 
     @property
     def width(self) -> float:
-        """The pixel range, greatest less least value; constants that are lengths are multiplied by it."""
+        """Returns the pixel range, greatest less least value, by which constants that are lengths are multiplied."""
         return self.bounds[1] - self.bounds[0]
 
     @property
     def radius(self) -> Any:
-        """The radius as a number or a scalar tensor; with a schedule for eps only `ball.at(epoch)` has one."""
+        """Returns the radius as a number or a scalar tensor; if eps is a schedule, only `ball.at(epoch)` has one."""
         if callable(self.eps):
             raise InvalidArgument(
                 "This ball's eps is a schedule: expected `ball.at(epoch)` (or `attack.at(epoch)`) first."
@@ -259,9 +256,6 @@ def ball(
     Args:
         norm: "linf", "l2" or "l1".
         attack: Name of an attack that is defined in the first two norms alone; None: all norms are allowed.
-
-    Raises:
-        ValueError: if the norm is unknown or not allowed, or see `Ball`.
     """
     if norm not in NORMS or (attack and norm == "l1"):
         raise unknown(f"norm of {attack}" if attack else "norm", norm, ("linf", "l2") if attack else NORMS)

@@ -88,9 +88,6 @@ class LinearAttention(Attention):
     Returns:
         `{"descriptor": (B, D), "weights": (B, H, W)}`; the weights are positive and sum to 1 over the positions.
 
-    Raises:
-        ValueError: for an unknown form, and for shapes other than these.
-
     Example:
 
     >>> layer = tfrobust.layers.LinearAttention("dot")

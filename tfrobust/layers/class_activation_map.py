@@ -144,7 +144,7 @@ class ClassActivationMap(keras.layers.Layer):
 
     def _shape(self, features: tuple[int | None, ...]) -> tuple[int, ...]:
         width = features[-1]
-        assert width is not None  # by `check_features`
+        assert width is not None  # `check_features` has checked it
         return self.shape or shape_for(self.dense, width)
 
     def _width(self) -> int | None:

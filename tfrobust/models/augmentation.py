@@ -23,7 +23,7 @@ DROPOUTS = (
     keras.layers.GaussianDropout,
     keras.layers.AlphaDropout,
 )
-SIZE = 32  # of random images where the classifier leaves it open
+SIZE = 32  # size of random images if the classifier takes images of any size
 IMAGES = 4
 
 

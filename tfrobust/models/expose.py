@@ -83,7 +83,7 @@ def expose(
 class _Split(NamedTuple):
     layer: keras.layers.Layer | None  # the last layer; None: `inputs` are the logits
     activation: str | None  # the model applies it to the layer's output; None: unknown
-    inputs: Tensor  # of the layer, in the shape that it reads
+    inputs: Tensor  # inputs of the layer, in the shape that it reads
     feature_map: Tensor | None  # the inputs are its average
 
 

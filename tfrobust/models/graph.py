@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Step(NamedTuple):
-    """The call that produced `tensor` as output number `position` of `operation(*arguments)`."""
+    """Describes the call that produced `tensor` as output number `position` of `operation(*arguments)`."""
 
     tensor: Tensor
     operation: Any

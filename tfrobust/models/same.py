@@ -14,7 +14,7 @@ from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.types import Tensor
 
 IMAGES = 2
-SIZES = (32, 96, 224)  # of images for a model of any size: the first that it accepts
+SIZES = (32, 96, 224)  # sizes of random images for a model of any size; the first that it accepts is used
 LEAST = 1e-6  # smaller probabilities count as zero
 
 

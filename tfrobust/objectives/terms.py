@@ -22,11 +22,7 @@ def clean_cross_entropy(views: Views) -> Tensor:
 
 
 def smoothed(side: str, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) -> Loss:
-    """Returns the cross entropy of one side, "clean" or "adv", with smoothed labels; see `losses.cross_entropy`.
-
-    Raises:
-        ValueError: if a smoothing is outside [0, 1], or both are positive.
-    """
+    """Returns the cross entropy of the side "clean" or "adv" with one kind of smoothing; see `losses.cross_entropy`."""
     smoothing = {"label_smoothing": label_smoothing, "off_label_smoothing": off_label_smoothing}
     for name, value in smoothing.items():
         check_number(name, value, 0, 1, expected="a share")
