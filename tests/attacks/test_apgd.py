@@ -8,8 +8,7 @@ from keras import ops
 
 from tfrobust import attacks, losses
 from tfrobust.attacks import L2, GradientAttack, Linf, Normalized, Sign
-from tfrobust.attacks.apgd import LOSSES
-from tfrobust.attacks.auto_step import AutoStep
+from tfrobust.attacks.apgd import LOSSES, AutoStep
 from tfrobust.attacks.autoattack import VERSIONS, substitutes
 from tfrobust.utils.random import ImageNoise, Noise
 

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from tfrobust.attacks import L2, Linf, Normalized, Sign
-from tfrobust.attacks.auto_step import AutoStep, control_points
+from tfrobust.attacks.apgd import AutoStep, control_points
 
 RNG = np.random.default_rng(8)
 X = RNG.uniform(0.0, 1.0, (6, 3, 3, 2)).astype("float32")

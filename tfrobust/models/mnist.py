@@ -1,0 +1,151 @@
+"""Networks for MNIST: LeNet-5 and those of the papers."""
+
+from collections.abc import Sequence
+
+import keras
+
+from tfrobust.models.blocks import HE, Head, check_rate, input_and_head, unpooled
+from tfrobust.models.blocks import dropout as dropped
+from tfrobust.models.registry import register
+
+
+@register
+def lenet5(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: Head = "dense") -> keras.Model:
+    """Returns LeNet-5 in today's form: 61,706 trainable numbers for MNIST.
+
+    A 5x5 convolution of 6 filters, padded to keep the size (MNIST's 28 pixels then come out as the paper's 32 do), and
+    one of 16, not padded, each with ReLU and 2x2 max-pooling; dense 120 and 84 with ReLU; head. It flattens, so it has
+    no class activation map.
+
+    A choice: ReLU and max-pooling, as everybody runs it today, in place of the paper's scaled tanh, trained averages,
+    sparse connections and radial outputs. Kernels start as Keras has it (Glorot's rule). LeCun et al. 1998
+    (Gradient-Based Learning Applied to Document Recognition); the source of the black-box attacks on MNIST in chapter 3
+    of the thesis.
+
+    Args:
+        {{network}}
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, 84)` and, with a cosine head, `cosine` `(B, C)`.
+
+    Example:
+
+    >>> tfrobust.models.get("lenet5").count_params()
+    61706
+    """
+    inputs, last = input_and_head(input_shape, classes, head, least=12)
+    x = inputs
+    for filters, padding in ((6, "same"), (16, "valid")):
+        x = keras.layers.Conv2D(filters, 5, padding=padding, activation="relu")(x)
+        x = keras.layers.MaxPooling2D(2)(x)
+    x = keras.layers.Flatten()(x)
+    for units in (120, 84):
+        x = keras.layers.Dense(units, activation="relu")(x)
+    return unpooled("lenet5", inputs, x, last)
+
+
+@register
+def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: Head = "dense") -> keras.Model:
+    """Returns the MNIST network of FPR-v2, which is the one of Madry's MNIST challenge.
+
+    Twice a 5x5 convolution (32, then 64 filters, ReLU) and 2x2 max-pooling, all padded to keep the size; dense 1024
+    with ReLU; dense. It flattens instead of averaging, so it has no class activation map. FPR-v2, section on MNIST;
+    Madry et al. 2018, https://github.com/MadryLab/mnist_challenge (`model.py`).
+
+    Args:
+        {{network}}
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)` and `features` `(B, 1024)`, and `cosine` `(B, C)` with a
+        cosine head.
+
+    Example:
+
+    >>> sorted(tfrobust.models.get("fpr_mnist").output)
+    ['features', 'logits']
+    """
+    inputs, last = input_and_head(input_shape, classes, head)
+    x = inputs
+    for filters in (32, 64):
+        x = keras.layers.Conv2D(filters, 5, padding="same", activation="relu")(x)
+        x = keras.layers.MaxPooling2D(2, padding="same")(x)
+    features = keras.layers.Dense(1024, activation="relu")(keras.layers.Flatten()(x))
+    return unpooled("fpr_mnist", inputs, features, last)
+
+
+@register
+def spat_mnist(
+    input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, dropout: float = 0.5, head: Head = "dense"
+) -> keras.Model:
+    """Returns the MNIST network of chapter 3 of the thesis, "a simple 4-layer-CNN" with three fully connected layers.
+
+    3x3 convolutions of 32 and 32 filters, 2x2 max-pooling, 64 and 64 filters, 2x2 max-pooling, none padded; dense 200,
+    dropout, dense 200; head; ReLU throughout: 312,202 trainable numbers for MNIST. It flattens, so it has no class
+    activation map.
+
+    A choice: the thesis prints no widths; they are those of TRADES' MNIST network, which has the same seven layers and
+    which MART and GAIRAT share, with its dropout of one half between the dense layers. Kernels of the convolutions
+    start by He's rule, as there. The head starts as Keras has it, and not at zero as there: at zero the gradient of the
+    loss by the pixels is zero too, and the first adversaries would be noise. Thesis, section 3.4; Zhang et al. 2019,
+    https://github.com/yaodongyu/TRADES (`models/small_cnn.py`).
+
+    Args:
+        {{network}}
+        dropout: Share of the values dropped in training behind the first dense layer, in [0, 1).
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, 200)` and, with a cosine head, `cosine` `(B, C)`.
+
+    Example:
+
+    >>> tfrobust.models.get("spat_mnist").count_params()
+    312202
+    """
+    inputs, last = input_and_head(input_shape, classes, head, least=16)
+    x = inputs
+    check_rate("dropout", dropout)
+    for filters in (32, 64):
+        for _ in range(2):
+            x = keras.layers.Conv2D(filters, 3, activation="relu", kernel_initializer=HE)(x)
+        x = keras.layers.MaxPooling2D(2)(x)
+    x = keras.layers.Dense(200, activation="relu")(keras.layers.Flatten()(x))
+    x = keras.layers.Dense(200, activation="relu")(dropped(x, dropout))
+    return unpooled("spat_mnist", inputs, x, last)
+
+
+@register
+def dra_mnist(
+    input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, dropout: float = 0.5, head: Head = "dense"
+) -> keras.Model:
+    """Returns the MNIST network of the thesis' chapter 4: two convolutions and two dense layers, following TRADES.
+
+    A 5x5 convolution of 10 filters, 2x2 max-pooling and ReLU; one of 20 filters, dropout of whole maps, 2x2 max-pooling
+    and ReLU, none padded; dense 50 with ReLU, dropout; head: 21,840 trainable numbers for MNIST. It flattens, so it has
+    no class activation map.
+
+    A choice: the thesis prints no widths; these are those of the one network in TRADES' code with two convolutions and
+    two dense layers, with its dropout. Kernels start as Keras has it (Glorot's rule). Thesis, section 4.4; Zhang et al.
+    2019, https://github.com/yaodongyu/TRADES (`models/net_mnist.py`).
+
+    Args:
+        {{network}}
+        dropout: Share of the maps and of the values before the head that are dropped in training, in [0, 1).
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, 50)` and, with a cosine head, `cosine` `(B, C)`.
+
+    Example:
+
+    >>> tfrobust.models.get("dra_mnist").count_params()
+    21840
+    """
+    inputs, last = input_and_head(input_shape, classes, head, least=16)
+    x = inputs
+    check_rate("dropout", dropout)
+    x = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(10, 5)(x))
+    x = keras.layers.Conv2D(20, 5)(keras.layers.ReLU()(x))
+    if dropout:
+        x = keras.layers.SpatialDropout2D(dropout)(x)
+    x = keras.layers.Flatten()(keras.layers.ReLU()(keras.layers.MaxPooling2D(2)(x)))
+    features = keras.layers.Dense(50, activation="relu")(x)
+    return unpooled("dra_mnist", inputs, dropped(features, dropout), last)
