@@ -6,15 +6,13 @@
 
 from tfrobust.models import heads
 from tfrobust.models.augmentation import Augmentation
-from tfrobust.models.cnn_b import cnn_b
-from tfrobust.models.digits import digits
 from tfrobust.models.expose import expose
 from tfrobust.models.given import Given
 from tfrobust.models.graph import Step
 from tfrobust.models.madry_resnet import madry_resnet
-from tfrobust.models.mnist import dra_mnist, fpr_mnist, lenet5, spat_mnist
 from tfrobust.models.registry import MODELS, get, names, register
 from tfrobust.models.resnet import preact_resnet18, resnet18, resnet34, resnet50, resnet101
+from tfrobust.models.small import cnn_b, digits, dra_mnist, fpr_mnist, lenet5, spat_mnist
 from tfrobust.models.wide_resnet import wide_resnet, wrn_28_10, wrn_34_10, wrn_40_10
 
 __all__ = [

@@ -2,8 +2,7 @@
 
 from tfrobust.objectives import recipes, terms
 from tfrobust.objectives.adv_interpolation import adv_interpolation
-from tfrobust.objectives.aelf import aelf
-from tfrobust.objectives.aelfs import aelfs
+from tfrobust.objectives.aelf import aelf, aelfs
 from tfrobust.objectives.alp import alp
 from tfrobust.objectives.awp import awp, perturbed
 from tfrobust.objectives.dra import dra

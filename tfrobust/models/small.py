@@ -1,12 +1,91 @@
-"""Networks for MNIST: LeNet-5 and those of the papers."""
+"""Small networks: for scikit-learn's digits, for MNIST, and CNN_B."""
 
 from collections.abc import Sequence
 
 import keras
 
-from tfrobust.models.blocks import HE, Head, check_rate, input_and_head, unpooled
+from tfrobust.models.blocks import HE, Head, activated, check_rate, convolution, input_and_head, pooled, unpooled
 from tfrobust.models.blocks import dropout as dropped
+from tfrobust.models.outputs import activation_layer
 from tfrobust.models.registry import register
+from tfrobust.utils.validation import check_integer
+
+
+@register
+def digits(
+    input_shape: Sequence[int] = (8, 8, 1),
+    classes: int = 10,
+    features: int = 256,
+    activation: str = "relu",
+    head: Head = "dense",
+) -> keras.Model:
+    """Returns a convolutional network for scikit-learn's 8x8 digits that trains in a minute.
+
+    Four 3x3 convolutions, each with its activation (features / 8, / 4, / 2 and features filters; the second and the
+    last with stride 2), global average pooling, dense. This project's own definition.
+
+    Args:
+        {{network}}
+        features: Width D of the features, at least 8.
+        activation: "relu", or "leaky_relu" with slope 0.1.
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, D)`, `feature_map` `(B, H/4, W/4, D)` and `cam`
+        `(B, H/4, W/4, C)`; with a cosine head `cosine` `(B, C)` in place of `cam`.
+
+    Example:
+
+    >>> sorted(tfrobust.models.get("digits").output)
+    ['cam', 'feature_map', 'features', 'logits']
+    """
+    inputs, last = input_and_head(input_shape, classes, head)
+    width = check_integer("features", features, 8)
+    x = inputs
+    for filters, strides in ((width // 8, 1), (width // 4, 2), (width // 2, 1), (width, 2)):
+        x = keras.layers.Conv2D(filters, 3, strides, padding="same")(x)
+        x = activation_layer(activation)(x)
+    return pooled("digits", inputs, x, last)
+
+
+@register
+def cnn_b(
+    input_shape: Sequence[int] = (32, 32, 3),
+    classes: int = 10,
+    activation: str = "leaky_relu",
+    head: Head = "dense",
+) -> keras.Model:
+    """Returns CNN_B by this project's own definition: 1,148,874 trainable numbers for CIFAR-10.
+
+    Three stages of two 3x3 convolutions with 64, 128 and 256 filters, each with BatchNorm and activation, padded to
+    keep the size and without bias; 2x2 max-pooling behind the first two stages; global average pooling; head. The
+    features are thus averages of a map that follows the activation, and with the leaky one may be negative.
+
+    A choice throughout: the table in AELF that defined CNN_B is lost. The paper describes a CNN with leaky ReLU on
+    32x32 images of MNIST and CIFAR-10, with fewer features than the 640 of a WRN-28-10, about 92 % on CIFAR-10 after
+    standard training, and 95 % on digits that are shifted up by 8 of 32 pixels, which a flattened map would not reach.
+    Kernels start normal by He's rule. AELF, tables 1 (lost) to 3.
+
+    Args:
+        {{network}}
+        activation: "leaky_relu" with slope 0.1, or "relu".
+
+    Returns:
+        A classifier with outputs `logits` `(B, C)`, `features` `(B, 256)`, `feature_map` `(B, H/4, W/4, 256)` and, with
+        a dense head, `cam` `(B, H/4, W/4, C)`; with a cosine head, `cosine` `(B, C)`.
+
+    Example:
+
+    >>> tfrobust.models.get("cnn_b", input_shape=(32, 32, 1)).output["cam"].shape
+    (None, 8, 8, 10)
+    """
+    inputs, last = input_and_head(input_shape, classes, head, least=8)
+    x = inputs
+    for stage, filters in enumerate((64, 128, 256)):
+        if stage > 0:
+            x = keras.layers.MaxPooling2D(2)(x)
+        for _ in range(2):
+            x = activated(convolution(x, filters, 3, initializer=HE), activation)
+    return pooled("cnn_b", inputs, x, last)
 
 
 @register
