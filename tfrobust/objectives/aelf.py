@@ -8,7 +8,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.classifiers import head_of
 from tfrobust.objectives import recipes
-from tfrobust.objectives.joint import joint
+from tfrobust.objectives.cross_entropy import joint
 from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
 
