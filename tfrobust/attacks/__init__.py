@@ -7,7 +7,6 @@ from tfrobust.attacks.base import Attack, Cascade
 from tfrobust.attacks.boundary import boundary
 from tfrobust.attacks.cw_l2 import cw_l2
 from tfrobust.attacks.deepfool import deepfool
-from tfrobust.attacks.dra import dra
 from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.fab import fab
 from tfrobust.attacks.foreign import from_art, from_foolbox
@@ -15,12 +14,11 @@ from tfrobust.attacks.gradient import Adversary, GradientAttack
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hop_skip_jump import hop_skip_jump
 from tfrobust.attacks.local_search import local_search
-from tfrobust.attacks.pgd import cw_linf, fgsm, mim, pgd
+from tfrobust.attacks.pgd import cw_linf, dra, fgsm, mim, pgd, spsa
 from tfrobust.attacks.random_noise import random_noise
 from tfrobust.attacks.registry import ATTACKS, EPS, get, names, register
 from tfrobust.attacks.representation import adv_interpolation, feature_scatter, infofeature
 from tfrobust.attacks.rows import where_rows
-from tfrobust.attacks.spsa import spsa
 from tfrobust.attacks.square import square
 from tfrobust.attacks.steps import Gradient, Momentum, Normalized, RelativeStepSize, Sign, TopKGradient
 from tfrobust.attacks.threat_model import L1, L2, Ball, Linf, ball

@@ -4,22 +4,13 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from tfrobust.models.blocks import (
-    Head,
-    activated,
-    batch_norm,
-    convolution,
-    input_and_head,
-    pooled,
-    preactivation_block,
-    uniform_third,
-)
+from tfrobust.models import blocks
 from tfrobust.models.registry import register
 from tfrobust.utils.types import Tensor
 
 
 @register
-def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: blocks.Head = "dense") -> keras.Model:
     """Returns ResNet-18 for 32x32 images, as in adversarial training: 11,173,962 trainable numbers for 10 classes.
 
     A 3x3 stem of 64 filters with stride 1, BatchNorm and ReLU, no max-pooling; four stages of basic blocks (2, 2, 2, 2)
@@ -49,7 +40,7 @@ def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
 
 
 @register
-def resnet34(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+def resnet34(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: blocks.Head = "dense") -> keras.Model:
     """Returns ResNet-34 for 32x32 images: `resnet18` with 3, 4, 6, 3 blocks; 21,282,122 trainable numbers.
 
     It is used in chapter 4 of the thesis.
@@ -60,7 +51,7 @@ def resnet34(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
 
 
 @register
-def resnet50(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+def resnet50(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: blocks.Head = "dense") -> keras.Model:
     """Returns ResNet-50 for 32x32 images: 23,520,842 trainable numbers for 10 classes.
 
     Stem, stages and strides of `resnet18`, with 3, 4, 6, 3 bottlenecks: 1x1 to the stage's filters, 3x3 with the
@@ -74,7 +65,7 @@ def resnet50(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
 
 
 @register
-def resnet101(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+def resnet101(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: blocks.Head = "dense") -> keras.Model:
     """Returns ResNet-101 for 32x32 images: `resnet50` with 3, 4, 23, 3 bottlenecks; 42,512,970 trainable numbers.
 
     It is the source of the black-box attacks of chapter 3 of the thesis.
@@ -85,7 +76,9 @@ def resnet101(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head:
 
 
 @register
-def preact_resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: Head = "dense") -> keras.Model:
+def preact_resnet18(
+    input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: blocks.Head = "dense"
+) -> keras.Model:
     """Returns the pre-activation ResNet-18 for 32x32 images: 11,172,170 trainable numbers for 10 classes.
 
     A bare 3x3 stem of 64 filters; four stages of two blocks with 64, 128, 256, 512 filters and strides 1, 2, 2, 2;
@@ -109,32 +102,32 @@ def preact_resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10,
     >>> tfrobust.models.get("preact_resnet18").output["features"].shape
     (None, 512)
     """
-    inputs, last = input_and_head(input_shape, classes, head, least=8)
-    x = convolution(inputs, 64, 3, initializer=uniform_third())
+    inputs, last = blocks.input_and_head(input_shape, classes, head, least=8)
+    x = blocks.convolution(inputs, 64, 3, initializer=blocks.uniform_third())
     for stage in range(4):
         for i in range(2):
-            x = preactivation_block(x, 64 * 2**stage, 2 if stage > 0 and i == 0 else 1, uniform_third)
-    return pooled("preact_resnet18", inputs, activated(x), last)
+            x = blocks.preactivation_block(x, 64 * 2**stage, 2 if stage > 0 and i == 0 else 1, blocks.uniform_third)
+    return blocks.pooled("preact_resnet18", inputs, blocks.activated(x), last)
 
 
 def _resnet(
     name: str,
     block: Callable[[Tensor, int, int], Tensor],
-    blocks: Sequence[int],
+    counts: Sequence[int],
     input_shape: Sequence[int],
     classes: int,
-    head: Head,
+    head: blocks.Head,
 ) -> keras.Model:
-    inputs, last = input_and_head(input_shape, classes, head, least=8)
+    inputs, last = blocks.input_and_head(input_shape, classes, head, least=8)
     x = keras.layers.ReLU()(_normed(inputs, 64, 3))
-    for stage, count in enumerate(blocks):
+    for stage, count in enumerate(counts):
         for i in range(count):
             x = block(x, 64 * 2**stage, 2 if stage > 0 and i == 0 else 1)
-    return pooled(name, inputs, x, last)
+    return blocks.pooled(name, inputs, x, last)
 
 
 def _normed(x: Tensor, filters: int, size: int, strides: int = 1) -> Tensor:
-    return batch_norm(convolution(x, filters, size, strides, uniform_third()))
+    return blocks.batch_norm(blocks.convolution(x, filters, size, strides, blocks.uniform_third()))
 
 
 def _basic(x: Tensor, filters: int, strides: int) -> Tensor:

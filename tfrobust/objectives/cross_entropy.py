@@ -3,15 +3,8 @@
 from typing import Any
 
 from tfrobust import losses
-from tfrobust.objectives import recipes
+from tfrobust.objectives import recipes, terms
 from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
-from tfrobust.objectives.terms import (
-    adversarial_cross_entropy,
-    adversarial_feature_norm,
-    clean_cross_entropy,
-    clean_feature_norm,
-    smoothed,
-)
 from tfrobust.utils.deprecation import renamed_arguments
 
 
@@ -31,7 +24,7 @@ def standard(*, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) 
     >>> tfrobust.objectives.standard().inner is None
     True
     """
-    return Objective(None, {"clean_cross_entropy": smoothed("clean", label_smoothing, off_label_smoothing)})
+    return Objective(None, {"clean_cross_entropy": terms.smoothed("clean", label_smoothing, off_label_smoothing)})
 
 
 @register(search={"label_smoothing": (0.0, 0.5)})
@@ -52,8 +45,8 @@ def madry(*, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0) -> 
     >>> sorted(tfrobust.objectives.madry().outer)
     ['adversarial_cross_entropy']
     """
-    loss = smoothed("adv", label_smoothing, off_label_smoothing)
-    return Objective(adversarial_cross_entropy, {"adversarial_cross_entropy": loss})
+    loss = terms.smoothed("adv", label_smoothing, off_label_smoothing)
+    return Objective(terms.adversarial_cross_entropy, {"adversarial_cross_entropy": loss})
 
 
 @register(search={"adversarial_weight": (0.1, 10.0, "log")})
@@ -82,16 +75,16 @@ def joint(
     """
     beta = nonnegative("beta", beta)
     outer = {
-        "clean_cross_entropy": Term(clean_cross_entropy, nonnegative("clean_weight", clean_weight)),
+        "clean_cross_entropy": Term(terms.clean_cross_entropy, nonnegative("clean_weight", clean_weight)),
         "adversarial_cross_entropy": Term(
-            adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
+            terms.adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
         ),
     }
     if beta != 0:
-        outer["clean_feature_norm"] = Term(clean_feature_norm, beta)
-        outer["adversarial_feature_norm"] = Term(adversarial_feature_norm, beta)
+        outer["clean_feature_norm"] = Term(terms.clean_feature_norm, beta)
+        outer["adversarial_feature_norm"] = Term(terms.adversarial_feature_norm, beta)
     needs = ("logits", "features") if beta != 0 else ("logits",)
-    return Objective(adversarial_cross_entropy, outer, needs=needs, share=share)
+    return Objective(terms.adversarial_cross_entropy, outer, needs=needs, share=share)
 
 
 @register(search={"weight": (0.01, 10.0, "log")})
@@ -136,10 +129,11 @@ def alp(
     }
     names = {"clean": "clean_cross_entropy", "adv": "adversarial_cross_entropy"}
     outer = {
-        names[side]: Term(smoothed(side, label_smoothing, off_label_smoothing), weight)
+        names[side]: Term(terms.smoothed(side, label_smoothing, off_label_smoothing), weight)
         for side, weight in weights.items()
         if weight != 0
     }
     return Objective(
-        adversarial_cross_entropy, {**outer, "logit_distance": Term(logit_distance, nonnegative("weight", weight))}
+        terms.adversarial_cross_entropy,
+        {**outer, "logit_distance": Term(logit_distance, nonnegative("weight", weight))},
     )

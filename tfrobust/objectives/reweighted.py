@@ -3,15 +3,8 @@
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.objectives import recipes
+from tfrobust.objectives import recipes, terms
 from tfrobust.objectives.objective import Loss, Objective, Views, register
-from tfrobust.objectives.terms import (
-    adversarial_cross_entropy,
-    after_warmup,
-    clean_cross_entropy,
-    kl_divergence,
-    with_mean_one,
-)
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative, check_number
@@ -55,10 +48,10 @@ def gairat(bias: float = -1.0, warmup: float = 0) -> Objective:
         kappa, steps = views.observed
         # (1 + tanh(a)) / 2 = sigmoid(2 a), without the difference of near numbers.
         weights = ops.sigmoid(2.0 * (bias + 5.0 * (1.0 - kappa / (steps // 2))))
-        return with_mean_one(weights, views) * adversarial_cross_entropy(views)
+        return terms.with_mean_one(weights, views) * terms.adversarial_cross_entropy(views)
 
-    unweighted = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
-    outer = after_warmup(warmup, unweighted, {"weighted_cross_entropy": (weighted_cross_entropy, 1.0)})
+    unweighted = {"adversarial_cross_entropy": (terms.adversarial_cross_entropy, 1.0)}
+    outer = terms.after_warmup(warmup, unweighted, {"weighted_cross_entropy": (weighted_cross_entropy, 1.0)})
     return Objective(cross_entropy_and_correct, outer, start="uniform", least_steps=2)
 
 
@@ -72,7 +65,7 @@ def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> 
     def weighted(views: Views) -> Tensor:
         margin = losses.margin(ops.softmax(views.adv["logits"]), views.y)
         weights = ops.sigmoid(slope * (margin + bias))
-        weights = with_mean_one(weights, views) if constant is None else constant * ops.stop_gradient(weights)
+        weights = terms.with_mean_one(weights, views) if constant is None else constant * ops.stop_gradient(weights)
         return weights * loss(views)
 
     return weighted
@@ -99,9 +92,9 @@ def mail_at(slope: float = 10.0, bias: float = -0.5, constant: float | None = No
     >>> sorted(tfrobust.objectives.mail_at().outer)
     ['weighted_cross_entropy']
     """
-    full = {"weighted_cross_entropy": (_weighted(adversarial_cross_entropy, slope, bias, constant), 1.0)}
-    unweighted = {"adversarial_cross_entropy": (adversarial_cross_entropy, 1.0)}
-    return Objective(adversarial_cross_entropy, after_warmup(warmup, unweighted, full), start="normal")
+    full = {"weighted_cross_entropy": (_weighted(terms.adversarial_cross_entropy, slope, bias, constant), 1.0)}
+    unweighted = {"adversarial_cross_entropy": (terms.adversarial_cross_entropy, 1.0)}
+    return Objective(terms.adversarial_cross_entropy, terms.after_warmup(warmup, unweighted, full), start="normal")
 
 
 @register(
@@ -131,6 +124,6 @@ def mail_trades(
     ['clean_cross_entropy', 'weighted_kl_divergence']
     """
     beta = check_nonnegative("beta", beta)
-    full = {"weighted_kl_divergence": (_weighted(kl_divergence, slope, bias, constant), beta)}
-    outer = after_warmup(warmup, {"kl_divergence": (kl_divergence, beta)}, full)
-    return Objective(kl_divergence, {"clean_cross_entropy": clean_cross_entropy, **outer}, start="normal")
+    full = {"weighted_kl_divergence": (_weighted(terms.kl_divergence, slope, bias, constant), beta)}
+    outer = terms.after_warmup(warmup, {"kl_divergence": (terms.kl_divergence, beta)}, full)
+    return Objective(terms.kl_divergence, {"clean_cross_entropy": terms.clean_cross_entropy, **outer}, start="normal")
