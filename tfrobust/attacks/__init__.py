@@ -7,15 +7,13 @@ from tfrobust.attacks.base import Attack, Cascade
 from tfrobust.attacks.boundary import boundary
 from tfrobust.attacks.cw_l2 import cw_l2
 from tfrobust.attacks.deepfool import deepfool
-from tfrobust.attacks.expectation import expectation
 from tfrobust.attacks.fab import fab
 from tfrobust.attacks.foreign import from_art, from_foolbox
-from tfrobust.attacks.gradient import Adversary, GradientAttack
+from tfrobust.attacks.gradient import Adversary, GradientAttack, expectation
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hop_skip_jump import hop_skip_jump
-from tfrobust.attacks.local_search import local_search
 from tfrobust.attacks.pgd import cw_linf, dra, fgsm, mim, pgd, spsa
-from tfrobust.attacks.random_noise import random_noise
+from tfrobust.attacks.queries import local_search, random_noise
 from tfrobust.attacks.registry import ATTACKS, EPS, get, names, register
 from tfrobust.attacks.representation import adv_interpolation, feature_scatter, infofeature
 from tfrobust.attacks.rows import where_rows

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from tfrobust.attacks.apgd import LOSSES
 from tfrobust.attacks.base import Attack, Cascade
-from tfrobust.attacks.expectation import expectation
+from tfrobust.attacks.gradient import expectation
 from tfrobust.attacks.registry import EPS, get, register
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer

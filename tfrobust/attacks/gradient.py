@@ -6,7 +6,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 from keras import ops
@@ -14,7 +14,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks import starts
 from tfrobust.attacks.base import Attack, Classify, ranked_target
-from tfrobust.attacks.gradients import Exact, Gradients
+from tfrobust.attacks.gradients import Exact, Expected, Gradients, Transformation
 from tfrobust.attacks.rows import where_rows, zeros
 from tfrobust.attacks.steps import Step
 from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy
@@ -27,6 +27,8 @@ from tfrobust.views import Observed, Views
 
 PixelLoss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated
 Best = tuple[Tensor, Tensor]  # pixels and their scores `(B,)`, for each image of the iterate with the greatest score
+
+Followed = TypeVar("Followed", bound=Attack)
 
 KEEPS = ("last", "best")
 GRADIENT_NOISE = 104729  # folds the noise of gradients away from that of starts
@@ -228,6 +230,32 @@ def _better(kept: Best, new: Best) -> Best:
     """Returns, for each example, the pixels with the greater score, and that score."""
     higher = new[1] > kept[1]
     return where_rows(higher, new[0], kept[0]), ops.where(higher, new[1], kept[1])
+
+
+def expectation(attack: Followed, transformation: Transformation | None = None, samples: int = 20) -> Followed:
+    """Returns an attack that follows the mean over random draws: value and gradient of mean_k loss(t_k(z)).
+
+    Athalye et al. 2018 (Synthesizing Robust Adversarial Examples), equation 1. The draws are new at every step. A
+    transformation that draws for a whole batch at once gives an image other numbers in another batch.
+
+    Args:
+        attack: An attack that follows gradients, such as `pgd(...)`; one that makes queries alone is refused.
+        transformation: A function `(pixels (B, H, W, C), seed (2,)) -> pixels`, differentiable and random by its seed,
+            as the functions `tf.image.stateless_*` are; None: the classifier itself is random.
+        samples: Number of draws in a mean.
+
+    Returns:
+        An attack of the same class, with `samples` times its cost.
+
+    Example:
+
+    >>> noisy = tfrobust.attacks.expectation(
+    ...     tfrobust.attacks.pgd(eps=0.15), lambda x, seed: x + 0.05 * tf.random.stateless_normal(tf.shape(x), seed)
+    ... )
+    >>> noisy.gradients.samples
+    20
+    """
+    return attack.expecting(Expected(transformation, samples))
 
 
 def Adversary(attack: GradientAttack, loss: Loss, *, targets: int = 0, least_classes: int = 2) -> GradientAttack:

@@ -8,10 +8,10 @@ from tfrobust.objectives.cross_entropy import alp, joint, madry, standard
 from tfrobust.objectives.divergence import mart, trades
 from tfrobust.objectives.dra import dra
 from tfrobust.objectives.features import feature_matching, feature_regularization, infofeature
-from tfrobust.objectives.multiplier import Multiplier
 from tfrobust.objectives.objective import (
     OBJECTIVES,
     Loss,
+    Multiplier,
     Objective,
     Term,
     digits_row,
