@@ -155,12 +155,8 @@ def _updated(z: Tensor, gradient: Tensor, value: Tensor, state: State) -> State:
 def control_points(steps: int) -> list[int]:
     """Returns the iterations before which the step size may be halved.
 
-    The first lies at 22 % of the steps; from one to the next the interval shrinks by 3 % of them, to no less than 6 %.
-
-    Example:
-
-    >>> control_points(100)
-    [22, 41, 57, 70, 80, 87, 93, 99]
+    The first lies at 22 % of the steps; from one to the next the interval shrinks by 3 % of them, to no less than 6 %:
+    for 100 steps 22, 41, 57, 70, 80, 87, 93 and 99.
     """
     interval, shrink, least = (max(percent * check_integer("steps", steps) // 100, 1) for percent in (22, 3, 6))
     points, point = [], interval

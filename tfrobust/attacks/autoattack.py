@@ -82,13 +82,7 @@ def autoattack(
 
 
 def substitutes(classes: int, version: str = "standard") -> tuple[str, ...]:
-    """Returns a sentence for each member that `autoattack` replaces because it is not defined for so few classes.
-
-    Example:
-
-    >>> substitutes(classes=3)
-    ('apgd_dlr in place of apgd_t, whose loss is defined for at least 4 classes. Here: 3 classes',)
-    """
+    """Returns a sentence for each member that `autoattack` replaces because it is not defined for so few classes."""
     return tuple(
         f"{entry.name} in place of {wanted.name}, whose loss is defined for at least "
         f"{LOSSES[wanted.arguments['loss']].least_classes} classes. Here: {classes} classes"

@@ -34,20 +34,13 @@ class Foreign:
 
     Pixels outside the mask get their clean values, and an image that lies outside the ball or is not finite is replaced
     by the clean one, so that it counts as not found.
-
-    Args:
-        name: Name of the attack in reports.
-        settings: Settings of the attack in reports.
-        attack: A function `(logits, classes, x, y) -> x_adv`, where logits is a function of pixels.
-        ball: The ball in which adversaries have to lie.
-        kind: "white box" or "black box".
     """
 
     name: str
-    settings: Mapping[str, Any]
-    attack: Callable[[Callable[[Tensor], Tensor], int, Tensor, Tensor], Any]
+    settings: Mapping[str, Any]  # in reports
+    attack: Callable[[Callable[[Tensor], Tensor], int, Tensor, Tensor], Any]  # (logits, classes, x, y) -> x_adv
     ball: Ball
-    kind: str
+    kind: str  # one of `KINDS`
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -26,7 +26,7 @@ def nearest(
         linear: Logits at z `(B, C)`, and `v (B, C) -> gradient of sum_c v_c * logit_c`.
         z: Pixels, `(B, H, W, C)`.
         label: The class to leave, `(B,)`.
-        other: A function from the number of a candidate, from 0, to its classes `(B,)`; there are `count`.
+        other: A function from the number of a candidate, below `count`, to its classes `(B,)`.
         ball: The ball, for its norm and its mask.
 
     Returns:

@@ -183,15 +183,10 @@ def table(pattern: Callable[[int], np.ndarray], length: int, sides: Sequence[int
 
 
 def entries(drawn: Tensor, length: int, sides: Sequence[int]) -> Tensor:
-    """Returns the index of the entry of a `table` that each query takes, with a uniform position.
+    """Returns the index of the entry of a `table` that each query takes, `(B, queries)` int32, at a uniform position.
 
-    Args:
-        drawn: Random numbers in [-1, 1), `(B, queries)`.
-        length: Length of the table's rows.
-        sides: Side of the square of each query.
-
-    Returns:
-        `(B, queries)` int32.
+    The random numbers lie in [-1, 1), `(B, queries)`; the rows of the table have the given length, and each query the
+    side of its square.
     """
     kinds = sorted(set(sides))
     before = np.cumsum([0, *(length - side + 1 for side in kinds)])

@@ -244,12 +244,7 @@ NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
 def ball(
-    norm: str,
-    eps: Schedule,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    mask: Any = None,
-    *,
-    attack: str | None = None,
+    norm: str, eps: Schedule, bounds: tuple[float, float] = (0.0, 1.0), mask: Any = None, *, attack: str | None = None
 ) -> Ball:
     """Returns the ball of a norm by its name; see `Ball` for the other arguments.
 

@@ -34,10 +34,6 @@ class Augmentation:
     to the last such layer, in inference mode the affine map s * x + t of single pixels (the identity, a `Rescaling`, a
     constant `Normalization`), and P~ the same calls in training mode, with random numbers. The augmented image is x' =
     (P~(x) - t) / s, clipped to the bounds of pixels; the classifier, with P in inference mode, computes P~(x) from it.
-
-    Args:
-        classifier: A functional model on images.
-        bounds: Least and greatest pixel value.
     """
 
     def __init__(self, classifier: keras.Model, bounds: tuple[float, float]) -> None:

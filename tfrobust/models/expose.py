@@ -19,11 +19,7 @@ from tfrobust.utils.types import Tensor
 
 
 def expose(
-    model: keras.Model,
-    *,
-    preprocess: keras.layers.Layer | None = None,
-    form: str = "clipped",
-    name: str | None = None,
+    model: keras.Model, *, preprocess: keras.layers.Layer | None = None, form: str = "clipped", name: str | None = None
 ) -> keras.Model:
     """Returns a classifier with named outputs, which shares layers and weights with a Keras model.
 

@@ -49,10 +49,7 @@ def digits(
 
 @register
 def cnn_b(
-    input_shape: Sequence[int] = (32, 32, 3),
-    classes: int = 10,
-    activation: str = "leaky_relu",
-    head: Head = "dense",
+    input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, activation: str = "leaky_relu", head: Head = "dense"
 ) -> keras.Model:
     """Returns CNN_B by this project's own definition: 1,148,874 trainable numbers for CIFAR-10.
 

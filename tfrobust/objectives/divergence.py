@@ -28,10 +28,7 @@ def trades(beta: Schedule = 6.0) -> Objective:
     """
     return Objective(
         kl_divergence,
-        {
-            "clean_cross_entropy": clean_cross_entropy,
-            "kl_divergence": Term(kl_divergence, nonnegative("beta", beta)),
-        },
+        {"clean_cross_entropy": clean_cross_entropy, "kl_divergence": Term(kl_divergence, nonnegative("beta", beta))},
         start="normal",
     )
 

@@ -8,12 +8,7 @@ from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_ent
 # choice: on 8x8 images a mean absolute change of 0.08 to 0.02, in the proportion of the thesis' 2/255 to 0.5/255.
 SHRINKING = {
     "name": "dra",
-    "eps": {
-        "name": "PolynomialDecay",
-        "initial_learning_rate": 0.08,
-        "decay_steps": 25,
-        "end_learning_rate": 0.02,
-    },
+    "eps": {"name": "PolynomialDecay", "initial_learning_rate": 0.08, "decay_steps": 25, "end_learning_rate": 0.02},
     "steps": 5,
     "p": 1 / 3,
 }
@@ -30,10 +25,7 @@ SHRINKING = {
     },
 )
 def dra(
-    clean_weight: float = 0.5,
-    adversarial_weight: Schedule = 0.5,
-    bound: float | None = None,
-    rate: float = 0.01,
+    clean_weight: float = 0.5, adversarial_weight: Schedule = 0.5, bound: float | None = None, rate: float = 0.01
 ) -> Objective:
     """Fine-tunes by DRA: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) from a trained classifier.
 

@@ -9,11 +9,7 @@ from tfrobust.utils.deprecation import renamed_arguments
 @register(search={"weight": (0.1, 100.0, "log")})
 @renamed_arguments(smoothing="off_label_smoothing")
 def feature_matching(
-    weight: Schedule = 10.0,
-    distance: str = "mse",
-    *,
-    label_smoothing: float = 0.0,
-    off_label_smoothing: float = 0.0,
+    weight: Schedule = 10.0, distance: str = "mse", *, label_smoothing: float = 0.0, off_label_smoothing: float = 0.0
 ) -> Objective:
     """Trains by feature matching: min CE(x', y) + weight * D(CAM(x), CAM(x')), x' attacked on CE.
 
