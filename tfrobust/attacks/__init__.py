@@ -6,12 +6,11 @@ from tfrobust.attacks.autoattack import autoattack
 from tfrobust.attacks.base import Attack, Cascade
 from tfrobust.attacks.boundary import boundary
 from tfrobust.attacks.cw_l2 import cw_l2
-from tfrobust.attacks.deepfool import deepfool
-from tfrobust.attacks.fab import fab
 from tfrobust.attacks.foreign import from_art, from_foolbox
 from tfrobust.attacks.gradient import Adversary, GradientAttack, expectation
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hop_skip_jump import hop_skip_jump
+from tfrobust.attacks.linearized import deepfool, fab
 from tfrobust.attacks.pgd import cw_linf, dra, fgsm, mim, pgd, spsa
 from tfrobust.attacks.queries import local_search, random_noise
 from tfrobust.attacks.registry import ATTACKS, EPS, get, names, register
