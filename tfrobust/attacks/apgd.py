@@ -84,10 +84,8 @@ class AutoStep:
     value has not changed since; the search then continues from the best point and its gradient. Croce and Hein 2020
     (Reliable Evaluation of Adversarial Robustness), algorithm 1 with its conditions 1 and 2.
 
-    Args:
-        rule: The step rule whose direction is used, `Sign` in the Linf ball and `Normalized` in the L2 ball.
-        steps: Number of iterations of the search, which the control points divide.
-        first: First step size as a fraction of eps.
+    The direction is that of `rule`, `Sign` in the Linf ball and `Normalized` in the L2 ball; the control points divide
+    the `steps` of the search.
     """
 
     def __init__(self, rule: Sign, steps: int, *, first: float = 2.0) -> None:
@@ -209,18 +207,11 @@ def apgd(
         raise unknown(f"loss of apgd(targeted={targeted})", loss, known)
     maximized = known[loss]
     ball = threat_model.ball(norm, eps, bounds, mask, attack="apgd")
-    return GradientAttack(
-        ball,
-        AutoStep(ball.steepest(1.0), check_integer("steps", steps)),
-        steps,
-        loss=maximized.loss,
-        start=_on_the_surface,
-        restarts=restarts,
-        early_stop=True,
-        targeted=targeted,
-        targets=check_integer("targets", targets) if maximized.targets else 0,
-        least_classes=maximized.least_classes,
-    )
+    step = AutoStep(ball.steepest(1.0), check_integer("steps", steps))
+    targets = check_integer("targets", targets) if maximized.targets else 0
+    search: dict[str, Any] = {"start": _on_the_surface, "restarts": restarts, "early_stop": True, "targeted": targeted}
+    least = maximized.least_classes
+    return GradientAttack(ball, step, steps, loss=maximized.loss, targets=targets, least_classes=least, **search)
 
 
 def _on_the_surface(ball: Ball, x: Tensor, noise: Noise) -> Tensor:

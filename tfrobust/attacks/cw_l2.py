@@ -169,13 +169,8 @@ def cw_l2(
     >>> tfrobust.attacks.cw_l2(steps=100, searches=5).cost(classes=10)  # the clean image costs a forward
     (501, 500)
     """
-    return CWL2(
-        minimum_norm.ball("l2", eps, bounds, mask, "cw_l2"),
-        steps,
-        searches,
-        initial_c=float(check_number("initial_c", initial_c, 0, above=True)),
-        learning_rate=float(check_number("learning_rate", learning_rate, 0, above=True)),
-        confidence=float(check_number("confidence", confidence, 0)),
-        targeted=targeted,
-        gradients=Exact(),
-    )
+    ball = minimum_norm.ball("l2", eps, bounds, mask, "cw_l2")
+    initial_c = float(check_number("initial_c", initial_c, 0, above=True))
+    learning_rate = float(check_number("learning_rate", learning_rate, 0, above=True))
+    confidence = float(check_number("confidence", confidence, 0))
+    return CWL2(ball, steps, searches, initial_c, learning_rate, confidence, targeted=targeted, gradients=Exact())

@@ -53,11 +53,8 @@ def nearest(
         length = dual_norm(its_w, ball)
         its_distance = ops.where(length > 0, ops.abs(its_gap) / ops.maximum(length, 1e-30), math.inf)
         better = its_distance < distance
-        return (
-            ops.where(better, its_gap, gap),
-            ops.where(column(better, w), its_w, w),
-            ops.where(better, its_distance, distance),
-        )
+        w = ops.where(column(better, w), its_w, w)
+        return ops.where(better, its_gap, gap), w, ops.where(better, its_distance, distance)
 
     nothing = zeros(values)
     start = (nothing, ops.zeros_like(z), nothing + math.inf)

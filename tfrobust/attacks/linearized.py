@@ -244,13 +244,7 @@ def fab(
         raise InvalidArgument(
             "Invalid value for `eps`: expected a radius, for restarts begin at half of it. Received: None"
         )
-    return FAB(
-        minimum_norm.ball(norm, eps, bounds, mask, "fab"),
-        steps,
-        targets,
-        alpha_max=float(check_number("alpha_max", alpha_max, 0, 1)),
-        eta=float(check_number("eta", eta, 1)),
-        beta=float(check_number("beta", beta, 0, 1, above=True)),
-        restarts=restarts,
-        gradients=Exact(),
-    )
+    ball = minimum_norm.ball(norm, eps, bounds, mask, "fab")
+    alpha_max = float(check_number("alpha_max", alpha_max, 0, 1))
+    eta, beta = float(check_number("eta", eta, 1)), float(check_number("beta", beta, 0, 1, above=True))
+    return FAB(ball, steps, targets, alpha_max, eta, beta, restarts=restarts, gradients=Exact())

@@ -21,12 +21,8 @@ FLAT = 0.01  # share of its value by which a function with such a gradient could
 class Walk:
     """Moves rows of a batch along the decision boundary.
 
-    Args:
-        classify: A function from pixels to a dict of named outputs, `logits` `(B, C)` among them.
-        ball: The ball, for its norm, pixel range and mask; its radius is not read.
-        x, y: Clean pixels and labels of the whole batch, `(B, H, W, C)` and `(B,)`.
-        rows: Indices of the rows that are moved, `(R,)`.
-        targeted: Whether the labels are the classes to reach.
+    `x` and `y` are the clean pixels and labels of the whole batch, `rows` `(R,)` the indices of the rows that are
+    moved. The ball gives the norm, the pixel range and the mask; its radius is not read.
     """
 
     def __init__(

@@ -15,14 +15,7 @@ from tfrobust.models.same import unmoved
 from tfrobust.utils import keras_private
 from tfrobust.utils.types import Tensor
 
-DROPOUTS = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.GaussianDropout,
-    keras.layers.AlphaDropout,
-)
+DROPOUTS = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
 SIZE = 32  # size of random images if the classifier takes images of any size
 IMAGES = 4
 

@@ -16,23 +16,13 @@ Head: TypeAlias = str | Mapping[str, Any] | keras.layers.Layer
 
 @register
 def dense(classes: int, form: str = "clipped") -> keras.layers.Layer:
-    """Returns a dense layer with the outputs `logits` and, if there is a feature map, the class activation map `cam`.
-
-    Args:
-        classes: Number of classes.
-        form: Form of the map, "clipped" or "signed".
-    """
+    """Returns a dense layer with the outputs `logits` and, of a map, `cam` in the form "clipped" or "signed"."""
     return ClassActivationMap(units=classes, form=form, name="head")
 
 
 @register
 def cosine(classes: int, scale: float | None = 5.0) -> keras.layers.Layer:
-    """Returns a normalized cosine softmax with the outputs `logits` and `cosine`.
-
-    Args:
-        classes: Number of classes.
-        scale: Factor of the cosines; None leaves the logits unnormalized.
-    """
+    """Returns a normalized cosine softmax with the outputs `logits` and `cosine`; a scale of None omits the norms."""
     return NormalizedCosineSoftmax(classes, scale, name="head")
 
 
