@@ -1,13 +1,21 @@
 """Training objectives: one factory a method; `get` takes a name, a config or an instance."""
 
 from tfrobust.objectives import recipes, terms
-from tfrobust.objectives.aelf import aelf, aelfs
+from tfrobust.objectives.adv_interpolation import adv_interpolation
+from tfrobust.objectives.aelf import aelf
+from tfrobust.objectives.aelfs import aelfs
+from tfrobust.objectives.alp import alp
 from tfrobust.objectives.awp import awp, perturbed
-from tfrobust.objectives.coupled import adv_interpolation, feature_scatter
-from tfrobust.objectives.cross_entropy import alp, joint, madry, standard
-from tfrobust.objectives.divergence import mart, trades
 from tfrobust.objectives.dra import dra
-from tfrobust.objectives.features import feature_matching, feature_regularization, infofeature
+from tfrobust.objectives.feature_matching import feature_matching
+from tfrobust.objectives.feature_regularization import feature_regularization
+from tfrobust.objectives.feature_scatter import feature_scatter
+from tfrobust.objectives.gairat import gairat
+from tfrobust.objectives.infofeature import infofeature
+from tfrobust.objectives.joint import joint
+from tfrobust.objectives.madry import madry
+from tfrobust.objectives.mail import mail_at, mail_trades
+from tfrobust.objectives.mart import mart
 from tfrobust.objectives.objective import (
     OBJECTIVES,
     Loss,
@@ -20,8 +28,9 @@ from tfrobust.objectives.objective import (
     register,
     search_space,
 )
-from tfrobust.objectives.reweighted import gairat, mail_at, mail_trades
 from tfrobust.objectives.spat import spat
+from tfrobust.objectives.standard import standard
+from tfrobust.objectives.trades import trades
 
 __all__ = [
     "Loss",

@@ -1,14 +1,11 @@
-"""Attention-extended learning: AELF, one way, and AELFs, with fixed weights of the head."""
+"""Attention-extended learning, one way."""
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.classifiers import head_of
 from tfrobust.objectives import recipes
-from tfrobust.objectives.cross_entropy import joint
 from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
 
@@ -53,70 +50,4 @@ def aelf(weight: Schedule = 1.0, distance: str = "l2") -> Objective:
             "one_way_feature_distance": Term(one_way_feature_distance, nonnegative("weight", weight)),
         },
         needs=("logits", "features"),
-    )
-
-
-def follows_relu(classifier: keras.Model) -> str | None:
-    """Returns a warning if no feature is negative, as after a ReLU."""
-    shape = classifier.input_shape[1:]
-    if None in shape:
-        return None
-    features: Any = classifier(keras.random.uniform((8, *shape), seed=0), training=False)["features"]
-    if float(ops.min(features)) < 0:
-        return None
-    return (
-        "The objective 'aelfs' expects features of both signs, as after a leaky ReLU. Received: a classifier whose "
-        "head follows a ReLU, or another function that is never negative; features can then shrink in one direction "
-        "only. Use activation='leaky_relu' where the network has that option (digits, cnn_b, wide_resnet)."
-    )
-
-
-def trains_head(classifier: keras.Model) -> str | None:
-    """Returns a warning if the head is trainable."""
-    if not head_of(classifier).trainable_variables:
-        return None
-    return (
-        f"The objective 'aelfs' expects a trained classifier whose head is frozen. Received: a trainable head, "
-        f"{head_of(classifier).name!r}. Set tfrobust.classifiers.head_of(classifier).trainable = False before "
-        "creating the trainer; for a trainable head use joint(beta=...), which is JT*."
-    )
-
-
-@register(
-    search={"beta": (0.01, 1.0, "log"), "adversarial_weight": (0.1, 10.0, "log")},
-    digits={
-        "objective": {"beta": 0.1},
-        "model": {"name": "digits", "activation": "leaky_relu"},
-        "phases": (recipes.STANDARD_PHASE, {"frozen": ("head",)}),
-    },
-)
-def aelfs(
-    beta: Schedule = 0.5, clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0
-) -> Objective:
-    """Trains by AELFs, phase 2: min lambda1 * CE(x, y) + lambda2 * CE(x', y) + beta * (||f(x)|| + ||f(x')||).
-
-    The norms are Euclidean, x' is attacked on CE. Only the extractor of the features is trained: the classifier comes
-    from a standard training (phase 1), and its head is frozen before the trainer is created. AELF paper, algorithm 2,
-    which advises a leaky ReLU before the head. The trainer warns if either is missing.
-
-    Args:
-        beta: Weight of the feature norms, at least 0, or a schedule over the fractional epoch. 0.5 on MNIST, 0.1 to 0.5
-            for small networks, 0.2 for a wide ResNet.
-        clean_weight: lambda1, at least 0, or a schedule.
-        adversarial_weight: lambda2, at least 0, or a schedule.
-        share: Attacked part of the batch; 0.5 in the paper's half-batch form.
-
-    {{returns}}
-
-    Example:
-
-    >>> classifier = tfrobust.models.get("digits", activation="leaky_relu")  # and phase 1 here
-    >>> tfrobust.classifiers.head_of(classifier).trainable = False
-    >>> trainer = tfrobust.AdversarialTrainer(classifier, "aelfs", tfrobust.attacks.pgd(eps=0.15))
-    >>> len(trainer.trainable_variables)  # kernels and biases of four convolutions
-    8
-    """
-    terms = joint(clean_weight, adversarial_weight, share, beta)
-    return Objective(
-        terms.inner, terms.outer, needs=("logits", "features"), share=share, advice=(follows_relu, trains_head)
     )

@@ -1,7 +1,7 @@
 """Adversarial fine-tuning that preserves the clean accuracy."""
 
 from tfrobust.objectives import recipes
-from tfrobust.objectives.cross_entropy import joint
+from tfrobust.objectives.joint import joint
 from tfrobust.objectives.objective import Multiplier, Objective, Schedule, Term, nonnegative, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
 
