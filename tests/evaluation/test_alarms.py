@@ -12,7 +12,7 @@ from tfrobust.attacks.view_losses import margin
 from tfrobust.evaluation import Result, evaluate, probes
 from tfrobust.evaluation.alarms import CHECKS, Findings, alarms, names_of_checks
 from tfrobust.evaluation.dataset import Images
-from tfrobust.evaluation.probes import Probes, probe
+from tfrobust.evaluation.probes import Probes, Searches, probe
 
 HONEST = Probes(
     images=100,
@@ -45,7 +45,6 @@ def findings(probed=None, **changes):
         "results": results(("white box", 0.6), ("white box", 0.5), ("black box", 0.5)),
         "probes": HONEST._replace(**probed or {}),
         "eps": 0.1,
-        "classes": 3,
     }
     return Findings(**{**usual, **changes})
 
@@ -245,10 +244,10 @@ def linear(classes=2, scale=1.0):
     return classify, Images(x, y), least.min(axis=-1)
 
 
-def probed(classify, images, attacked=(), ball=None, survivors=None, **options):
-    ball = ball or attacks.Linf(EPS)
+def probed(classify, images, attacked=(), ball=None, survivors=None, batch_size=256, **options):
+    searches = Searches(classify, ball or attacks.Linf(EPS), images, batch_size=batch_size)
     right = np.asarray(classify(images.x)["logits"]).argmax(axis=-1) == images.y
-    return probe(classify, ball, images, right, right if survivors is None else survivors, attacked, **options)
+    return probe(searches, right, right if survivors is None else survivors, attacked, **options)
 
 
 def test_curves_of_a_linear_classifier_are_exact():
@@ -286,7 +285,7 @@ def test_few_traces_serve_all_points():
 
     attacked = [(attacks.pgd(EPS, steps=3, loss=lambda views: -views.adv["logits"][:, 0]), 0.5)]
     right = np.ones(60, bool)
-    probe(counted, attacks.Linf(EPS), images, right, right, attacked, batch_size=16)
+    probe(Searches(counted, attacks.Linf(EPS), images, batch_size=16), right, right, attacked)
     assert traces.count(False) <= 8
 
 
@@ -317,7 +316,7 @@ def test_gradients_count_where_pixels_may_change():
     found = probed(blind, images, ball=attacks.Linf(EPS, mask=mask))
     assert found.zero_ce == found.zero_dlr == round(60 * found.by_eps[0][1])
     assert found.huge is None  # a mask keeps the search from grey
-    bench = probes._Searches(classify, attacks.Linf(EPS, mask=mask), images, seed=0, batch_size=60)
+    bench = Searches(classify, attacks.Linf(EPS, mask=mask), images, batch_size=60)
     assert bench.gradients(np.arange(60), images.x) == (0, 0, 0)
 
 

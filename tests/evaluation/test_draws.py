@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from commands import gates
 from tfrobust.evaluation import Report, evaluate
-from tfrobust.evaluation.vote import voted
+from tfrobust.evaluation.scoring import voted
 
 IMAGES = 200
 NAN, INF = np.nan, np.inf

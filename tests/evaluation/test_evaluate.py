@@ -9,7 +9,7 @@ from tfrobust import attacks, losses
 from tfrobust.attacks import Attack
 from tfrobust.evaluation import Report, evaluate, suites
 from tfrobust.evaluation.attack_list import list_attacks
-from tfrobust.evaluation.progress import Progress
+from tfrobust.evaluation.attack_runs import Progress
 
 EPS = 0.05
 SHAPE = (3, 3, 1)

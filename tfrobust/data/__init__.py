@@ -4,11 +4,4 @@ from tfrobust.data import batch, containers
 from tfrobust.data.augment import Augment
 from tfrobust.data.load import Info, info, load
 
-__all__ = [
-    "Augment",
-    "Info",
-    "batch",
-    "containers",
-    "info",
-    "load",
-]
+__all__ = ["Augment", "Info", "batch", "containers", "info", "load"]

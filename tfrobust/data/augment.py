@@ -1,18 +1,16 @@
 """Augmentation of a batch as a pure function of the batch and a seed."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid_value
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_integer, check_number
 
-Tensor = Any
 Augmentation = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -20,13 +18,12 @@ Augmentation = Callable[[Tensor, Tensor], Tensor]
 class Augment:
     """Crops the padded image at random, and mirrors it horizontally with probability 1/2.
 
-    Each image gets its own offsets (i, j), uniform in {0, ..., 2 pad}^2, of the window that is cut from the image
-    with `pad` pixels of `fill` around it, and is mirrored or not by itself. The usual choice for CIFAR-10 is
-    `Augment(pad=4, flip=True)`.
+    From each image with `pad` pixels of `fill` around it, a window is cut at offsets (i, j) of its own, uniform in
+    {0, ..., 2 pad}^2. The usual choice for CIFAR-10 is `Augment(pad=4, flip=True)`.
 
     Args:
-        pad: pixels on every side; 0 leaves the image where it is.
-        flip: whether images are mirrored left to right. Not for digits or letters.
+        pad: pixels on every side; with 0 images are not moved.
+        flip: whether images are mirrored left to right, which is wrong for digits and letters.
         fill: value of the border, a pixel fraction in [0, 1].
 
     Raises:
@@ -46,7 +43,7 @@ class Augment:
     def __post_init__(self) -> None:
         check_integer("pad", self.pad, 0)
         if not isinstance(self.flip, bool):
-            raise InvalidArgument(f"Invalid value for `flip`: expected True or False. Received: {self.flip!r}")
+            raise invalid_value("flip", "True or False", self.flip)
         check_number("fill", self.fill, 0, 1, expected="a fraction")
 
     def __call__(self, x: Tensor, seed: Tensor) -> Tensor:
@@ -62,7 +59,7 @@ class Augment:
         rows = tf.tile(tf.range(height)[None], [batch, 1])
         columns = tf.tile(tf.range(width)[None], [batch, 1])
         if self.flip:
-            # Mirroring the column numbers rather than the pixels makes it part of the one gather below.
+            # The column numbers are mirrored, not the pixels, so that one gather below suffices.
             mirrored = _uniform([batch, 1], for_mirror, 2) == 1
             columns = tf.where(mirrored, width - 1 - columns, columns)
         if self.pad:
@@ -86,14 +83,11 @@ def get(augment: Any) -> Augmentation | None:
         return augment
     if hasattr(augment, "keys"):  # also ml_collections' ConfigDict, which is not a `Mapping`
         fields = [field.name for field in dataclasses.fields(Augment)]
-        for key in augment.keys():  # noqa: SIM118
-            if key not in fields:
-                raise unknown("argument of augment", key, fields)
+        if others := [key for key in augment.keys() if key not in fields]:  # noqa: SIM118
+            raise unknown("argument of augment", others[0], fields)
         return Augment(**augment)
-    raise InvalidArgument(
-        "Invalid value for `augment`: expected None, a tfrobust.data.Augment, a mapping such as "
-        f"{{'pad': 4, 'flip': True}}, or a function (x, seed) -> x. Received: {augment!r}"
-    )
+    forms = "None, a tfrobust.data.Augment, a mapping such as {'pad': 4, 'flip': True}, or a function (x, seed) -> x"
+    raise invalid_value("augment", forms, augment)
 
 
 def _uniform(shape: Any, seed: Tensor, count: int) -> Tensor:

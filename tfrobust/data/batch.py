@@ -1,4 +1,4 @@
-"""One batch of a step: its checks, its one form, and padding of an empty local batch."""
+"""Checks a batch, brings it into the form that objectives read, and pads an empty local batch."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import tensorflow as tf
 from tfrobust.classifiers import divides_pixels
 from tfrobust.data.containers import description, single_entry
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import InvalidArgument, demand, plain_errors
+from tfrobust.utils.errors import InvalidArgument, demand, invalid, plain_errors
 from tfrobust.utils.random import Noise
+from tfrobust.utils.types import Bounds, Tensor
 
-Tensor = Any
-
-KERAS_BATCH_SIZE = 32  # of arrays, where none is given
-LABELS = "labels: expected integers or one-hot rows"
+KERAS_BATCH_SIZE = 32  # batch size of arrays without a given one
+LABELS = "labels", "integers or one-hot rows"
+PIXELS = "pixels", "numbers"
 SLACK = 1e-4  # a resized or bfloat16 image may leave [0, 1] by rounding
 
 
 class Batch(NamedTuple):
-    """Pixels `(B, H, W, C)` float32, labels `(B,)` int32, sample weights `(B,)` or None, and which rows are real."""
+    """A batch in the form that objectives read."""
 
-    x: Tensor
-    y: Tensor
-    weight: Tensor | None
-    present: Tensor  # (B,): 1.0, or 0.0 for the padding row of an empty local batch
-    given_y: Tensor  # in the user's form, for compiled metrics
+    x: Tensor  # pixels, `(B, H, W, C)` float32
+    y: Tensor  # labels, `(B,)` int32
+    weight: Tensor | None  # sample weights, `(B,)`
+    present: Tensor  # `(B,)`: 1.0, or 0.0 for the padding row of an empty local batch
+    given_y: Tensor  # labels in the user's form, for compiled metrics
 
     def noise(self, seed: Any) -> Noise:
         """Returns noise whose rows are indexed by the global batch."""
@@ -54,11 +54,11 @@ class BatchSpec(NamedTuple):
 
     input_shape: tuple[int | None, ...]
     classes: int
-    bounds: tuple[float, float]
-    divides: str = ""  # the layer that shows that the classifier expects pixels in 0..255
+    bounds: Bounds
+    divides: str = ""  # name of the layer that shows that the classifier expects pixels in 0..255
 
     @classmethod
-    def of(cls, classifier: keras.Model, bounds: tuple[float, float]) -> BatchSpec:
+    def of(cls, classifier: keras.Model, bounds: Bounds) -> BatchSpec:
         """Returns the specification of a Keras model with named outputs."""
         classes = int(classifier.output["logits"].shape[-1])
         return cls(classifier.input_shape, classes, bounds, divides_pixels(classifier))
@@ -73,8 +73,8 @@ class BatchSpec(NamedTuple):
             tf.errors.InvalidArgumentError: if values are invalid, when the batch arrives; `plain_errors` converts it.
         """
         if y is None:
-            raise InvalidArgument(f"Invalid data: expected (x, y) with labels. Received: {_without_labels(x)}")
-        x, y = _numbers(single_entry(x, "x"), "pixels: expected numbers"), _numbers(single_entry(y, "y"), LABELS)
+            raise invalid("data", "(x, y) with labels", description(x) if isinstance(x, Mapping) else "x alone")
+        x, y = _numbers(single_entry(x, "x"), *PIXELS), _numbers(single_entry(y, "y"), *LABELS)
         self.check_shapes(x, y)
         x, y = self._shaped(x, y)
         within = [_pixels_in(tf.cast(x, tf.float32), self.bounds, self.divides), _labels_in(y, self.classes)]
@@ -89,15 +89,12 @@ class BatchSpec(NamedTuple):
                 turned = len(received) == 3 and (received[1], received[2], received[0]) == expected
                 hint = " The images are channels first: transpose them to channels last." if turned else ""
                 raise InvalidArgument(f"{self._wanted_x()} Received: {x.shape}.{hint}")
-        fits = y.shape.rank in (None, 1) or (y.shape.rank == 2 and y.shape[-1] in (None, 1, self.classes))
-        if not fits:
-            raise InvalidArgument(
-                "Invalid shape of y: expected integer labels (batch,) or (batch, 1), or one-hot labels "
-                f"(batch, {self.classes}). Received: {y.shape}"
-            )
+        if not (y.shape.rank in (None, 1) or (y.shape.rank == 2 and y.shape[-1] in (None, 1, self.classes))):
+            forms = f"integer labels (batch,) or (batch, 1), or one-hot labels (batch, {self.classes})"
+            raise invalid("shape of y", forms, y.shape)
 
     def _shaped(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns both with static shapes; unknown ones, as after `tf.numpy_function`, are checked at run time."""
+        """Returns pixels and labels with static shapes; unknown ones are checked when the batch arrives."""
         sizes, expected = tf.shape(x), self.input_shape[1:]
         if x.shape.rank is None or not x.shape[1:].is_fully_defined():
             wanted = tf.constant([-1 if size is None else size for size in expected])
@@ -129,21 +126,19 @@ def prepare(data: Any, spec: BatchSpec) -> Batch:
     return _never_empty(batch) if backend.replicas() > 1 else batch
 
 
-def check_direct(x: Any, y: Any, bounds: tuple[float, float]) -> tuple[Tensor, Tensor]:
+def check_direct(x: Any, y: Any, bounds: Bounds) -> tuple[Tensor, Tensor]:
     """Returns the checked pixels `(B, H, W, C)` float32 and labels `(B,)` int32 of a direct call of an attack.
 
     Raises:
         ValueError: if shapes are invalid, pixels are outside the bounds, or labels are neither integers nor one-hot
             rows; in a graph `tf.errors.InvalidArgumentError`, when it runs.
     """
-    x, y = _numbers(x, "pixels: expected numbers"), _numbers(y, LABELS)
+    x, y = _numbers(x, *PIXELS), _numbers(y, *LABELS)
     if x.shape.rank not in (None, 4):
-        raise InvalidArgument(f"Invalid shape of x: expected a batch of images, (batch, H, W, C). Received: {x.shape}")
+        raise invalid("shape of x", "a batch of images, (batch, H, W, C)", x.shape)
     if y.shape.rank not in (None, 1, 2) or not x.shape[:1].is_compatible_with(y.shape[:1]):
-        raise InvalidArgument(
-            f"Invalid shape of y: expected a label for each of the images {x.shape}: (batch,), (batch, 1) or one-hot "
-            f"(batch, classes). Received: {y.shape}"
-        )
+        forms = f"a label for each of the images {x.shape}: (batch,), (batch, 1) or one-hot (batch, classes)"
+        raise invalid("shape of y", forms, y.shape)
     x = tf.cast(x, tf.float32)
     one_hot = y.shape.rank == 2 and y.shape[-1] != 1
     with plain_errors():
@@ -153,23 +148,9 @@ def check_direct(x: Any, y: Any, bounds: tuple[float, float]) -> tuple[Tensor, T
 
 
 def check_labels(y: Tensor, classes: int) -> Tensor:
-    """Returns labels `(B,)` int32, gated on the check that they are from 0 to classes - 1.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if one is not; `plain_errors` converts it.
-    """
+    """Returns labels `(B,)` int32, gated on the check that they are from 0 to classes - 1; see `plain_errors`."""
     with tf.control_dependencies([_labels_in(y, classes)]):
         return tf.identity(y)
-
-
-def _integers(y: Tensor) -> tf.Operation:
-    integers = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
-    text = "Invalid labels: expected whole numbers or one-hot rows."
-    return _demand(integers, text, tf.reduce_min(y), tf.reduce_max(y))
-
-
-def _without_labels(x: Any) -> str:
-    return description(x) if isinstance(x, Mapping) else "x alone"
 
 
 def _gated(condition: Tensor, sentence: Tensor, tensor: Tensor, shape: list[int]) -> Tensor:
@@ -186,15 +167,15 @@ def _gated(condition: Tensor, sentence: Tensor, tensor: Tensor, shape: list[int]
     return tf.cond(condition, lambda: tensor, refuse)
 
 
-def _numbers(part: Any, wanted: str) -> Tensor:
+def _numbers(part: Any, subject: str, expected: str) -> Tensor:
     try:
         tensor = tf.convert_to_tensor(part)
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"Invalid {wanted} in a dense tensor. Received: {type(part).__name__}") from error
+        raise invalid(subject, f"{expected} in a dense tensor", type(part).__name__) from error
     if tensor.dtype == tf.bool:
         return tf.cast(tensor, tf.int32)
     if not (tensor.dtype.is_integer or tensor.dtype.is_floating):
-        raise InvalidArgument(f"Invalid {wanted}. Received: dtype {tensor.dtype.name}")
+        raise invalid(subject, expected, f"dtype {tensor.dtype.name}")
     return tensor
 
 
@@ -202,7 +183,7 @@ def _one_hot(y: Tensor, classes: int) -> bool:
     return len(y.shape) == 2 and y.shape[-1] == classes and classes > 1
 
 
-def _pixels_in(x: Tensor, bounds: tuple[float, float], divides: str) -> tf.Operation:
+def _pixels_in(x: Tensor, bounds: Bounds, divides: str) -> tf.Operation:
     least, most = tf.reduce_min(x), tf.reduce_max(x)
     slack = SLACK * (bounds[1] - bounds[0])
     inside = (least >= bounds[0] - slack) & (most <= bounds[1] + slack)  # False for NaN
@@ -210,7 +191,7 @@ def _pixels_in(x: Tensor, bounds: tuple[float, float], divides: str) -> tf.Opera
     return _demand(inside | tf.equal(tf.size(x), 0), text, least, most)
 
 
-def _advice(bounds: tuple[float, float], divides: str) -> str:
+def _advice(bounds: Bounds, divides: str) -> str:
     """Returns the remedies for pixels in 0..255 and for standardized pixels."""
     if tuple(bounds) != (0.0, 1.0):
         return ""
@@ -234,10 +215,18 @@ def _labels_in(y: Tensor, classes: int) -> tf.Operation:
         text = "Invalid labels: expected one-hot rows (a single 1); soft labels are not supported."
         return _demand(hard, text, tf.reduce_min(y), tf.reduce_max(y))
     least, most = tf.reduce_min(y), tf.reduce_max(y)
-    integers = tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
-    inside = integers & (tf.cast(least, tf.int64) >= 0) & (tf.cast(most, tf.int64) < classes)
+    inside = _all_integers(y) & (tf.cast(least, tf.int64) >= 0) & (tf.cast(most, tf.int64) < classes)
     text = f"Invalid labels: expected integers from 0 to {classes - 1}."
     return _demand(inside | tf.equal(tf.size(y), 0), text, least, most)
+
+
+def _integers(y: Tensor) -> tf.Operation:
+    text = "Invalid labels: expected whole numbers or one-hot rows."
+    return _demand(_all_integers(y), text, tf.reduce_min(y), tf.reduce_max(y))
+
+
+def _all_integers(y: Tensor) -> Tensor:
+    return tf.reduce_all(tf.equal(tf.cast(tf.cast(y, tf.int64), y.dtype), y))
 
 
 def _demand(condition: Tensor, text: str, least: Tensor, most: Tensor) -> tf.Operation:

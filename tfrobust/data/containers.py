@@ -1,7 +1,5 @@
 """Reads the containers that `fit` takes, batch by batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,13 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
 
-Tensor = Any
-
-WANTED = (
-    "Invalid data: expected a tf.data.Dataset of (x, y) batches, a PyDataset, a generator or a torch DataLoader of "
-    "such, or a tuple of arrays (x, y)."
+CONTAINERS = (
+    "a tf.data.Dataset of (x, y) batches, a PyDataset, a generator or a torch DataLoader of such, or a tuple of arrays "
+    "(x, y)"
 )
 
 
@@ -26,7 +22,7 @@ def batches_of(data: Any, batch_size: int, *, endless: bool = False) -> Iterator
         data: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator, a torch `DataLoader` or another iterable of
             batches (x, y) or (x, y, sample_weight); or arrays in a tuple or a list, (x, y) or (x, y, sample_weight).
             x may be a dict of one entry.
-        batch_size: of arrays.
+        batch_size: batch size of arrays.
         endless: whether to accept infinite data, for a reader that stops by itself.
 
     Raises:
@@ -34,7 +30,7 @@ def batches_of(data: Any, batch_size: int, *, endless: bool = False) -> Iterator
             lengths.
     """
     if _is_infinite(data) and not endless:
-        raise InvalidArgument("Invalid data: expected a dataset that ends. Received: one that repeats for ever")
+        raise invalid("data", "a dataset that ends", "one that repeats for ever")
     return (_labelled(batch) for batch in _iterable(data, batch_size))
 
 
@@ -54,7 +50,7 @@ def _iterable(data: Any, batch_size: int) -> Iterable[Any]:
         return _sliced(data, batch_size)
     if isinstance(data, Iterable) and not (isinstance(data, (str, Mapping)) or hasattr(data, "shape")):
         return data
-    raise InvalidArgument(f"{WANTED} Received: {description(data)}")
+    raise invalid("data", CONTAINERS, description(data))
 
 
 def repeatable(data: Any) -> Any:
@@ -77,11 +73,7 @@ def description(data: Any) -> str:
 
 
 def single_entry(part: Any, name: str) -> Any:
-    """Returns the only entry of a dict, a list or a tuple, and anything else unchanged.
-
-    Args:
-        part: x or y of a batch.
-        name: "x" or "y", for the message.
+    """Returns the only entry of a dict, a list or a tuple, and anything else unchanged; `name` is "x" or "y".
 
     Raises:
         ValueError: if there are several entries.
@@ -90,16 +82,16 @@ def single_entry(part: Any, name: str) -> Any:
         return part
     entries = list(part.values()) if isinstance(part, Mapping) else list(part)
     if len(entries) != 1:
-        raise InvalidArgument(
-            f"Invalid data: expected one tensor {name}, or a dict of one. Received: {description(part)}. A classifier "
-            "here has one image as its input and one label: build the others into the model, and map the data to (x, y)"
+        advice = (
+            "Classifiers have one image as their input and one label: build others into the model, and map the data"
         )
+        raise invalid("data", f"one tensor {name}, or a dict of one", f"{description(part)}. {advice} to (x, y)")
     return single_entry(entries[0], name)
 
 
 def _labelled(batch: Any) -> tuple[Any, Any]:
     if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
-        raise InvalidArgument(f"{WANTED} Received: batches that are {description(batch)}")
+        raise invalid("data", CONTAINERS, f"batches that are {description(batch)}")
     x, y = (single_entry(part, name) for part, name in zip(batch, ("x", "y"), strict=False))
     return _local(x), _local(y)
 
@@ -122,13 +114,13 @@ def _indexed(data: keras.utils.PyDataset) -> Iterator[Any]:
 
 def _sliced(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
     if len(data) not in (2, 3):
-        raise InvalidArgument(f"{WANTED} Received: {description(data)}")
+        raise invalid("data", CONTAINERS, description(data))
     try:
         x, y = (np.asarray(_local(single_entry(part, "x") if isinstance(part, Mapping) else part)) for part in data[:2])
     except ValueError as error:  # such as a list of batches
-        raise InvalidArgument(f"{WANTED} Received: {description(data)}, which are not arrays") from error
+        raise invalid("data", CONTAINERS, f"{description(data)}, which are not arrays") from error
     if not x.shape or not y.shape or len(x) != len(y):
-        raise InvalidArgument(f"{WANTED} Received: shapes {x.shape} and {y.shape}, which are not of equal length")
+        raise invalid("data", CONTAINERS, f"shapes {x.shape} and {y.shape}, which are not of equal length")
     return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
 
 
@@ -136,8 +128,6 @@ def _check_spec(spec: Any) -> None:
     """Raises ValueError if a dataset has no labels or is not batched, before it is read."""
     tensors = all(isinstance(part, tf.TensorSpec) for part in keras.tree.flatten(spec))
     if not (isinstance(spec, tuple) and len(spec) in (2, 3) and tensors):
-        raise InvalidArgument(
-            f"{WANTED} Received: a dataset of {description(spec) if isinstance(spec, Mapping) else spec}"
-        )
+        raise invalid("data", CONTAINERS, f"a dataset of {description(spec) if isinstance(spec, Mapping) else spec}")
     if any(part.shape.rank == 0 for part in keras.tree.flatten(spec[1])):
-        raise InvalidArgument(f"{WANTED} Received: single examples, {spec}; call `data.batch(256)`")
+        raise invalid("data", CONTAINERS, f"single examples, {spec}; call `data.batch(256)`")

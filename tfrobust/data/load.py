@@ -1,6 +1,4 @@
-"""Data sets by name, ready for training: `load` and `info`."""
-
-from __future__ import annotations
+"""Loads data sets by name, ready for training."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +8,7 @@ import tensorflow as tf
 from tfrobust.data import augment as augmentation
 from tfrobust.data import pipeline, sources
 from tfrobust.data.splits import Splits
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid_value
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.validation import check_integer, check_number
 
@@ -21,10 +19,10 @@ class Info:
 
     Attributes:
         name: the name that `load` takes.
-        input_shape: (H, W, C).
-        classes: their number.
-        class_names: in the order of the labels.
-        sizes: the number of images in each split that `load` can give.
+        input_shape: shape of an image, (H, W, C).
+        classes: number of classes.
+        class_names: names of the classes in the order of the labels.
+        sizes: number of images in each split that `load` can give.
     """
 
     name: str
@@ -49,9 +47,9 @@ def load(
 ) -> tf.data.Dataset:
     """Returns one split of a data set as batches of (pixels, labels); reading it to its end is one epoch.
 
-    The images stay in memory. Train, validation and test are disjoint, and which image is in which of them depends on
-    nothing but the data and `validation`: a data set without a test split gives up a fixed stratified fifth of train
-    for it, one without a validation split a fixed stratified share of the rest.
+    The images stay in memory. Train, validation and test are disjoint, and the split of an image depends only on the
+    data and `validation`: without a stored test split, a fixed stratified fifth of train becomes test; without a stored
+    validation split, a fixed stratified share of the rest becomes validation.
 
     Order and augmentation are a function of (seed, epoch, position). The dataset counts the epochs that were read to
     their end: its epoch number k + 1 equals, bit for bit, the first of one that was loaded with `first_epoch=k`.
@@ -63,23 +61,22 @@ def load(
             uint8 or fractions in [0, 1]; labels as integers or one-hot), or `folder:DIR` (DIR/train/CLASS/*.png and
             DIR/test/CLASS/*.png, or DIR/CLASS/*.png).
         split: "train", "validation" or "test".
-        batch_size: images in a batch; the last batch of a pass holds what is left.
-        validation: the fraction of train that becomes validation, in [0, 1), where the data set has no validation
-            split of its own.
+        batch_size: images in a batch; the last batch of a pass may have fewer.
+        validation: fraction of train that becomes validation, in [0, 1), if no validation split is stored.
         augment: None; an `Augment` or a mapping of its arguments, `{"pad": 4, "flip": True}`; or a function of
             `(B, H, W, C)` pixels and a seed of two integers that returns pixels.
-        shuffle: None: train is shuffled, the others are not.
-        seed: for order and augmentation; the splits do not depend on it.
+        shuffle: whether each pass has its own order; None: only that of train.
+        seed: seed of order and augmentation; the splits do not depend on it.
         image_size: None, or the (height, width) in pixels that all images are resized to.
-        first_epoch: the number of the first epoch.
-        steps_per_epoch: None: an epoch is one pass. Else batches in an epoch, which may end within a pass; the next
-            one goes on there. A long pass is so cut into epochs, each with its checkpoint and its validation.
+        first_epoch: number of the first epoch.
+        steps_per_epoch: batches in an epoch; None: one pass. An epoch may end within a pass, and the next one continues
+            there, so that a long pass becomes several epochs, each with its checkpoint and its validation.
 
     Returns:
         A finite dataset of (x `(B, H, W, C)` float32 in [0, 1], y `(B,)` int32).
 
     Raises:
-        ValueError: for an unknown name or split, an argument out of range, or data that is no image classification.
+        ValueError: for an unknown name or split, an argument out of range, or data without images and class labels.
         FileNotFoundError: for a file or a folder that does not exist.
         OSError: if TensorFlow Datasets can neither find nor download the data.
 
@@ -96,7 +93,7 @@ def load(
     seed = check_integer("seed", seed, None)
     transform = augmentation.get(augment)
     if not isinstance(shuffle, (bool, type(None))):
-        raise InvalidArgument(f"Invalid value for `shuffle`: expected True, False or None. Received: {shuffle!r}")
+        raise invalid_value("shuffle", "True, False or None", shuffle)
     if split not in sources.SPLITS:
         raise unknown("split", split, sources.SPLITS)
     x, y, rows = _splits(name, validation, image_size).get(split)
@@ -117,17 +114,7 @@ def info(name: str, *, validation: float = 0.1, image_size: tuple[int, int] | No
     """Returns the shape, the classes and the sizes of a data set.
 
     Args:
-        name: as in `load`.
-        validation: as in `load`; the sizes depend on it.
-        image_size: as in `load`; the shape depends on it.
-
-    Returns:
-        An `Info`.
-
-    Raises:
-        ValueError: as `load`.
-        FileNotFoundError: as `load`.
-        OSError: as `load`.
+        name, validation, image_size: as in `load`, which also raises the same errors.
 
     Example:
 
@@ -144,6 +131,6 @@ def _splits(name: str, validation: float, image_size: tuple[int, int] | None) ->
     check_number("validation", validation, 0, 1, below=True, expected="a fraction")
     if image_size is not None:
         if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
-            raise InvalidArgument(f"Invalid value for `image_size`: expected (height, width). Received: {image_size!r}")
+            raise invalid_value("image_size", "(height, width)", image_size)
         image_size = (check_integer("image_size", image_size[0]), check_integer("image_size", image_size[1]))
     return Splits(name, sources.find(name), validation, image_size)

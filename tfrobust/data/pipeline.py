@@ -1,6 +1,4 @@
-"""The `tf.data` pipeline: from images in memory to batches whose order is a function of (seed, epoch)."""
-
-from __future__ import annotations
+"""Makes batches of images in memory by `tf.data`, in an order that is a function of (seed, epoch)."""
 
 from typing import Any
 
@@ -8,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust.data.augment import Augmentation
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 def batches(
@@ -24,21 +21,12 @@ def batches(
     first_epoch: int,
     steps_per_epoch: int | None = None,
 ) -> tf.data.Dataset:
-    """Returns one epoch over `rows` of the images, in batches of pixel fractions and labels.
+    """Returns one epoch over the numbered `rows` of the images, as a dataset; see `load` for the other arguments.
 
     Args:
         x: images `(N, H, W, C)`, uint8 in 0..255 or floats in [0, 1]; kept in this dtype.
         y: labels `(N,)`, int32.
-        rows: which of the N images, in order, `(n,)`.
-        batch_size: images in a batch; the last one may be smaller.
-        shuffle: whether each pass has its own order.
-        augment: None or a function `(x, seed) -> x`.
-        seed: for order and augmentation.
-        first_epoch: the number of the first epoch.
-        steps_per_epoch: batches in an epoch; None: those of one pass.
-
-    Returns:
-        A dataset of (`(B, H, W, C)` float32, `(B,)` int32).
+        rows: numbers of the images, `(n,)`, in order.
     """
     with tf.device("CPU:0"):  # tf.data runs there
         images, labels, rows = tf.convert_to_tensor(x), tf.convert_to_tensor(y), tf.constant(rows, tf.int64)
@@ -66,7 +54,7 @@ def batches(
     options.deterministic = True
     # Each worker reads all images and takes its share of the batches: there are no files to divide.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    # tf.data would append another prefetch, behind the step that counts the passes (see `_epochs`).
+    # tf.data would append another prefetch after the step that counts the passes (see `_epochs`).
     options.experimental_optimization.inject_prefetch = False
     return dataset.with_options(options)
 

@@ -1,10 +1,8 @@
-"""Sources of images: one function for each, found by the prefix before the colon.
+"""Finds sources of images by the prefix before the colon.
 
-A new source is a function `argument -> Source` and a line in `SOURCES`; checks, resizing, held-out splits and
-batches are the same for all.
+A new source is a function `argument -> Source` and a line in `SOURCES`; checks, resizing, held-out splits and batches
+are the same for all.
 """
-
-from __future__ import annotations
 
 import contextlib
 import difflib
@@ -18,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
 from tfrobust.utils.registry import unknown
 
 SPLITS = ("train", "validation", "test")
@@ -30,7 +28,7 @@ class Source(NamedTuple):
     Attributes:
         splits: for each split that is stored, a function that reads it: `() -> (images, labels)`. Images are an array
             `(N, H, W)` or `(N, H, W, C)`, or an iterable of `(H, W, C)`.
-        class_names: in the order of the labels; None: unknown.
+        class_names: names of the classes in the order of the labels; None if they are not known.
     """
 
     splits: Mapping[str, Callable[[], tuple[Any, Any]]]
@@ -60,19 +58,15 @@ def npz(argument: str) -> Source:
     if not pairs and {"x", "y"} <= {*names}:
         pairs = {"train": ("x", "y")}
     if not pairs:
-        raise InvalidArgument(
-            f"Invalid file {path!r}: expected arrays x_train, y_train, x_test, y_test, or x and y. "
-            f"Received: {', '.join(names) or 'no array'}"
-        )
+        expected = "arrays x_train, y_train, x_test, y_test, or x and y"
+        raise invalid(f"file {path!r}", expected, ", ".join(names) or "no array")
 
     def read(x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
         with _reading(path) as arrays:
             try:
                 return arrays[x], arrays[y]
             except Exception as error:  # a damaged or a pickled array: zlib, zipfile and NumPy have an error each
-                raise InvalidArgument(
-                    f"Invalid file {path!r}: expected readable {x} and {y}. Received: {error}"
-                ) from error
+                raise invalid(f"file {path!r}", f"readable {x} and {y}", error) from error
 
     return Source({split: functools.partial(read, *pair) for split, pair in pairs.items()})
 
@@ -94,10 +88,8 @@ def folder(argument: str) -> Source:
     names = next(iter(found.values())).class_names
     for split, dataset in found.items():
         if dataset.class_names != names:
-            raise InvalidArgument(
-                f"Invalid folder {str(stored[split])!r}: expected the classes of the other splits, {names}. "
-                f"Received: {dataset.class_names}"
-            )
+            expected = f"the classes of the other splits, {names}"
+            raise invalid(f"folder {str(stored[split])!r}", expected, dataset.class_names)
 
     def read(split: str) -> tuple[Iterator[np.ndarray], list[int]]:
         paths = found[split].file_paths
@@ -115,9 +107,7 @@ def tfds(name: str) -> Source:
     except (ValueError, AssertionError) as error:  # an unknown name; or an unknown config or version of a known one
         builders = tensorflow_datasets.list_builders(with_community_datasets=False)
         if re.split("[/:]", name)[0] in builders:
-            raise InvalidArgument(
-                f"Invalid data set: expected one that TFDS knows. Received: {name!r}. {error}"
-            ) from error
+            raise invalid("data set", "one that TFDS knows", f"{name!r}. {error}") from error
         usual = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "cifar10_corrupted/CONFIG")
         known = {"digits", "npz:FILE", "folder:DIR", *usual, *difflib.get_close_matches(name, builders)}
         raise unknown("data set (of these, or of TensorFlow Datasets)", name, known) from error
@@ -133,10 +123,8 @@ def tfds(name: str) -> Source:
     read = _images_of_tfds if None in builder.info.features[image].shape else _array_of_tfds
     stored = [split for split in SPLITS if split in builder.info.splits]
     if not stored:
-        raise InvalidArgument(
-            f"Invalid data set {name!r}: expected a split {' or '.join(map(repr, SPLITS))}. "
-            f"Received: {', '.join(builder.info.splits) or 'none'}"
-        )
+        expected = f"a split {' or '.join(map(repr, SPLITS))}"
+        raise invalid(f"data set {name!r}", expected, ", ".join(builder.info.splits) or "none")
     splits = {split: functools.partial(read, str(builder.data_dir), split, image, label) for split in stored}
     return Source(splits, tuple(builder.info.features[label].names))
 
@@ -151,14 +139,14 @@ def find(name: str) -> Source:
         ValueError: for an unknown name.
     """
     if not isinstance(name, str) or not name:
-        raise InvalidArgument(f"Invalid data set: expected a name such as 'digits' or 'npz:FILE'. Received: {name!r}")
+        raise invalid("data set", "a name such as 'digits' or 'npz:FILE'", repr(name))
     prefix, _, argument = name.partition(":")
     return SOURCES[prefix](argument) if prefix in SOURCES else tfds(name)
 
 
 def _expect(condition: bool, form: str, received: str) -> None:
     if not condition:
-        raise InvalidArgument(f"Invalid data set: expected {form!r}. Received: {received!r}")
+        raise invalid("data set", repr(form), repr(received))
 
 
 @contextlib.contextmanager
@@ -169,11 +157,9 @@ def _reading(path: str) -> Iterator[Any]:
         try:
             arrays = np.load(file, allow_pickle=False)
         except Exception as error:  # zipfile's, NumPy's or the system's
-            raise InvalidArgument(f"Invalid file {path!r}: expected NumPy's .npz format. Received: {error}") from error
+            raise invalid(f"file {path!r}", "NumPy's .npz format", error) from error
         if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise InvalidArgument(
-                f"Invalid file {path!r}: expected several named arrays, .npz. Received: one array, .npy"
-            )
+            raise invalid(f"file {path!r}", "several named arrays, .npz", "one array, .npy")
         yield arrays
 
 
@@ -181,9 +167,7 @@ def _decoded(path: str) -> np.ndarray:
     try:
         image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise InvalidArgument(
-            f"Invalid image file {path!r}: expected PNG, JPEG, GIF or BMP. Received: {error}"
-        ) from error
+        raise invalid(f"image file {path!r}", "PNG, JPEG, GIF or BMP", error) from error
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]  # without the alpha channel
 
 
@@ -195,10 +179,8 @@ def _image_and_label(name: str, info: Any) -> tuple[str, str]:
     wanted = (features.Image, features.ClassLabel)
     if len(keys) == 2 and all(isinstance(found.get(key), kind) for key, kind in zip(keys, wanted, strict=True)):
         return keys
-    raise InvalidArgument(
-        f"Invalid data set {name!r}: expected an image classification, which has an image and a class label. "
-        f"Received: features {', '.join(found) or info.features}"
-    )
+    expected = "an image classification, which has an image and a class label"
+    raise invalid(f"data set {name!r}", expected, f"features {', '.join(found) or info.features}")
 
 
 # Keeps the two splits that were read last: `info`, training and validation then decode the images once.

@@ -1,7 +1,5 @@
 """Divides a source into disjoint train, validation and test splits, which are the same in every run."""
 
-from __future__ import annotations
-
 import functools
 from typing import NamedTuple
 
@@ -9,9 +7,9 @@ import numpy as np
 
 from tfrobust.data import arrays
 from tfrobust.data.sources import SPLITS, Source
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
 
-# The share of train that becomes the test split where there is none. It and the keys of the two choices define what
+# The share of train that becomes the test split if none is stored. It and the keys of the two choices define what
 # "accuracy on the test split" means, so they never change.
 TEST_FRACTION = 0.2
 TEST_KEY = 20
@@ -19,7 +17,7 @@ VALIDATION_KEY = 10
 
 
 class Split(NamedTuple):
-    """Some rows of stored images: x `(N, H, W, C)`, y `(N,)` int32, rows `(n,)` numbers below N, increasing."""
+    """Some rows of stored images: x `(N, H, W, C)`, y `(N,)` int32, and increasing numbers of rows `(n,)`."""
 
     x: np.ndarray
     y: np.ndarray
@@ -30,7 +28,7 @@ class Splits:
     """The splits of one source, each read at most once, when it is first requested.
 
     Args:
-        name: of the data set, for errors.
+        name: name of the data set, for errors.
         source: the data set.
         validation: fraction of train that becomes validation, if none is stored.
         image_size: None, or the (H, W) that all images are resized to.
@@ -47,19 +45,16 @@ class Splits:
         """Returns one split.
 
         Raises:
-            ValueError: for one that the data set does not have, or that has no image.
+            ValueError: for a split that the data set does not have, or that has no image.
         """
         if split not in self.names:
-            expected = " or ".join(map(repr, self.names))
             why = f" with validation={self._shares[split]}" if split == "validation" else ""
-            raise InvalidArgument(f"Invalid split of {self._name!r}: expected {expected}. Received: {split!r}{why}")
+            raise invalid(f"split of {self._name!r}", " or ".join(map(repr, self.names)), f"{split!r}{why}")
         x, y, _ = self._stored(split if split in self._source.splits else "train")
         rows = np.arange(len(y)) if split != "train" and split in self._source.splits else self._derived(y, split)
         if not len(rows):
-            raise InvalidArgument(
-                f"Invalid split of {self._name!r}: expected at least one image for {split!r}. Received: {len(y)} "
-                f"images to choose from, with validation={self._shares['validation']}"
-            )
+            received = f"{len(y)} images to choose from, with validation={self._shares['validation']}"
+            raise invalid(f"split of {self._name!r}", f"at least one image for {split!r}", received)
         if 2 * len(rows) < len(y):  # a small split must not keep all images in memory
             x, y, rows = x[rows], y[rows], np.arange(len(rows))
         return Split(x, y, rows)

@@ -7,13 +7,7 @@ from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.evaluate import evaluate
 from tfrobust.evaluation.report import Report, Result
 from tfrobust.evaluation.runner import AdversaryFinder
-from tfrobust.evaluation.tables.corrupt import corrupt
-from tfrobust.evaluation.tables.corruptions import corruptions
-from tfrobust.evaluation.tables.distances import distances
-from tfrobust.evaluation.tables.noise import noise
-from tfrobust.evaluation.tables.shifts import shift, shifts
-from tfrobust.evaluation.tables.table import Table
-from tfrobust.evaluation.tables.transfer import transfer_table
+from tfrobust.evaluation.tables import Table, corrupt, corruptions, distances, noise, shift, shifts, transfer_table
 
 __all__ = [
     "Adversaries",

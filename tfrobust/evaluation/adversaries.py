@@ -1,7 +1,8 @@
-"""The worst adversary of each image, by which the figures of an evaluation can be checked."""
+"""Keeps the worst adversary of each image, with which the figures of an evaluation can be checked."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import zipfile
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 
 from tfrobust.attacks import Ball
 from tfrobust.classifiers import check_classifier
-from tfrobust.evaluation.scoring import Scorer, rounded
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.evaluation.scoring import Score, Scorer, rounded
+from tfrobust.utils.errors import InvalidArgument, invalid
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent
 
@@ -21,6 +22,7 @@ ROBUST, WRONG_CLEAN = -1, -2  # in `fooled_by`, beside the numbers of attacks
 ARRAYS = ("x", "z", "y", "clean_predicted", "predicted", "fooled_by")
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Adversaries:
     """Holds for each image the adversary that fooled the classifier, else the one of greatest margin over all attacks.
 
@@ -31,7 +33,7 @@ class Adversaries:
         z: their worst adversaries, shaped as x; for an image that is wrong without attack, the image itself.
         y: labels, `(N,)`.
         clean_predicted: classes that were predicted for x, `(N,)`; -1 if there was no prediction (NaN).
-        predicted: the same for z.
+        predicted: classes that were predicted for z, in the same form.
         fooled_by: index of the attack that fooled the image in the report's flat list of results, `(N,)`; -1 if no
             attack did, -2 if the image was wrong without attack.
         mask: 1 where a pixel may change, `(H, W, C)` or `(1, H, W, C)`, or None.
@@ -50,21 +52,8 @@ class Adversaries:
     clean_predicted: np.ndarray
     predicted: np.ndarray
     fooled_by: np.ndarray
-    mask: np.ndarray | None
-    _path: Path  # of arrays that are not read yet
-
-    def __init__(
-        self,
-        x: np.ndarray,
-        z: np.ndarray,
-        y: np.ndarray,
-        clean_predicted: np.ndarray,
-        predicted: np.ndarray,
-        fooled_by: np.ndarray,
-        mask: np.ndarray | None = None,
-    ) -> None:
-        self.x, self.z, self.y, self.mask = x, z, y, mask
-        self.clean_predicted, self.predicted, self.fooled_by = clean_predicted, predicted, fooled_by
+    mask: np.ndarray | None = dataclasses.field(default_factory=lambda: None)  # no class attribute, see `__getattr__`
+    _path: Path = dataclasses.field(init=False)  # the file of arrays that are not read yet
 
     @property
     def robust(self) -> np.ndarray:
@@ -103,7 +92,8 @@ class Adversaries:
         unread._path = Path(path)
         return unread
 
-    def __getattr__(self, name: str) -> Any:  # called for missing attributes: arrays that are not read yet
+    def __getattr__(self, name: str) -> Any:
+        """Reads the file when an array is missing."""
         if name not in (*ARRAYS, "mask") or "_path" not in vars(self):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         if not self._path.exists():
@@ -117,11 +107,9 @@ class Adversaries:
                 arrays["mask"] = saved.get("mask")
             lengths = {len(arrays[array]) for array in ARRAYS}
             if lengths != {len(arrays["y"])} or lengths == {0} or arrays["x"].ndim != 4:
-                raise InvalidArgument("lengths differ, or are zero")
+                raise InvalidArgument("Expected arrays of one length of at least 1.")
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise InvalidArgument(
-                f"Invalid adversaries: expected a file that Report.save wrote. Received: {self._path}"
-            ) from error
+            raise invalid("adversaries", "a file that Report.save wrote", self._path) from error
         vars(self).update(arrays)
         return arrays[name]
 
@@ -130,13 +118,13 @@ class Verification(NamedTuple):
     """The accuracies of a classifier on saved adversaries.
 
     Args:
-        images: their number.
-        clean_accuracy: in [0, 1].
-        robust_accuracy: right on the clean image and on its adversary.
+        images: number of images.
+        clean_accuracy: share of images that are right, in [0, 1].
+        robust_accuracy: share of images that are right, clean and on their adversary, in [0, 1].
         robust_accuracy_8bit: the same with adversaries rounded to 8 bits, as a picture is saved.
         outside: number of images whose adversary lies outside the ball or changes masked pixels; it is discarded.
         out_of_range: number of images with pixels, clean or not, outside the bounds or not finite; also discarded.
-        problems: of the file, in sentences.
+        problems: sentences on faults of the file.
     """
 
     images: int
@@ -170,16 +158,6 @@ def verify(
 ) -> Verification:
     """Computes predictions for clean images and saved adversaries, and checks the adversaries against the ball.
 
-    Args:
-        adversaries: of a report.
-        classifier: a Keras model with named outputs, or a callable; see `evaluate`.
-        ball: where the adversaries have to lie.
-        batch_size: images in a batch.
-        draws: passes that vote on each prediction, as in the report.
-
-    Returns:
-        A `Verification`.
-
     Raises:
         ValueError: if the classifier is invalid or does not fit the images.
     """
@@ -188,25 +166,19 @@ def verify(
         check_classifier(classifier, reader="verification")
         _check_fits(classifier, found)
     scorer = Scorer(classifier, ball, found.x.shape, draws)
-    right: dict[str, list[np.ndarray]] = {"clean": [], "adv": [], "8bit": []}
-    predicted: dict[str, list[np.ndarray]] = {"clean": [], "adv": []}
-    outside = out_of_range = not_numbers = 0
+    scores = []
     for first in range(0, len(found.y), batch_size):
         x, z, y = (part[first : first + batch_size] for part in (found.x, found.z, found.y))
-        on_x, on_z, on_8bit = (scorer(x, y, pixels) for pixels in (x, z, rounded(z, ball.bounds)))
-        in_range = on_x.in_range & on_z.in_range
-        outside += int((in_range & ~on_z.inside).sum())
-        out_of_range += int((~in_range).sum())
-        not_numbers += int((on_x.in_range & (on_x.predicted < 0) | in_range & (on_z.predicted < 0)).sum())
-        discarded = ~(in_range & on_z.inside)
-        right["clean"].append(on_x.right)
-        right["adv"].append(on_x.right & (on_z.right | discarded))
-        right["8bit"].append(on_x.right & (on_8bit.right | on_z.right | discarded))
-        predicted["clean"].append(on_x.predicted)
-        predicted["adv"].append(on_z.predicted)
-    on_clean, on_adv = (np.concatenate(part) for part in predicted.values())
+        scores.append([scorer(x, y, pixels) for pixels in (x, z, rounded(z, ball.bounds))])
+    on_x, on_z, on_8bit = (Score.joined(parts) for parts in zip(*scores, strict=True))
+    in_range = on_x.in_range & on_z.in_range
+    outside, out_of_range = int((in_range & ~on_z.inside).sum()), int((~in_range).sum())
+    not_numbers = int((on_x.in_range & (on_x.predicted < 0) | in_range & (on_z.predicted < 0)).sum())
+    withstood = on_z.right | ~(in_range & on_z.inside)  # an adversary that is discarded fools nothing
+    right = (on_x.right, on_x.right & withstood, on_x.right & (on_8bit.right | withstood))
     # A classifier with the same predictions for all clean images is the report's, whose adversaries have to match.
-    others = int((on_adv != found.predicted).sum()) if (on_clean == found.clean_predicted).all() else 0
+    same = (on_x.predicted == found.clean_predicted).all()
+    others = int((on_z.predicted != found.predicted).sum()) if same else 0
     contradictions = found.contradictions()
     problems = [
         (contradictions, f"The file contradicts itself in {contradictions} images: `fooled_by` and predictions."),
@@ -215,8 +187,8 @@ def verify(
         (out_of_range, f"{out_of_range} images have pixels outside {list(ball.bounds)} or not finite: so is the file."),
         (not_numbers, f"Logits are NaN for {not_numbers} images, which count as wrong: is it the right classifier?"),
     ]
-    clean, adv, in_8bit = (float(np.concatenate(part).mean()) for part in right.values())
     sentences = tuple(sentence for count, sentence in problems if count)
+    clean, adv, in_8bit = (float(part.mean()) for part in right)
     return Verification(len(found.y), clean, adv, in_8bit, outside, out_of_range, sentences)
 
 
@@ -224,7 +196,5 @@ def _check_fits(classifier: keras.Model, found: Adversaries) -> None:
     shape, classes = classifier.input_shape[1:], int(classifier.output["logits"].shape[-1])
     fits = all(size in (None, own) for size, own in zip(shape, found.x.shape[1:], strict=True))
     if not fits or found.y.max() >= classes:
-        raise InvalidArgument(
-            f"Invalid classifier: expected one of images {found.x.shape[1:]} and at least {found.y.max() + 1} classes, "
-            f"as the report's. Received: one of images {shape} and {classes} classes"
-        )
+        expected = f"one of images {found.x.shape[1:]} and at least {found.y.max() + 1} classes, as the report's"
+        raise invalid("classifier", expected, f"one of images {shape} and {classes} classes")

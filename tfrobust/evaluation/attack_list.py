@@ -1,7 +1,5 @@
 """Normalizes `attacks=` into a list of named attacks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,16 +11,16 @@ from tfrobust.attacks import ATTACKS, L1, L2, Attack, Ball, Cascade, Exact, Grad
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import InvalidArgument, invalid, invalid_value
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise
 from tfrobust.utils.text import for_json
+from tfrobust.utils.types import Tensor
 
-Tensor = Any
 Search = Callable[..., Any]  # pixels, labels, numbers of the images, seed, run -> x_adv
 
 NORMS: dict[type[Ball], str] = {Linf: "linf", L2: "l2", L1: "l1"}
-UNKNOWN_COST = (100, 100)  # of an attack that does not state its cost; only the progress bar reads it
+UNKNOWN_COST = (100, 100)  # passes of an attack that does not state its cost, for the progress bar
 
 
 class NamedAttack(NamedTuple):
@@ -52,7 +50,7 @@ class NamedAttack(NamedTuple):
         return self.attack.runs(classes) if self.in_graph else 1
 
     def far(self, z: np.ndarray, x: np.ndarray, fooled: np.ndarray) -> np.ndarray:
-        """Returns by how much an adversary can still improve, `(B,)`, see `Ball.far`; a callable keeps its first."""
+        """Returns `Ball.far` of adversaries, `(B,)`; for a callable, 0 if they fool and infinity otherwise."""
         return np.asarray(self.attack.ball.far(z, x, fooled)) if self.in_graph else np.where(fooled, 0.0, np.inf)
 
     def cost(self, classes: int) -> int:
@@ -101,9 +99,9 @@ def list_attacks(given: Any, ball: Ball, classes: int | None = None) -> AttackLi
     """Returns the attack list of a suite's name, of a list of items or a cascade, or of a mapping label -> item.
 
     Args:
-        given: see `evaluate`.
-        ball: of the evaluation.
-        classes: of the classifier; None if not known: nothing is then checked against it.
+        given: `attacks` of `evaluate`.
+        ball: ball of the evaluation.
+        classes: number of classes; None if it is not known: the attacks are then not checked against it.
 
     Raises:
         ValueError: for an unknown name, an object that is not an attack, a targeted attack, one whose ball is not that
@@ -117,9 +115,9 @@ def list_attacks(given: Any, ball: Ball, classes: int | None = None) -> AttackLi
         notes += given.notes
         given = _members(given, ball)
     if not isinstance(given, (list, tuple, Mapping)) or not given:
-        raise InvalidArgument(
-            f"Invalid value for `attacks`: expected the name of a suite ({', '.join(suites.names())}), or a list (or a "
-            f"mapping label -> attack) of at least one attack. Received: {given!r}"
+        suite = f"the name of a suite ({', '.join(suites.names())})"
+        raise invalid_value(
+            "attacks", f"{suite}, or a list (or a mapping label -> attack) of at least one attack", given
         )
     columns = isinstance(given, Mapping)
     items = given.values() if isinstance(given, Mapping) else given
@@ -145,7 +143,7 @@ def arguments_of(ball: Ball) -> dict[str, Any]:
 
 def _suite(name: str, ball: Ball, classes: int | None) -> tuple[Any, list[str]]:
     if name in attacks.names() and name not in suites.names():
-        raise InvalidArgument(f"Invalid value for `attacks`: expected [{name!r}], a list. Received: {name!r}")
+        raise invalid_value("attacks", f"[{name!r}], a list", name)
     takes = suites.SUITES.parameters(name)
     if ball.mask is not None and takes and "mask" not in takes:
         raise InvalidArgument(f"The suite {name!r} takes no `mask`: expected another suite or a list. Received: a mask")
@@ -167,10 +165,7 @@ def _named(item: Any, ball: Ball) -> NamedAttack:
     if isinstance(item, Attack):
         return _member(item.name, item, ball)
     if not callable(item):
-        raise InvalidArgument(
-            "Invalid attack: expected a name, a config, an Attack or a callable "
-            f"`(classify, x, y) -> x_adv`. Received: {item!r}"
-        )
+        raise invalid("attack", "a name, a config, an Attack or a callable `(classify, x, y) -> x_adv`", repr(item))
     name = str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
     config = item.get_config() if hasattr(item, "get_config") else {}
     return NamedAttack(name, for_json(config), item)
@@ -182,16 +177,13 @@ def _members(cascade: Cascade, ball: Ball) -> list[NamedAttack]:
 
 def _member(name: str, attack: Attack, ball: Ball) -> NamedAttack:
     if attack.targeted:
-        raise InvalidArgument(
-            f"Invalid attack {name!r}: expected an untargeted one, for the labels are the true ones. "
-            "Received: targeted=True"
-        )
+        raise invalid(f"attack {name!r}", "an untargeted one, since the labels are the true ones", "targeted=True")
     theirs = attack.ball
     larger = type(theirs) is type(ball) and theirs.radius > ball.radius * (1 + SLACK)
     if larger or theirs.bounds != ball.bounds:
-        raise InvalidArgument(f"Invalid attack {name!r}: expected it to stay in {ball!r}. Received: one in {theirs!r}")
+        raise invalid(f"attack {name!r}", f"it to stay in {ball!r}", f"one in {theirs!r}")
     if ball.mask is not None and theirs.mask is None:
-        raise InvalidArgument(f"Invalid attack {name!r}: expected the evaluation's `mask`. Received: one that has none")
+        raise invalid(f"attack {name!r}", "the evaluation's `mask`", "one that has none")
     return NamedAttack(name, _settings(attack), attack)
 
 
@@ -202,15 +194,13 @@ def _from_config(item: str | Mapping[str, Any], ball: Ball, classes: int | None)
     if classes is not None and "classes" in recipe and "classes" not in config:
         made = attacks.get({**recipe, "classes": classes})  # the members of a cascade depend on the number of classes
     if type(made.ball) is not type(ball):
-        raise InvalidArgument(
-            f"Invalid attack {made.name!r}: expected one in the {type(ball).__name__} ball of "
-            f"norm={NORMS[type(ball)]!r}. Received: {made!r}, which works in {made.ball!r}"
-        )
+        expected = f"one in the {type(ball).__name__} ball of norm={NORMS[type(ball)]!r}"
+        raise invalid(f"attack {made.name!r}", expected, f"{made!r}, which works in {made.ball!r}")
     return made
 
 
 def _defined(entry: Entry, classes: int, notes: list[str] | None) -> Entry | None:
-    """Returns the members that are defined for so many classes; without a list for notes all have to be."""
+    """Returns the entry with the members that are defined for so many classes; without `notes` all have to be."""
     kept = []
     for member in entry.members:
         least = getattr(member.attack, "least_classes", 2)
@@ -237,19 +227,13 @@ def _labelled(entry: Entry, label: str) -> Entry:
     return entry._replace(name=label, members=members)
 
 
-def _name(attack: Attack) -> str:
-    return attack.name
-
-
 def _settings(attack: Any) -> dict[str, Any]:
     """Returns the arguments that an attack was made with, ready for JSON; without a factory, its attributes."""
+    settings = dict(attack._recipe or {"name": attack.name})
     if isinstance(attack, GradientAttack):
         parts = {name: part for name, part in vars(attack).items() if not name.startswith("_")}
-        return for_json({**(attack._recipe or parts), "loss": attack.effective_loss, **_gradients(attack)})
-    return for_json({**(attack._recipe or {"name": attack.name}), **_gradients(attack)})
-
-
-def _gradients(attack: Any) -> dict[str, Any]:
-    """Returns the source of gradients if it is not the exact gradient."""
+        settings = {**(attack._recipe or parts), "loss": attack.effective_loss}
     gradients = getattr(attack, "gradients", None)
-    return {} if gradients is None or isinstance(gradients, Exact) else {"gradients": gradients}
+    if gradients is not None and not isinstance(gradients, Exact):
+        settings["gradients"] = gradients
+    return for_json(settings)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from tfrobust.evaluation.attack_list import AttackList, Entry, NamedAttack
-from tfrobust.evaluation.progress import Progress
 from tfrobust.evaluation.record import Outcome, Record
 from tfrobust.evaluation.report import Result
 from tfrobust.evaluation.resume import State
@@ -18,28 +20,61 @@ from tfrobust.evaluation.runner import Batch, open_after_runs
 from tfrobust.utils.random import stream
 
 
+class Progress:
+    """Shows a bar over the remaining forward and backward passes of the classifier, and lines above it, if `verbose`.
+
+    Work that is no longer needed, for images that are already fooled, is taken from the total, so that the rate and the
+    remaining time are those of the work that is done.
+    """
+
+    def __init__(self, verbose: bool) -> None:
+        self._verbose = verbose
+        self._bar: Any = None
+
+    def line(self, text: str) -> None:
+        """Prints a line above the bar."""
+        if self._verbose:
+            tqdm.write(text)
+
+    def left(self, work: int, label: str) -> None:
+        """Sets the work that is left at most, and the label of the bar."""
+        if not self._verbose:
+            return
+        if self._bar is None:
+            # A log gets a line a minute, a screen an update twice a second.
+            often = 0.5 if sys.stderr.isatty() else 60.0
+            self._bar = tqdm(total=0, unit="pass", unit_scale=True, mininterval=often, leave=False, dynamic_ncols=True)
+        self._bar.total = self._bar.n + work
+        self._bar.set_description(label, refresh=False)
+
+    def done(self, work: int) -> None:
+        """Counts the work of a batch as done."""
+        if self._bar is not None:
+            self._bar.update(work)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+@dataclasses.dataclass
 class AttackRuns:
     """Makes all runs: of a list each entry on the images that all before it left right, of columns each on all images.
 
-    Args:
-        record: decides which images an attack fooled, and keeps the worst adversaries.
-        attack_list: the attacks.
-        classes: of the classifier.
-        seed: of the evaluation; noise is a function of (seed, index of the attack, run, number of the image).
-        state: keeps what was found, and knows what was found before; or None.
-        progress: shows how much work is left.
+    Noise is a function of (seed, index of the attack, run, number of the image).
     """
 
-    def __init__(
-        self, record: Record, attack_list: AttackList, classes: int, seed: int, state: State | None, progress: Progress
-    ) -> None:
-        self.record = record
-        self.attack_list = attack_list
-        self.seed = seed
-        self.state = state
-        self.progress = progress
-        self._runs = [attack.runs(classes) for attack in attack_list.attacks]
-        self._costs = [attack.cost(classes) for attack in attack_list.attacks]
+    record: Record
+    attack_list: AttackList
+    classes: int
+    seed: int
+    state: State | None  # the file of outcomes, from which those of an earlier process are read
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.runs = [attack.runs(self.classes) for attack in self.attack_list.attacks]
+        self.costs = [attack.cost(self.classes) for attack in self.attack_list.attacks]
 
     def results(self) -> tuple[Result, ...]:
         """Runs all attacks and returns their results."""
@@ -51,8 +86,8 @@ class AttackRuns:
             parts: list[Result] = []
             for member in entry.members:
                 label = f"{entry.name}/{member.name}" if entry.has_parts else entry.name
-                work = self._work_after(index, entry, len(parts), len(clean))
-                result, alive = self._attacked(label, member, index, alive, *work)
+                later = self._work_after(index, entry, len(parts), len(clean))
+                result, alive = self._attacked(alive, _Batches(self, label, member, index, later))
                 parts.append(result)
                 index += 1
             results.append(_total(entry, parts) if entry.has_parts else parts[0])
@@ -60,28 +95,17 @@ class AttackRuns:
                 self._print(entry.name, results[-1])
         return tuple(results)
 
-    def _attacked(
-        self, label: str, member: NamedAttack, index: int, alive: np.ndarray, each: int, besides: int
-    ) -> tuple[Result, np.ndarray]:
-        """Returns the result of an attack and the numbers of the images that it left right.
-
-        Args:
-            label: the name that the progress bar shows.
-            member: the attack.
-            index: its number.
-            alive: numbers of the images that it attacks.
-            each: work of later attacks for each of these images that stays right.
-            besides: work of later attacks that does not depend on this one.
-        """
-        batches = _Batches(self, label, member, index, each, besides)
-        attacked, images = len(alive), self.record.images
+    def _attacked(self, alive: np.ndarray, batches: _Batches) -> tuple[Result, np.ndarray]:
+        """Returns the result of an attack on the numbered images, and the numbers of those that it left right."""
+        attacked, images, member = len(alive), self.record.images, batches.member
+        runs = self.runs[batches.index]
         by_run: list[float] = []
         batches.start_run(0, attacked)
-        options: dict[str, Any] = {"runs": self._runs[index], "in_threads": member.in_graph}
+        options: dict[str, Any] = {"runs": runs, "in_threads": member.in_graph}
         left = open_after_runs(images, alive, self.record.batch_size, batches.prepare, batches.record, **options)
         for run, alive in enumerate(left, 1):
             by_run.append(len(alive) / len(images.y))
-            if run < self._runs[index]:
+            if run < runs:
                 batches.start_run(run, len(alive))
         result = Result(
             member.name,
@@ -91,15 +115,15 @@ class AttackRuns:
             kind=member.kind,
             attacked=attacked,
             fooled=attacked - len(alive),
-            runs=self._runs[index],
+            runs=runs,
             by_run=tuple(by_run),
         )
-        self._print(label, result)
+        self._print(batches.label, result)
         return result, alive
 
     def _work_after(self, index: int, entry: Entry, member: int, clean: int) -> tuple[int, int]:
         """Returns the work of later attacks: for each image that this one leaves right, and independent of it."""
-        work = [runs * cost for runs, cost in zip(self._runs, self._costs, strict=True)]
+        work = [runs * cost for runs, cost in zip(self.runs, self.costs, strict=True)]
         if not self.attack_list.columns:
             return sum(work[index + 1 :]), 0
         end = index + len(entry.members) - member
@@ -112,39 +136,41 @@ class AttackRuns:
 
 
 class _Batches:
-    """The batches of one attack: searched or read from the state, then recorded, with time and progress."""
+    """Searches the batches of one attack or reads them from the state, and records them with time and progress."""
 
-    def __init__(self, runs: AttackRuns, label: str, member: NamedAttack, index: int, each: int, besides: int) -> None:
-        self._of, self._label, self._member, self._index = runs, label, member, index
-        self._each, self._besides = each, besides
-        self._cost = runs._costs[index]
-        self._search = functools.cache(lambda: member.search(runs.record.classifier, runs.record.images.x))
+    def __init__(self, every: AttackRuns, label: str, member: NamedAttack, index: int, later: tuple[int, int]) -> None:
+        self.label, self.member, self.index = label, member, index
+        self._every, self._cost = every, every.costs[index]
+        self._for_each_right, self._independent = later
+        self._search = functools.cache(lambda: member.search(every.record.classifier, every.record.images.x))
         self.seconds = 0.0
 
     def start_run(self, run: int, alive: int) -> None:
         """Prepares for a run on so many images."""
-        self._later = (self._of._runs[self._index] - run - 1) * self._cost + self._each
+        self._later = (self._every.runs[self.index] - run - 1) * self._cost + self._for_each_right
         self._pending = self._right = alive
-        self._seed, self._began = stream(self._of.seed, self._index, run), time.perf_counter()
+        self._seed, self._began = stream(self._every.seed, self.index, run), time.perf_counter()
         self._show_work()
 
     def prepare(self, batch: Batch) -> Callable[[], Any]:
-        state = self._of.state
-        known = state.outcome((self._index, batch.run, batch.number)) if state else None
+        """Returns the search of a batch, or a function that returns the outcome of an earlier process."""
+        state = self._every.state
+        known = state.outcome((self.index, batch.run, batch.number)) if state else None
         if known is not None:
             return lambda: known
         return functools.partial(self._search(), batch.x, batch.y, batch.numbers, self._seed, batch.run)
 
     def record(self, batch: Batch, found: Any) -> np.ndarray:
-        of, count = self._of, len(batch.numbers)
+        """Records what `prepare` led to, and returns which images of the batch are still right."""
+        every, count = self._every, len(batch.numbers)
         if not isinstance(found, Outcome):
-            outcome, changed = of.record.decide(self._member.name, self._index, batch.numbers, found)
+            outcome, changed = every.record.decide(self.member.name, self.index, batch.numbers, found)
             ended = time.perf_counter()
             found, self._began = outcome._replace(seconds=ended - self._began), ended
-            if of.state:
-                of.state.keep((self._index, batch.run, batch.number), found, changed)
-            of.progress.done(count * self._cost)
-        of.record.count(self._member.name, found)
+            if every.state:
+                every.state.keep((self.index, batch.run, batch.number), found, changed)
+            every.progress.done(count * self._cost)
+        every.record.count(self.member.name, found)
         self.seconds += found.seconds
         self._pending -= count
         self._right -= int(found.fooled.sum())
@@ -153,12 +179,12 @@ class _Batches:
         return ~found.fooled
 
     def _show_work(self) -> None:
-        work = self._pending * self._cost + self._right * self._later + self._besides
-        self._of.progress.left(work, self._label)
+        work = self._pending * self._cost + self._right * self._later + self._independent
+        self._every.progress.left(work, self.label)
 
 
 def _total(entry: Entry, parts: list[Result]) -> Result:
-    """Returns the result of a cascade: that of all its members together."""
+    """Returns the result of a cascade, which is that of all its members together."""
     kinds = {part.kind for part in parts}
     return Result(
         entry.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -14,8 +14,9 @@ from tfrobust.classifiers import check_classifier
 from tfrobust.data.batch import BatchSpec, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import InvalidArgument, plain_errors
+from tfrobust.utils.errors import invalid, plain_errors
 from tfrobust.utils.graph import traced
+from tfrobust.utils.types import Bounds, Classify
 
 
 class Images(NamedTuple):
@@ -29,8 +30,7 @@ class Images(NamedTuple):
         return Images(self.x[numbers], self.y[numbers])
 
     def batches(self, numbers: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (pixels, labels, numbers) of the numbered images, in as few batches as possible, all of about one
-        size.
+        """Yields (pixels, labels, numbers) of the numbered images, in the fewest batches, all of about equal size.
 
         A last batch of few images would cost nearly as much as a full one.
         """
@@ -38,14 +38,10 @@ class Images(NamedTuple):
             yield self.x[packed], self.y[packed], packed
 
 
-def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float]) -> tuple[Images, int]:
+def read(classifier: Any, data: Any, batch_size: int, bounds: Bounds) -> tuple[Images, int]:
     """Returns all images, checked as a step of training checks them, and the classifier's number of classes.
 
-    Args:
-        classifier: a Keras model, or a callable, whose shapes are found by tracing it.
-        data: in any container that `fit` takes, see `batches_of`; read once.
-        batch_size: of arrays.
-        bounds: least and greatest pixel value.
+    The shapes of a callable are found by tracing it.
 
     Raises:
         ValueError: for an invalid classifier, wrong shapes, pixels outside the bounds or not finite, invalid labels, or
@@ -57,7 +53,7 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     batches = batches_of(data, batch_size)
     first = next(batches, None)
     if first is None or not len(first[0]):
-        raise InvalidArgument("Invalid data: expected at least one image. Received: none")
+        raise invalid("data", "at least one image", "none")
     if isinstance(classifier, keras.Model):
         spec = BatchSpec.of(classifier, bounds)
     else:
@@ -73,25 +69,22 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: tuple[float, float
     return Images(np.concatenate(xs), np.concatenate(ys)), spec.classes
 
 
-def _traced_kind(classify: Callable[[Any], Any], x: Any) -> tuple[tuple[int | None, ...], int]:
+def _traced_kind(classify: Classify, x: Any) -> tuple[tuple[int | None, ...], int]:
     """Returns the input shape and the number of classes of a callable, found by tracing it into a graph."""
     if len(x.shape) != 4:
-        raise InvalidArgument(f"Invalid shape of x: expected (batch, H, W, C). Received: {x.shape}")
+        raise invalid("shape of x", "(batch, H, W, C)", x.shape)
     outputs = _traced_outputs(classify, x)
     named = isinstance(outputs, Mapping)
     logits = outputs.get("logits") if named else outputs
     shape, dtype = _shape_and_dtype(logits)
     if not named or shape.rank != 2 or (shape[-1] or 1) < 2 or not dtype.is_floating:
-        what = f"{sorted(outputs)}" if named else type(outputs).__name__
-        what += (
-            f", logits {shape} {dtype.name}"
-            if named and "logits" in outputs
-            else f" {shape}" * (shape.rank is not None)
-        )
-        raise InvalidArgument(
-            "Invalid classifier: expected a callable that returns a dict with 'logits' (batch, at least 2 classes) in "
-            f"floating point. Received: {what}.{_advice(shape, dtype)}"
-        )
+        received = f"{sorted(outputs)}" if named else type(outputs).__name__
+        if named and "logits" in outputs:
+            received += f", logits {shape} {dtype.name}"
+        elif shape.rank is not None:
+            received += f" {shape}"
+        expected = "a callable that returns a dict with 'logits' (batch, at least 2 classes) in floating point"
+        raise invalid("classifier", expected, f"{received}.{_advice(shape, dtype)}")
     return (None, *x.shape[1:]), shape[-1]
 
 
@@ -102,7 +95,7 @@ def _shape_and_dtype(value: Any) -> tuple[tf.TensorShape, tf.DType]:
     return tf.TensorShape(None), tf.variant
 
 
-def _traced_outputs(classify: Callable[[Any], Any], x: Any) -> Any:
+def _traced_outputs(classify: Classify, x: Any) -> Any:
     """Returns the outputs of a callable for symbolic pixels.
 
     Raises:
@@ -118,12 +111,13 @@ def _traced_outputs(classify: Callable[[Any], Any], x: Any) -> Any:
         traced(look, tf.TensorSpec((1, *x.shape[1:]), tf.float32))
     except (NotImplementedError, tf.errors.OperatorNotAllowedInGraphError, AttributeError) as error:
         if not isinstance(error, AttributeError) or "numpy" in str(error):
-            raise InvalidArgument(
-                "Invalid classifier: expected a callable in TensorFlow or keras.ops, since attacks trace it into their "
-                "graphs. Received: one that computes in NumPy or the like. Wrap it: "
+            raise invalid(
+                "classifier",
+                "a callable in TensorFlow or keras.ops, since attacks trace it into their graphs",
+                "one that computes in NumPy or the like. Wrap it: "
                 "logits = tf.numpy_function(predict, [z], tf.float32), then "
                 '{"logits": tf.ensure_shape(logits, (None, classes))}; it has no gradients, so that only attacks by '
-                f"queries are meaningful (the suite 'black_box'). The error was: {error}"
+                f"queries are meaningful (the suite 'black_box'). The error was: {error}",
             ) from error
         raise
     return seen[0]

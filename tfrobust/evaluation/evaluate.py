@@ -1,11 +1,9 @@
 """Evaluates a classifier: for each image the worst case over all attacks."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,19 +14,16 @@ from tfrobust.classifiers import digest
 from tfrobust.evaluation.adversaries import ROBUST
 from tfrobust.evaluation.alarms import Findings, alarms, names_of_checks
 from tfrobust.evaluation.attack_list import AttackList, list_attacks
-from tfrobust.evaluation.attack_runs import AttackRuns
+from tfrobust.evaluation.attack_runs import AttackRuns, Progress
 from tfrobust.evaluation.dataset import Images, read
-from tfrobust.evaluation.probes import Probes, probe
-from tfrobust.evaluation.progress import Progress
+from tfrobust.evaluation.probes import Probes, Searches, probe
 from tfrobust.evaluation.record import Record
 from tfrobust.evaluation.report import Report, Result
 from tfrobust.evaluation.resume import State, fingerprint
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
+from tfrobust.utils.types import Classify
 from tfrobust.utils.validation import check_integer, check_nonnegative
 from tfrobust.utils.versions import versions
-
-Tensor = Any
-Classify = Callable[[Tensor], Mapping[str, Any]]
 
 
 def evaluate(
@@ -63,7 +58,7 @@ def evaluate(
             host memory.
         eps: radius of the ball in units of the pixels: with the usual bounds a fraction of their range (8/255). With 0
             the robust accuracy is the clean one.
-        norm: "linf", "l2", or "l1" (its radius is the mean absolute change).
+        norm: norm of the ball: "linf", "l2", or "l1" (its radius is the mean absolute change).
         attacks: the name of a suite; a list (or a `Cascade`), each item of which attacks the images that all before it
             left right; or a mapping label -> item, each of which attacks all images that are right clean, as columns of
             a table. An item is a name or a config of an attack, which is made with this evaluation's eps, norm, bounds
@@ -73,22 +68,21 @@ def evaluate(
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may.
         batch_size: images in a batch.
-        seed: of the random numbers, which are functions of (seed, index of the attack, run, number of the image):
-            neither `batch_size` nor the results of other attacks change them. A foreign callable has its own; attacks
-            that couple the rows of a batch (feature_scatter, adv_interpolation) depend on the other rows.
-        draws: passes over the same pixels that vote on each prediction (clean, attacked, in 8 bits, of the probes), for
-            a classifier that is random: with one pass, every run of an attack is one more chance to be wrong, so that
-            even an attack that changes nothing lowers the accuracy. Take an odd number, such as 25, that is large
-            compared with the spread of the predictions. The class with the most votes is predicted; of classes with
-            equal votes, the one with the largest mean logit; a pass with NaN votes for no class, and the image is wrong
-            if no class has more votes. The cost is that many forward passes for each prediction, and none in a search.
-            An image that an attack returns unchanged keeps its prediction.
+        seed: seed of the random numbers, which are functions of (seed, index of the attack, run, number of the image):
+            neither `batch_size` nor the results of other attacks change them. Only the random numbers of a foreign
+            callable, and attacks that couple the rows of a batch (feature_scatter, adv_interpolation), are exceptions.
+        draws: number of passes that vote on each prediction, for a classifier that is random. With one pass, every run
+            of an attack is one more chance to be wrong, so that even an attack that changes nothing lowers the
+            accuracy. Take an odd number, such as 25, that is large compared with the spread of the predictions. Of
+            classes with equal votes, the one with the largest mean logit is predicted; a pass with NaN votes for no
+            class, and the image is wrong if no class has more votes. Searches still make single passes, and an image
+            that an attack returns unchanged keeps its prediction.
         probes: number of the first images on which alarms and curves are measured; 0: no curves and fewer alarms.
-        state: a file that keeps the results so far: an evaluation that was killed resumes from it, with the same
-            figures. It is created if it does not exist; one of other arguments, attacks, data or weights is refused. An
-            attack that is a callable has to be a function of a module or to have a `get_config`. The file is not
-            removed at the end.
-        verbose: print a line for each attack, and the remaining time.
+        state: path of a file that keeps the results so far: an evaluation that was killed resumes from it, with the
+            same figures. It is created if it does not exist, and not removed at the end; one of other arguments,
+            attacks, data or weights is refused. A callable attack has to be a function of a module or to have a
+            `get_config`.
+        verbose: whether to print a line for each attack, and the remaining time.
 
     Returns:
         A `Report`.
@@ -119,15 +113,14 @@ def evaluate(
         progress = Progress(verbose)
         closing.callback(progress.close)
         if state is not None:
-            same = fingerprint(classifier, images, ball, attack_list, record, norm=norm, **numbers)
-            kept = State(state, same, record)
+            kept = State(state, fingerprint(attack_list, record, norm=norm, **numbers), record)
             closing.callback(kept.close)
         progress.line(f"clean: {record.right_clean.sum()} of {len(images.y)} images right")
         results = AttackRuns(record, attack_list, classes, seed, kept, progress).results()
         if any(attack.follows_gradients for attack in attack_list.attacks):
             record.sharpen()
         probed = _probed(record, attack_list, results, seed, probes) if probes else None
-    findings = _findings(record, attack_list, results, probed, norm, classes)
+    findings = _findings(record, attack_list, results, probed, norm)
     return Report(
         clean_accuracy=float(record.right_clean.mean()),
         robust_accuracy=float((record.fooled_by == ROBUST).mean()),
@@ -154,23 +147,13 @@ def evaluate(
 def _probed(record: Record, attack_list: AttackList, results: Sequence[Result], seed: int, count: int) -> Probes | None:
     left = [part.accuracy for result in results for part in result.flat]
     attacked = [(member.attack, accuracy) for member, accuracy in zip(attack_list.attacks, left, strict=True)]
-    return probe(
-        record.scorer.classify,
-        record.scorer.ball,
-        record.images,
-        record.right_clean,
-        record.fooled_by == ROBUST,
-        attacked,
-        adversaries=record.z,
-        seed=seed,
-        count=count,
-        batch_size=record.batch_size,
-        draws=record.scorer.draws,
-    )
+    scorer = record.scorer
+    searches = Searches(scorer.classify, scorer.ball, record.images, seed, record.batch_size, scorer.draws)
+    return probe(searches, record.right_clean, record.fooled_by == ROBUST, attacked, record.z, count)
 
 
 def _findings(
-    record: Record, attack_list: AttackList, results: Sequence[Result], probed: Probes | None, norm: str, classes: int
+    record: Record, attack_list: AttackList, results: Sequence[Result], probed: Probes | None, norm: str
 ) -> Findings:
     first = slice(0, record.batch_size)
     return Findings(
@@ -178,14 +161,13 @@ def _findings(
         x=record.images.x[first],
         y=record.images.y[first],
         logits=record.logits,
-        not_numbers=record.not_numbers,
-        outside=record.outside,
+        not_numbers=+record.not_numbers,  # without zeros
+        outside=+record.outside,
         results=tuple(part for result in results for part in result.flat),
         columns=attack_list.columns,
         probes=probed,
         eps=float(record.scorer.ball.radius),
         norm=norm,
-        classes=classes,
         draws=record.scorer.draws,
         images=len(record.images.y),
     )
@@ -226,8 +208,6 @@ def _check_numbers(eps: Any, batch_size: Any, seed: Any, draws: Any, probes: Any
 
 def _check_mask(ball: Ball, images: Images) -> None:
     if ball.mask is not None and len(ball.mask.shape) == 4 and len(ball.mask) != 1:
-        raise InvalidArgument(
-            "Invalid value for `mask`: expected one mask for all images, (H, W, C) or (H, W, 1). "
-            f"Received: shape {ball.mask.shape}"
-        )
+        expected = "one mask for all images, (H, W, C) or (H, W, 1)"
+        raise invalid("value for `mask`", expected, f"shape {ball.mask.shape}")
     ball.masked(images.x[:1])

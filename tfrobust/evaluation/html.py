@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfrobust.utils import charts as _figures
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid_value
 from tfrobust.utils.html import duration, interval, render
 from tfrobust.utils.text import short
 
 if TYPE_CHECKING:
     from tfrobust.evaluation.report import Report, Result
 
-CLASSES = 20  # shown at most: of more, the hardest
+CLASSES = 20  # greatest number of classes that are shown, the hardest ones
 PAIRS = 10
 WORST = 12
-NAME = 32  # letters of a class that are shown
-SETTING = 60  # letters of a value of an attack
-BYTES = 3_000_000  # of all embedded images, before PNG packs them
+NAME = 32  # greatest length of the name of a class
+SETTING = 60  # greatest length of a value of an attack
+BYTES = 3_000_000  # greatest size of all embedded images before compression
 ELSEWHERE = ("name", "norm", "bounds")  # settings of an attack that other columns show
 
 
@@ -31,11 +31,11 @@ def page(report: Report, class_names: Sequence[str] | None = None) -> str:
     Sections for which the report has no data are replaced by a sentence.
 
     Args:
-        report: of `tfrobust.evaluate`.
-        class_names: one for each class, in the order of the labels; without them classes have numbers.
+        report: report of `tfrobust.evaluate`.
+        class_names: one name for each class, in the order of the labels; None: their numbers.
 
     Raises:
-        ValueError: for another number of names than of classes.
+        ValueError: if the numbers of names and classes differ.
     """
     return render("report.html", **context(report, class_names))
 
@@ -43,9 +43,7 @@ def page(report: Report, class_names: Sequence[str] | None = None) -> str:
 def context(report: Report, class_names: Sequence[str] | None = None) -> dict[str, Any]:
     """Returns the values that the template reads."""
     if class_names is not None and len(class_names) != report.classes:
-        raise InvalidArgument(
-            f"Invalid value for `class_names`: expected {report.classes} names. Received: {len(class_names)}"
-        )
+        raise invalid_value("class_names", f"{report.classes} names", len(class_names))
     named = [short(name, NAME) for name in (range(report.classes) if class_names is None else class_names)]
     adversaries = report.adversaries
     try:
@@ -171,13 +169,7 @@ def _worst(report: Report, adversaries: Any, named: Sequence[str]) -> dict[str, 
         }
         for n, clean, attacked in zip(chosen, x, z, strict=True)
     ]
-    return {
-        "images": images,
-        "fooled": len(fooled),
-        "factor": factor,
-        "channels": shape[-1],
-        "thinning": thinning,
-    }
+    return {"images": images, "fooled": len(fooled), "factor": factor, "channels": shape[-1], "thinning": thinning}
 
 
 def _by_class(adversaries: Any, named: Sequence[str]) -> dict[str, Any]:

@@ -1,37 +1,22 @@
 """Detects classifiers that give labels alone, whose logits change only where the class does."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from keras import ops
 
 from tfrobust.attacks import L2, Ball
 from tfrobust.attacks.walks import Walk, flat, margin
 from tfrobust.utils import graph as backend
 from tfrobust.utils.random import Noise
-
-Tensor = Any
+from tfrobust.utils.types import Classify, Tensor
 
 NEAR = 1e-5  # distance at which logits are compared, in pixel ranges
 BISECTIONS = 24  # so near to the boundary, even a softmax that is saturated at the images has a gradient
 
 
-def labels_only(
-    classify: Callable[[Tensor], Mapping[str, Any]], ball: Ball, x: Tensor, y: Tensor, noise: Noise
-) -> Tensor:
-    """Returns around which images the logits carry the class and nothing more, `(B,)`.
+def labels_only(classify: Classify, ball: Ball, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+    """Returns around which of the images `(B, H, W, C)`, all right, the logits carry only the class, `(B,)`.
 
-    There the logits are equal bit by bit at a point next to the image, and the gradient of the margin is zero at the
-    image and at the decision boundary, on the line to an image of the batch that is predicted as another class.
-
-    Args:
-        classify: pixels -> dict with "logits".
-        ball: of the pixel range and the mask.
-        x: pixels, `(B, H, W, C)`, that are classified right.
-        y: labels, `(B,)`.
-        noise: for the point next to the image.
+    There the logits are equal bit by bit at a random point next to the image, and the gradient of the margin is zero at
+    the image and at the decision boundary, on the line to an image of the batch that is predicted as another class.
     """
     low, high = ball.bounds
     logits = classify(x)["logits"]

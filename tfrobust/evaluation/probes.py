@@ -1,14 +1,15 @@
-"""Measures accuracy by eps and steps, under noise and with twice the effort, and zero gradients, for alarms and curves.
+"""Measures the accuracies and gradients that alarms and curves need, on the first images of the data.
 
-All probes run on the first images of the data. One graph searches with a radius, steps and a loss that are tensors, one
-draws noise, and a third repeats the strongest attack of the evaluation with twice its steps and restarts.
+One graph searches with a radius, steps and a loss that are tensors, one draws noise, and a third repeats the strongest
+attack of the evaluation with twice its steps and restarts.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,55 +25,39 @@ from tfrobust.evaluation.scoring import score
 from tfrobust.utils import graph as backend
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise, stream
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.views import Views
 
-Tensor = Any
-Classify = Callable[[Tensor], Mapping[str, Any]]
-
-EPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the evaluation's
+EPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # multiples of the evaluation's radius
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 USUAL = 20  # steps of a probe that does not vary them
-DRAWS = 50  # of noise
-RUNS = 4  # at most, of the doubled attack, so that it stays cheap; a targeted one reaches for the likeliest classes
+DRAWS = 50  # random points of the ball for each image
+RUNS = 4  # greatest number of runs of the doubled attack; a targeted one begins with the likeliest classes
 OF_PROBES, SEARCHED, DRAWN, STARTED, DOUBLED, BESIDE = 7919, 0, 1, 2, 3, 4  # streams of random numbers
 
 
 class Probes(NamedTuple):
-    """The results of the probes; accuracies are shares of the first `images` images, in [0, 1].
+    """The results of the probes; accuracies are shares of the first `images` images, in [0, 1]."""
 
-    Args:
-        images: their number; those that are wrong clean count as wrong everywhere.
-        by_eps: (eps, accuracy) of PGD-20 on the margin, from (0, clean).
-        by_steps: (steps, accuracy) of PGD on the margin at the evaluation's eps, from (0, clean).
-        huge: (eps, accuracy) of PGD-20 on margin and cross entropy at a radius that reaches the grey image; None if a
-            mask prevents that.
-        noise: accuracy under random points of the ball.
-        white_box: accuracy under PGD-20 on the margin and on cross entropy.
-        margin: accuracy under PGD-20 on the margin alone.
-        cross_entropy: accuracy under PGD-20 on cross entropy alone.
-        zero_ce: images (of those that are right) whose gradient of cross entropy is 0 in every pixel that may change.
-        zero_dlr: the same of DLR at a random start, of those that are right there; None for fewer than 3 classes.
-        broken: images whose gradient is NaN or infinite in a pixel that may change: that of cross entropy at the image,
-            of DLR (of the margin for 2 classes) at a random start, or of the margin at the worst adversary.
-        doubled: (accuracy before, after) the strongest gradient attack of the evaluation ran with twice its steps and
-            restarts (its first 4 runs, with another seed, on the first survivors), over all images; None if no image
-            survived or there is no such attack.
-        labels_only: images (of those that are right) around which the logits carry the class and nothing more.
-    """
-
-    images: int
-    by_eps: tuple[tuple[float, float], ...]
-    by_steps: tuple[tuple[int, float], ...]
+    images: int  # those that are wrong clean count as wrong everywhere
+    by_eps: tuple[tuple[float, float], ...]  # (eps, accuracy) of PGD-20 on the margin, from (0, clean)
+    by_steps: tuple[tuple[int, float], ...]  # (steps, accuracy) of PGD on the margin at the evaluation's eps
+    # (eps, accuracy) of PGD-20 on margin and cross entropy at a radius that reaches the grey image; None under a mask.
     huge: tuple[float, float] | None
-    noise: float
-    white_box: float
-    margin: float
-    cross_entropy: float
-    zero_ce: int
-    zero_dlr: int | None
+    noise: float  # accuracy under random points of the ball
+    white_box: float  # accuracy under PGD-20 on the margin and on cross entropy
+    margin: float  # accuracy under PGD-20 on the margin alone
+    cross_entropy: float  # accuracy under PGD-20 on cross entropy alone
+    zero_ce: int  # number of right images whose gradient of cross entropy is 0 in every pixel that may change
+    zero_dlr: int | None  # the same for DLR at a random start that is right; None for fewer than 3 classes
+    # (accuracy before, after) the strongest gradient attack of the evaluation ran with twice its steps and restarts
+    # (its first 4 runs, with another seed, on the first survivors), over all images; None without such an attack or
+    # survivors.
     doubled: tuple[float, float] | None
+    # Number of images whose gradient is NaN or infinite in a pixel that may change: of cross entropy at the image, of
+    # DLR (of the margin for 2 classes) at a random start, or of the margin at the worst adversary.
     broken: int = 0
-    labels_only: int = 0
+    labels_only: int = 0  # number of right images around which the logits carry only the class
 
     @property
     def curves(self) -> dict[str, list[list[float]]]:
@@ -82,38 +67,27 @@ class Probes(NamedTuple):
 
 
 def probe(
-    classifier: Classify,
-    ball: Ball,
-    images: Images,
+    searches: Searches,
     right_clean: np.ndarray,
     survivors: np.ndarray,
     attacked: Sequence[tuple[Any, float]] = (),
-    *,
     adversaries: np.ndarray | None = None,
-    seed: int = 0,
     count: int = 128,
-    batch_size: int = 256,
-    draws: int = 1,
 ) -> Probes | None:
-    """Returns the results of the probes; None if none of the first images is right.
+    """Returns the results of the probes on the first `count` images; None if none of them is right.
 
     Args:
-        classifier: pixels -> dict with `logits`.
-        ball: the evaluation's.
-        images: all of them.
-        right_clean: which are right without attack, `(N,)` bool.
-        survivors: which are right after all attacks, `(N,)` bool.
+        searches: the searches of the probes.
+        right_clean: which images are right without attack, `(N,)` bool.
+        survivors: which images are right after all attacks, `(N,)` bool.
         attacked: (attack, accuracy that it left) in order; those that are not an `Attack` are ignored.
-        adversaries: the worst one of each image, `(N, H, W, C)`; None: their gradients are not checked.
-        seed: the evaluation's.
-        count: how many images; 0: no probes.
-        batch_size: images in a batch.
-        draws: passes that vote on each prediction.
+        adversaries: the worst adversary of each image, `(N, H, W, C)`; None: their gradients are not checked.
+        count: number of images; 0: none.
     """
     probed = np.flatnonzero(right_clean[:count])
     if not len(probed):
         return None
-    searches = _Searches(classifier, ball, images, seed, batch_size, draws)
+    images, ball = searches.images, searches.ball
     total, eps = min(count, len(images.y)), ball.radius
 
     def left(eps: float, steps: int = USUAL, on: Sequence[bool] = (True,), among: np.ndarray = probed) -> np.ndarray:
@@ -183,21 +157,26 @@ def twice(attack: Attack) -> Attack | None:
     return None
 
 
-class _Searches:
-    """The searches of the probes, as graphs for all batch sizes."""
+@dataclasses.dataclass
+class Searches:
+    """The searches of the probes, as graphs for all batch sizes, with arguments of `evaluate`."""
 
-    def __init__(
-        self, classifier: Classify, ball: Ball, images: Images, seed: int, batch_size: int, draws: int = 1
-    ) -> None:
-        self.classifier = classifier
-        self.ball = ball
-        self.images = images
-        self.batch_size = batch_size
-        self.seed = seed
-        self.draws = draws
-        self.classes = int(classifier(images.x[:1])["logits"].shape[-1])
+    classifier: Classify
+    ball: Ball
+    images: Images
+    seed: int = 0
+    batch_size: int = 256
+    draws: int = 1
+
+    @functools.cached_property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self.classifier(self.images.x[:1])["logits"].shape[-1])
+
+    @functools.cached_property
+    def _search(self) -> Callable[..., Any]:
         number, flag = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.bool)
-        self._search = traced(self._searched, *specs(images.x), number, number, flag)
+        return traced(self._searched, *specs(self.images.x), number, number, flag)
 
     def survivors(self, numbers: np.ndarray, eps: float, steps: int, on_margin: bool) -> np.ndarray:
         """Returns which of the numbered images PGD leaves right."""
@@ -231,40 +210,29 @@ class _Searches:
         return before, before * len(alive) / len(attacked)
 
     def gradients(self, numbers: np.ndarray, adversaries: np.ndarray | None) -> tuple[int, int | None, int]:
-        """Counts the numbered images whose gradients are useless to attacks.
-
-        Args:
-            numbers: of the images.
-            adversaries: see `probe`.
-
-        Returns:
-            Number of images whose gradient of cross entropy is 0 everywhere; the same for DLR; and number of images for
-            which some gradient is NaN or infinite in a pixel.
-        """
+        """Returns `zero_ce`, `zero_dlr` and `broken` of `Probes`, counted on the numbered images."""
         flat_ce = flat_dlr = broken = 0
         start_loss = losses.dlr if self.classes >= 3 else losses.margin
-        for x, y, packed in self.images.batches(numbers, self.batch_size):
-            pixels, labels = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
-            noise = ImageNoise(self._stream(STARTED), ops.convert_to_tensor(packed, "int32"))
+        for x, y, packed, noise in self._batches(numbers, STARTED):
             found = [
-                self._gradient_at(losses.cross_entropy, pixels, labels),
-                self._gradient_at(start_loss, self.ball.start(pixels, noise), labels),
+                self._gradient_at(losses.cross_entropy, x, y),
+                self._gradient_at(start_loss, self.ball.start(x, noise), y),
             ]
             flat_ce, flat_dlr = flat_ce + int(found[0][0].sum()), flat_dlr + int(found[1][0].sum())
             if adversaries is not None:
-                found.append(self._gradient_at(losses.margin, ops.convert_to_tensor(adversaries[packed]), labels))
+                found.append(self._gradient_at(losses.margin, ops.convert_to_tensor(adversaries[packed]), y))
             broken += int(np.any([unsound for _, unsound in found], axis=0).sum())
         return flat_ce, flat_dlr if self.classes >= 3 else None, broken
 
     def labels_only(self, numbers: np.ndarray) -> int:
-        """Counts the numbered images around which the logits carry the class and nothing more."""
-        count = 0
+        """Counts the numbered images around which the logits carry only the class."""
+        found = (labels_only(self.classifier, self.ball, x, y, n) for x, y, _, n in self._batches(numbers, BESIDE))
+        return sum(int(ops.sum(ops.cast(part, "int32"))) for part in found)
+
+    def _batches(self, numbers: np.ndarray, counter: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray, ImageNoise]]:
         for x, y, packed in self.images.batches(numbers, self.batch_size):
-            noise = ImageNoise(self._stream(BESIDE), ops.convert_to_tensor(packed, "int32"))
-            pixels, labels = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
-            found = labels_only(self.classifier, self.ball, pixels, labels, noise)
-            count += int(ops.sum(ops.cast(found, "int32")))
-        return count
+            noise = ImageNoise(self._stream(counter), ops.convert_to_tensor(packed, "int32"))
+            yield ops.convert_to_tensor(x), ops.convert_to_tensor(y), packed, noise
 
     def _gradient_at(
         self, loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor

@@ -1,8 +1,6 @@
 """Records which images are right, and the worst adversary of each."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,53 +11,34 @@ from tfrobust.evaluation.adversaries import ROBUST, WRONG_CLEAN, Adversaries
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.scoring import Score, Scorer, check_result, rounded
 from tfrobust.utils.graph import specs, traced
-
-Tensor = Any
-Classify = Callable[[Tensor], Mapping[str, Any]]
+from tfrobust.utils.types import Classify, Tensor
 
 SHARPENING = 20  # steps
 
 
 class Outcome(NamedTuple):
-    """The result of one run of an attack on one batch.
+    """The result of one run of an attack on one batch."""
 
-    Args:
-        fooled: which images it fooled, `(B,)` bool.
-        outside: number of results that were discarded: not finite, or outside the ball, the bounds or the mask.
-        not_numbers: number of adversaries without a prediction: logits that are NaN, or all -inf.
-        seconds: that the run took.
-    """
-
-    fooled: np.ndarray
-    outside: int
-    not_numbers: int
+    fooled: np.ndarray  # which images it fooled, `(B,)` bool
+    outside: int  # number of results that were discarded: not finite, or outside the ball, the bounds or the mask
+    not_numbers: int  # number of adversaries without a prediction, whose logits are NaN or all -inf
     seconds: float = 0.0
 
 
 class Record:
-    """Decides which images an attack fooled, and keeps the worst adversary of each image.
-
-    Args:
-        classifier: under evaluation.
-        ball: where adversaries may lie.
-        images: of the evaluation.
-        batch_size: images in a batch.
-        draws: passes that vote on each prediction.
-    """
+    """Decides which images an attack fooled, and keeps the worst adversary of each image; see `evaluate`."""
 
     def __init__(self, classifier: Classify, ball: Ball, images: Images, batch_size: int, draws: int = 1) -> None:
         self.images = images
         self.batch_size = batch_size
         self.scorer = Scorer(classifier, ball, images.x.shape, draws)
         self.classifier = classifier
-        self.not_numbers: dict[str, int] = {}
-        self.outside: dict[str, int] = {}
+        self.not_numbers: Counter[str] = Counter()
+        self.outside: Counter[str] = Counter()
         everything = np.arange(len(images.y))
-        clean = [self.scorer(x, y, x) for x, y, _ in images.batches(everything, batch_size)]
-        self.logits, self.margin, predicted = (
-            np.concatenate(parts) for parts in zip(*(s[:3] for s in clean), strict=True)
-        )
-        self._count(self.not_numbers, "clean", int((predicted < 0).sum()))
+        clean = Score.joined(self.scorer(x, y, x) for x, y, _ in images.batches(everything, batch_size))
+        self.logits, self.margin, predicted, *_ = clean
+        self.not_numbers["clean"] = int((predicted < 0).sum())
         self.start_from(predicted)
         self.z = images.x.copy()
 
@@ -71,16 +50,10 @@ class Record:
         self.fooled_by = np.where(self.right_clean, ROBUST, WRONG_CLEAN).astype("int32")
 
     def decide(self, name: str, index: int, numbers: np.ndarray, x_adv: Any) -> tuple[Outcome, np.ndarray]:
-        """Returns the outcome of a batch, and the numbers of the images whose worst adversary has changed.
-
-        Args:
-            name: of the attack.
-            index: its number.
-            numbers: of the images in the batch.
-            x_adv: the pixels that the attack returned.
+        """Returns the outcome of a batch of numbered images, and the numbers of those with a new worst adversary.
 
         Raises:
-            ValueError: if these are not shaped as the images.
+            ValueError: if the pixels `x_adv` that the attack returned are not shaped as the images.
         """
         x, y = self.images.x[numbers], self.images.y[numbers]
         z = check_result(name, x_adv, x)
@@ -97,8 +70,8 @@ class Record:
 
     def count(self, name: str, outcome: Outcome) -> None:
         """Adds the counts of an outcome to those that alarms read."""
-        self._count(self.not_numbers, name, outcome.not_numbers)
-        self._count(self.outside, name, outcome.outside)
+        self.not_numbers[name] += outcome.not_numbers
+        self.outside[name] += outcome.outside
 
     def sharpen(self) -> None:
         """Moves adversaries further so that they survive rounding to 8 bits, if some steps on the margin achieve that.
@@ -146,8 +119,3 @@ class Record:
         step = ball.steepest(RelativeStepSize(2.5 / SHARPENING))
         search = GradientAttack(ball, step, SHARPENING, loss=margin, start=lambda ball, x, noise: z, keep="best")
         return search.search(self.scorer.classify, x, y)
-
-    @staticmethod
-    def _count(counts: dict[str, int], name: str, more: int) -> None:
-        if more:
-            counts[name] = counts.get(name, 0) + more

@@ -1,4 +1,4 @@
-"""The results of an evaluation, with all settings that are needed to understand and repeat it."""
+"""Holds the results of an evaluation, with all settings that are needed to understand and repeat it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from tfrobust.attacks import ball
 from tfrobust.evaluation.adversaries import WRONG_CLEAN, Adversaries, Verification, verify
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import InvalidArgument, invalid
 from tfrobust.utils.files import replacing
 from tfrobust.utils.text import percent
 
@@ -25,17 +25,17 @@ class Result:
     """The result of one attack.
 
     Args:
-        name: of the attack; a second one of the same name ends in "#2".
-        settings: its config, if it has one.
+        name: name of the attack; a second one of the same name ends in "#2".
+        settings: config of the attack, if it has one.
         accuracy: share of all images that are right, clean and under this attack, in [0, 1]; in a list, under all
             attacks before it as well.
-        seconds: that it took, with compilation.
+        seconds: duration in seconds, with compilation.
         kind: "white box", "black box" (queries alone), "transfer" or "noise".
-        attacked: number of images that it was run on.
-        fooled: number of those that it fooled.
-        runs: restarts times targets.
+        attacked: number of images that were attacked.
+        fooled: number of attacked images that the attack fooled.
+        runs: number of runs, which is restarts times targets.
         parts: the results of a cascade's members; an image counts for the first that fooled it.
-        by_run: `accuracy` after each run; for a cascade, its parts hold it.
+        by_run: `accuracy` after each run; empty for a cascade, whose parts hold it.
     """
 
     name: str
@@ -64,27 +64,22 @@ class Report:
     """The outcome of `evaluate`: robust accuracy is the share of images that no attack fooled.
 
     Args:
-        clean_accuracy: in [0, 1].
-        robust_accuracy: in [0, 1], worst case per image over clean prediction and all attacks.
+        clean_accuracy: share of images that are right, in [0, 1].
+        robust_accuracy: share of images that are right, clean and under every attack, in [0, 1].
         attacks: a `Result` for each attack.
         alarms: sentences that say why the figures may mislead.
         checks: names of the checks that were made; without alarms, only these have found nothing.
-        eps: radius in units of the pixels.
-        norm: of the ball.
-        bounds: least and greatest pixel value.
+        eps, norm, bounds, seed, batch_size, draws: arguments of `evaluate`.
         images: number of images.
         classes: number of classes.
-        seed: of the random starts.
-        batch_size: images in a batch.
-        versions: of tensorflow, keras and tfrobust.
+        versions: versions of tensorflow, keras and tfrobust.
         notes: sentences, such as on attacks that a suite left out or replaced.
-        robust_accuracy_8bit: right on clean images and on their worst adversaries rounded to 8 bits.
+        robust_accuracy_8bit: share of images that are right, clean and on their worst adversary rounded to 8 bits.
         curves: "eps" and "steps" -> [eps or steps, accuracy] pairs, as probes measured them.
         probe_images: number of images of the curves.
-        seconds: of the whole evaluation.
+        seconds: duration of the whole evaluation in seconds.
         classifier: SHA-256 of the weights of the Keras model that was evaluated; empty for a callable.
-        draws: passes of the classifier that voted on each prediction.
-        adversaries: the worst one of each image, in a file next to the report.
+        adversaries: the worst adversary of each image, which is saved in a file next to the report.
 
     Example:
 
@@ -137,12 +132,7 @@ class Report:
             beside.write_text(json.dumps(saved, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     def save_html(self, path: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> None:
-        """Writes the report as one page: alarms, figures, curves, worst images, confusion.
-
-        Args:
-            path: of the page.
-            class_names: in the order of the labels; None: numbers.
-        """
+        """Writes the page of the report, see `evaluation.html.page`; without `class_names` classes have numbers."""
         from tfrobust.evaluation import html
 
         with replacing(path) as beside:
@@ -163,9 +153,7 @@ class Report:
             found = Adversaries.load(_beside(path)) if saved.pop("adversaries", False) else None
             return cls(**saved, attacks=results, adversaries=found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InvalidArgument(
-                f"Invalid report: expected a file that Report.save wrote. Received: {path}"
-            ) from error
+            raise invalid("report", "a file that Report.save wrote", path) from error
 
     def verify(self, classifier: Any, batch_size: int = 256) -> Verification:
         """Checks the adversaries again: ball, mask, pixel range, and the predictions of a classifier.
@@ -173,7 +161,7 @@ class Report:
         The classifier of the report gives the report's figures; another one shows how well the adversaries transfer.
 
         Args:
-            classifier: see `evaluate`.
+            classifier: a Keras model with named outputs, or a callable; see `evaluate`.
             batch_size: images in a batch.
 
         Raises:
@@ -202,44 +190,36 @@ class Report:
         worst = f"{self.norm}, eps={self.eps:.4g}, the worst of {len(self.attacks)} attacks per image"
         if self.draws > 1:
             worst += f"; each prediction is a vote of {self.draws} passes"
-        return "\n".join(
-            [
-                *(f"ALARM: {alarm}" for alarm in self.alarms),
-                *(f"note: {note}" for note in self.notes),
-                f"{'clean accuracy':17}{percent(self.clean_accuracy):>8}   {data}",
-                f"{'robust accuracy':17}{percent(self.robust_accuracy):>8}   {worst}",
-                *self._in_8bit(),
-                *(line for result in self.attacks for line in _lines(result)),
-                f"checked: {', '.join(self.checks) or 'nothing'}",
-            ]
-        )
+        lines = [f"ALARM: {alarm}" for alarm in self.alarms] + [f"note: {note}" for note in self.notes]
+        lines.append(_line("clean accuracy", self.clean_accuracy, data))
+        lines.append(_line("robust accuracy", self.robust_accuracy, worst))
+        if self.robust_accuracy_8bit is not None:
+            lines.append(
+                _line("  in 8 bits", self.robust_accuracy_8bit, "its adversaries rounded as a picture is saved")
+            )
+        lines += [line for result in self.attacks for line in _lines(result)]
+        return "\n".join([*lines, f"checked: {', '.join(self.checks) or 'nothing'}"])
 
-    def _in_8bit(self) -> list[str]:
-        if self.robust_accuracy_8bit is None:
-            return []
-        return [
-            f"{'  in 8 bits':17}{percent(self.robust_accuracy_8bit):>8}   its adversaries rounded as a picture is saved"
-        ]
+
+def _line(name: str, accuracy: float, text: str) -> str:
+    return f"{name:17}{percent(accuracy):>8}   {text}".rstrip()
 
 
 def _lines(result: Result, indent: str = "  ") -> list[str]:
     shown = {key: value for key, value in result.settings.items() if key not in HIDDEN and value not in (None, False)}
     settings = "" if result.parts else " ".join(f"{key}={value}" for key, value in shown.items())
-    line = (
-        f"{indent}{result.name:{17 - len(indent)}}{percent(result.accuracy):>8}   {result.seconds:6.1f} s   {settings}"
-    )
-    return [line.rstrip(), *(line for part in result.parts for line in _lines(part, f"{indent}  "))]
+    line = _line(indent + result.name, result.accuracy, f"{result.seconds:6.1f} s   {settings}")
+    return [line, *(line for part in result.parts for line in _lines(part, f"{indent}  "))]
 
 
 def _result(saved: dict[str, Any]) -> Result:
-    return Result(
-        **{**saved, "parts": tuple(map(_result, saved.get("parts", ()))), "by_run": tuple(saved.get("by_run", ()))}
-    )
+    parts, by_run = map(_result, saved.get("parts", ())), saved.get("by_run", ())
+    return Result(**{**saved, "parts": tuple(parts), "by_run": tuple(by_run)})
 
 
 def _beside(path: str | os.PathLike[str]) -> Path:
     """Returns the path of the adversaries of a report: FILE.npz for FILE.json, else FILE.ANY.npz."""
     path = Path(path)
     if path.suffix in (".npz", ".html"):
-        raise InvalidArgument(f"Invalid name of a report: expected FILE.json. Received: {path}")
+        raise invalid("name of a report", "FILE.json", path)
     return path.with_suffix(".npz") if path.suffix in (".json", "") else path.with_name(f"{path.name}.npz")

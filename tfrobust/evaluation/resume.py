@@ -1,7 +1,5 @@
 """Keeps the state of an evaluation in a file, from which a killed evaluation resumes."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import json
@@ -14,14 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfrobust.attacks import Attack, Ball
+from tfrobust.attacks import Attack
 from tfrobust.evaluation.attack_list import AttackList, NamedAttack
-from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.record import Outcome, Record
 from tfrobust.utils.digest import digest_of
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import InvalidArgument, invalid
 
-LAYOUT = 3  # of the file, and of the batches
+LAYOUT = 3  # version of the file format and of the division into batches
 TABLES = """
 CREATE TABLE evaluation (fingerprint TEXT NOT NULL, clean_predicted BLOB NOT NULL);
 CREATE TABLE batches (
@@ -39,12 +36,8 @@ class State:
     """A file with one row for each finished batch, and the worst adversary of each image so far.
 
     A row and its adversaries are written in one transaction, so that a killed process leaves whole batches. Only one
-    process at a time can open the file.
-
-    Args:
-        path: of the file, which is created if it does not exist.
-        fingerprint: of the evaluation, see `fingerprint`.
-        record: whose adversaries are written; it is given those that the file already has.
+    process at a time can open the file, which is created if it does not exist. The adversaries are those of the record,
+    which first gets those that the file already has.
 
     Raises:
         ValueError: if the file is not a state, belongs to another evaluation, or is in use.
@@ -64,9 +57,7 @@ class State:
                     raise InvalidArgument(
                         f"The state {path} is in use: expected one that no other process has open."
                     ) from error
-                raise InvalidArgument(
-                    f"Invalid value for `state`: expected a state file, or none yet. Received: {path} ({error})"
-                ) from error
+                raise invalid("value for `state`", "a state file, or none yet", f"{path} ({error})") from error
             if theirs != ours:
                 raise InvalidArgument(
                     f"The state {path} is of another evaluation: expected a file that does not exist yet, or the state "
@@ -84,10 +75,8 @@ class State:
     def keep(self, key: Key, outcome: Outcome, changed: np.ndarray) -> None:
         """Writes the outcome of a finished batch and the adversaries that it changed."""
         record = self._record
-        rows = [
-            (int(n), record.z[n].tobytes(), float(record.margin[n]), int(record.predicted[n]), int(record.fooled_by[n]))
-            for n in changed
-        ]
+        z, margin, predicted, fooled_by = record.z, record.margin, record.predicted, record.fooled_by
+        rows = [(int(n), z[n].tobytes(), float(margin[n]), int(predicted[n]), int(fooled_by[n])) for n in changed]
         self._file.execute("BEGIN")
         self._file.executemany("INSERT OR REPLACE INTO worst VALUES (?, ?, ?, ?, ?)", rows)
         row = (*key, outcome.fooled.tobytes(), outcome.outside, outcome.not_numbers, outcome.seconds)
@@ -113,33 +102,19 @@ class State:
 
     def _restore(self, clean_predicted: np.ndarray) -> None:
         record = self._record
-        record.start_from(clean_predicted)  # those of the first process: a random classifier has others now
+        record.start_from(clean_predicted)  # predictions of the first process, since a random classifier has others now
         for number, z, margin, predicted, fooled_by in self._file.execute("SELECT * FROM worst"):
             record.z[number] = np.frombuffer(z, "float32").reshape(record.z.shape[1:])
             record.margin[number], record.predicted[number], record.fooled_by[number] = margin, predicted, fooled_by
 
 
-def fingerprint(
-    classifier: Any,
-    images: Images,
-    ball: Ball,
-    attack_list: AttackList,
-    record: Record,
-    **arguments: Any,
-) -> dict[str, Any]:
-    """Returns what identifies an evaluation: arguments, attacks, data, and the classifier's weights.
-
-    Args:
-        classifier: under evaluation; a callable is identified by its predictions of the clean images.
-        images: of the evaluation.
-        ball: of the evaluation.
-        attack_list: of the evaluation.
-        record: with the classifier's predictions of the clean images.
-        **arguments: others that the result depends on.
+def fingerprint(attack_list: AttackList, record: Record, **arguments: Any) -> dict[str, Any]:
+    """Returns the values that identify an evaluation: arguments, attacks, data, and the classifier's weights.
 
     Raises:
         ValueError: if an attack is a callable without a name and settings that identify it.
     """
+    ball = record.scorer.ball
     return {
         "layout": LAYOUT,
         **arguments,
@@ -150,13 +125,14 @@ def fingerprint(
             [member.name, _identity(member), member.settings, _weights(member.attack)] for member in attack_list.attacks
         ],
         "columns": attack_list.columns,
-        "data": _digest(*images),
-        "classifier": _classifier_digest(classifier, record),
+        "data": _digest(*record.images),
+        "classifier": _classifier_digest(record),
     }
 
 
-def _classifier_digest(classifier: Any, record: Record) -> str:
-    """Returns a digest of layers and weights; of a callable that of its predictions and of the size of its logits."""
+def _classifier_digest(record: Record) -> str:
+    """Returns a digest of layers and weights; for a callable, one of its predictions and the size of its logits."""
+    classifier = record.classifier
     if isinstance(classifier, keras.Model):
         layers = np.frombuffer(classifier.to_json().encode(), "uint8")
         return _digest(layers, *classifier.get_weights())

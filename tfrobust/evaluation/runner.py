@@ -1,7 +1,5 @@
 """Runs attacks on the images that they have not fooled yet, packed into full batches."""
 
-from __future__ import annotations
-
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,13 +17,13 @@ Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
-    """One batch of a run: pixels, labels, the images' numbers, and the numbers of the run and of the batch in it."""
+    """One batch of a run."""
 
     x: np.ndarray
     y: np.ndarray
-    numbers: np.ndarray
+    numbers: np.ndarray  # numbers of the images in the data
     run: int
-    number: int
+    number: int  # number of the batch in the run
 
 
 def open_after_runs(
@@ -42,15 +40,14 @@ def open_after_runs(
 
     Args:
         images: all images.
-        numbers: of the images that are open at first.
+        numbers: numbers of the images that are open before the first run.
         batch_size: images in a batch.
-        prepare: returns the search of a batch as a function without arguments.
-        record: takes what the search of a batch returned, in the order of the batches, and returns which of its images
-            are still open, `(B,)` bool.
-        runs: how many.
-        in_threads: whether two batches are searched at a time, so that one uses what the other leaves idle.
+        prepare: function of a batch that returns its search, a function without arguments.
+        record: function of a batch and the result of its search, called in the order of the batches, which returns
+            which images of the batch are still open, `(B,)` bool.
+        runs: number of runs.
+        in_threads: whether two batches are searched at a time, so that one uses processors that the other leaves idle.
     """
-
     for run in range(runs):
         with ThreadPoolExecutor(in_flight()) as pool:
             batches = (Batch(*part, run, number) for number, part in enumerate(images.batches(numbers, batch_size)))
@@ -62,7 +59,7 @@ def open_after_runs(
 
 
 def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """Yields the items in order, each when so many have been taken, itself among them."""
+    """Yields the items in order, each after so many have been taken, the item itself included."""
     waiting: deque[Item] = deque()
     for item in items:
         waiting.append(item)
@@ -74,14 +71,14 @@ def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
 class AdversaryFinder:
     """Finds one adversary of each image on one classifier, also of images that it has wrong already.
 
-    An image gets the adversary of the first run that fools the classifier, else what the first run returned if that is
+    An image gets the adversary of the first run that fools the classifier, else the result of the first run if that is
     allowed, else the image itself. For attacks without a radius all runs are made, and the nearest adversary is kept.
 
     Args:
-        classifier: under attack, as a callable attack expects it.
-        attacks: that run one after the other.
+        classifier: the classifier under attack, as a callable attack expects it.
+        attacks: attacks that run one after the other.
         score: `(x, y, z) -> (allowed, fooled)`, both `(B,)`: which adversaries are allowed, and which of them fool.
-        classes: of the classifier.
+        classes: number of classes.
         seed: `(index of the attack, run) -> (2,)`.
         first: index of the first attack.
     """
@@ -100,11 +97,11 @@ class AdversaryFinder:
         self._classes = classes
         self._seed = seed
         self._first = first
-        # Traced when an attack first has something to do, and once for all batches.
+        # An attack is traced when it first has images to attack, and once for all batches.
         self._search = functools.cache(lambda place, shape: attacks[place].search(classifier, np.empty(shape)))
 
     def __call__(self, images: Images, numbers: np.ndarray, batch_size: int) -> np.ndarray:
-        """Returns an adversary of each image, `(N, H, W, C)`; `numbers` are those of which the noise is a function."""
+        """Returns an adversary of each image, `(N, H, W, C)`; the noise is a function of the images' `numbers`."""
         z, far = images.x.copy(), np.full(len(images.y), np.inf)
 
         def attack(place: int, member: NamedAttack) -> None:

@@ -1,24 +1,22 @@
-"""Scores adversaries: what the classifier predicts for them, and whether they lie in the ball and the pixel range."""
+"""Scores adversaries: computes predictions, and checks that adversaries lie in the ball and the pixel range."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfrobust import losses
 from tfrobust.attacks import Ball
 from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
-from tfrobust.evaluation.vote import voted
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
 from tfrobust.utils.graph import traced
-
-Tensor = Any
-Classify = Callable[[Tensor], Mapping[str, Any]]
+from tfrobust.utils.types import Classify, Tensor
 
 SLACK = 1e-4  # relative share of a radius that rounding may add
 ROUNDING = 1e-6  # absolute change that rounding may add, in pixel ranges
@@ -26,23 +24,19 @@ LEVELS = 255  # steps between black and white in an image of 8 bits
 
 
 class Score(NamedTuple):
-    """The outcome of one batch of adversaries; every field but `logits` is `(B,)`.
+    """The outcome of a batch of adversaries; every field but `logits`, `(B, C)`, is `(B,)`."""
 
-    Args:
-        logits: `(B, C)` float32; of several draws the mean.
-        margin: by how much the label is missed, see `losses.missed_by`; of several draws the mean.
-        predicted: the class; -1 where there is no prediction, see `losses.predicted`; of several draws by a vote.
-        right: whether the predicted class is the label.
-        inside: whether the adversary lies in the ball and leaves masked pixels unchanged.
-        in_range: whether its pixels are finite and within the bounds.
-    """
+    logits: np.ndarray  # the mean over the draws
+    margin: np.ndarray  # `losses.missed_by`, the mean over the draws
+    predicted: np.ndarray  # the predicted class, or -1 where there is no prediction, see `voted`
+    right: np.ndarray  # whether the predicted class is the label
+    inside: np.ndarray  # whether the adversary lies in the ball and leaves masked pixels unchanged
+    in_range: np.ndarray  # whether its pixels are finite and within the bounds
 
-    logits: np.ndarray
-    margin: np.ndarray
-    predicted: np.ndarray
-    right: np.ndarray
-    inside: np.ndarray
-    in_range: np.ndarray
+    @classmethod
+    def joined(cls, scores: Iterable[Score]) -> Score:
+        """Returns the scores of several batches as one."""
+        return cls(*map(np.concatenate, zip(*scores, strict=True)))
 
     @property
     def allowed(self) -> np.ndarray:
@@ -63,7 +57,7 @@ def check_result(name: str, x_adv: Any, x: Any) -> np.ndarray:
     """
     z = np.asarray(x_adv)
     if z.shape != x.shape:
-        raise InvalidArgument(f"Invalid result of the attack {name!r}: expected shape {x.shape}. Received: {z.shape}")
+        raise invalid(f"result of the attack {name!r}", f"shape {x.shape}", z.shape)
     return z.astype("float32", copy=False)
 
 
@@ -86,15 +80,35 @@ def score(classify: Classify, ball: Ball, x: Tensor, y: Tensor, z: Tensor, draws
     )
 
 
-class Scorer:
-    """Scores adversaries, `(x, y, z) -> Score`, in one graph for all batch sizes.
+def voted(classify: Classify, z: Tensor, y: Tensor, draws: int) -> tuple[Tensor, ...]:
+    """Returns logits `(B, C)` and margins `(B,)`, both averaged over the passes, and the predicted classes `(B,)`.
 
-    Args:
-        classify: a classifier, or a function pixels -> dict with "logits".
-        ball: where adversaries may lie, up to rounding.
-        shape: of a batch of images; its first dimension is not used.
-        draws: passes that vote on each row.
+    Every pass votes for the class of its largest logit; a pass with NaN in its logits votes for no class. The class
+    with the most votes is predicted, and among classes with equal votes the one with the largest mean logit. The
+    prediction is -1 if at least as many of the `draws` passes voted for no class.
     """
+
+    def once() -> tuple[Tensor, Tensor, Tensor]:
+        logits = ops.cast(classify(z)["logits"], "float32")
+        classes, choice = logits.shape[-1], losses.predicted(logits)
+        return logits, losses.missed_by(logits, y), ops.one_hot(ops.where(choice < 0, classes, choice), classes + 1)
+
+    def add(_: Tensor, sums: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(total + part for total, part in zip(sums, once(), strict=True))
+
+    sums = once() if draws == 1 else ops.fori_loop(1, draws, add, once())
+    logits, margin = sums[0] / draws, sums[1] / draws
+    for_classes, for_none = sums[2][:, :-1], sums[2][:, -1]
+    most = ops.max(for_classes, axis=-1)
+    least = -3e38  # a finite lower bound of the logits: -inf marks the classes with fewer votes
+    ranked = ops.maximum(ops.where(ops.isnan(logits), least, logits), least)
+    leading = ops.where(for_classes == most[:, None], ranked, -float("inf"))
+    predicted = ops.cast(ops.argmax(leading, axis=-1), "int32")
+    return logits, margin, ops.where(for_none >= most, -1, predicted)
+
+
+class Scorer:
+    """Scores adversaries, `(x, y, z) -> Score`, in one graph for all batch sizes; `shape` is that of a batch."""
 
     def __init__(self, classify: Classify, ball: Ball, shape: tuple[int, ...], draws: int = 1) -> None:
         self.given, self.classify = classify, in_inference(classify)  # an attack that is a callable gets `given`

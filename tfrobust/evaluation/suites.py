@@ -4,8 +4,6 @@ A suite returns a list (each attack runs on the images that those before it left
 (columns: each runs on all images that are right clean), a `Cascade`, or a `Suite` of one of these with notes.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,11 +21,11 @@ Bounds = tuple[float, float]
 
 SEARCH: dict[str, Any] = {"steps": 50, "start": "uniform", "early_stop": True}
 ON_CROSS_ENTROPY: Callable[..., Any] = functools.partial(pgd, **SEARCH, restarts=3, loss=adversarial_cross_entropy)
-TARGETS = 9  # wrong classes that a search in L1 reaches for in turn
+TARGETS = 9  # number of wrong classes that a search in L1 targets in turn
 
 
 def _on_margin_to_each(eps: float, **where: Any) -> GradientAttack:
-    """Returns targeted PGD in L1 on one wrong class after the other, since each is reached by few pixels of its own.
+    """Returns targeted PGD in L1 on one wrong class after the other, since each is reached by other pixels.
 
     On digits networks it finds 2 to 4 points more than one search on the margin.
     """
@@ -39,8 +37,8 @@ ON_MARGIN: dict[str, Callable[..., Any]] = {
     "l2": functools.partial(pgd, **SEARCH, norm="l2", loss=margin),
     "l1": _on_margin_to_each,
 }
-WALKS = 2  # restarts of HopSkipJump: another start may find a nearer part of the boundary
-STEP = 1 / 4  # of eps, 2/255 at 8/255, at every count: FPR and InfoFeature
+WALKS = 2  # restarts of HopSkipJump, since another start may find a nearer part of the boundary
+STEP = 1 / 4  # fraction of eps for every number of steps, 2/255 at 8/255, as in FPR and InfoFeature
 
 
 class Suite(NamedTuple):
@@ -60,12 +58,12 @@ def quick(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mas
 
     Args:
         eps: radius in units of the pixels.
-        norm: "linf", "l2" or "l1".
+        norm: norm of the ball: "linf", "l2" or "l1".
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change; None: all may.
 
     Returns:
-        A list of adversaries.
+        A list of attacks.
 
     Example:
 
@@ -87,11 +85,8 @@ def standard(
     classifier gives labels alone. For other classifiers they cost one gradient for each image that is left.
 
     Args:
-        eps: radius in units of the pixels.
-        norm: "linf" or "l2".
-        bounds: least and greatest pixel value.
-        classes: of the classifier; with few classes, losses that are not defined are replaced by others.
-        mask: 1 where a pixel may change; None: all may.
+        eps, norm, bounds, mask: as in `quick`, without the norm "l1".
+        classes: number of classes; with few classes, losses that are not defined are replaced by others.
 
     Returns:
         A cascade, with notes on replaced losses.
@@ -113,15 +108,11 @@ def paper(
 ) -> dict[str, Any]:
     """The columns of the papers: FGSM, PGD-7/20/100/200, MIM-20, CW-20/30/100, FAB and AutoAttack, each by itself.
 
-    Last iterates; steps of eps / 4 at every count (2/255 at 8/255) from uniform starts, MIM's of eps / 10 from the
-    image itself. CW is PGD on the margin.
+    The attacks return their last iterates. Steps are eps / 4 at every count (2/255 at 8/255) from uniform starts, and
+    those of MIM eps / 10 from the image itself. CW is PGD on the margin.
 
     Args:
-        eps: radius in units of the pixels.
-        norm: "linf" or "l2".
-        bounds: least and greatest pixel value.
-        classes: of the classifier; see `standard`.
-        mask: 1 where a pixel may change; None: all may.
+        eps, norm, bounds, classes, mask: as in `standard`.
 
     Returns:
         A mapping label -> attack.
@@ -132,7 +123,7 @@ def paper(
     ['FGSM', 'PGD-7', 'PGD-20', 'PGD-100', 'PGD-200']
     """
     where: dict[str, Any] = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
-    steps: dict[str, Any] = {"step_size": STEP * eps or None, "start": "uniform"}  # in a ball of radius 0 the default
+    steps: dict[str, Any] = {"step_size": STEP * eps or None, "start": "uniform"}  # the default in a ball of radius 0
     return {
         "FGSM": attacks.fgsm(**where),
         **{f"PGD-{count}": pgd(steps=count, **steps, **where) for count in (7, 20, 100, 200)},
@@ -152,13 +143,10 @@ def black_box(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0),
     `attacks.transfer` in a list.
 
     Args:
-        eps: radius in units of the pixels.
-        norm: "linf" or "l2".
-        bounds: least and greatest pixel value.
-        mask: 1 where a pixel may change; None: all may.
+        eps, norm, bounds, mask: as in `quick`, without the norm "l1".
 
     Returns:
-        A list of attacks, and a note on an attack that is not defined in this ball.
+        A `Suite`, with a note if an attack is not defined in this ball.
 
     Example:
 

@@ -1,19 +1,13 @@
 """Measures what a network relies on: attention, gradients, classes and features, as arrays that `plots` draws.
 
-Every function takes a classifier, or several by name, and images or a data set, which is read batch by batch.
+Every function takes a classifier, or several by name, and images or a data set, which is read batch by batch. Invalid
+classifiers, attacks and data raise ValueError.
 """
 
 from tfrobust.interpret import plots, snapshot
-from tfrobust.interpret.coverage import coverage
 from tfrobust.interpret.embedding import Embedding, embed
-from tfrobust.interpret.gradient_test import gradient_map_test
-from tfrobust.interpret.gradients import (
-    clip_deviations,
-    input_gradients,
-    normalize,
-    rescale,
-    sign_picture,
-)
+from tfrobust.interpret.gradient_measures import coverage, gradient_map_test
+from tfrobust.interpret.gradients import clip_deviations, input_gradients, normalize, rescale, sign_picture
 from tfrobust.interpret.hard_classes import (
     Agreement,
     HardClasses,

@@ -1,7 +1,6 @@
 """Reads data batch by batch, checks it, and traces graphs once for all batch sizes."""
 
-from __future__ import annotations
-
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,12 +14,10 @@ from tfrobust.data.batch import BatchSpec, prepare
 from tfrobust.data.containers import batches_of
 from tfrobust.evaluation import AdversaryFinder, Images, NamedAttack
 from tfrobust.utils import graph as backend
-from tfrobust.utils.errors import InvalidArgument, plain_errors
+from tfrobust.utils.errors import InvalidArgument, invalid, plain_errors
 from tfrobust.utils.graph import traced
 from tfrobust.utils.random import stream
-
-Tensor = Any
-Bounds = tuple[float, float]
+from tfrobust.utils.types import Bounds, Tensor
 
 
 class Batch(NamedTuple):
@@ -43,11 +40,11 @@ def batches(
     """Yields the batches of the data, which may be larger than memory; each is checked as a step of training checks it.
 
     Args:
-        classifiers: all that read them.
-        data: in any container that `fit` takes, see `batches_of`.
+        classifiers: all classifiers that read the batches.
+        data: data in any container that `fit` takes, see `batches_of`.
         reader: name of the measurement, for the error.
-        needs: names of outputs beside `logits`.
-        batch_size: of arrays.
+        needs: names of outputs that are read beside `logits`.
+        batch_size: batch size of arrays.
         bounds: least and greatest pixel value.
         endless: whether data without an end are accepted, because the caller stops reading.
 
@@ -56,7 +53,10 @@ def batches(
             wrong shapes, pixels and labels, and an empty dataset.
     """
     backend.require(f"The {reader}")
-    specs = [_batch_spec(classifier, needs, reader, bounds) for classifier in classifiers]
+    specs = []
+    for classifier in classifiers:
+        check_classifier(classifier, needs, reader)
+        specs.append(BatchSpec.of(classifier, bounds))
     first, *others = specs
     if differ := [c.classes for c in others if c.classes != first.classes]:
         raise InvalidArgument(
@@ -79,7 +79,7 @@ def batches(
                 yield Batch(pixels, labels, tf.range(count, count + rows))
             count += rows
     if not count:
-        raise InvalidArgument("Invalid data: expected at least one image. Received: none")
+        raise invalid("data", "at least one image", "none")
 
 
 def images(
@@ -96,8 +96,19 @@ def images(
     return batches([classifier], (x, labels), reader, needs, batch_size, bounds)
 
 
+def sums(parts: Iterable[Batch], measure: Callable[[Batch], Mapping[Any, Any]]) -> tuple[dict[Any, np.ndarray], int]:
+    """Returns the sums over the batches of the values that `measure` returns by name, and the number of images."""
+    totals: dict[Any, np.ndarray] = {}
+    images = 0
+    for batch in parts:
+        images += len(batch.y)
+        for name, values in measure(batch).items():
+            totals[name] = totals.get(name, 0.0) + np.asarray(values, "float64")
+    return totals, images
+
+
 def graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function of tensors `(B, ...)` and scalars as a graph, traced once for each shape, whatever B."""
+    """Returns a function of tensors `(B, ...)` and scalars as a graph, traced once for all B."""
     graphs: dict[Any, Callable[..., Any]] = {}
 
     def run(*given: Any) -> Any:
@@ -119,38 +130,35 @@ class Search:
     """An attack on one classifier: `(batch) -> x_adv`, shaped as the batch's pixels.
 
     The random start is a function of the seed and the image's number, so that the batch size changes nothing, unless
-    the attack's loss couples the rows. See `AdversaryFinder` for which of several runs an image gets. A result that is
-    not finite is discarded: the image stays as it is.
+    the attack's loss couples the rows. `AdversaryFinder` says which run an image gets. A result that is not finite is
+    discarded: the image stays as it is.
 
     Args:
-        classifier: under attack.
+        classifier: the classifier under attack.
         attack: an attack of `tfrobust.attacks` (one without a loss ascends cross entropy), its name or config, or a
             callable `(classify, x, y) -> x_adv`.
-        seed: of the random starts.
+        seed: seed of the random starts.
 
     Raises:
         ValueError: for an object that is not an attack, and for a targeted attack.
     """
 
     def __init__(self, classifier: Any, attack: Any, seed: int = 0) -> None:
-        self.classifier = classifier
-        self.attack = as_adversary(attack)
-        self._seed = seed
+        self.classifier, self.attack, self._seed = classifier, as_adversary(attack), seed
         self._score = graph(self._finite_and_fooled)
-        self._find: AdversaryFinder | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
-        if self._find is None:
-            classes = int(self.classifier.output["logits"].shape[-1])
-            if isinstance(self.attack, attacks.Attack):
-                self.attack.check_classes(classes)
-            name = getattr(self.attack, "name", type(self.attack).__name__)
-            named = NamedAttack(name, {}, self.attack)
-            self._find = AdversaryFinder(
-                self.classifier, [named], self._scored, classes, lambda _, run: stream(self._seed, run)
-            )
         images = Images(np.asarray(batch.x), np.asarray(batch.y))
         return tf.convert_to_tensor(self._find(images, np.asarray(batch.numbers), len(images.y)))
+
+    @functools.cached_property
+    def _find(self) -> AdversaryFinder:
+        """The finder, made for the first batch, when the classifier has been checked."""
+        classes = int(self.classifier.output["logits"].shape[-1])
+        if isinstance(self.attack, attacks.Attack):
+            self.attack.check_classes(classes)
+        named = NamedAttack(getattr(self.attack, "name", type(self.attack).__name__), {}, self.attack)
+        return AdversaryFinder(self.classifier, [named], self._scored, classes, lambda _, run: stream(self._seed, run))
 
     def _scored(self, x: Any, y: Any, z: Any) -> tuple[np.ndarray, np.ndarray]:
         finite, fooled = self._score(y, z)
@@ -169,13 +177,6 @@ def as_adversary(attack: Any) -> Any:
     """
     item = attacks.get(attack) if isinstance(attack, (str, Mapping)) else attack
     if not callable(item) or getattr(item, "targeted", False):
-        raise InvalidArgument(
-            "Invalid attack: expected an untargeted one of tfrobust.attacks, its name or config, or a callable "
-            f"`(classify, x, y) -> x_adv`. Received: {attack!r}"
-        )
+        forms = "its name or config, or a callable `(classify, x, y) -> x_adv`"
+        raise invalid("attack", f"an untargeted one of tfrobust.attacks, {forms}", repr(attack))
     return item
-
-
-def _batch_spec(classifier: Any, needs: Iterable[str], reader: str, bounds: Bounds) -> BatchSpec:
-    check_classifier(classifier, needs, reader)
-    return BatchSpec.of(classifier, bounds)

@@ -1,18 +1,15 @@
 """Lays out features of clean and of attacked images in two dimensions."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.interpret.batches import Batch, Bounds, Search, batches, graph
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.interpret.batches import Batch, Search, batches, graph
+from tfrobust.utils.errors import invalid
+from tfrobust.utils.types import Bounds, Tensor
 from tfrobust.utils.validation import check_integer
-
-Tensor = Any
 
 
 class Embedding(NamedTuple):
@@ -21,8 +18,8 @@ class Embedding(NamedTuple):
     Args:
         points: `(M, 2)` float32; distances have no unit, and only near neighbours are meaningful.
         labels: true classes, `(M,)` int32.
-        predicted: by the classifier, `(M,)` int32; -1 if there is no prediction (logits that are NaN).
-        attacked: which rows are of attacked images, `(M,)` bool.
+        predicted: predicted classes, `(M,)` int32; -1 if there is no prediction (logits that are NaN).
+        attacked: whether a row is that of an attacked image, `(M,)` bool.
     """
 
     points: np.ndarray
@@ -45,14 +42,14 @@ def embed(
     """Lays the features of clean and attacked images out in two dimensions by t-SNE, both in one map.
 
     Args:
-        classifier: with the output `features`.
-        data: as `evaluate` takes them; only the first images are read.
+        classifier: a classifier with the output `features`.
+        data: data as `evaluate` takes them; only the first images are read.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable; None: clean images alone.
         images: number of the data's first images; t-SNE compares each two of them.
         perplexity: about the number of neighbours of a point; for few images at most a third of the rows.
         bounds: least and greatest pixel value.
-        batch_size: of arrays.
-        seed: of the attack's random starts and of t-SNE, whose start is the first two principal components.
+        batch_size: batch size of arrays.
+        seed: seed of the attack's random starts and of t-SNE, which starts from the first two principal components.
 
     Returns:
         An `Embedding`.
@@ -89,7 +86,7 @@ def embed(
     rows = [row for side in sides for row in side]
     features, predicted = (np.concatenate([np.asarray(row[part]) for row in rows]) for part in (0, 1))
     if (count := sum(map(len, labels))) < 2:
-        raise InvalidArgument(f"Invalid data: expected at least 2 images. Received: {count}")
+        raise invalid("data", "at least 2 images", count)
     y = np.concatenate(labels * (len(rows) // len(labels)))
     return Embedding(_t_sne(features, perplexity, seed), y, predicted, np.arange(len(y)) >= count)
 

@@ -1,7 +1,5 @@
 """Computes input gradients, and rescales them to the forms that the papers show."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,14 +7,13 @@ import numpy as np
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.interpret.batches import Bounds, graph, images, logits_of
+from tfrobust.interpret.batches import graph, images, logits_of
 from tfrobust.utils import graph as backend
 from tfrobust.utils.charts import GREEN, VERMILION
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Bounds, Tensor
 from tfrobust.utils.validation import check_nonnegative, check_number
-
-Tensor = Any
 
 BACKGROUNDS = {"black": 0.0, "white": 1.0}
 
@@ -29,7 +26,7 @@ def input_gradients(
     G = d CE(x, y) / d x, for each image by itself; NaN becomes 0.
 
     Args:
-        classifier: with named outputs.
+        classifier: a classifier with named outputs.
         x: images `(N, H, W, C)`, pixels within the bounds.
         y: labels, `(N,)` integers or one-hot rows.
         bounds: least and greatest pixel value.
@@ -37,9 +34,6 @@ def input_gradients(
 
     Returns:
         `(N, H, W, C)` float32.
-
-    Raises:
-        ValueError: for an invalid classifier, and invalid shapes, pixels or labels.
 
     Example:
 
@@ -74,11 +68,11 @@ def rescale(g: Any) -> np.ndarray:
 def clip_deviations(g: Any, deviations: float = 3.0) -> np.ndarray:
     """Clips each image's gradient to mean +- `deviations` standard deviations and maps the rest to [0, 1].
 
-    Mean, deviation and the bounds of the map are over all pixels and channels of the image.
+    Mean, deviation, minimum and maximum are over all pixels and channels of the image.
 
     Args:
         g: gradients, `(N, H, W, C)`.
-        deviations: how many, positive.
+        deviations: number of standard deviations, greater than 0.
 
     Returns:
         The same shape, float32 in [0, 1]; an image of one value is 0.5 throughout.
@@ -131,10 +125,10 @@ def sign_picture(
 
     Args:
         g: gradients, `(N, H, W, C)`; raw as in the paper, or normalized.
-        threshold: at least 0, in the units of g.
+        threshold: threshold of at least 0, in the units of g.
         background: "black" or "white".
-        positive: colour of +, as matplotlib takes it. The default, a bluish green, and that of - are a green and a red
-            that colour-blind readers tell apart; "lime" and "red" are plain ones.
+        positive: colour of +, as matplotlib takes it. Colour-blind readers can distinguish the defaults, a green and a
+            red; the paper has "lime" and "red".
         negative: colour of -.
 
     Returns:
@@ -187,16 +181,12 @@ def normalized(g: Tensor) -> Tensor:
 
 
 def check_deviations(deviations: float) -> float:
-    """Returns the number of standard deviations.
-
-    Raises:
-        ValueError: if it is not positive.
-    """
+    """Returns the number of standard deviations, or raises ValueError if it is not positive."""
     return float(check_number("deviations", deviations, 0, above=True))
 
 
 def _checked(g: Any) -> np.ndarray:
     g = np.asarray(g, "float32")
     if g.ndim != 4:
-        raise InvalidArgument(f"Invalid shape of g: expected gradients (N, H, W, C). Received: {g.shape}")
+        raise invalid("shape of g", "gradients (N, H, W, C)", g.shape)
     return g

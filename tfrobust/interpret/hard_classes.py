@@ -1,7 +1,5 @@
 """Counts the classes to which untargeted attacks lead, and compares them with the class prototypes."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import keras
@@ -12,11 +10,11 @@ from scipy import stats
 
 from tfrobust import losses
 from tfrobust.classifiers import check_classifier, head_of
-from tfrobust.interpret.batches import Bounds, Search, batches, graph, logits_of
+from tfrobust.interpret.batches import Search, batches, graph, logits_of, sums
+from tfrobust.interpret.relevance import spearman
 from tfrobust.layers import ClassActivationMap
 from tfrobust.utils.errors import InvalidArgument
-
-Tensor = Any
+from tfrobust.utils.types import Bounds, Tensor
 
 
 class HardClasses(NamedTuple):
@@ -27,11 +25,10 @@ class HardClasses(NamedTuple):
             attack; on the diagonal those that stayed right.
         statistic: chi-square of the fooled images against an even spread over the C - 1 other classes, summed over the
             classes that have fooled images.
-        degrees: of freedom, C - 2 for each of these classes.
-        p_value: of a deviation at least as great, if all wrong classes are equally likely; None if there is nothing to
-            test (2 classes, or no fooled images).
-        least_expected: images that an even spread expects in a cell, in the class with the fewest; below 5 the p-value
-            is rough.
+        degrees: degrees of freedom, C - 2 for each of these classes.
+        p_value: probability of a deviation at least as great, if all wrong classes are equally likely; None if there
+            is nothing to test (2 classes, or no fooled images).
+        least_expected: least number of images that an even spread puts into a cell; below 5 the p-value is rough.
     """
 
     counts: np.ndarray
@@ -43,21 +40,23 @@ class HardClasses(NamedTuple):
     @property
     def fooled(self) -> np.ndarray:
         """The number of fooled images of each class, `(C,)`."""
-        return self.counts.sum(axis=1) - self.counts.diagonal()
+        return self._wrong.sum(axis=1)
 
     @property
     def shares(self) -> np.ndarray:
         """The share of the fooled images of class i that is predicted as j, `(C, C)`; NaN if none was fooled."""
-        wrong = self.counts * (1 - np.eye(len(self.counts), dtype=int))
         fooled = self.fooled[:, None]
-        return np.divide(wrong, fooled, out=np.full(wrong.shape, np.nan), where=fooled > 0)
+        return np.divide(self._wrong, fooled, out=np.full(self.counts.shape, np.nan), where=fooled > 0)
+
+    @property
+    def _wrong(self) -> np.ndarray:
+        return self.counts * (1 - np.eye(len(self.counts), dtype=int))
 
     def pairs(self, most: int = 5) -> list[tuple[int, int, float]]:
         """Returns the pairs of the greatest counts: (class, predicted class, share of the fooled images)."""
-        wrong = self.counts * (1 - np.eye(len(self.counts), dtype=int))
-        first = np.argsort(-wrong, axis=None, kind="stable")[:most]
-        pairs = np.transpose(np.unravel_index(first, wrong.shape)).tolist()
-        return [(i, j, float(self.shares[i, j])) for i, j in pairs if wrong[i, j]]
+        first = np.argsort(-self._wrong, axis=None, kind="stable")[:most]
+        pairs = np.transpose(np.unravel_index(first, self.counts.shape)).tolist()
+        return [(i, j, float(self.shares[i, j])) for i, j in pairs if self._wrong[i, j]]
 
 
 class Agreement(NamedTuple):
@@ -71,13 +70,7 @@ class Agreement(NamedTuple):
 
 
 def hard_classes(
-    classifier: Any,
-    data: Any,
-    attack: Any,
-    *,
-    bounds: Bounds = (0.0, 1.0),
-    batch_size: int = 256,
-    seed: int = 0,
+    classifier: Any, data: Any, attack: Any, *, bounds: Bounds = (0.0, 1.0), batch_size: int = 256, seed: int = 0
 ) -> HardClasses:
     """Counts the predictions of each class after an untargeted attack, and tests whether all are equally likely.
 
@@ -85,18 +78,15 @@ def hard_classes(
     are NaN).
 
     Args:
-        classifier: with named outputs.
-        data: as `evaluate` takes them; read batch by batch.
+        classifier: a classifier with named outputs.
+        data: data as `evaluate` takes them; read batch by batch.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
         bounds: least and greatest pixel value.
-        batch_size: of arrays; changes no figure.
-        seed: of the random starts.
+        batch_size: batch size of arrays; changes no figure.
+        seed: seed of the random starts.
 
     Returns:
         A `HardClasses`.
-
-    Raises:
-        ValueError: for an invalid classifier, attack or data.
 
     Example:
 
@@ -108,7 +98,6 @@ def hard_classes(
     Reference: thesis, figure 3.1 (PGD-20).
     """
     search = Search(classifier, attack, seed)
-    counts: Any = 0
 
     def sent(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         before, after = logits_of(classifier, x), losses.predicted(logits_of(classifier, z))
@@ -117,9 +106,9 @@ def hard_classes(
         return tf.math.confusion_matrix(y, ops.maximum(after, 0), classes, weights=ops.cast(counted, "int32"))
 
     run = graph(sent)
-    for batch in batches([classifier], data, "count of hard classes", (), batch_size, bounds):
-        counts = counts + np.asarray(run(batch.x, batch.y, search(batch)), "int64")
-    return hard_classes_of(counts)
+    read = batches([classifier], data, "count of hard classes", (), batch_size, bounds)
+    counts, _ = sums(read, lambda batch: {"counts": run(batch.x, batch.y, search(batch))})
+    return hard_classes_of(counts["counts"])
 
 
 def hard_classes_of(counts: Any) -> HardClasses:
@@ -153,7 +142,7 @@ def class_prototypes(classifier: Any) -> np.ndarray:
     """Returns the head's weight vector of each class; for a sigmoid, the first of two classes has zeros.
 
     Args:
-        classifier: one whose last layer is dense or a normalized cosine softmax.
+        classifier: a classifier whose last layer is dense or a normalized cosine softmax.
 
     Returns:
         `(C, D)` float32.
@@ -182,13 +171,10 @@ def weight_norms(classifier: Any) -> np.ndarray:
     """Returns v_j = ||w_j||_2 of each class's prototype.
 
     Args:
-        classifier: one whose last layer is dense or a normalized cosine softmax.
+        classifier: a classifier as `class_prototypes` takes it.
 
     Returns:
         `(C,)` float32.
-
-    Raises:
-        ValueError: for a classifier whose last layer has no kernel.
 
     Example:
 
@@ -207,13 +193,10 @@ def prototype_cosines(classifier: Any) -> np.ndarray:
     weighted by its probability: the classes whose prototype lies near that of i weigh most.
 
     Args:
-        classifier: one whose last layer is dense or a normalized cosine softmax.
+        classifier: a classifier as `class_prototypes` takes it.
 
     Returns:
         `(C, C)` float32.
-
-    Raises:
-        ValueError: for a classifier whose last layer has no kernel.
 
     Example:
 
@@ -229,13 +212,14 @@ def prototype_cosines(classifier: Any) -> np.ndarray:
 
 
 def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int = 0) -> Agreement:
-    """Computes the rank correlation of two `(C, C)` arrays off the diagonal.
+    """Computes Spearman's rank correlation of two `(C, C)` arrays off their diagonals.
 
     Args:
-        shares: such as `HardClasses.shares`; rows of NaN are left out.
-        cosines: such as `prototype_cosines`.
-        permutations: of the classes of `cosines` (rows and columns together), for the p-value (a Mantel test).
-        seed: of the permutations.
+        shares: an array such as `HardClasses.shares`; rows of NaN are left out.
+        cosines: an array such as `prototype_cosines`.
+        permutations: number of permutations of the classes of `cosines`, rows and columns together, for the p-value (a
+            Mantel test).
+        seed: seed of the permutations.
 
     Returns:
         An `Agreement`; NaN if an array is constant.
@@ -253,20 +237,15 @@ def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int =
     if shares.shape != cosines.shape or shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
         raise InvalidArgument(f"Expected two arrays (C, C) of one shape. Received: {shares.shape}, {cosines.shape}")
     cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
-    ours = _centred_ranks(shares[cells])
+    if not cells.any():
+        return Agreement(float("nan"), float("nan"))
 
     def correlation(theirs: np.ndarray) -> float:
-        ranks = _centred_ranks(theirs[cells])
-        size = np.sqrt(np.square(ours).sum() * np.square(ranks).sum())
-        return round(float(ours @ ranks / size), 12) if size else float("nan")  # so that equal correlations stay equal
+        found = spearman(shares[cells][None], theirs[cells][None])
+        return round(float(found[0]), 12)  # so that equal correlations stay equal
 
     found = correlation(cosines)
     rng = np.random.default_rng(seed)
     orders = (rng.permutation(len(shares)) for _ in range(permutations))
     as_great = sum(correlation(cosines[np.ix_(order, order)]) >= found for order in orders)
     return Agreement(found, (1 + as_great) / (1 + permutations) if np.isfinite(found) else float("nan"))
-
-
-def _centred_ranks(values: np.ndarray) -> np.ndarray:
-    ranks = stats.rankdata(values)
-    return ranks - ranks.mean() if len(ranks) else ranks

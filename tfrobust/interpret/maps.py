@@ -1,18 +1,15 @@
 """Computes attention weights and class activation maps over the pixels of images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from tfrobust.classifiers import head_of
-from tfrobust.interpret.batches import Bounds, graph, images
+from tfrobust.interpret.batches import graph, images
 from tfrobust.layers import ClassActivationMap
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Bounds, Tensor
 
 
 def attention_maps(
@@ -20,13 +17,13 @@ def attention_maps(
 ) -> dict[str, np.ndarray]:
     """Returns the attention weights of each block over the images.
 
-    The weights of a block sum to 1 over its positions; after bilinear enlargement each pixel has
-    the weight of its position, or one between two.
+    The weights of a block sum to 1 over its positions; after bilinear enlargement each pixel has the weight of its
+    position, or one between two.
 
     Args:
-        classifier: with the output `attention`.
+        classifier: a classifier with the output `attention`.
         x: images `(N, H, W, C)`, pixels within the bounds.
-        upsample: enlarge them to the images; False: as the block has them.
+        upsample: whether to enlarge the maps to the images.
         bounds: least and greatest pixel value.
         batch_size: images in a batch.
 
@@ -72,11 +69,11 @@ def class_activation_maps(
     positions is the logit of c without its bias.
 
     Args:
-        classifier: with the outputs `feature_map` and `cam`.
+        classifier: a classifier with the outputs `feature_map` and `cam`.
         x: images `(N, H, W, C)`, pixels within the bounds.
         labels: the class c of each image, `(N,)` integers; None: the predicted one.
-        form: "clipped" or "signed", whatever the classifier's own head has.
-        upsample: enlarge them bilinearly to the images; False: as the feature map is.
+        form: "clipped" or "signed", independent of the form in the classifier's own head.
+        upsample: whether to enlarge the maps bilinearly to the images.
         bounds: least and greatest pixel value.
         batch_size: images in a batch.
 

@@ -1,9 +1,7 @@
 """Compares attacks: distances of their adversaries, accuracy by iterations, success of DRA by its share of values."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,12 @@ from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import Table
 from tfrobust.evaluation.tables.accuracy import check_named
 from tfrobust.evaluation.tables.distances import mean_distances
-from tfrobust.interpret.batches import Bounds, Search, as_adversary, batches, graph, logits_of
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.interpret.batches import Batch, Search, as_adversary, batches, graph, logits_of, sums
+from tfrobust.utils.errors import InvalidArgument, invalid_value
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.text import for_json
+from tfrobust.utils.types import Bounds, Tensor
 from tfrobust.utils.validation import check_integer
-
-Tensor = Any
 
 STEPS = (1, 2, 3, 5, 7, 10, 20)
 SHARES = (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 1.0)
@@ -42,12 +39,12 @@ def perturbation_distances(
     `tfrobust.evaluation.distances` measures the distances from one reference, for several classifiers.
 
     Args:
-        classifier: under attack.
-        data: as `evaluate` takes them; read batch by batch.
+        classifier: the classifier under attack.
+        data: data as `evaluate` takes them; read batch by batch.
         attacks: label -> attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
         bounds: least and greatest pixel value.
-        batch_size: of arrays; changes no figure.
-        seed: of the random starts.
+        batch_size: batch size of arrays; changes no figure.
+        seed: seed of the random starts.
 
     Returns:
         A `Table` of distances in units of the pixel range: a row and a column for each attack; 0 on the diagonal.
@@ -67,20 +64,16 @@ def perturbation_distances(
     """
     _check_attacks(attacks)
     searches = {name: Search(classifier, attack, seed) for name, attack in attacks.items()}
-    images = 0
-
-    def found() -> Iterator[list[np.ndarray]]:
-        nonlocal images
-        for batch in batches([classifier], data, "comparison of attacks", (), batch_size, bounds):
-            images += len(batch.y)
-            yield [np.asarray(search(batch)) for search in searches.values()]
-
-    means = mean_distances(found(), bounds[1] - bounds[0])
+    read = batches([classifier], data, "comparison of attacks", (), batch_size, bounds)
+    means, images = mean_distances(
+        ([np.asarray(search(batch)) for search in searches.values()] for batch in read), bounds[1] - bounds[0]
+    )
     return Table.from_rows(
         "distances between adversaries",
-        {a: dict(zip(searches, row, strict=True)) for a, row in zip(searches, means.tolist(), strict=True)},
+        dict(zip(searches, means, strict=True)),
         images,
         seed,
+        columns=searches,
         measure="mean L2 distance",
         settings={"bounds": list(bounds), "attacks": for_json(attacks)},
     )
@@ -102,13 +95,13 @@ def attack_strength(
     count). Each count starts again from the image, without restarts.
 
     Args:
-        classifier: under attack.
-        data: as `evaluate` takes them; read batch by batch.
+        classifier: the classifier under attack.
+        data: data as `evaluate` takes them; read batch by batch.
         attacks: label -> an attack of `tfrobust.attacks` that ascends a loss, such as pgd, or its name or config.
         steps: counts of iterations, each at least 1.
         bounds: least and greatest pixel value.
-        batch_size: of arrays; changes no figure.
-        seed: of the random starts.
+        batch_size: batch size of arrays; changes no figure.
+        seed: seed of the random starts.
 
     Returns:
         A `Table` of accuracies: a row for each attack; a column "0" (the clean accuracy) and one for each count.
@@ -138,23 +131,23 @@ def attack_strength(
         return graph(right)
 
     runs = {name: left(adversary) for name, adversary in adversaries.items()}
-    clean = graph(lambda x, y: ops.sum(_is_right(classifier, x, y)))
-    columns = [0, *counts]
-    right, images = {name: np.zeros(len(columns)) for name in runs}, 0
-    start = stream(seed, 0)
-    for batch in batches([classifier], data, "comparison of attacks", (), batch_size, bounds):
+    clean, start = graph(lambda x, y: ops.sum(_is_right(classifier, x, y))), stream(seed, 0)
+
+    def measure(batch: Batch) -> dict[str, list[float]]:
         before = float(clean(batch.x, batch.y))
-        for name, run in runs.items():
-            right[name] += [before, *(float(run(*batch, start, np.int32(count))) for count in counts)]
-        images += len(batch.y)
+        return {
+            name: [before, *(float(run(*batch, start, np.int32(count))) for count in counts)]
+            for name, run in runs.items()
+        }
+
+    read = batches([classifier], data, "comparison of attacks", (), batch_size, bounds)
+    right, images = sums(read, measure)
     return Table.from_rows(
         "accuracy by iterations",
-        {
-            name: dict(zip(map(str, columns), (counted / images).tolist(), strict=True))
-            for name, counted in right.items()
-        },
+        {name: counted / images for name, counted in right.items()},
         images,
         seed,
+        columns=map(str, [0, *counts]),
         settings={"bounds": list(bounds), "attacks": for_json(adversaries), "steps": counts},
     )
 
@@ -174,13 +167,13 @@ def dra_success(
 
     Args:
         classifiers: name -> classifier under attack.
-        data: as `evaluate` takes them; read batch by batch.
+        data: data as `evaluate` takes them; read batch by batch.
         shares: values of p, each in (0, 1].
         eps: greatest mean absolute change in units of the pixels; None: 1/255 of their range.
-        steps: iterations of 2.5 * eps / steps.
+        steps: number of iterations, each of size 2.5 * eps / steps.
         bounds: least and greatest pixel value.
-        batch_size: of arrays; changes no figure.
-        seed: written into the table; DRA draws no random numbers.
+        batch_size: batch size of arrays; changes no figure.
+        seed: number that is written into the table; DRA draws no random numbers.
 
     Returns:
         A `Table` of success rates, fooled images of those that were right, in [0, 1]: a row for each classifier, a
@@ -203,26 +196,22 @@ def dra_success(
     attacks = [members.dra(eps, steps=steps, p=share, bounds=bounds) for share in shares]
     searches = {name: [Search(c, attack, seed) for attack in attacks] for name, c in classifiers.items()}
     is_right = {name: graph(functools.partial(_is_right, classifier)) for name, classifier in classifiers.items()}
-    right, hit = dict.fromkeys(classifiers, 0.0), {name: np.zeros(len(attacks)) for name in classifiers}
-    images = 0
-    for batch in batches(classifiers.values(), data, "test of DRA", (), batch_size, bounds):
-        images += len(batch.y)
+
+    def measure(batch: Batch) -> dict[str, list[float]]:
+        found = {}
         for name, run in is_right.items():
             before = np.asarray(run(batch.x, batch.y))
-            right[name] += before.sum()
-            hit[name] += [(before * (1 - np.asarray(run(search(batch), batch.y)))).sum() for search in searches[name]]
-    columns = [f"{share:.4g}" for share in shares]
+            after = [np.asarray(run(search(batch), batch.y)) for search in searches[name]]
+            found[name] = [before.sum(), *((before * (1 - still)).sum() for still in after)]
+        return found
+
+    counts, images = sums(batches(classifiers.values(), data, "test of DRA", (), batch_size, bounds), measure)
     return Table.from_rows(
         "success of DRA by p",
-        {
-            name: {
-                column: count / right[name] if right[name] else None
-                for column, count in zip(columns, counts, strict=True)
-            }
-            for name, counts in hit.items()
-        },
+        {name: [hit / right if right else None for hit in hits] for name, (right, *hits) in counts.items()},
         images,
         seed,
+        columns=(f"{share:.4g}" for share in shares),
         measure="success rate",
         settings={"eps": float(eps), "steps": steps, "bounds": list(bounds), "shares": list(map(float, shares))},
     )
@@ -244,4 +233,4 @@ def _iterative(attack: Any) -> members.GradientAttack:
 
 def _check_attacks(attacks: Any) -> None:
     if not isinstance(attacks, Mapping) or not attacks:
-        raise InvalidArgument(f"Invalid value for `attacks`: expected a mapping label -> attack. Received: {attacks!r}")
+        raise invalid_value("attacks", "a mapping label -> attack", attacks)

@@ -1,7 +1,8 @@
-"""One drawing for each result, as a matplotlib figure: `figure.savefig("map.png")` writes it, a notebook shows it.
+"""Draws each result as a matplotlib figure: `figure.savefig("map.png")` writes it, a notebook shows it.
 
-Colours are those of Okabe and Ito, cividis and PuOr, which colour-blind readers tell apart; lines differ in their marks
-too.
+In all functions, `title` is the text above the chart and `names` are the names of the classes (None: their numbers).
+Colours are those of Okabe and Ito, cividis and PuOr, which colour-blind readers can distinguish; lines differ in their
+marks too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfrobust.utils import charts
-from tfrobust.utils.charts import GREY, style
+from tfrobust.utils.charts import GREY, LEGEND, style
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.html import interval
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Table
@@ -31,11 +33,11 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
     """Draws rows of N pictures or maps, one column for each image.
 
     Args:
-        rows: label -> pictures `(N, H, W, C)` in [0, 1], drawn as they are (3 channels are colours; of any other number
-            it is their mean), or maps `(N, H, W)`, drawn in one scale for the row, which is shown beside it: from 0 if
-            they are never negative, else around 0.
-        title: above all.
-        captions: of the columns.
+        rows: label -> pictures `(N, H, W, C)` in [0, 1] (3 channels are colours; of any other number the mean is
+            drawn), or maps `(N, H, W)`. The maps of a row share one scale, which is drawn beside them: from 0 if they
+            are never negative, else around 0.
+        title: text above all rows.
+        captions: texts above the columns.
 
     Returns:
         A matplotlib figure.
@@ -55,8 +57,9 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
         raise InvalidArgument(f"Expected pictures (N, H, W, C) or maps (N, H, W). Received: shape {wrong[0]}")
     first = next(iter(parts.values()))
     count, (height, width) = len(first), first.shape[1:3]
-
-    def draw(axes: Any) -> None:
+    cell = 0.8
+    size = (1.7 + cell * count, 0.7 + 1.1 * cell * len(parts) * height / width)
+    with charts.figure(size, len(parts), 2, squeeze=False, width_ratios=(count, 0.12)) as (figure, axes):
         for place, ((ax, scale), (label, part)) in enumerate(zip(axes, parts.items(), strict=True)):
             _row(ax, scale, part)
             ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
@@ -66,28 +69,15 @@ def grid(rows: Mapping[str, Any], title: str = "", captions: Sequence[str] = ())
                 step = (part[0, :: charts.thinning(part[0][..., None])].shape[0] * width / height) + GAP
                 ax.set_xticks(step * (np.arange(count) + 0.5) - 0.5, captions, fontsize="x-small")
                 ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        axes[0, 0].figure.suptitle(title, x=0.01, ha="left")  # a narrow screen shows the left side first
-
-    cell = 0.8
-    size = (1.7 + cell * count, 0.7 + 1.1 * cell * len(parts) * height / width)
-    return charts.figure(draw, size, len(parts), 2, squeeze=False, width_ratios=(count, 0.12))
+        figure.suptitle(title, x=0.01, ha="left")  # a narrow screen shows the left side first
+    return figure
 
 
 def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
-    """Draws the accuracies of gradient-map tests with their 95 % intervals (Clopper and Pearson).
-
-    Args:
-        tables: split -> table of `gradient_map_test`.
-
-    Returns:
-        A matplotlib figure.
-    """
-    from tfrobust.utils.html import interval
-
+    """Draws the accuracies of gradient-map tests, split -> table, with their 95 % intervals (Clopper and Pearson)."""
     first = next(iter(tables.values()))
     series = [(split, form) for split in tables for form in first.columns]
-
-    def draw(axes: Any) -> None:
+    with charts.figure((5.6, 1.4 + 0.2 * len(series) * (0.5 + len(first.rows)))) as (figure, axes):
         for number, (split, form) in enumerate(series):
             table = tables[split]
             shares = np.array([table[row, form] for row in table.rows], "float64")
@@ -100,24 +90,19 @@ def gradient_map_test(tables: Mapping[str, Table]) -> Figure:
         axes.set(title="Gradient-map test", xlabel="accuracy of the judge on gradient maps (%)")
         axes.invert_yaxis()
         charts.plain(axes)
-        axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
-
-    return charts.figure(draw, (5.6, 1.4 + 0.2 * len(series) * (0.5 + len(first.rows))))
+        figure.legend(**LEGEND, loc="outside lower center", ncols=2)
+    return figure
 
 
 def relevance(found: Mapping[str, Relevance], title: str = "Attention by robustness") -> Figure:
     """Draws mean attention weights by robustness rank, with the rank correlation of each line.
 
     Args:
-        found: label -> `Relevance`, of one number of positions.
-        title: above the chart.
-
-    Returns:
-        A matplotlib figure.
+        found: label -> `Relevance`, all with the same number of positions.
+        title: text above the chart.
     """
     positions = len(next(iter(found.values())).attention)
-
-    def draw(axes: Any) -> None:
+    with charts.figure((5.6, 3.9 + 0.2 * len(found))) as (figure, axes):
         for number, (label, of) in enumerate(found.items()):
             text = f"{label}: {of.correlation:.2f} [{of.low:.2f}, {of.high:.2f}]"
             axes.plot(of.attention, label=text, markersize=3, **style(number))
@@ -126,24 +111,12 @@ def relevance(found: Mapping[str, Relevance], title: str = "Attention by robustn
         axes.set_ylim(bottom=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
         charts.plain(axes)
-        axes.figure.legend(
-            frameon=False, fontsize="small", loc="outside lower center", title="rank correlation, 95 % interval"
-        )
-
-    return charts.figure(draw, (5.6, 3.9 + 0.2 * len(found)))
+        figure.legend(**LEGEND, loc="outside lower center", title="rank correlation, 95 % interval")
+    return figure
 
 
 def hard_classes(found: HardClasses, names: Sequence[str] | None = None, title: str = "After an attack") -> Figure:
-    """Draws where each class is sent, in percent of its fooled images.
-
-    Args:
-        found: of `hard_classes`.
-        names: of the classes; None: their numbers.
-        title: above the chart.
-
-    Returns:
-        A matplotlib figure.
-    """
+    """Draws the predictions for the fooled images of each class, in percent of these images."""
     shares = 100 * found.shares
     np.fill_diagonal(shares, np.nan)
     named = list(range(len(shares))) if names is None else names
@@ -156,38 +129,29 @@ def agreement(shares: Any, cosines: Any, title: str = "Hard classes and prototyp
     Args:
         shares: `HardClasses.shares`, `(C, C)`.
         cosines: `prototype_cosines`, `(C, C)`.
-        title: above the chart.
-
-    Returns:
-        A matplotlib figure.
+        title: text above the chart.
     """
     shares, cosines = np.asarray(shares), np.asarray(cosines)
     cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
-
-    def draw(axes: Any) -> None:
+    with charts.figure((4.8, 3.3)) as (figure, axes):
         axes.plot(cosines[cells], 100 * shares[cells], "o", color=charts.BLUE, markersize=4, alpha=0.7)
         even = 100 / max(len(shares) - 1, 1)
         axes.axhline(even, color=GREY, linestyle=":", linewidth=1, label=f"even spread, {even:.1f} %")
         axes.set(title=title, xlabel="cosine of the two prototypes", ylabel="share of fooled images (%)")
         charts.plain(axes)
-        axes.legend(frameon=False, fontsize="small")
-
-    return charts.figure(draw, (4.8, 3.3))
+        axes.legend(**LEGEND)
+    return figure
 
 
 def weight_norms(norms: Mapping[str, Any], names: Sequence[str] | None = None) -> Figure:
-    """Draws the norm of each class's weight vector, a line of marks for each classifier.
+    """Draws the norms of the classes' weight vectors, with marks of one kind for each classifier.
 
     Args:
         norms: classifier -> `weight_norms`, `(C,)`.
-        names: of the classes; None: their numbers.
-
-    Returns:
-        A matplotlib figure.
+        names: names of the classes.
     """
     classes = len(next(iter(norms.values())))
-
-    def draw(axes: Any) -> None:
+    with charts.figure((5.6, 3.6)) as (figure, axes):
         for number, (label, values) in enumerate(norms.items()):
             axes.plot(values, label=label, **{**style(number), "linestyle": "none"})
         if classes <= 2 * NUMBERED:
@@ -195,97 +159,53 @@ def weight_norms(norms: Mapping[str, Any], names: Sequence[str] | None = None) -
         axes.set(title="Weight norms of the classes", xlabel="class", ylabel="L2 norm of the weights")
         axes.set_ylim(0, 1.1 * max(np.max(values) for values in norms.values()))
         charts.plain(axes)
-        axes.figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
-
-    return charts.figure(draw, (5.6, 3.6))
+        figure.legend(**LEGEND, loc="outside lower center", ncols=2)
+    return figure
 
 
 def embedding(found: Embedding, names: Sequence[str] | None = None, title: str = "Features (t-SNE)") -> Figure:
-    """Draws the map of features, clean and attacked images side by side; hollow marks are wrong predictions.
-
-    Args:
-        found: of `embed`.
-        names: of the classes; None: their numbers.
-        title: above the chart.
-
-    Returns:
-        A matplotlib figure.
-    """
+    """Draws the map of features, clean and attacked images side by side; hollow marks are wrong predictions."""
     sides = [("clean", ~found.attacked), ("after attack", found.attacked)][: 1 + bool(found.attacked.any())]
     present = np.unique(found.labels).tolist()
-
-    def draw(axes: Any) -> None:
-        for ax, (side, chosen) in zip(axes.ravel(), sides, strict=True):
+    size, shared = (0.9 + 3.6 * len(sides), 3.8), {"sharex": True, "sharey": True}
+    with charts.figure(size, 1, len(sides), squeeze=False, **shared) as (figure, axes):
+        for ax, (side, chosen) in zip(axes[0], sides, strict=True):
             for label in present:
                 marks = style(label)
                 for right, face in ((True, marks["color"]), (False, "none")):
                     rows = chosen & (found.labels == label) & ((found.predicted == found.labels) == right)
-                    name = (label if names is None else names[label]) if right and ax is axes.ravel()[0] else None
+                    name = (label if names is None else names[label]) if right and ax is axes[0, 0] else None
                     # One scatter for each kind: its legend entry stands even where there is no point of it.
                     ax.scatter(*found.points[rows].T, 14, marker=marks["marker"], label=name, facecolors=face,
                                edgecolors=marks["color"], linewidths=0.8)  # fmt: skip
             ax.set(title=side, xticks=(), yticks=(), xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-        axes.ravel()[0].figure.suptitle(title, x=0.01, ha="left")
+        figure.suptitle(title, x=0.01, ha="left")
         if len(present) <= 2 * NUMBERED:
-            axes.ravel()[0].figure.legend(
-                frameon=False, fontsize="small", loc="outside right center", title="true class"
-            )
-
-    return charts.figure(draw, (0.9 + 3.6 * len(sides), 3.8), 1, len(sides), squeeze=False, sharex=True, sharey=True)
+            figure.legend(**LEGEND, loc="outside right center", title="true class")
+    return figure
 
 
 def coverage(table: Table) -> Figure:
-    """Draws the share of pixels whose gradient exceeds a threshold, a line for each classifier.
-
-    Args:
-        table: of `coverage`.
-
-    Returns:
-        A matplotlib figure.
-    """
+    """Draws a table of `coverage`, the share of pixels whose gradient exceeds a threshold, as a line by classifier."""
     unit = "share of the image's greatest gradient" if table.settings["normalized"] else "loss per pixel range"
     return _lines(table, "Coverage of the gradient", f"threshold ({unit})", "pixels above it (%)")
 
 
 def attack_strength(table: Table, title: str = "Attack strength and iterations") -> Figure:
-    """Draws the accuracy that attacks leave by their iterations.
-
-    Args:
-        table: of `attack_strength`.
-        title: above the chart.
-
-    Returns:
-        A matplotlib figure.
-    """
+    """Draws a table of `attack_strength`, the accuracy under attacks by their iterations."""
     return _lines(table, title, "iterations (number)", "accuracy (%)", doubling=True)
 
 
 def dra_success(table: Table) -> Figure:
-    """Draws DRA's success by p.
-
-    Args:
-        table: of `dra_success`.
-
-    Returns:
-        A matplotlib figure.
-    """
+    """Draws a table of `dra_success`, the success of DRA by p."""
     title = f"DRA at eps = {table.settings['eps']:.4g} (mean absolute change)"
     return _lines(table, title, "p (share of the values that change)", "success (% of the images that were right)")
 
 
 def perturbation_distances(table: Table, title: str = "Distances between adversaries") -> Figure:
-    """Draws the distances between the adversaries of attacks.
-
-    Args:
-        table: of `perturbation_distances`.
-        title: above the chart.
-
-    Returns:
-        A matplotlib figure.
-    """
-    return _colours(
-        np.array(table.figures), table.columns, table.rows, title, ("", ""), "mean L2 distance (pixel range)", "{:.3g}"
-    )
+    """Draws a table of `perturbation_distances`, the distances between the adversaries of attacks."""
+    unit = "mean L2 distance (pixel range)"
+    return _colours(np.array(table.figures), table.columns, table.rows, title, ("", ""), unit, "{:.3g}")
 
 
 def _row(axes: Any, scale: Any, part: np.ndarray) -> None:
@@ -313,19 +233,15 @@ def _class_ticks(axes: Any, names: Sequence[Any]) -> None:
 def _lines(table: Table, title: str, x_label: str, y_label: str, *, doubling: bool = False) -> Figure:
     """Draws a table's rows, in percent, against its columns, which are numbers."""
     x = list(map(float, table.columns))
-
-    def draw(axes: Any) -> None:
+    with charts.figure((4.8, 3.5)) as (figure, axes):
         for number, (row, figures) in enumerate(zip(table.rows, table.figures, strict=True)):
             axes.plot(x, [np.nan if f is None else 100 * f for f in figures], label=row, markersize=4, **style(number))
         if doubling:
-            axes.set_xscale("symlog", base=2, linthresh=1)
-            axes.set_xticks(x, [f"{value:g}" for value in x])
-            axes.minorticks_off()
+            charts.doubling(axes, x)
         axes.set(title=title, xlabel=x_label, ylabel=y_label, ylim=(-3, 103))
         charts.plain(axes)
-        axes.legend(frameon=False, fontsize="small")
-
-    return charts.figure(draw, (4.8, 3.5))
+        axes.legend(**LEGEND)
+    return figure
 
 
 def _colours(
@@ -339,10 +255,10 @@ def _colours(
 ) -> Figure:
     """Draws a table of colours, with its numbers where there is room for them."""
     roomy = len(rows) <= NUMBERED
-
-    def draw(axes: Any) -> None:
+    side = 1.4 + (0.3 * max(len(rows), 6) if roomy else 3.2)
+    with charts.figure((side + 0.8, side)) as (figure, axes):
         shown = axes.imshow(values, cmap="cividis", vmin=0)
-        axes.figure.colorbar(shown, ax=axes, label=unit)
+        figure.colorbar(shown, ax=axes, label=unit)
         if roomy:
             _class_ticks(axes, columns)
             axes.set_yticks(range(len(rows)), rows)
@@ -352,6 +268,4 @@ def _colours(
                     ink = "black" if value > middle else "white"
                     axes.text(j, i, number.format(value), ha="center", va="center", fontsize="small", color=ink)
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
-
-    side = 1.4 + (0.3 * max(len(rows), 6) if roomy else 3.2)
-    return charts.figure(draw, (side + 0.8, side))
+    return figure

@@ -1,18 +1,15 @@
 """Measures whether attention is on the positions whose features an attack moves least."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 from scipy import stats
 
-from tfrobust.interpret.batches import Bounds, Search, batches, graph
+from tfrobust.interpret.batches import Batch, Search, batches, graph, sums
+from tfrobust.utils.types import Bounds, Tensor
 
-Tensor = Any
-
-RESAMPLES = 999  # of the bootstrap
+RESAMPLES = 999  # number of resamples of the bootstrap
 AT_ONCE = 10**7  # numbers that the bootstrap draws at a time
 
 
@@ -24,10 +21,10 @@ class Relevance(NamedTuple):
         distance: mean L2 distance of the local features of each rank, `(P,)`.
         correlation: mean over the images of Spearman's rank correlation between a position's distance and its
             attention weight, in [-1, 1]; negative if robust positions have more attention.
-        low: of its interval; see `attention_against_robustness`.
-        high: of its interval.
-        images: their number.
-        undefined: images left out of the correlation, since all their distances or all their weights are equal.
+        low: lower bound of the correlation's interval; see `attention_against_robustness`.
+        high: upper bound of the correlation's interval.
+        images: number of images.
+        undefined: number of images left out of the correlation, since all their distances or weights are equal.
     """
 
     attention: np.ndarray
@@ -56,13 +53,13 @@ def attention_against_robustness(
     999 resamples): positions of one image are not independent, images are.
 
     Args:
-        classifier: with the outputs `attention` and `local_features`.
-        data: as `evaluate` takes them; read batch by batch.
+        classifier: a classifier with the outputs `attention` and `local_features`.
+        data: data as `evaluate` takes them; read batch by batch.
         attack: an attack of `tfrobust.attacks`, its name or config, or a callable `(classify, x, y) -> x_adv`.
-        confidence: of the interval.
+        confidence: confidence level of the interval.
         bounds: least and greatest pixel value.
-        batch_size: of arrays; changes no figure.
-        seed: of the random starts and of the bootstrap.
+        batch_size: batch size of arrays; changes no figure.
+        seed: seed of the random starts and of the bootstrap.
 
     Returns:
         block -> `Relevance`.
@@ -80,7 +77,6 @@ def attention_against_robustness(
 
     Reference: FPR-v2, figure 2.
     """
-    needs = ["attention", "local_features"]
     search = Search(classifier, attack, seed)
 
     def moved(x: Tensor, z: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
@@ -93,37 +89,30 @@ def attention_against_robustness(
         return pairs
 
     run = graph(moved)
-    sums: dict[str, _Sums] = {}
-    for batch in batches([classifier], data, "comparison of attention and robustness", needs, batch_size, bounds):
-        for block, pair in run(batch.x, search(batch)).items():
-            sums.setdefault(block, _Sums()).add(*map(np.asarray, pair))
-    return {block: total.relevance(confidence, seed) for block, total in sums.items()}
+    correlations: dict[str, list[np.ndarray]] = {}
 
+    def measure(batch: Batch) -> dict[str, list[np.ndarray]]:
+        """Returns the sums over the images of attention and distance by rank, for each block."""
+        ranked = {}
+        for block, (distance, weights) in run(batch.x, search(batch)).items():
+            distance, weights = np.asarray(distance), np.asarray(weights)
+            order = distance.argsort(axis=1, kind="stable")
+            sorted_by_rank = (np.take_along_axis(part, order, 1) for part in (weights, distance))
+            ranked[block] = [part.sum(axis=0, dtype="float64") for part in sorted_by_rank]
+            correlations.setdefault(block, []).append(spearman(distance, weights))
+        return ranked
 
-class _Sums:
-    """Sums over the images by rank, and the correlation of each image, for one block."""
-
-    def __init__(self) -> None:
-        self.attention: Any = 0.0
-        self.distance: Any = 0.0
-        self.correlations: list[np.ndarray] = []
-
-    def add(self, distance: np.ndarray, weights: np.ndarray) -> None:
-        order = distance.argsort(axis=1, kind="stable")
-        self.attention = self.attention + np.take_along_axis(weights, order, 1).sum(axis=0, dtype="float64")
-        self.distance = self.distance + np.take_along_axis(distance, order, 1).sum(axis=0, dtype="float64")
-        self.correlations.append(spearman(distance, weights))
-
-    def relevance(self, confidence: float, seed: int) -> Relevance:
-        every = np.concatenate(self.correlations)
+    needs = ["attention", "local_features"]
+    read = batches([classifier], data, "comparison of attention and robustness", needs, batch_size, bounds)
+    totals, images = sums(read, measure)
+    found = {}
+    for block, total in totals.items():
+        every = np.concatenate(correlations[block])
         defined = every[~np.isnan(every)]
-        return Relevance(
-            self.attention / len(every),
-            self.distance / len(every),
-            *_mean_with_interval(defined, confidence, seed),
-            images=len(every),
-            undefined=len(every) - len(defined),
-        )
+        interval = _mean_with_interval(defined, confidence, seed)
+        attention, distance = total / images
+        found[block] = Relevance(attention, distance, *interval, images=images, undefined=images - len(defined))
+    return found
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:

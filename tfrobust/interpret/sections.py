@@ -1,9 +1,8 @@
-"""The sections of a study, one function each, which measures, draws, and collects numbers and omissions."""
+"""Makes the sections of a study; each function measures, draws, and collects numbers and omissions."""
 
-from __future__ import annotations
-
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +14,9 @@ from tfrobust.evaluation import Table
 from tfrobust.evaluation.tables import ACCURACY
 from tfrobust.interpret import plots
 from tfrobust.interpret.batches import batches
-from tfrobust.interpret.coverage import coverage as measure_coverage
 from tfrobust.interpret.embedding import embed
-from tfrobust.interpret.gradient_test import gradient_map_test
+from tfrobust.interpret.gradient_measures import coverage as measure_coverage
+from tfrobust.interpret.gradient_measures import gradient_map_test
 from tfrobust.interpret.gradients import clip_deviations, input_gradients, normalize, rescale, sign_picture
 from tfrobust.interpret.hard_classes import agreement, prototype_cosines, weight_norms
 from tfrobust.interpret.hard_classes import hard_classes as count_hard_classes
@@ -25,13 +24,13 @@ from tfrobust.interpret.maps import attention_maps, class_activation_maps
 from tfrobust.interpret.perturbations import attack_strength, dra_success, perturbation_distances
 from tfrobust.interpret.relevance import attention_against_robustness
 from tfrobust.utils import html
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid_value
 
-STEPS = 20  # of PGD, in sections with one attack
-SIDE_BY_SIDE = 10  # of the attacks that are compared
+STEPS = 20  # steps of PGD in sections with one attack
+SIDE_BY_SIDE = 10  # steps of attacks that are compared
 SIGNS = 0.2  # least |G|, as a share of the image's greatest, whose sign is painted
-EMBEDDED = 300  # images in a map of features
-OF_DRA = 4  # eps of DRA, a mean absolute change, is this part of eps
+EMBEDDED = 300  # number of images in a map of features
+OF_DRA = 4  # quotient of eps and the eps of DRA, which is a mean absolute change
 
 
 class Drawn(NamedTuple):
@@ -53,27 +52,22 @@ class Section(NamedTuple):
     missing: Sequence[str] = ()
 
 
+@dataclasses.dataclass(eq=False)
 class Subject:
     """The classifiers, data and attacks of a study; see `study` for the arguments."""
 
-    def __init__(
-        self,
-        classifiers: dict[str, Any],
-        splits: dict[str, Any],
-        eps: float,
-        norm: str,
-        judge: Any,
-        names: Sequence[str] | None,
-        shown: int,
-        seed: int,
-    ) -> None:
-        self.classifiers = classifiers
-        self.splits = splits
-        self.data = splits["test"]
-        self.eps = eps
-        self.judge = judge
-        self.seed = seed
-        ball: dict[str, Any] = {"eps": eps, "norm": norm}
+    classifiers: dict[str, Any]
+    splits: dict[str, Any]
+    eps: float
+    norm: str
+    judge: Any
+    names: Sequence[str] | None
+    shown: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.data = self.splits["test"]
+        ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm}
         self.attack = attacks.pgd(steps=STEPS, **ball)
         self.compared = {
             "PGD": attacks.pgd(steps=SIDE_BY_SIDE, **ball),
@@ -81,13 +75,16 @@ class Subject:
             "MIM": attacks.mim(steps=SIDE_BY_SIDE, **ball),
         }
         self.on_maps = attacks.infofeature(steps=SIDE_BY_SIDE, **ball)
-        first = next(batches(classifiers.values(), self.data, "study", (), shown))
-        self.x, self.y = (np.asarray(part[:shown]) for part in first[:2])
-        classes = next(iter(classifiers.values())).output["logits"].shape[-1]
-        if names is not None and len(names) != classes:
-            raise InvalidArgument(f"Invalid value for `class_names`: expected {classes} names. Received: {len(names)}")
-        self.names = names
-        self.captions = [str(label if names is None else names[label]) for label in self.y]
+        first = next(batches(self.classifiers.values(), self.data, "study", (), self.shown))
+        self.x, self.y = (np.asarray(part[: self.shown]) for part in first[:2])
+        classes = next(iter(self.classifiers.values())).output["logits"].shape[-1]
+        if self.names is not None and len(self.names) != classes:
+            raise invalid_value("class_names", f"{classes} names", len(self.names))
+        self.captions = [self.called(label) for label in self.y]
+
+    def called(self, label: int) -> str:
+        """Returns the name of a class, or its number where there are no names."""
+        return str(label if self.names is None else self.names[label])
 
     @functools.cached_property
     def images(self) -> dict[str, int]:
@@ -111,6 +108,16 @@ class Subject:
             for output, names in lacking.items()
         ]
 
+    def grids(
+        self, classifiers: Mapping[str, Any], maps: Callable[[Any], dict[str, Any]], title: str, caption: str
+    ) -> list[Drawn]:
+        """Returns a figure for each classifier: the first images above their maps."""
+        figures = []
+        for name, classifier in classifiers.items():
+            figure = plots.grid({"image": self.x, **maps(classifier)}, f"{title} of {name}", self.captions)
+            figures.append(Drawn(figure, f"{name}{caption}", True))
+        return figures
+
     def attacks_on(self, classifier: Any) -> dict[str, Any]:
         """Returns the attacks that are compared, with InfoFeature for a classifier with class activation maps."""
         return {**self.compared, **({"InfoFeature": self.on_maps} if "cam" in classifier.output else {})}
@@ -118,63 +125,58 @@ class Subject:
 
 def attention(of: Subject) -> Section:
     having, missing = of.giving("attention")
-    figures = []
-    for name, classifier in having.items():
-        rows = {"image": of.x, **attention_maps(classifier, of.x)}
-        figures.append(Drawn(plots.grid(rows, f"Attention of {name}", of.captions), f"{name}, by block.", True))
+    figures = of.grids(having, lambda classifier: attention_maps(classifier, of.x), "Attention", ", by block.")
     text = "Attention weights of each block, enlarged to the image; those of a block sum to 1 over its positions."
     return Section("Attention maps", text, figures, missing=missing)
 
 
 def activation(of: Subject) -> Section:
     having, missing = of.giving("cam", "feature_map")
-    figures = []
-    for name, classifier in having.items():
-        maps = {form: class_activation_maps(classifier, of.x, of.y, form) for form in ("clipped", "signed")}
-        figure = plots.grid({"image": of.x, **maps}, f"Class activation of {name}", of.captions)
-        figures.append(Drawn(figure, f"{name}: maps of the true class.", True))
+
+    def maps(classifier: Any) -> dict[str, Any]:
+        return {form: class_activation_maps(classifier, of.x, of.y, form) for form in ("clipped", "signed")}
+
+    figures = of.grids(having, maps, "Class activation", ": maps of the true class.")
     text = (
-        "The contribution of each position to the true class. Clipped: only positive contributions. Signed: negative "
-        "ones too; the mean over the positions is the logit without its bias."
+        "The contribution of each position to the true class. Clipped: only positive contributions. Signed: all "
+        "contributions, whose mean over the positions is the logit without its bias."
     )
     return Section("Class activation maps", text, figures, missing=missing)
 
 
 def gradients(of: Subject) -> Section:
-    figures = []
-    for name, classifier in of.classifiers.items():
+    def maps(classifier: Any) -> dict[str, Any]:
         g = input_gradients(classifier, of.x, of.y)
         scaled = normalize(g)
-        rows = {
-            "image": of.x,
+        return {
             "raw": rescale(g),
             "clipped": clip_deviations(g),
             "G / max |G|": np.take_along_axis(scaled, np.abs(scaled).argmax(-1)[..., None], -1)[..., 0],
             "sign, on black": sign_picture(scaled, SIGNS),
             "sign, on white": sign_picture(scaled, SIGNS, "white"),
         }
-        figures.append(Drawn(plots.grid(rows, f"Input gradients of {name}", of.captions), f"{name}.", True))
+
     text = (
-        "Gradients of the cross entropy by the pixels. Raw: from least to greatest as 0 to 1. Clipped: to the mean "
-        "+- 3 standard deviations before. Signs: green is +, red is -, where |G| exceeds "
-        f"{SIGNS:g} of the image's greatest."
+        "Gradients of the cross entropy by the pixels. Raw: rescaled, the least value to 0 and the greatest to 1. "
+        "Clipped: clipped to the mean +- 3 standard deviations, then rescaled. Signs: green is +, red is -, where |G| "
+        f"exceeds {SIGNS:g} of the image's greatest."
     )
-    return Section("Input gradients", text, figures)
+    return Section("Input gradients", text, of.grids(of.classifiers, maps, "Input gradients", "."))
 
 
 def gradient_test(of: Subject) -> Section:
     title = "Gradient-map test"
     text = (
-        "How often a judge that was trained on clean images alone gives the label to the gradient map of another "
-        "classifier. The papers read a high accuracy as good alignment of gradients and images. A gradient points away "
-        "from the label: of strokes on a dark ground it is a negative, and negated their picture."
+        "How often a judge, a classifier trained on clean images alone, predicts the label for the gradient map of "
+        "another classifier. The papers read a high accuracy as good alignment of gradients and images. A gradient "
+        "points away from the label: for strokes on a dark ground the map is a negative of the image."
     )
     if of.judge is None:
         missing = ["Left out: it needs a judge, a classifier of the same data trained by the objective `standard`."]
         return Section(title, text, missing=missing)
     tables = {split: gradient_map_test(of.judge, of.classifiers, data) for split, data in of.splits.items()}
     own = ", ".join(f"{table.settings['judge_accuracy']:.1%} of {split}" for split, table in tables.items())
-    caption = f"With 95 % intervals. Of the images themselves the judge has right: {own}."
+    caption = f"With 95 % intervals. Accuracy of the judge on the images themselves: {own}."
     figures = [Drawn(plots.gradient_map_test(tables), caption)]
     return Section(title, text, figures, [_stacked(tables)], {k: _numbers(t) for k, t in tables.items()})
 
@@ -196,9 +198,9 @@ def relevance(of: Subject) -> Section:
                 for split, r in own.items()
             ]
     text = (
-        "Positions ranked by how far an attack moves their local features, and their mean attention weight. The rank "
-        "correlation of distance and weight is the mean over the images, its interval a bootstrap over them; negative "
-        "says that attention goes to what is robust."
+        "Mean attention weights of the positions, ranked by how far an attack moves their local features. The rank "
+        "correlation of distance and weight is the mean over the images, with a bootstrap interval; if it is negative, "
+        "robust positions have more attention."
     )
     head = ["classifier", "block", "split", "rank correlation", "95 % interval", "images"]
     tables = [(head, rows)] if rows else []
@@ -210,9 +212,10 @@ def hard_classes(of: Subject) -> Section:
     numbers: dict[str, Any] = {}
     for name, classifier in of.classifiers.items():
         found = count_hard_classes(classifier, of.data, of.attack, seed=of.seed)
-        figures.append(Drawn(plots.hard_classes(found, of.names, name), f"{name}: where PGD-{STEPS} sends each class."))
+        caption = f"{name}: predictions for the images that PGD-{STEPS} fools."
+        figures.append(Drawn(plots.hard_classes(found, of.names, name), caption))
         numbers[name] = {**found._asdict(), "pairs": found.pairs()}
-        pairs = ", ".join(f"{_called(of, i)} → {_called(of, j)} ({share:.0%})" for i, j, share in found.pairs(3))
+        pairs = ", ".join(f"{of.called(i)} → {of.called(j)} ({share:.0%})" for i, j, share in found.pairs(3))
         test = "-" if found.p_value is None else f"{found.statistic:.1f} ({found.degrees}), p = {found.p_value:.2g}"
         rows.append([name, str(found.fooled.sum()), test, f"{found.least_expected:.1f}", "-", pairs or "-"])
         try:
@@ -224,24 +227,17 @@ def hard_classes(of: Subject) -> Section:
         numbers[name] |= {"cosines": cosines, "agreement": agrees._asdict(), "weight_norms": norms[name]}
         if np.isfinite(agrees.correlation):
             rows[-1][4] = f"{agrees.correlation:.2f}, p = {agrees.p_value:.2g}"
-            figures.append(
-                Drawn(plots.agreement(found.shares, cosines, name), f"{name}: a point for each two classes.")
-            )
+            figure = plots.agreement(found.shares, cosines, name)
+            figures.append(Drawn(figure, f"{name}: one point for each pair of classes."))
     if norms:
         figures.append(Drawn(plots.weight_norms(norms, of.names), "Norms of the head's weight vectors."))
     text = (
-        f"Of the images that were right, those that PGD-{STEPS} fools, by what they are taken for. The chi-square test "
-        "asks whether all wrong classes are as likely (rough where fewer than 5 are expected in a cell); the rank "
-        "correlation whether classes of near prototypes are mistaken for each other more often."
+        f"Predictions for the images that were right and that PGD-{STEPS} fools. The chi-square test asks whether all "
+        "wrong classes are equally likely (rough if fewer than 5 images are expected in a cell); the rank correlation, "
+        "whether classes with near prototypes are mistaken for each other more often."
     )
-    head = [
-        "classifier",
-        "fooled",
-        "chi-square (degrees)",
-        "least expected",
-        "correlation with cosines",
-        "hardest pairs",
-    ]
+    test_columns = ["chi-square (degrees)", "least expected", "correlation with cosines"]
+    head = ["classifier", "fooled", *test_columns, "hardest pairs"]
     return Section("Hard classes", text, figures, [(head, rows)], numbers, missing)
 
 
@@ -258,10 +254,7 @@ def embedding(of: Subject) -> Section:
 
 def coverage(of: Subject) -> Section:
     table = measure_coverage(of.classifiers, of.data)
-    text = (
-        "The share of an image's pixels whose gradient exceeds a part of the image's greatest: AELF's broader "
-        "attention as a number."
-    )
+    text = "The share of an image's pixels whose gradient exceeds a fraction of the image's greatest (AELF)."
     figures = [Drawn(plots.coverage(table), "Mean over the images.")]
     return Section("Coverage", text, figures, [_stacked({"": table})], {"test": _numbers(table)})
 
@@ -274,7 +267,7 @@ def strength(of: Subject) -> Section:
         left = attack_strength(classifier, of.data, compared, seed=of.seed)
         title = f"Distances of adversaries on {name}"
         figures.append(Drawn(plots.perturbation_distances(apart, title), f"{name}, {SIDE_BY_SIDE} iterations each."))
-        figures.append(Drawn(plots.attack_strength(left, f"Iterations on {name}"), f"{name}: accuracy that is left."))
+        figures.append(Drawn(plots.attack_strength(left, f"Iterations on {name}"), f"{name}: accuracy under attack."))
         numbers[name] = {"distances": _numbers(apart), "strength": _numbers(left)}
         by_steps[name] = left
     dra = dra_success(of.classifiers, of.data, eps=of.eps / OF_DRA, seed=of.seed)
@@ -282,8 +275,9 @@ def strength(of: Subject) -> Section:
     numbers["dra"] = _numbers(dra)
     tables = [_stacked(by_steps, "accuracy by iterations"), _stacked({"": dra}, "success of DRA by p")]
     text = (
-        f"How far apart the adversaries of attacks lie ({SIDE_BY_SIDE} iterations), what iterations of one size bring, "
-        f"and DRA's success by the share of values that it changes (mean absolute change of {of.eps / OF_DRA:.4g})."
+        f"Distances between the adversaries of attacks ({SIDE_BY_SIDE} iterations), accuracy by the number of "
+        "iterations, and DRA's success by the share of values that it changes (mean absolute change of "
+        f"{of.eps / OF_DRA:.4g})."
     )
     _, missing = of.giving("cam")
     missing = [sentence.replace("Left out", "InfoFeature's attack is left out") for sentence in missing]
@@ -304,10 +298,6 @@ ALL: Mapping[str, Callable[[Subject], Section]] = {
 }
 
 
-def _called(of: Subject, label: int) -> str:
-    return str(label if of.names is None else of.names[label])
-
-
 def _numbers(table: Table) -> dict[str, Any]:
     rows = zip(table.rows, table.figures, strict=True)
     figures = {row: dict(zip(table.columns, cells, strict=True)) for row, cells in rows}
@@ -315,17 +305,12 @@ def _numbers(table: Table) -> dict[str, Any]:
 
 
 def _stacked(tables: Mapping[str, Table], label: str = "") -> tuple[list[str], list[list[str]]]:
-    """Returns head and rows of tables with the same columns, one below the other; the table's name precedes a row's."""
+    """Returns head and rows of tables with the same columns; the name of its table precedes that of a row."""
     first = next(iter(tables.values()))
+    shown = html.percent if first.measure in (ACCURACY, "success rate", "share of pixels") else html.number
     rows = [
-        [" · ".join(filter(None, (name, row))), *_cells(table, row)]
+        [" · ".join(filter(None, (name, row))), *("-" if figure is None else shown(figure) for figure in figures)]
         for name, table in tables.items()
-        for row in table.rows
+        for row, figures in zip(table.rows, table.figures, strict=True)
     ]
     return [label, *first.columns], rows
-
-
-def _cells(table: Table, row: str) -> Iterator[str]:
-    share = table.measure in (ACCURACY, "success rate", "share of pixels")
-    for figure in table.figures[table.rows.index(row)]:
-        yield "-" if figure is None else html.percent(figure) if share else html.number(figure)

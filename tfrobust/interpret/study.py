@@ -1,7 +1,6 @@
 """Runs all measurements of this package on one or more classifiers, and writes one page and its numbers."""
 
-from __future__ import annotations
-
+import dataclasses
 import json
 import math
 import os
@@ -22,17 +21,17 @@ from tfrobust.utils.registry import unknown
 from tfrobust.utils.versions import versions
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Study:
     """The result of `study`: sections of figures, tables and numbers.
 
     Args:
         sections: name -> section, in the order of the page.
-        settings: of the measurements.
+        settings: settings of the measurements.
     """
 
-    def __init__(self, sections: Mapping[str, Section], settings: Mapping[str, Any]) -> None:
-        self.sections = dict(sections)
-        self.settings = dict(settings)
+    sections: dict[str, Section]
+    settings: dict[str, Any]
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -95,18 +94,18 @@ def study(
     Measurements that need an output which a classifier lacks, such as attention, are left out with a sentence.
 
     Args:
-        classifiers: name -> classifier, of the same classes.
-        data: as `evaluate` takes it, pixels in [0, 1]; read several times, and a generator kept in memory.
+        classifiers: name -> classifier; all have the same classes.
+        data: data as `evaluate` takes them, pixels in [0, 1]; read several times, and a generator is kept in memory.
         eps: radius of the attacks in units of the pixels; DRA's mean absolute change is a quarter of it.
-        norm: "linf" or "l2".
-        train: images that the classifiers were trained on, for the tests that compare both; None: left out.
-        judge: a classifier trained on clean images, for the gradient-map test; None: it is left out.
-        class_names: one for each class; None: their numbers.
-        sections: which to measure: "attention_maps", "class_activation_maps", "gradients", "gradient_map_test",
-            "relevance", "hard_classes", "embedding", "coverage", "attacks".
+        norm: norm of the ball: "linf" or "l2".
+        train: images that the classifiers were trained on, for the tests that compare both; None: they are left out.
+        judge: a classifier trained on clean images, for the gradient-map test; None: the test is left out.
+        class_names: one name for each class; None: their numbers.
+        sections: names of the sections to measure: "attention_maps", "class_activation_maps", "gradients",
+            "gradient_map_test", "relevance", "hard_classes", "embedding", "coverage", "attacks".
         shown: number of the first images that are drawn.
-        seed: of random starts, bootstrap, permutations and t-SNE.
-        verbose: print a line for each section.
+        seed: seed of random starts, bootstrap, permutations and t-SNE.
+        verbose: whether to print a line for each section.
 
     Returns:
         A `Study`.

@@ -1,10 +1,9 @@
 """Draws figures by matplotlib's objects, without pyplot and its state, and encodes pictures as data URIs."""
 
-from __future__ import annotations
-
 import base64
+import contextlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +12,13 @@ import numpy as np
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
 PALETTE = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black")
 MARKERS, DASHES = "osD^vPX*<>", ("-", "--", "-.", ":")
+LEGEND = {"frameon": False, "fontsize": "small"}
 
 # The text of a tick has a pale background, because lines cross it.
 TICK = {"fontsize": "small", "va": "center", "bbox": {"color": "white", "alpha": 0.7, "pad": 0.5}, "zorder": 4}
 
 TEXT = {"svg.hashsalt": "tfrobust", "svg.fonttype": "path", "text.parse_math": False}
-LARGEST = 256  # pixels a side of an embedded image; larger ones are subsampled
+LARGEST = 256  # pixels of a side of an embedded image; larger ones are subsampled
 
 
 class Coordinate(NamedTuple):
@@ -49,28 +49,24 @@ def curve(
 
     Args:
         points: (x, share in [0, 1]), in the order of x.
-        title: above the chart.
-        x_label: of the horizontal axis, with its unit.
-        label: of the curve.
+        title: text above the chart.
+        x_label: label of the horizontal axis, with its unit.
+        label: label of the curve.
         mark: a labelled point, whose `y` is a share too.
         logarithmic: whether the horizontal axis is logarithmic from 1 on; 0 comes before it.
     """
     x, y = np.asarray(points, "float64").T
-
-    def draw(axes: Any) -> None:
+    with figure((4.8, 3.3)) as (drawn, axes):
         axes.plot(x, 100 * y, color=BLUE, marker="o", markersize=4, label=label)
         if mark is not None:
             axes.plot(mark.x, 100 * mark.y, color=VERMILION, marker="D", linestyle="none", label=mark.label)
         if logarithmic:
-            axes.set_xscale("symlog", base=2, linthresh=1)
-            axes.set_xticks(x, [f"{value:g}" for value in x])
-            axes.minorticks_off()
+            doubling(axes, x)
         axes.set(title=title, xlabel=x_label, ylabel="accuracy (%)", ylim=(-3, 103))
         plain(axes)
         if mark is not None:
-            axes.legend(frameon=False, fontsize="small")
-
-    return _svg(draw, (4.8, 3.3))
+            axes.legend(**LEGEND)
+    return uri(drawn)
 
 
 def trade_off(
@@ -85,7 +81,7 @@ def trade_off(
 
     Args:
         points: (clean, robust), shares in [0, 1].
-        labels: one for each point; equal points share a label.
+        labels: one label for each point; equal points share one text.
         front: indices of the points that are joined as the Pareto front.
         best: index of the point that is marked.
         least: clean accuracy at which a line is drawn.
@@ -94,8 +90,7 @@ def trade_off(
     for point, label in zip(points, labels, strict=True):
         places.setdefault(tuple(100 * share for share in point), []).append(label)
     joined = np.array(sorted({tuple(100 * share for share in points[place]) for place in front})).reshape(-1, 2)
-
-    def draw(axes: Any) -> None:
+    with figure((5.6, 4.2)) as (drawn, axes):
         if least is not None:
             axes.axvline(100 * least, color=GREY, linestyle="--", linewidth=1, label="least clean accuracy")
         axes.plot(*np.array(list(places)).reshape(-1, 2).T, "o", color=GREY, markersize=5, label="trial")
@@ -109,9 +104,8 @@ def trade_off(
         axes.set(xlabel="clean accuracy (%)", ylabel="robust accuracy (%)")
         axes.ticklabel_format(useOffset=False)
         plain(axes)
-        axes.figure.legend(frameon=False, fontsize="small", loc="outside upper center", ncols=4)  # beside all points
-
-    return _svg(draw, (5.6, 4.2))
+        drawn.legend(**LEGEND, loc="outside upper center", ncols=4)  # outside, so that it hides no point
+    return uri(drawn)
 
 
 def parallel(
@@ -125,7 +119,7 @@ def parallel(
     Args:
         coordinates: the axes, from left to right.
         lines: positions in [0, 1] on each axis; NaN if a line ends.
-        shades: of the lines, in [0, 1] from pale to dark; NaN: dotted.
+        shades: shades of the lines in [0, 1] from pale to dark; NaN: dotted.
         best: index of the line that is marked.
     """
     from matplotlib import colormaps
@@ -139,7 +133,7 @@ def parallel(
             return {"color": GREY, "linestyle": ":"}
         return {"color": colormaps["Blues"](0.3 + 0.7 * shades[number])}
 
-    def draw(axes: Any) -> None:
+    with figure((1.2 + 1.5 * len(coordinates), 3.6)) as (drawn, axes):
         for number, line in enumerate(lines):
             axes.plot(columns, line, marker="o", markersize=3, clip_on=False, **style(number))
         for column, (_, ticks) in enumerate(coordinates):
@@ -150,8 +144,7 @@ def parallel(
         axes.set(ylim=(-0.03, 1.03), xlim=(-0.1, len(coordinates) - 0.6), yticks=())
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-
-    return _svg(draw, (1.2 + 1.5 * len(coordinates), 3.6))
+    return uri(drawn)
 
 
 def image(pixels: np.ndarray) -> str:
@@ -177,7 +170,7 @@ def thinning(pixels: np.ndarray) -> int:
 
 
 def style(number: int) -> dict[str, Any]:
-    """Returns colour, marker and dashes of the n-th line of a chart; lines differ not only in colour."""
+    """Returns colour, marker and dashes of the n-th line of a chart, so that lines differ not only in colour."""
     marks = {"marker": MARKERS[number % len(MARKERS)], "linestyle": DASHES[number % len(DASHES)]}
     return {"color": PALETTE[number % len(PALETTE)], **marks}
 
@@ -188,23 +181,25 @@ def plain(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def figure(draw: Callable[[Any], None], size: tuple[float, float], rows: int = 1, columns: int = 1, **more: Any) -> Any:
-    """Returns a matplotlib figure with axes on which a function has drawn; a `$` in a text is a dollar.
+def doubling(axes: Any, x: Sequence[float] | np.ndarray) -> None:
+    """Gives axes a horizontal scale that is logarithmic from 1 on, with ticks at x."""
+    axes.set_xscale("symlog", base=2, linthresh=1)
+    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.minorticks_off()
 
-    Args:
-        draw: a function of the axes, or of an array of axes if there are several.
-        size: in inches.
-        rows: of axes.
-        columns: of axes.
-        **more: of matplotlib's `Figure.subplots`.
+
+@contextlib.contextmanager
+def figure(size: tuple[float, float], rows: int = 1, columns: int = 1, **more: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields a matplotlib figure of a size in inches, and its axes, on which the block draws.
+
+    `more` are arguments of matplotlib's `Figure.subplots`. A `$` in a text is a dollar.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(TEXT):
         drawn = Figure(figsize=size, layout="constrained")
-        draw(drawn.subplots(rows, columns, **more))
-    return drawn
+        yield drawn, drawn.subplots(rows, columns, **more)
 
 
 def svg(figure: Any) -> bytes:
@@ -220,10 +215,6 @@ def svg(figure: Any) -> bytes:
 def uri(figure: Any) -> str:
     """Returns a figure as an SVG data URI."""
     return _uri("image/svg+xml", svg(figure))
-
-
-def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
-    return uri(figure(draw, size))
 
 
 def _uri(kind: str, written: bytes) -> str:

@@ -1,6 +1,4 @@
-"""Names of an older release, which work for one more with a warning that tells the new name."""
-
-from __future__ import annotations
+"""Keeps names of an older release for one more, with a warning that tells the new name."""
 
 import functools
 import warnings
@@ -11,10 +9,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def renamed_arguments(**old_to_new: str) -> Callable[[Function], Function]:
-    """Returns a decorator under which a function also takes arguments by their old names.
-
-    It stands below `register`, so that configs written with the old names load.
-    """
+    """Returns a decorator for functions that also take arguments by their old names; `register` comes above it."""
 
     def decorated(function: Function) -> Function:
         @functools.wraps(function)
@@ -41,12 +36,7 @@ def with_new_names(function: Callable[..., Any], arguments: Mapping[str, Any]) -
 
 
 def renamed(module_name: str, old_to_new: dict[str, Any]) -> Callable[[str], Any]:
-    """Returns a module-level `__getattr__` that finds renamed members by their old names and warns of each.
-
-    Args:
-        module_name: `__name__` of the module.
-        old_to_new: old names and the classes or functions that have a new one.
-    """
+    """Returns a module-level `__getattr__` that finds renamed members by their old names and warns of each."""
 
     def find(name: str) -> Any:
         if name not in old_to_new:

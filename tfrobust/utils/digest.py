@@ -1,7 +1,5 @@
 """Hashes arrays; the hash is the same in every process and on every machine."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,6 +1,4 @@
-"""The error for what a user gave, and how it reaches the user out of a compiled graph."""
-
-from __future__ import annotations
+"""Makes the error for an invalid argument, and carries it out of a compiled graph to the user."""
 
 import contextlib
 import re
@@ -16,9 +14,19 @@ BEFORE_END = r"(?:\]\s*\[|['\"]\s*b['\"]|\s*)"
 
 
 class InvalidArgument(ValueError):
-    """Is raised for what the user gave: the message says what was expected, what was received, and what to do."""
+    """An argument of the user is invalid: the message says what was expected, what was received, and what to do."""
 
     __init__ = Exception.__init__  # AutoGraph raises such a class again as it is, and any other as one of its own
+
+
+def invalid(subject: str, expected: str, received: object) -> InvalidArgument:
+    """Returns the error for an invalid subject, such as "data" or "shape of x"."""
+    return InvalidArgument(f"Invalid {subject}: expected {expected}. Received: {received}")
+
+
+def invalid_value(name: str, expected: str, received: object) -> InvalidArgument:
+    """Returns the error for an invalid value of an argument, given by its name."""
+    return invalid(f"value for `{name}`", expected, repr(received))
 
 
 def demand(condition: Tensor, sentence: Tensor, *values: Tensor) -> tf.Operation:
@@ -27,9 +35,9 @@ def demand(condition: Tensor, sentence: Tensor, *values: Tensor) -> tf.Operation
     A graph gets sentence and values in parts: XLA cannot format a string, but it can leave a check out.
 
     Args:
-        condition: scalar.
+        condition: a scalar.
         sentence: a string that begins with "Invalid" or "Diverged", with a `{}` for each value.
-        *values: scalars.
+        *values: scalars that the sentence shows.
     """
     if not values:
         parts = [sentence]
@@ -43,10 +51,7 @@ def demand(condition: Tensor, sentence: Tensor, *values: Tensor) -> tf.Operation
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turns the sentence of a failed `demand`, found deep in a graph's error, into a plain error.
-
-    An `InvalidArgument` for what is invalid, a `FloatingPointError` for a training that diverged.
-    """
+    """Raises the sentence of a failed `demand` in the block's graphs as InvalidArgument or FloatingPointError."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:

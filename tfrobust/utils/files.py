@@ -1,6 +1,4 @@
-"""Files that are whole or absent: written beside, then renamed."""
-
-from __future__ import annotations
+"""Writes files that are complete or absent: they are written beside their place and then renamed."""
 
 import contextlib
 import os
@@ -13,13 +11,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a path beside `path` to write a file or a folder to; renames it over `path` if the block succeeds.
+    """Yields a path beside `path`, with the same ending, for a file or a folder; it is renamed if the block succeeds.
 
-    A block that fails, or a process that is killed in it, leaves the previous file as it was. A folder is renamed
-    into place only where none stands yet.
-
-    Args:
-        path: where the result shall stand. Its folder is made if it is missing; the ending is kept.
+    If the block fails or its process is killed, the previous file stays as it was. The folder of `path` is made if it
+    is missing. A folder cannot replace another one.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def sweep(folder: str | os.PathLike[str]) -> None:
-    """Deletes what writers that were killed have left in a folder; nobody may be writing there."""
+    """Deletes the incomplete files that killed processes have left in a folder, to which no process may be writing."""
     for path in Path(folder).glob(".*"):
         if re.match(r"\.[0-9a-f]{8}-", path.name):
             _delete(path)

@@ -1,7 +1,5 @@
 """Wraps the parts of TensorFlow that Keras does not offer: input gradients, graphs, the replicas of a step."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -10,38 +8,31 @@ from typing import Any, TypeVar, cast
 import keras
 import tensorflow as tf
 
-from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.types import Tensor
 
-Tensor = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Gradients are taken of a multiple of the loss and divided again: under mixed_float16 most of them would round to zero,
-# and an attack that is blind looks like a robust network. A power of two changes nothing in float32 and bfloat16.
+# and a network would look robust because attacks fail. A power of two changes nothing in float32 and bfloat16.
 GRADIENT_SCALE = 2.0**12
 
 
-def require(door: str) -> None:
-    """Refuses what needs TensorFlow where Keras runs on another backend.
-
-    Args:
-        door: what was asked for, the beginning of the sentence.
-
-    Raises:
-        ValueError: in a sentence that says which parts work there.
-    """
+def require(subject: str) -> None:
+    """Raises ValueError if Keras does not run on TensorFlow, which the subject of the error's sentence needs."""
     if (running := keras.backend.backend()) != "tensorflow":
         raise InvalidArgument(
-            f"{door} needs Keras on TensorFlow: expected KERAS_BACKEND=tensorflow. Received: the backend {running!r}, "
-            "under which losses, layers, networks, balls and step rules work, and no training, attack or evaluation"
+            f"{subject} needs Keras on TensorFlow: expected KERAS_BACKEND=tensorflow. Received: the backend "
+            f"{running!r}, under which losses, layers, networks, balls and step rules work, and no training, attack or "
+            "evaluation"
         )
 
 
 def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Returns a per-example loss, what it observed beside it (or None), and its gradient by the input, made `finite`.
+    """Returns a per-example loss, its observed values or None, and its gradient by the input, made `finite`.
 
-    Only `z` is watched, so no gradient of a weight is ever computed. An input that the loss does not depend on, or
-    only through a step function, has gradient zero.
+    Only `z` is watched, so no gradient by a weight is ever computed. The gradient is zero if the loss does not depend
+    on the input, or only through a step function.
 
     Args:
         loss: `z -> (B,)`, or `z -> ((B,), (B,))` where the second is observed and not differentiated.
@@ -52,7 +43,7 @@ def value_and_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor
 
 
 def value_and_raw_gradient(loss: Callable[[Tensor], Any], z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Returns the same with the gradient as it is, NaN and infinite values included."""
+    """Returns the values of `value_and_gradient` with a gradient that may be NaN or infinite."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(z)
         value, observed = split(loss(z))
@@ -81,9 +72,8 @@ def linearization(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tens
 def finite(gradient: Tensor) -> Tensor:
     """Returns input gradients `(B, ...)` that a search can follow: a single NaN would make the whole image NaN.
 
-    NaN, such as that of a root at a black pixel, becomes 0: that pixel stays where it is. An infinite value becomes
-    the largest finite one of its image, with its own sign (1 where no other value differs from 0), so that it leads
-    without hiding the others. A gradient that is finite is returned as it is.
+    NaN, such as that of a root at a black pixel, becomes 0. An infinite value becomes the largest finite one of its
+    image, with its own sign (1 if all other values are 0). A gradient that is finite is returned unchanged.
     """
     sound = tf.math.is_finite(gradient)
 
@@ -98,15 +88,15 @@ def finite(gradient: Tensor) -> Tensor:
 
 
 def split(result: Any) -> tuple[Tensor, Tensor | None]:
-    """Returns `(value, observed)` of what a loss returned: a value alone, or a pair."""
+    """Returns `(value, observed)` for the result of a loss, which is a value alone or a pair."""
     return result if isinstance(result, tuple) else (result, None)
 
 
 def once_in_this_graph(compute: Callable[[], Any]) -> Callable[[], Any]:
-    """Returns a function that runs `compute` at its first call, in the graph where it was made, and keeps the result.
+    """Returns a function that runs `compute` at its first call, in the graph of this line, and keeps the result.
 
-    A clean forward that is first read inside the loop of a search would otherwise be built into the loop's body: paid
-    at every iteration, and out of reach afterwards.
+    A clean forward pass that is first read inside the loop of a search would otherwise be built into the loop's body,
+    where it would run in every iteration and could not be read after the loop.
     """
     if tf.executing_eagerly():
         return functools.cache(compute)
@@ -126,7 +116,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_written(function: Function) -> Function:
-    """Returns the function, which AutoGraph leaves as it is where a user's `tf.function` calls it."""
+    """Returns a function that AutoGraph does not convert when a user's `tf.function` calls it."""
     return cast(Function, tf.autograph.experimental.do_not_convert(function))
 
 
@@ -137,7 +127,7 @@ def in_graph() -> bool:
 
 @contextlib.contextmanager
 def put_back(variables: Iterable[Any]) -> Iterator[None]:
-    """Gives variables the values back, bit for bit, that they have now, when the block ends."""
+    """Restores the values of variables, bit for bit, when the block ends."""
     variables = list(variables)
     before = [tf.identity(variable) for variable in variables]
     yield
@@ -145,7 +135,7 @@ def put_back(variables: Iterable[Any]) -> Iterator[None]:
 
 
 def assign(variables: Iterable[Any], values: Iterable[Tensor]) -> None:
-    """Gives each variable, on each replica, the value that is there; `assign` itself would average over replicas."""
+    """Gives each variable on each replica the value of that replica; Keras' `assign` would average over replicas."""
 
     def update(strategy: tf.distribute.Strategy, *values: Tensor) -> None:
         for variable, value in zip(variables, values, strict=True):
@@ -155,12 +145,12 @@ def assign(variables: Iterable[Any], values: Iterable[Tensor]) -> None:
 
 
 def unscaled(optimizer: Any) -> Any:
-    """Returns the optimizer that holds the settings: the one inside where a loss scale is around it."""
+    """Returns the optimizer that holds the settings, which is the inner one of an optimizer with a loss scale."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def accumulated(optimizer: Any) -> int:
-    """Returns how many batches make one update: an optimizer may accumulate their gradients."""
+    """Returns how many batches an optimizer accumulates for one update."""
     return int(getattr(unscaled(optimizer), "gradient_accumulation_steps", None) or 1)
 
 
@@ -177,13 +167,9 @@ def global_sum(local: Tensor) -> Tensor:
 
 
 def agree(variables: list[Any], rows: Tensor) -> None:
-    """Sets variables, of which every replica has moved its own, to their mean over the replicas, weighted by rows.
+    """Sets floating-point variables that differ between replicas to their mean, weighted by the rows of each replica.
 
     The moving mean of BatchNorm is then that of the global batch, its variance that within the local batches.
-
-    Args:
-        variables: floats.
-        rows: how many examples this replica had.
     """
     if replicas() == 1 or not variables:
         return
@@ -203,9 +189,9 @@ def rows_before(rows: Tensor) -> Any:
 
 
 def traced(function: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[..., Any]:
-    """Returns the function as one graph, traced here and never again; every batch size goes through it."""
-    compiled: Any = backend.compiled(function)
-    graph = compiled.get_concrete_function(*specs)
+    """Returns the function as one graph, which is traced now and serves all batch sizes."""
+    traceable: Any = compiled(function)
+    graph = traceable.get_concrete_function(*specs)
     return lambda *args: graph(*(tf.convert_to_tensor(a, s.dtype) for a, s in zip(args, specs, strict=True)))
 
 

@@ -2,32 +2,19 @@
 
 A page is a template that extends `templates/base.html` and a function that returns its context; `render` joins them.
 All text is escaped, pictures are data URIs, and a content security policy prevents the page from loading anything, so
-that it can be mailed and archived.
+that a page is complete in one file.
 """
 
-from __future__ import annotations
-
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 
 from tfrobust.utils import text as _text
 
 
-class Interval(NamedTuple):
-    """The lower and the upper bound of a share."""
-
-    low: float
-    high: float
-
-
 def render(template: str, **context: Any) -> str:
-    """Returns the page of a template in `tfrobust/templates/`; a name that the context lacks is an error.
-
-    Args:
-        template: its file name.
-        **context: the variables that it reads; text is escaped.
+    """Returns the page of a template in `tfrobust/templates/`; a variable that the context lacks is an error.
 
     Example:
 
@@ -38,15 +25,15 @@ def render(template: str, **context: Any) -> str:
     return _environment().get_template(template).render(**context)
 
 
-def interval(share: float, count: int, confidence: float = 0.95) -> Interval:
-    r"""Returns the exact interval of a share by Clopper and Pearson.
+def interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the exact interval of a share k / n by Clopper and Pearson.
 
-    All p under which k or more, and k or fewer, of n right ones both have a probability of at least (1 - confidence)/2.
+    It holds all p for which both P(X >= k) and P(X <= k) of X ~ Binomial(n, p) are at least (1 - confidence) / 2.
 
     Args:
         share: k / n, in [0, 1].
         count: n, at least 1.
-        confidence: of the interval.
+        confidence: confidence level of the interval.
 
     Example:
 
@@ -59,8 +46,7 @@ def interval(share: float, count: int, confidence: float = 0.95) -> Interval:
     """
     from scipy import stats
 
-    found = stats.binomtest(round(share * count), count).proportion_ci(confidence, method="exact")
-    return Interval(float(found.low), float(found.high))
+    return stats.binomtest(round(share * count), count).proportion_ci(confidence, method="exact")
 
 
 @functools.cache

@@ -1,6 +1,6 @@
-"""All private names of Keras, TensorFlow and KerasTuner that the library uses, for which there are no public ones.
+"""Gives access to all private names of Keras, TensorFlow and KerasTuner that the library uses.
 
-An upgrade may break them: tests/utils/test_keras_private.py says which.
+There are no public ones, and an upgrade may break them: tests/utils/test_keras_private.py says which.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras.src.trainers.compile_utils import CompileMetrics, get_metric
 
-__all__ = ["CompileMetrics", "TrainerHooks", "get_metric"]
+from tfrobust.utils.types import Tensor
 
-Tensor = Any
+__all__ = ["CompileMetrics", "TrainerHooks", "get_metric"]
 
 
 class TrainerHooks(keras.Model if TYPE_CHECKING else object):  # type: ignore[misc]
@@ -64,7 +64,7 @@ def loss_tracker(model: keras.Model) -> Any:
 
 
 def direction(metric: Any) -> str | None:
-    """Returns "up" or "down", as Keras' callbacks with mode="auto" read it; None where it is unknown."""
+    """Returns "up" or "down", as Keras' callbacks with mode="auto" read it; None if it is unknown."""
     return getattr(metric, "_direction", None)
 
 
@@ -74,7 +74,7 @@ def set_direction(metric: Any, direction: str | None) -> None:
 
 
 def measured_function(metric: keras.metrics.MeanMetricWrapper) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Returns the function that a metric takes the mean of, and its arguments."""
+    """Returns the function whose mean a metric computes, and its arguments."""
     return metric._fn, metric._fn_kwargs
 
 
@@ -114,7 +114,7 @@ def _of_one_replica(spec: Any) -> Any:
 
 
 def draw_to_the_last(oracle: Any) -> None:
-    """Lets an oracle of KerasTuner draw every point of a small space, instead of giving up after a few collisions."""
+    """Lets an oracle of KerasTuner draw every point of a small space, instead of stopping after a few collisions."""
     oracle._max_collisions = 10_000
 
 
@@ -130,7 +130,7 @@ def rounds_of(oracle: Any) -> list[list[tuple[int, int]]]:
 
 
 def chief_service(oracle: Any, server: Any) -> Callable[[], bool]:
-    """Adds KerasTuner's chief to a gRPC server and returns a function that says whether all workers were sent home."""
+    """Adds KerasTuner's chief to a gRPC server and returns a function that tells whether all workers have stopped."""
     from keras_tuner.src import protos
     from keras_tuner.src.distribute import oracle_chief
 

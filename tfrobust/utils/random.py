@@ -1,4 +1,4 @@
-"""Seeded noise that does not depend on how a batch is packed or spread over replicas."""
+"""Draws seeded noise that does not depend on how a batch is packed or spread over replicas."""
 
 from __future__ import annotations
 
@@ -8,34 +8,30 @@ from typing import Any
 
 import tensorflow as tf
 
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 class Noise:
-    """Random numbers that are a function of (seed, folded-in counters, row in the global batch), and of nothing else.
+    """Random numbers that are a function of (seed, folded-in counters, row in the global batch) alone.
 
     Args:
         seed: an int or a `(2,)` integer tensor.
-        first: the global-batch row of the first local row; two replicas then draw what one would.
+        first: the first local row's number in the global batch, so that two replicas draw the numbers of one.
     """
 
     def __init__(self, seed: Any = 0, first: Any = 0) -> None:
-        self._seed = tf.stack([tf.cast(seed, tf.int32), 0]) if len(tf.convert_to_tensor(seed).shape) == 0 else seed
+        # The `(2,)` seed of this stream.
+        self.seed = tf.stack([tf.cast(seed, tf.int32), 0]) if len(tf.convert_to_tensor(seed).shape) == 0 else seed
         self._first = first
 
     @classmethod
     def of(cls, seed: Any) -> Noise:
-        """Returns `seed` itself where it is a `Noise` already."""
+        """Returns the noise of a seed; a `Noise` is returned unchanged."""
         return seed if isinstance(seed, Noise) else cls(seed)
 
     def fold(self, counter: Any) -> Noise:
         """Returns another stream, one for each value of an integer counter."""
-        return Noise(tf.random.experimental.stateless_fold_in(self._seed, tf.cast(counter, tf.int32)), self._first)
-
-    @property
-    def seed(self) -> Tensor:
-        """The `(2,)` seed of this stream, for stateless operations of one's own."""
-        return self._seed
+        return Noise(tf.random.experimental.stateless_fold_in(self.seed, tf.cast(counter, tf.int32)), self._first)
 
     def uniform(self, x: Tensor) -> Tensor:
         """Returns uniform numbers in [-1, 1), of the shape of `x`."""
@@ -48,15 +44,15 @@ class Noise:
     def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
         shape = tf.shape(x)
         if isinstance(self._first, int) and self._first == 0:
-            drawn = distribution(shape, seed=self._seed, dtype=x.dtype, alg="philox")
-        else:  # a counter-based generator fills in row order: the rows before ours are drawn and dropped
+            drawn = distribution(shape, seed=self.seed, dtype=x.dtype, alg="philox")
+        else:  # a counter-based generator fills in row order: the rows before the local ones are drawn and dropped
             rows = tf.concat([shape[:1] + self._first, shape[1:]], axis=0)
-            drawn = distribution(rows, seed=self._seed, dtype=x.dtype, alg="philox")[self._first :]
+            drawn = distribution(rows, seed=self.seed, dtype=x.dtype, alg="philox")[self._first :]
         return tf.ensure_shape(drawn, x.shape)
 
 
 class SharedNoise(Noise):
-    """One draw `(1, ...)` for all rows of whatever batch: a function of the seed and the counters alone."""
+    """One draw `(1, ...)` for all rows of a batch, a function of the seed and the counters alone."""
 
     def fold(self, counter: Any) -> SharedNoise:
         return SharedNoise(super().fold(counter).seed)
@@ -68,12 +64,12 @@ class SharedNoise(Noise):
 class NumberedNoise(Noise):
     """Random numbers that are a function of (seed, folded-in counters, number of the row).
 
-    An image then meets the same random starts in whichever batch it is packed: neither `batch_size` nor what other
-    images survived changes a figure, unless the attack's loss couples the rows (feature_scatter, adv_interpolation).
+    An image then has the same random starts in every batch: neither `batch_size` nor the other images of its batch
+    change a figure, unless the attack's loss couples the rows (feature_scatter, adv_interpolation).
 
     Args:
         seed: a `(2,)` integer tensor.
-        numbers: of the rows, `(B,)` integers: those of the images in the data, of samples, or the like.
+        numbers: numbers of the rows, `(B,)` integers, such as those of the images in the data.
     """
 
     def __init__(self, seed: Tensor, numbers: Tensor) -> None:
@@ -85,7 +81,7 @@ class NumberedNoise(Noise):
 
     def _draw(self, distribution: Callable[..., Tensor], x: Tensor) -> Tensor:
         def row(number: Tensor) -> Tensor:
-            seed = tf.random.experimental.stateless_fold_in(self._seed, number)
+            seed = tf.random.experimental.stateless_fold_in(self.seed, number)
             return distribution(tf.shape(x)[1:], seed=seed, dtype=x.dtype, alg="philox")
 
         drawn = tf.map_fn(row, self._numbers, fn_output_signature=tf.TensorSpec(x.shape[1:], x.dtype))
@@ -100,4 +96,4 @@ def stream(seed: int, *counters: int) -> Tensor:
     return folded
 
 
-ImageNoise = NumberedNoise  # an image meets the same random starts in whichever batch it is packed
+ImageNoise = NumberedNoise  # the rows are images

@@ -1,6 +1,4 @@
-"""Families of named members: objectives, attacks, networks, suites."""
-
-from __future__ import annotations
+"""Registers factories by name: families of objectives, attacks, networks and suites."""
 
 import copy
 import difflib
@@ -17,13 +15,14 @@ import keras
 import numpy as np
 
 from tfrobust.utils.deprecation import with_new_names
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import InvalidArgument, invalid
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def unknown(kind: str, received: object, known: Iterable[str]) -> InvalidArgument:
-    """The error for a name that is not one of the known ones; it offers the nearest."""
+    """Returns the error for a name that is not one of the known ones, with the nearest of these."""
     known = sorted(known)
     near = difflib.get_close_matches(str(received), known, n=3)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -31,15 +30,15 @@ def unknown(kind: str, received: object, known: Iterable[str]) -> InvalidArgumen
 
 
 class OfRange(float):
-    """A default that is a fraction of the pixel range: a registered factory gets that part of its own `bounds`."""
+    """A default that is a fraction of the pixel range, which a registered factory gets in units of its `bounds`."""
 
 
 class Member:
     """Remembers the name and the arguments of the factory that made it, so that it can be written down and copied."""
 
     _recipe: dict[str, Any] | None = None
-    _as_made: Mapping[str, Any] = {}  # the attributes that the factory gave it
-    _compiled: Any = None  # what its calls have traced, which a copy makes anew
+    _as_made: Mapping[str, Any] = {}  # the attributes after the factory has returned
+    _compiled: Any = None  # the graphs of its calls, which a copy traces anew
 
     def __copy__(self) -> Any:
         return _with_attributes(type(self), vars(self))
@@ -50,7 +49,7 @@ class Member:
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles a member by its recipe and what was changed since, for losses are often functions without a name."""
+        """Pickles the recipe and the attributes that were changed since: losses are often functions without a name."""
         attributes = {**vars(self), "_compiled": None}
         if self._recipe is None:
             return _with_attributes, (type(self), attributes)
@@ -60,7 +59,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """The registered name, or the class name of a member that was put together by hand."""
+        """The registered name, or the class name of a member that no registered factory made."""
         return self._recipe["name"] if self._recipe else type(self).__name__.lower()
 
     def get_config(self) -> dict[str, Any]:
@@ -112,7 +111,7 @@ class Registry:
         return inspect.signature(self._factories[name]).parameters if name in self._factories else {}
 
     def register(self, factory: Factory) -> Factory:
-        """Registers `factory` under its own name; what it makes remembers the arguments it was made with.
+        """Registers `factory` under its own name; a member that it makes remembers its arguments.
 
         A default that is an `OfRange` reaches the factory in units of the pixels.
         """
@@ -123,7 +122,7 @@ class Registry:
             try:
                 bound = signature.bind(*args, **with_new_names(factory, kwargs))
             except TypeError:
-                return factory(*args, **kwargs)  # which says by its name what is wrong
+                return factory(*args, **kwargs)  # Python's own message names the factory
             bound.apply_defaults()
             for name, value in bound.arguments.items():
                 if isinstance(value, OfRange):
@@ -151,10 +150,9 @@ class Registry:
             if kwargs:
                 raise InvalidArgument(f"Expected arguments only beside a name. Received: {identifier!r} and {kwargs}")
             return identifier
-        raise InvalidArgument(
-            f"Invalid {self.kind}: expected a name, a config dict with a 'name', or an instance of "
-            f"{' or '.join(m.__name__ for m in self.members)}. Received: {identifier!r}"
-        )
+        instances = " or ".join(member.__name__ for member in self.members)
+        expected = f"a name, a config dict with a 'name', or an instance of {instances}"
+        raise invalid(self.kind, expected, repr(identifier))
 
     def get_with(self, identifier: str | Mapping[str, Any], **offered: Any) -> Any:
         """Returns the member for a name or a config, with those offered arguments that its factory takes as well.
@@ -171,20 +169,13 @@ class Registry:
         factory = self._factories[name]
         arguments = with_new_names(factory, arguments)
         parameters = inspect.signature(factory).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            for argument in arguments:
-                if argument not in parameters:
-                    raise unknown(f"argument of {self.kind} {name!r}", argument, parameters)
-        missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in arguments]
-        missing = [
-            m
-            for m in missing
-            if parameters[m].kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        ]
-        if missing:
-            raise InvalidArgument(
-                f"The {self.kind} {name!r} needs {', '.join(map(repr, missing))}. Received: {sorted(arguments)}"
-            )
+        others = [argument for argument in arguments if argument not in parameters]
+        if others and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            raise unknown(f"argument of {self.kind} {name!r}", others[0], parameters)
+        required = [p for p in parameters.values() if p.default is p.empty and p.kind not in VARIABLE]
+        if missing := [p.name for p in required if p.name not in arguments]:
+            needs = ", ".join(map(repr, missing))
+            raise InvalidArgument(f"The {self.kind} {name!r} needs {needs}. Received: {sorted(arguments)}")
         return factory(**arguments)
 
 
@@ -207,7 +198,7 @@ def _unchanged(value: Any, before: Any) -> bool:
 
 
 def _width(bounds: Any) -> float:
-    """Returns the pixel range; 1 of bounds that are none, which the factory refuses in its own words."""
+    """Returns the pixel range, or 1 for invalid bounds, which the factory refuses in its own words."""
     return float(bounds[1] - bounds[0]) if np.shape(bounds) == (2,) and bounds[0] < bounds[1] else 1.0
 
 
@@ -222,7 +213,7 @@ def _serialize(value: Any) -> Any:
         return os.fspath(value)
     if isinstance(value, Member):
         return value.get_config()
-    if isinstance(value, keras.Model):  # its config would be a network without its weights
+    if isinstance(value, keras.Model):  # a config of the network would lack its weights
         return value
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
 

@@ -1,7 +1,5 @@
 """Formats shares, durations and values for reports, pages and commands."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
@@ -19,8 +17,8 @@ def duration(seconds: float, decimals: int = 0) -> str:
     """Returns a duration in its usual units: `40 s`, `12 min`, `2 d 1 h 05 min`.
 
     Args:
-        seconds: at least 0.
-        decimals: of seconds, if there are fewer than 90.
+        seconds: number of seconds, at least 0.
+        decimals: decimals of the seconds, if there are fewer than 90.
     """
     if seconds < 90:
         return f"{seconds:.{decimals}f} s"

@@ -1,35 +1,26 @@
 """Checks of arguments: each returns the value or raises `InvalidArgument`."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
 import numpy as np
 
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid_value
 
 
 def is_number(value: Any, kind: Any = (int, float, np.number)) -> bool:
-    """Returns whether a value is a finite number of Python or NumPy, neither a bool nor a string."""
+    """Returns whether a value is a finite number of Python or NumPy, and not a bool."""
     return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_integer(name: str, value: Any, least: int | None = 1, most: int | None = None) -> int:
-    """Returns `value` as an int.
+    """Returns an integer of Python or NumPy as an int, or raises `InvalidArgument` if it is not from `least` to `most`.
 
-    Args:
-        name: name of the argument, for the error.
-        value: an integer of Python or NumPy.
-        least: smallest allowed value; None: any.
-        most: greatest allowed value; None: any. It needs `least`.
-
-    Raises:
-        InvalidArgument: if `value` is not an integer of this range.
+    None as a bound allows any value; `most` needs `least`.
     """
     if not is_number(value, (int, np.integer)) or not _inside(value, least, most):
         allowed = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
-        raise InvalidArgument(f"Invalid value for `{name}`: expected an integer{allowed}. Received: {value!r}")
+        raise invalid_value(name, f"an integer{allowed}", value)
     return int(value)
 
 
@@ -43,19 +34,16 @@ def check_number(
     below: bool = False,
     expected: str = "a number",
 ) -> float:
-    """Returns `value`.
+    """Returns a finite number of Python or NumPy, or raises `InvalidArgument` if it is not from `least` to `most`.
 
     Args:
         name: name of the argument, for the error.
-        value: a finite number of Python or NumPy, not a schedule.
+        value: a number, not a schedule.
         least: smallest allowed value; None: any.
         most: greatest allowed value; None: any. It needs `least`.
-        above: `value` must be greater than `least`; without `most`, `least` is 0.
-        below: `value` must be less than `most`.
-        expected: what the number is, for the error.
-
-    Raises:
-        InvalidArgument: if `value` is not a finite number of this range.
+        above: whether `value` must be greater than `least`; without `most`, `least` is 0.
+        below: whether `value` must be less than `most`.
+        expected: description of the number, for the error.
 
     Example:
 
@@ -70,7 +58,7 @@ def check_number(
             expected = f"a positive {expected.removeprefix('a ')}"
         elif least is not None:
             expected += f" of at least {least:g}"
-        raise InvalidArgument(f"Invalid value for `{name}`: expected {expected}. Received: {value!r}")
+        raise invalid_value(name, expected, value)
     return value
 
 

@@ -1,6 +1,4 @@
-"""Names the versions that a figure was measured with."""
-
-from __future__ import annotations
+"""Names the versions of the libraries."""
 
 import keras
 import tensorflow as tf

@@ -8,14 +8,4 @@ from tfrobust.evaluation.tables.shifts import shift, shifts
 from tfrobust.evaluation.tables.table import ACCURACY, Table
 from tfrobust.evaluation.tables.transfer import transfer_table
 
-__all__ = [
-    "ACCURACY",
-    "Table",
-    "corrupt",
-    "corruptions",
-    "distances",
-    "noise",
-    "shift",
-    "shifts",
-    "transfer_table",
-]
+__all__ = ["ACCURACY", "Table", "corrupt", "corruptions", "distances", "noise", "shift", "shifts", "transfer_table"]

@@ -1,7 +1,5 @@
 """Measures accuracy on transformed images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,26 +9,20 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images, read
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid, invalid_value
 from tfrobust.utils.graph import specs, traced
+from tfrobust.utils.types import Bounds, Tensor
 
-Tensor = Any
 Change = Callable[[Tensor, Tensor], Tensor]  # (pixels, numbers of the images) -> pixels; in graph code
 
 
 class Accuracy:
-    """Tells on which images a classifier is right after a transformation; the images are read once.
+    """Finds the images on which a classifier is right after a transformation; see `evaluate` for the arguments.
 
-    Args:
-        classifier: as `evaluate` takes it.
-        data: as `evaluate` takes it.
-        batch_size: images in a batch.
-        bounds: least and greatest pixel value.
+    The data are read once.
     """
 
-    def __init__(
-        self, classifier: Any, data: Any, batch_size: int = 256, bounds: tuple[float, float] = (0.0, 1.0)
-    ) -> None:
+    def __init__(self, classifier: Any, data: Any, batch_size: int = 256, bounds: Bounds = (0.0, 1.0)) -> None:
         self.images, self.classes = read(classifier, data, batch_size, bounds)
         self.batch_size = batch_size
         self.numbers = np.arange(len(self.images.y))
@@ -42,8 +34,7 @@ class Accuracy:
         if change is None:
             return self.right_on(self.images.x)
         pixels, _, numbers, _ = specs(self.images.x)
-        run = traced(change, pixels, numbers)
-        return self._right(run)
+        return self._right(traced(change, pixels, numbers))
 
     def right_on(self, z: np.ndarray) -> np.ndarray:
         """Returns where the classifier is right on other pixels for the same labels, `(N,)` bool."""
@@ -56,20 +47,12 @@ class Accuracy:
 
 
 def check_named(argument: str, classifiers: Any) -> None:
-    """Refuses an argument that is not a mapping name -> classifier with at least one entry.
-
-    Raises:
-        ValueError: with the name of the argument and its value.
-    """
+    """Raises ValueError for an argument that is not a mapping name -> classifier with at least one entry."""
     if not isinstance(classifiers, Mapping) or not classifiers:
-        raise InvalidArgument(
-            f"Invalid value for `{argument}`: expected a mapping name -> classifier. Received: {classifiers!r}"
-        )
+        raise invalid_value(argument, "a mapping name -> classifier", classifiers)
 
 
-def read_for_all(
-    classifiers: Mapping[str, Any], data: Any, batch_size: int, bounds: tuple[float, float]
-) -> tuple[Images, int]:
+def read_for_all(classifiers: Mapping[str, Any], data: Any, batch_size: int, bounds: Bounds) -> tuple[Images, int]:
     """Returns all images, read once and checked for every classifier, and the number of classes that all share.
 
     Raises:
@@ -81,8 +64,6 @@ def read_for_all(
     for name, other in others:
         _, theirs = read(other, (images.x[last], images.y[last]), batch_size, bounds)
         if theirs != classes:
-            raise InvalidArgument(
-                f"Invalid classifier {name!r}: expected one of {classes} classes, as {first!r} has. "
-                f"Received: one of {theirs}"
-            )
+            expected = f"one of {classes} classes, as {first!r} has"
+            raise invalid(f"classifier {name!r}", expected, f"one of {theirs}")
     return images, classes

@@ -1,31 +1,28 @@
 """Corrupts images by the families of CIFAR-10-C: noise, blur, weather and digital artefacts.
 
-They are not CIFAR-10-C: the families are those of Hendrycks and Dietterich 2019 (Benchmarking Neural Network Robustness
-to Common Corruptions and Perturbations), the formulas and levels are written here, so that they run on images of any
-size in one graph, and every severity changes the pixels more than the one before (in the mean over images; pixelate on
-sides of at least 24 pixels, since smaller ones have too few sizes to shrink to). Frost, snow, spatter and frosted
-glass, which need pictures or many passes, are left out. A new kind is a function `(u, level, noise) -> u` and a line in
-`KINDS`.
+The results are not CIFAR-10-C: the families are those of Hendrycks and Dietterich 2019 (Benchmarking Neural Network
+Robustness to Common Corruptions and Perturbations), but the formulas and levels are this project's, so that they run on
+images of any size in one graph, and every severity changes the pixels more than the one before (in the mean over
+images; for pixelate on sides of at least 24 pixels). Frost, snow, spatter and frosted glass, which need pictures or
+many passes, are left out. A new kind is a function `(u, level, noise) -> u` and a line in `KINDS`.
 """
-
-from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid, invalid_value
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Bounds, Tensor
 
-Tensor = Any
 SEVERITIES = (1, 2, 3, 4, 5)
-SIDE = 32  # lengths are pixels of an image of this side, and grow with larger ones
+SIDE = 32  # lengths are pixels of an image with this side, and grow with the side of larger ones
 
 
 class Draws(ImageNoise):
@@ -36,7 +33,7 @@ class Draws(ImageNoise):
 
         def row(given: tuple[Tensor, Tensor]) -> Tensor:
             number, rates = given
-            seed = tf.random.experimental.stateless_fold_in(self._seed, number)
+            seed = tf.random.experimental.stateless_fold_in(self.seed, number)
             return tf.random.stateless_poisson(tf.shape(rates), seed, rates, tf.float32)
 
         spec = tf.TensorSpec(rate.shape[1:], tf.float32)
@@ -44,16 +41,11 @@ class Draws(ImageNoise):
 
 
 class Kind(NamedTuple):
-    """A kind of corruption.
+    """A kind of corruption."""
 
-    Args:
-        family: "noise", "blur", "weather" or "digital".
-        levels: of `corrupt` at severities 1 to 5.
-        corrupt: `(u, level, noise) -> u`, pixels `(B, H, W, C)` in [0, 1]; the result is clipped to [0, 1] afterwards.
-    """
-
-    family: str
-    levels: tuple[float, ...]
+    family: str  # "noise", "blur", "weather" or "digital"
+    levels: tuple[float, ...]  # levels of the severities 1 to 5
+    # (u, level, noise) -> u, pixels `(B, H, W, C)` in [0, 1]; the result is clipped to [0, 1].
     corrupt: Callable[[Tensor, float, Draws], Tensor]
 
 
@@ -174,7 +166,7 @@ def elastic(u: Tensor, level: float, noise: Draws) -> Tensor:
     both = ops.broadcast_to(u[..., :1], (*ops.shape(u)[:3], 2))
     field = noise.normal(tf.ensure_shape(both, (None, height, width, 2)))
     field = gaussian_blur(field, 3.0, noise)
-    size = ops.sqrt(ops.mean(ops.square(field), axis=(1, 2, 3), keepdims=True) * 2)  # of both coordinates together
+    size = ops.sqrt(ops.mean(ops.square(field), axis=(1, 2, 3), keepdims=True) * 2)  # for both coordinates together
     field = field * level * _scale(u) / ops.maximum(size, 1e-6)
     grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1).astype("float32")
 
@@ -205,13 +197,7 @@ KINDS: dict[str, Kind] = {
 
 
 def corrupt(
-    x: Tensor,
-    kind: str,
-    severity: int,
-    *,
-    seed: int = 0,
-    numbers: Tensor | None = None,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    x: Tensor, kind: str, severity: int, *, seed: int = 0, numbers: Tensor | None = None, bounds: Bounds = (0.0, 1.0)
 ) -> Tensor:
     """Returns corrupted images, by the kinds of CIFAR-10-C but not its images.
 
@@ -219,10 +205,10 @@ def corrupt(
 
     Args:
         x: pixels, `(B, H, W, C)` within the bounds.
-        kind: a name in `KINDS`.
-        severity: 1 to 5.
-        seed: of the random numbers.
-        numbers: `(B,)` numbers of the images in their data; None: 0, 1, 2 ...
+        kind: name of the corruption, one of `KINDS`.
+        severity: severity from 1 to 5.
+        seed: seed of the random numbers.
+        numbers: numbers of the images in their data, `(B,)`; None: 0, 1, 2 ...
         bounds: least and greatest pixel value.
 
     Returns:
@@ -241,9 +227,9 @@ def corrupt(
     if found is None:
         raise unknown("kind of corruption", kind, KINDS)
     if severity not in SEVERITIES:
-        raise InvalidArgument(f"Invalid value for `severity`: expected an integer from 1 to 5. Received: {severity!r}")
+        raise invalid_value("severity", "an integer from 1 to 5", severity)
     if len(x.shape) != 4:
-        raise InvalidArgument(f"Invalid shape of x: expected (batch, H, W, C). Received: {tuple(x.shape)}")
+        raise invalid("shape of x", "(batch, H, W, C)", tuple(x.shape))
     low, high = bounds
     numbers = ops.arange(ops.shape(x)[0]) if numbers is None else numbers
     noise = Draws(stream(seed, zlib.crc32(kind.encode()) & 0x7FFFFFFF), ops.cast(numbers, "int32"))

@@ -1,7 +1,5 @@
 """Measures accuracy under corruptions, by kind and severity."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +9,12 @@ from tfrobust import data as datasets
 from tfrobust.evaluation.tables.accuracy import Accuracy
 from tfrobust.evaluation.tables.corrupt import KINDS, SEVERITIES, corrupt
 from tfrobust.evaluation.tables.table import Table, mean
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid_value
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.text import percent
+from tfrobust.utils.types import Bounds
 
-# The data set that has corrupted copies of its own, and their name in TensorFlow Datasets.
+# A data set with stored corrupted copies, and their name in TensorFlow Datasets.
 STORED = {"cifar10": "cifar10_corrupted/{kind}_{severity}"}
 # The kinds over which Hendrycks and Dietterich average, and their four extra ones, as TensorFlow Datasets spells them.
 CIFAR_10_C = (
@@ -33,7 +32,7 @@ def corruptions(
     kinds: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
     *,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
@@ -46,15 +45,13 @@ def corruptions(
     and the figures of the two cannot be compared. The row "mean" is over the kinds, without "clean".
 
     Args:
-        classifier: as `evaluate` takes it.
+        classifier, bounds, batch_size: as in `evaluate`.
         data: name of a data set, whose test split is read and brought to the bounds, or data as `evaluate` takes them.
-        kinds: names; None: all (of CIFAR-10-C its 15, without the 4 extra ones: gaussian_blur, saturate, spatter,
-            speckle_noise).
-        severities: from 1 to 5.
-        bounds: least and greatest pixel value.
-        batch_size: images in a batch; changes no figure.
-        seed: of the random numbers, which are functions of (seed, kind, number of the image).
-        verbose: print a line for each kind.
+        kinds: names of corruptions; None: all (of CIFAR-10-C its 15, without the 4 extra ones: gaussian_blur, saturate,
+            spatter, speckle_noise).
+        severities: severities from 1 to 5.
+        seed: seed of the random numbers, which are functions of (seed, kind, number of the image).
+        verbose: whether to print a line for each kind.
 
     Returns:
         A `Table`: rows "clean", the kinds, "mean"; columns the severities, "mean".
@@ -110,7 +107,7 @@ def corruptions(
     )
 
 
-def _within(bounds: tuple[float, float], data: Any) -> Any:
+def _within(bounds: Bounds, data: Any) -> Any:
     """Returns a loaded data set, whose pixels are fractions, with pixels within the bounds."""
     low, high = bounds
     return data if (low, high) == (0.0, 1.0) else data.map(lambda x, y: (low + (high - low) * x, y))
@@ -118,19 +115,14 @@ def _within(bounds: tuple[float, float], data: Any) -> Any:
 
 def _known(kinds: Sequence[str] | None, all_of_them: Sequence[str], known: Sequence[str]) -> list[str]:
     if isinstance(kinds, str) or (kinds is not None and not len(kinds)):
-        raise InvalidArgument(
-            f"Invalid value for `kinds`: expected a list of names, or None for all. Received: {kinds!r}"
-        )
-    for kind in kinds or ():
-        if kind not in known:
-            raise unknown("kind of corruption", kind, known)
+        raise invalid_value("kinds", "a list of names, or None for all", kinds)
+    if others := [kind for kind in kinds or () if kind not in known]:
+        raise unknown("kind of corruption", others[0], known)
     return list(all_of_them if kinds is None else kinds)
 
 
 def _severities(severities: Sequence[int]) -> list[int]:
     given = list(np.atleast_1d(severities))
     if not given or any(severity not in SEVERITIES for severity in given):
-        raise InvalidArgument(
-            f"Invalid value for `severities`: expected integers from 1 to 5. Received: {severities!r}"
-        )
+        raise invalid_value("severities", "integers from 1 to 5", severities)
     return [int(severity) for severity in given]

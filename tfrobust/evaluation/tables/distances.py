@@ -1,7 +1,5 @@
 """Measures how far apart the adversaries of attacks lie."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,8 +12,9 @@ from tfrobust.evaluation.runner import AdversaryFinder
 from tfrobust.evaluation.scoring import Scorer
 from tfrobust.evaluation.tables.accuracy import read_for_all
 from tfrobust.evaluation.tables.table import Table
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid_value
 from tfrobust.utils.random import stream
+from tfrobust.utils.types import Bounds
 
 
 def distances(
@@ -25,28 +24,21 @@ def distances(
     *,
     eps: float,
     norm: str = "linf",
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
 ) -> Table:
     """Measures the mean L2 distance ||x' - x'_ref||_2 between the adversaries of attacks and those of a reference.
 
-    The unit is the pixel range, whatever the bounds.
-
-    The random start of an image is the same for all attacks that draw it in the same way, so that no distance comes
-    from it. Every image is attacked, also those that are already wrong.
+    The unit is the pixel range. The random start of an image is the same for all attacks that draw
+    it in the same way, so that no distance comes from it. Every image is attacked, also those that are already wrong.
 
     Args:
         classifiers: name -> classifier that is attacked.
-        data: as `evaluate` takes it; read once.
         attacks: label -> attack, as `evaluate` takes them; the first one is the reference.
-        eps: radius in units of the pixels.
-        norm: of the ball.
-        bounds: least and greatest pixel value.
-        batch_size: images in a batch.
-        seed: of the random starts.
-        verbose: print a line for each classifier and attack.
+        data, eps, norm, bounds, batch_size, seed: as in `evaluate`.
+        verbose: whether to print a line for each classifier and attack.
 
     Returns:
         A `Table` of mean distances: a row for each attack but the reference, a column for each classifier.
@@ -63,10 +55,7 @@ def distances(
     ('CW',)
     """
     if not isinstance(attacks, Mapping) or len(attacks) < 2:
-        raise InvalidArgument(
-            "Invalid value for `attacks`: expected a mapping label -> attack of a reference and at least one more. "
-            f"Received: {attacks!r}"
-        )
+        raise invalid_value("attacks", "a mapping label -> attack of a reference and at least one more", attacks)
     ball = ball_of(norm, eps, bounds)
     images, classes = read_for_all(classifiers, data, batch_size, ball.bounds)
     reference, *others = entries = list_attacks(attacks, ball, classes).entries
@@ -79,7 +68,8 @@ def distances(
             [finder(images.of(packed), packed, batch_size) for finder in finders]
             for _, _, packed in images.batches(np.arange(len(images.y)), batch_size)
         )
-        for entry, apart in zip(others, mean_distances(batches, ball.width)[0, 1:].tolist(), strict=True):
+        means, _ = mean_distances(batches, ball.width)
+        for entry, apart in zip(others, means[0, 1:].tolist(), strict=True):
             figures[entry.name][name] = apart
             if verbose:
                 print(f"{entry.name} on {name}: {apart:.4g} from {reference.name}", flush=True)
@@ -98,15 +88,15 @@ def distances(
     )
 
 
-def mean_distances(batches: Iterable[Sequence[np.ndarray]], width: float) -> np.ndarray:
-    """Returns the mean L2 distances between the adversaries of each two of A attacks, `(A, A)`.
+def mean_distances(batches: Iterable[Sequence[np.ndarray]], width: float) -> tuple[np.ndarray, int]:
+    """Returns the mean L2 distances between the adversaries of each two of A attacks, `(A, A)`, and number of images.
 
     Args:
         batches: for each batch of images, the adversaries `(B, H, W, C)` of each attack; one batch is kept at a time.
-        width: the pixel range, the unit of the distances.
+        width: the pixel range, which is the unit of the distances.
     """
     total, count = np.zeros(()), 0
     for found in batches:
         rows = [[np.sqrt(np.square(a - b).sum(axis=(1, 2, 3))).sum(dtype="float64") for b in found] for a in found]
         total, count = total + np.array(rows), count + len(found[0])
-    return total / count / width
+    return total / count / width, count

@@ -1,7 +1,5 @@
 """Measures accuracy under random noise, by its size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,16 +13,15 @@ from tfrobust.classifiers import in_inference
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.tables.accuracy import Accuracy
 from tfrobust.evaluation.tables.table import Table
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise, stream
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Bounds, Tensor
 from tfrobust.utils.validation import check_integer
 
-Tensor = Any
-
 KINDS = ("uniform", "gaussian")
-SIZES = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255)  # of the pixel range
+SIZES = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255)  # fractions of the pixel range
 
 
 def noise(
@@ -35,7 +32,7 @@ def noise(
     *,
     draws: int = 20,
     norm: str = "linf",
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
@@ -47,16 +44,12 @@ def noise(
     row "... worst" the share of images that every draw leaves right, which falls with the number of draws.
 
     Args:
-        classifier: as `evaluate` takes it.
-        data: as `evaluate` takes it.
+        classifier, data, norm, bounds, batch_size: as in `evaluate`.
         eps: sizes in units of the pixels; None: 2, 4, 8, 16 and 32 of 255 parts of their range.
-        kinds: of "uniform" and "gaussian".
-        draws: of every image.
-        norm: of the ball.
-        bounds: least and greatest pixel value.
-        batch_size: images in a batch; changes no figure.
-        seed: of the draws, which are functions of (seed, draw, number of the image) and scale with eps.
-        verbose: print a line for each kind.
+        kinds: "uniform", "gaussian" or both.
+        draws: number of draws for each image.
+        seed: seed of the draws, which are functions of (seed, draw, number of the image) and scale with eps.
+        verbose: whether to print a line for each kind.
 
     Returns:
         A `Table`: a row for the mean and one for the worst of the draws of each kind; columns "clean" and each eps.
@@ -75,10 +68,9 @@ def noise(
     sizes = np.array(SIZES) * (bounds[1] - bounds[0]) if eps is None else eps
     radii = [float(radius) for radius in np.atleast_1d(sizes)]
     if not radii:
-        raise InvalidArgument("Invalid value for `eps`: expected at least one size. Received: none")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("kind of noise", kind, KINDS)
+        raise invalid("value for `eps`", "at least one size", "none")
+    if others := [kind for kind in kinds if kind not in KINDS]:
+        raise unknown("kind of noise", others[0], KINDS)
     measured = Accuracy(classifier, data, batch_size, bounds)
     clean = float(measured.right().mean())
     figures: dict[str, dict[str, float | None]] = {}

@@ -1,7 +1,5 @@
 """Measures accuracy on shifted images, clean and attacked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +9,11 @@ from keras import ops
 from tfrobust.evaluation.evaluate import evaluate
 from tfrobust.evaluation.tables.accuracy import Accuracy
 from tfrobust.evaluation.tables.table import Table
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import InvalidArgument, invalid_value
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.text import percent
+from tfrobust.utils.types import Bounds, Tensor
 from tfrobust.utils.validation import check_integer
-
-Tensor = Any
 
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 
@@ -27,7 +24,7 @@ def shift(x: Tensor, direction: str, pixels: int, fill: float = 0.0) -> Tensor:
     Args:
         x: pixels, `(B, H, W, C)`.
         direction: "left", "right", "up" or "down".
-        pixels: distance.
+        pixels: distance in pixels.
         fill: value of the background.
 
     Raises:
@@ -43,10 +40,8 @@ def shift(x: Tensor, direction: str, pixels: int, fill: float = 0.0) -> Tensor:
     x = ops.convert_to_tensor(x)
     steps = [check_integer("pixels", pixels) * way for way in DIRECTIONS[direction]]
     if any(abs(step) >= side for step, side in zip(steps, x.shape[1:3], strict=True)):
-        raise InvalidArgument(
-            "Invalid value for `pixels`: expected an integer of at least 1 and less than the images' sides, "
-            f"{tuple(x.shape[1:3])} (on the command line --pixels). Received: {pixels!r}"
-        )
+        sides = f"{tuple(x.shape[1:3])} (on the command line --pixels)"
+        raise invalid_value("pixels", f"an integer of at least 1 and less than the images' sides, {sides}", pixels)
     kept = [slice(max(0, -step), side - max(0, step)) for step, side in zip(steps, x.shape[1:3], strict=True)]
     room = [(max(0, step), max(0, -step)) for step in steps]
     return ops.pad(x[:, kept[0], kept[1]], ((0, 0), *room, (0, 0)), constant_values=fill)
@@ -60,7 +55,7 @@ def shifts(
     attack: Any = None,
     eps: float | None = None,
     norm: str = "linf",
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     seed: int = 0,
     verbose: bool = True,
@@ -71,17 +66,12 @@ def shifts(
     accuracy by a shift than others do. AELF, section 2.2 and table 2: MNIST at 32x32, 8 pixels.
 
     Args:
-        classifier: as `evaluate` takes it.
-        data: as `evaluate` takes it.
-        pixels: distance, less than a side of the images.
+        classifier, data, eps, norm, batch_size, seed: as in `evaluate`.
+        pixels: distance in pixels, less than a side of the images.
         attack: None: clean accuracy alone; or one attack, or `attacks` of `evaluate`: a suite's name, a list,
             a mapping.
-        eps: radius of the attacks in units of the pixels.
-        norm: of their ball.
         bounds: least and greatest pixel value; the least one is the background.
-        batch_size: images in a batch.
-        seed: of the random starts.
-        verbose: print a line for each shift and attack.
+        verbose: whether to print a line for each shift and attack.
 
     Returns:
         A `Table`: rows "unshifted", "shifted left", "shifted right", "shifted up", "shifted down"; columns "clean", one

@@ -1,4 +1,4 @@
-"""A table of figures, with all settings that are needed to repeat the measurement."""
+"""Holds figures by row and column, with all settings that are needed to repeat the measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrobust.utils.errors import InvalidArgument
+from tfrobust.utils.errors import invalid
 from tfrobust.utils.files import replacing
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.versions import versions
@@ -24,16 +24,16 @@ class Table:
     """Figures by row and column; `print(table)` shows them, accuracies in percent.
 
     Args:
-        title: of the table.
+        title: title of the table.
         rows: names of the rows.
         columns: names of the columns.
-        figures: one tuple of numbers a row; accuracies lie in [0, 1], None was not measured.
-        settings: of the measurement.
+        figures: one tuple of numbers for each row; accuracies lie in [0, 1], None was not measured.
+        settings: settings of the measurement.
         images: number of images.
-        seed: of the random numbers.
-        versions: of tensorflow, keras and tfrobust.
+        seed: seed of the random numbers.
+        versions: versions of tensorflow, keras and tfrobust.
         measure: the quantity: "accuracy", or another one in words.
-        notes: sentences on how to read it.
+        notes: sentences on how to read the table.
 
     Example:
 
@@ -60,20 +60,19 @@ class Table:
 
     @classmethod
     def from_rows(
-        cls, title: str, figures: Mapping[str, Mapping[str, float | None]], images: int, seed: int, **more: Any
+        cls, title: str, figures: Mapping[str, Any], images: int, seed: int, columns: Any = None, **more: Any
     ) -> Table:
-        """Returns the table of a mapping row -> column -> figure, with the versions in use.
+        """Returns the table of rows by name, with the versions in use.
 
-        Args:
-            title: of the table.
-            figures: whose rows all have the same columns in the same order.
-            images: number of images.
-            seed: of the random numbers.
-            **more: the other fields of `Table`.
+        A row is a mapping column -> figure, with the same columns in all rows, or a sequence in the order of `columns`.
+        Further fields of the table are in `more`.
         """
-        columns = tuple(next(iter(figures.values())))
-        cells = tuple(tuple(None if f is None else float(f) for f in row.values()) for row in figures.values())
-        return cls(title, tuple(figures), columns, cells, images=images, seed=int(seed), versions=versions(), **more)
+        if columns is None:
+            columns = next(iter(figures.values()))
+            figures = {name: row.values() for name, row in figures.items()}
+        cells = tuple(tuple(None if f is None else float(f) for f in row) for row in figures.values())
+        names = tuple(figures), tuple(columns)
+        return cls(title, *names, cells, images=images, seed=int(seed), versions=versions(), **more)
 
     def __getitem__(self, names: tuple[str, str]) -> float | None:
         """Returns the figure of a row and a column.
@@ -116,7 +115,7 @@ class Table:
             saved["figures"] = tuple(map(tuple, saved["figures"]))
             return cls(**{**saved, **{key: tuple(saved[key]) for key in ("rows", "columns", "notes")}})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InvalidArgument(f"Invalid table: expected a file that Table.save wrote. Received: {path}") from error
+            raise invalid("table", "a file that Table.save wrote", path) from error
 
     def __str__(self) -> str:
         percent = self.measure == ACCURACY

@@ -1,7 +1,5 @@
 """Measures transfer: the adversaries of every source against every target."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Mapping
@@ -13,12 +11,13 @@ from tfrobust.attacks import ball as ball_of
 from tfrobust.evaluation.attack_list import list_attacks
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.runner import AdversaryFinder
-from tfrobust.evaluation.scoring import Scorer
+from tfrobust.evaluation.scoring import Score, Scorer
 from tfrobust.evaluation.tables.accuracy import check_named, read_for_all
 from tfrobust.evaluation.tables.noise import noise_of, times_right
 from tfrobust.evaluation.tables.table import Table
 from tfrobust.utils.random import stream
 from tfrobust.utils.text import percent
+from tfrobust.utils.types import Bounds
 from tfrobust.utils.validation import check_integer
 
 NOISE = 2**30  # index of the noise among the streams of random numbers
@@ -32,7 +31,7 @@ def transfer_table(
     *,
     eps: float,
     norm: str = "linf",
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     draws: int = 10,
     batch_size: int = 256,
     seed: int = 0,
@@ -50,17 +49,11 @@ def transfer_table(
 
     Args:
         sources: name -> classifier that is attacked.
-        targets: name -> classifier that is tested on the adversaries; as `evaluate` takes them, all of the same
-            classes.
-        data: as `evaluate` takes it; read once.
+        targets: name -> classifier that is tested on the adversaries; all have the same classes.
         attacks: a mapping label -> attack, or another form that `evaluate` takes.
-        eps: radius in units of the pixels.
-        norm: "linf", "l2" or "l1".
-        bounds: least and greatest pixel value.
-        draws: of random noise for each image; 0: no such row.
-        batch_size: images in a batch; changes no figure, unless an attack couples the rows.
-        seed: of the random starts.
-        verbose: print a line for each source and attack.
+        data, eps, norm, bounds, batch_size, seed: as in `evaluate`.
+        draws: number of draws of random noise for each image; 0: no such row.
+        verbose: whether to print a line for each source and attack.
 
     Returns:
         A `Table`: rows "clean", "random noise" and "SOURCE ATTACK", a column for each target.
@@ -85,9 +78,7 @@ def transfer_table(
     ball = ball_of(norm, eps, bounds)
     images, classes = read_for_all({**sources, **targets}, data, batch_size, ball.bounds)
     entries = list_attacks(attacks, ball, classes).entries
-    firsts = list(
-        itertools.accumulate((len(entry.members) for entry in entries), initial=0)
-    )  # indices as in `evaluate`
+    firsts = list(itertools.accumulate((len(e.members) for e in entries), initial=0))  # indices as in `evaluate`
     seeds = functools.partial(stream, seed)
     scorers = {name: Scorer(target, ball, images.x.shape) for name, target in targets.items()}
     clean = {name: _right(scorer, images, images.x, batch_size) for name, scorer in scorers.items()}
@@ -127,5 +118,5 @@ def transfer_table(
 
 
 def _right(scorer: Scorer, images: Images, z: np.ndarray, batch_size: int) -> np.ndarray:
-    everything = np.arange(len(images.y))
-    return np.concatenate([scorer(x, y, z[n]).right for x, y, n in images.batches(everything, batch_size)])
+    batches = images.batches(np.arange(len(images.y)), batch_size)
+    return Score.joined(scorer(x, y, z[numbers]) for x, y, numbers in batches).right
