@@ -1,4 +1,4 @@
-"""Image data sets as `tf.data` pipelines that repeat exactly: `load`, `info`, `Augment`."""
+"""Loads image data sets as `tf.data` pipelines that repeat exactly."""
 
 from tfrobust.data import batch, containers
 from tfrobust.data.augment import Augment

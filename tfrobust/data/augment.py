@@ -1,4 +1,4 @@
-"""Augmentation of a batch as a pure function of the batch and a seed."""
+"""Augments a batch by a pure function of the batch and a seed."""
 
 import dataclasses
 from collections.abc import Callable

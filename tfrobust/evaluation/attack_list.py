@@ -73,7 +73,7 @@ class NamedAttack(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An item of the list: one attack, or the members of a cascade, each on what all before it left right."""
+    """An item of the list: one attack, or the members of a cascade, each for the images that the others left right."""
 
     name: str
     settings: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Images and labels in host memory, read once and checked as they are read."""
+"""Reads images and labels into host memory, and checks them."""
 
 from __future__ import annotations
 

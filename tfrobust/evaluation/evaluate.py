@@ -1,4 +1,4 @@
-"""Evaluates a classifier: for each image the worst case over all attacks."""
+"""Evaluates a classifier by the worst case over all attacks for each image."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Detects classifiers that give labels alone, whose logits change only where the class does."""
+"""Detects classifiers that give labels alone, whose logits change only with the class."""
 
 from keras import ops
 

@@ -90,23 +90,21 @@ def probe(
     images, ball = searches.images, searches.ball
     total, eps = min(count, len(images.y)), ball.radius
 
-    def left(eps: float, steps: int = USUAL, on: Sequence[bool] = (True,), among: np.ndarray = probed) -> np.ndarray:
-        for margin in on:
-            among = searches.survivors(among, eps, steps, margin)
-        return among
+    def left(eps: float, steps: int = USUAL, on_margin: bool = True, among: np.ndarray = probed) -> np.ndarray:
+        return searches.survivors(among, eps, steps, on_margin)
 
     def share(numbers: np.ndarray) -> float:
         return len(numbers) / total
 
-    most = _grey(ball, images.x)
-    radii = [radius for radius in (eps * multiple for multiple in EPS) if radius <= max(eps, most)]
-    clean, on_margin, on_cross_entropy = share(probed), left(eps), left(eps, on=(False,))
+    most = max(_grey(ball, images.x), eps)
+    radii = [radius for radius in (eps * multiple for multiple in EPS) if radius <= most]
+    clean, on_margin, on_cross_entropy = share(probed), left(eps), left(eps, on_margin=False)
     by_eps = {radius: share(on_margin if radius == eps else left(radius)) for radius in radii}
     by_steps = {steps: share(on_margin if steps == USUAL else left(eps, steps)) for steps in STEPS}
     huge = None
     if ball.mask is None:
-        huge = (max(most, eps), share(left(max(most, eps), on=(True, False))))
-        by_eps.setdefault(max(most, eps), huge[1])
+        huge = (most, share(left(most, on_margin=False, among=left(most))))
+        by_eps.setdefault(most, huge[1])
     zero_ce, zero_dlr, broken = searches.gradients(probed, adversaries)
     return Probes(
         images=total,
@@ -135,12 +133,12 @@ def strongest(attacked: Sequence[tuple[Any, float]], classes: int) -> Attack | N
         attack, accuracy = pair
         return accuracy, attack.runs(classes) * sum(attack.cost(classes))
 
-    followers = [
+    by_gradients = [
         (attack, accuracy)
         for attack, accuracy in attacked
         if isinstance(attack, Attack) and attack.kind == "white box" and attack.gradients is not None
     ]
-    return min(followers, key=rank)[0] if followers else None
+    return min(by_gradients, key=rank)[0] if by_gradients else None
 
 
 def twice(attack: Attack) -> Attack | None:
@@ -180,9 +178,8 @@ class Searches:
 
     def survivors(self, numbers: np.ndarray, eps: float, steps: int, on_margin: bool) -> np.ndarray:
         """Returns which of the numbered images PGD leaves right."""
-        return self._left_by(
-            lambda batch: self._search(*batch[:3], self._stream(SEARCHED), eps, steps, on_margin), numbers
-        )
+        seed = self._stream(SEARCHED)
+        return self._left_by(lambda batch: self._search(*batch[:3], seed, eps, steps, on_margin), numbers)
 
     def after_noise(self, numbers: np.ndarray) -> np.ndarray:
         """Returns which of the numbered images are right at every random point of the ball."""

@@ -1,4 +1,4 @@
-"""Suites of attacks by name: functions of `eps, norm, bounds, classes, mask`, or of some of these.
+"""Makes suites of attacks, by functions of `eps, norm, bounds, classes, mask`, or of some of these.
 
 A suite returns a list (each attack runs on the images that those before it left right), a mapping label -> attack
 (columns: each runs on all images that are right clean), a `Cascade`, or a `Suite` of one of these with notes.

@@ -1,4 +1,4 @@
-"""Measures whether attention is on the positions whose features an attack moves least."""
+"""Measures whether the positions whose features an attack moves least have the most attention."""
 
 from typing import Any, NamedTuple
 

@@ -1,1 +1,1 @@
-"""Tools that know nothing of classifiers and attacks; each module is imported by its own name."""
+"""Provides tools that are independent of classifiers and attacks; each module is imported by its own name."""

@@ -93,7 +93,7 @@ def split(result: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def once_in_this_graph(compute: Callable[[], Any]) -> Callable[[], Any]:
-    """Returns a function that runs `compute` at its first call, in the graph of this line, and keeps the result.
+    """Returns a function that runs `compute` at its first call, in the graph that is current now, and keeps the result.
 
     A clean forward pass that is first read inside the loop of a search would otherwise be built into the loop's body,
     where it would run in every iteration and could not be read after the loop.

@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value or raises `InvalidArgument`."""
+"""Checks arguments; each function returns the value or raises `InvalidArgument`."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tables of figures: accuracy under corruptions, shifts, noise and transfer, and distances of adversaries."""
+"""Makes tables of accuracy under corruptions, shifts, noise and transfer, and of distances of adversaries."""
 
 from tfrobust.evaluation.tables.corrupt import corrupt
 from tfrobust.evaluation.tables.corruptions import corruptions
