@@ -146,16 +146,13 @@ def test_without_a_winner_the_page_says_why():
 
 def drawn(monkeypatch, draw, *arguments, **options):
     """The axes of a picture, as matplotlib has them."""
-    from matplotlib.figure import Figure
-
     kept = []
 
-    def svg(draw, size):
-        kept.append(Figure(figsize=size).subplots())
-        draw(kept[0])
+    def uri(figure):
+        kept.append(figure.axes[0])
         return ""
 
-    monkeypatch.setattr(charts, "_svg", svg)
+    monkeypatch.setattr(charts, "uri", uri)
     draw(*arguments, **options)
     return kept[0]
 
