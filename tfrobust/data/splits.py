@@ -25,14 +25,7 @@ class Split(NamedTuple):
 
 
 class Splits:
-    """The splits of one source, each read at most once, when it is first requested.
-
-    Args:
-        name: name of the data set, for errors.
-        source: the data set.
-        validation: fraction of train that becomes validation, if none is stored.
-        image_size: None, or the (H, W) that all images are resized to.
-    """
+    """The splits of one source, each read at most once, when it is first requested; see `load` for the arguments."""
 
     def __init__(self, name: str, source: Source, validation: float, image_size: tuple[int, int] | None) -> None:
         self._name, self._source, self._image_size = name, source, image_size

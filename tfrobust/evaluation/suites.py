@@ -62,9 +62,6 @@ def quick(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0), mas
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change; None: all may.
 
-    Returns:
-        A list of attacks.
-
     Example:
 
     >>> [adversary.name for adversary in tfrobust.evaluation.suites.quick(eps=8 / 255)]
@@ -113,9 +110,6 @@ def paper(
 
     Args:
         eps, norm, bounds, classes, mask: as in `standard`.
-
-    Returns:
-        A mapping label -> attack.
 
     Example:
 

@@ -47,13 +47,8 @@ def curve(
 ) -> str:
     """Returns a chart of shares (in percent, from 0 to 100) as an SVG data URI; equal input gives equal text.
 
-    Args:
-        points: (x, share in [0, 1]), in the order of x.
-        title: text above the chart.
-        x_label: label of the horizontal axis, with its unit.
-        label: label of the curve.
-        mark: a labelled point, whose `y` is a share too.
-        logarithmic: whether the horizontal axis is logarithmic from 1 on; 0 comes before it.
+    The points are (x, share in [0, 1]) in the order of x, and the `y` of a mark is a share, too. A logarithmic axis
+    has a linear part from 0 to 1.
     """
     x, y = np.asarray(points, "float64").T
     with figure((4.8, 3.3)) as (drawn, axes):
@@ -83,7 +78,7 @@ def trade_off(
         points: (clean, robust), shares in [0, 1].
         labels: one label for each point; equal points share one text.
         front: indices of the points that are joined as the Pareto front.
-        best: index of the point that is marked.
+        best: index of the best point.
         least: clean accuracy at which a line is drawn.
     """
     places: dict[tuple[float, ...], list[str]] = {}
