@@ -63,7 +63,7 @@ def fakes(classifier):
 
 
 RINGS = {
-    "scaled": ["cross entropy is exactly zero", "is no robustness"],
+    "scaled": ["cross entropy is exactly zero", "is no measure of robustness"],
     "quantized": ["DLR is exactly zero", "still right"],
     "noise": ["is random"],
     "probabilities": ["look like probabilities"],
