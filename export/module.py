@@ -9,8 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from export import pictures
+from tfrobust.utils.types import Tensor
 
-Tensor = Any
 Outputs = Mapping[str, Tensor]
 
 

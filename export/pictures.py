@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 MEGAPIXELS = 16  # the largest picture that is decoded: a PNG of 1 MB may declare pixels of 1 GB
 CHANNELS = (1, 3)  # numbers of channels that pictures are decoded to

@@ -29,8 +29,7 @@ from tfrobust.utils import graph as backend
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.files import replacing
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfrobust")

@@ -19,10 +19,8 @@ from tfrobust.data import batch
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import Member
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.utils.validation import check_integer
-
-Classify = Callable[[Tensor], Mapping[str, Any]]
 
 # (index, far) -> (pixels, their far) on the whole batch; `far` says which images still need an attempt, see `Ball.far`.
 Attempt = Callable[[Any, Tensor], tuple[Tensor, Tensor]]

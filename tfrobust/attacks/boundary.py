@@ -10,13 +10,13 @@ import keras
 from keras import ops
 
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Attack, Classify
+from tfrobust.attacks.base import Attack
 from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.rows import column, iterate, where_rows
 from tfrobust.attacks.walks import Walk, flat, margin, noise_images
 from tfrobust.utils.random import Noise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 
 STARTS = 12  # most points tried in search of one of another class
 TRIES = 3  # lengths of a step, each half of the one before

@@ -9,14 +9,13 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify
 from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, iterate, where_rows
 from tfrobust.utils.random import Noise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.utils.validation import check_number
 
 INSIDE = 0.999999  # share of the pixel range in which the inverse of tanh is finite

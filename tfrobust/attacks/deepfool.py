@@ -8,7 +8,6 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import dual_norm, nearest
 from tfrobust.attacks.minimum_norm import MinimumNorm
@@ -16,7 +15,7 @@ from tfrobust.attacks.registry import register
 from tfrobust.attacks.rows import column, iterate, where_rows
 from tfrobust.attacks.threat_model import L2
 from tfrobust.utils.random import Noise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.utils.validation import check_integer, check_number
 
 BEYOND = 1e-4  # pixel ranges by which a step goes beyond the hyperplane

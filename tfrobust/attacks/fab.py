@@ -9,7 +9,7 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify, ranked_target
+from tfrobust.attacks.base import ranked_target
 from tfrobust.attacks.gradients import Exact
 from tfrobust.attacks.hyperplanes import nearest, onto
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
@@ -19,7 +19,7 @@ from tfrobust.attacks.steps import l2_norm
 from tfrobust.attacks.threat_model import L2
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.utils.validation import check_integer, check_number
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from keras import ops
 
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Classify
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.steps import count_values
 from tfrobust.attacks.threat_model import Ball
@@ -23,7 +22,7 @@ from tfrobust.data import batch
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 
 KINDS = ("white box", "black box")
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import starts
-from tfrobust.attacks.base import Attack, Classify, ranked_target
+from tfrobust.attacks.base import Attack, ranked_target
 from tfrobust.attacks.gradients import Exact, Expected, Gradients, Transformation
 from tfrobust.attacks.rows import where_rows, zeros
 from tfrobust.attacks.steps import Step
@@ -22,7 +22,7 @@ from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.views import Observed, Views
 
 PixelLoss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated

@@ -10,7 +10,6 @@ import keras
 from keras import ops
 
 from tfrobust.attacks import minimum_norm
-from tfrobust.attacks.base import Classify
 from tfrobust.attacks.minimum_norm import Found, MinimumNorm
 from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.rows import column, iterate, pixels, where_rows, zeros
@@ -19,7 +18,7 @@ from tfrobust.attacks.threat_model import L2
 from tfrobust.attacks.walks import Walk, flat, margin, noise_images
 from tfrobust.utils import graph as backend
 from tfrobust.utils.random import Noise, NumberedNoise, SharedNoise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 
 BISECTIONS = 20  # bisections of a radius: finer than the distance of the samples, up to some 100 000 values
 ROUGHLY = 6  # bisections for each start, to find the nearest

@@ -12,13 +12,13 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Attack, Classify
+from tfrobust.attacks.base import Attack
 from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.rows import iterate, where_rows
 from tfrobust.attacks.squares import flat, signs
 from tfrobust.attacks.threat_model import L2, Linf
 from tfrobust.utils.random import Noise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 
 FIRST = 0.1  # share of the pixels that the first round tries
 REACHES = {Linf: 2.0, L2: 0.5}  # how far a pixel is moved before it is projected, in radii

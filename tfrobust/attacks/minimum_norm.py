@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Attack, Classify
+from tfrobust.attacks.base import Attack
 from tfrobust.attacks.gradient import GRADIENT_NOISE
 from tfrobust.attacks.gradients import Gradients, Pull
 from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.threat_model import Ball
 from tfrobust.utils.random import Noise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 
 
 class Found(NamedTuple):

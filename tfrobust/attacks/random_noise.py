@@ -10,11 +10,11 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Attack, Classify
+from tfrobust.attacks.base import Attack
 from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.rows import iterate, where_rows, zeros
 from tfrobust.utils.random import Noise, SharedNoise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 
 
 @register

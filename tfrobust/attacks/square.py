@@ -12,12 +12,12 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.attacks import threat_model
-from tfrobust.attacks.base import Attack, Classify
+from tfrobust.attacks.base import Attack
 from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.squares import PROPOSALS, flat
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.utils.validation import check_number
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which p halves

@@ -10,14 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust.attacks.base import Attack, Classify
+from tfrobust.attacks.base import Attack
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.registry import ATTACKS, register
 from tfrobust.attacks.threat_model import NORMS, Ball
 from tfrobust.classifiers import check_classifier, in_inference
 from tfrobust.schedules import Schedule
 from tfrobust.utils.errors import InvalidArgument
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 from tfrobust.utils.validation import is_number
 
 Source: TypeAlias = keras.Model | Classify | str | os.PathLike[str]

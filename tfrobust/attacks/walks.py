@@ -8,11 +8,10 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks.base import Classify
 from tfrobust.attacks.rows import column, pixels, where_rows
 from tfrobust.attacks.threat_model import Ball
 from tfrobust.utils.random import Noise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Classify, Tensor
 
 BLOCK = 4  # side of the blocks of coarse noise, in pixels
 FLAT = 0.01  # share of its value by which a function with such a gradient could change: it counts as flat

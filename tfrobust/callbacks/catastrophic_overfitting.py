@@ -19,8 +19,7 @@ from tfrobust.training.adversaries import validation_adversary
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 class CatastrophicOverfitting(keras.callbacks.Callback):

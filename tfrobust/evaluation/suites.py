@@ -13,11 +13,11 @@ from tfrobust.attacks import EPS, Cascade, GradientAttack, cw_linf, pgd
 from tfrobust.attacks.view_losses import margin, margin_to_target
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.registry import Registry
+from tfrobust.utils.types import Bounds
 
 SUITES = Registry("suite", list)
 register, get, names = SUITES.register, SUITES.get, SUITES.names
 
-Bounds = tuple[float, float]
 
 SEARCH: dict[str, Any] = {"steps": 50, "start": "uniform", "early_stop": True}
 ON_CROSS_ENTROPY: Callable[..., Any] = functools.partial(pgd, **SEARCH, restarts=3, loss=adversarial_cross_entropy)

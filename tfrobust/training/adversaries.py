@@ -9,9 +9,8 @@ from tfrobust.attacks import GradientAttack, RelativeStepSize
 from tfrobust.objectives import Objective
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.graph import split
+from tfrobust.utils.types import Tensor
 from tfrobust.views import Views
-
-Tensor = Any
 
 VALIDATION_STEPS = 20
 

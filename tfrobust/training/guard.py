@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +12,7 @@ import tensorflow as tf
 from tfrobust.data.batch import Batch
 from tfrobust.utils.errors import demand
 from tfrobust.utils.files import replacing
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 class Guard(NamedTuple):

@@ -14,8 +14,7 @@ import keras
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import unknown
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 ACCURACIES = ("accuracy", "robust_accuracy")  # the trainer's own; a compiled metric of that name replaces it
 

@@ -10,8 +10,7 @@ import tensorflow as tf
 from tfrobust.utils import graph as backend
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument
-
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 
 class Mean:

@@ -32,9 +32,8 @@ from tfrobust.utils import graph as backend
 from tfrobust.utils import keras_private
 from tfrobust.utils.errors import InvalidArgument, plain_errors
 from tfrobust.utils.random import Noise
+from tfrobust.utils.types import Tensor
 from tfrobust.views import Observed, Views
-
-Tensor = Any
 
 
 class TrainingStep(Distributed):

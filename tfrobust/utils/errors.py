@@ -3,11 +3,10 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import tensorflow as tf
 
-Tensor = Any
+from tfrobust.utils.types import Tensor
 
 # A graph prints [<<] [sentence] [>>], eager code b'<<'\nb'sentence'\nb'>>'.
 BEFORE_END = r"(?:\]\s*\[|['\"]\s*b['\"]|\s*)"
