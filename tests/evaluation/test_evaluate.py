@@ -103,7 +103,8 @@ def pixels(images=23):
 
 
 @pytest.mark.parametrize(
-    ("classes", "norm", "eps", "dual"), [(2, "linf", EPS, 1), (3, "linf", EPS, 1), (3, "l2", 0.1, 2)]
+    ("classes", "norm", "eps", "dual"),
+    [pytest.param(2, "linf", EPS, 1, marks=pytest.mark.slow), (3, "linf", EPS, 1), (3, "l2", 0.1, 2)],
 )
 def test_robust_accuracy_of_a_linear_classifier_is_exact(classes, norm, eps, dual):
     classifier, weights, logits, x, y = problem(classes)
@@ -412,7 +413,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("standard", "pap
 
 
 @pytest.mark.parametrize("suite", ["quick", *SLOW])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_a_radius_of_zero_leaves_the_clean_accuracy(suite, norm, tmp_path):
     classifier, _, _, x, y = problem(4)
     report = quiet(classifier, (x[:9], y[:9]), eps=0, norm=norm, attacks=suite, probes=8)

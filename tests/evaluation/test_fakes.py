@@ -101,7 +101,14 @@ def untouched(classify, x, y):
     return x
 
 
-@pytest.mark.parametrize("fake", [name for name in RINGS if name not in ("cooled", "rounded")])
+# Fast are those whose alarm needs a search; tests/evaluation/test_alarms.py reads the alarms of the others off figures.
+SEARCHED = ("scaled", "quantized", "noise", "stopped")
+
+
+@pytest.mark.parametrize(
+    "fake",
+    [*SEARCHED, *(pytest.param(name, marks=pytest.mark.slow) for name in ("probabilities", "saturated", "cosines"))],
+)
 def test_the_right_alarm_rings(networks, data, fake):
     logits = fakes(networks["robust"])[fake]
     searches = ["fgsm", {"name": "square", "queries": 300}] if fake == "stopped" else [untouched]

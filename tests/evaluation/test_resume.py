@@ -80,7 +80,9 @@ def killed_after(batches, monkeypatch):
     monkeypatch.setattr(State, "keep", dying)
 
 
-@pytest.mark.parametrize(("batches", "columns"), [(0, False), (7, False), (4, True)])
+@pytest.mark.parametrize(
+    ("batches", "columns"), [pytest.param(0, False, marks=pytest.mark.slow), (7, False), (4, True)]
+)
 def test_resumed_is_undisturbed(case, tmp_path, monkeypatch, batches, columns):
     classifier, batch = case
     options = {"attacks": SEARCHES} if columns else {}
@@ -250,6 +252,7 @@ def test_one_evaluation_at_a_time(case, tmp_path):
     resumable(classifier, batch, tmp_path / "run.state", attacks=[Configured(second)])
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed(case, tmp_path):
     classifier, batch = case
     classifier.save(tmp_path / "classifier.keras")

@@ -180,7 +180,12 @@ APPLICATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", APPLICATIONS)
+FAST = ("MobileNet", "VGG16")  # one with a class activation map and one without
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in APPLICATIONS]
+)
 def test_applications(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=3, **APPLICATIONS[name])
     x = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")

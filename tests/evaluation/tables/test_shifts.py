@@ -75,7 +75,11 @@ def test_attacked_columns_are_evaluations_of_the_shifted_images():
     assert table["unshifted", "FGSM"] == 0.5
 
 
-@pytest.mark.parametrize("attack", [{"name": "fgsm"}, ["fgsm"], attacks.fgsm(0.05)], ids=["config", "list", "instance"])
+@pytest.mark.parametrize(
+    "attack",
+    [{"name": "fgsm"}, *(pytest.param(form, marks=pytest.mark.slow) for form in (["fgsm"], attacks.fgsm(0.05)))],
+    ids=["config", "list", "instance"],
+)
 def test_one_attack_is_given_in_any_form(attack):
     table = shifts(halves(), stripes(), pixels=1, attack=attack, eps=0.05, verbose=False)
     assert table.columns == ("clean", "fgsm")
