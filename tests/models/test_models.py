@@ -142,8 +142,12 @@ LIGHT = [name for name, row in NETWORKS.items() if not row.heavy]
 HEAVY = [name for name, row in NETWORKS.items() if row.heavy]
 
 
+DEEPER = ("resnet101", "wrn_28_10", "wrn_34_10", "wrn_40_10")  # of the same blocks as others, only more of them
+SOME = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in NETWORKS]
+
+
 # Pytest runs the tests of one network together: each is made once, and let go before the next one.
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=SOME)
 def network(request):
     return request.param, models.get(request.param)
 
