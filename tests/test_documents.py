@@ -36,8 +36,12 @@ def blocks(document):
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
+LONG = ("docs/training.md", "docs/distributed.md")  # they train several times
+PAGES = ["README.md", "EXTENDING.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md")))]
+
+
 @pytest.mark.parametrize(
-    "document", ["README.md", "EXTENDING.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md")))]
+    "document", [pytest.param(page, marks=pytest.mark.slow) if page in LONG else page for page in PAGES]
 )
 def test_the_documents_code_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
