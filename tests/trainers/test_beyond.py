@@ -27,7 +27,7 @@ PAPER = {
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, make_small):
     """A run's folder with a classifier of digits that was never trained, and another one beside it."""
     config = _base.build(
         {"data": {"name": "digits"}, "evaluation": {"eps": 0.1, "attacks": ATTACKS}, "paper": PAPER},
@@ -43,7 +43,7 @@ def folder(tmp_path):
     workdir.claim(config)
     for seed, path in enumerate((workdir.classifier, tmp_path / "twin.keras")):
         keras.utils.set_random_seed(seed)
-        tfrobust.models.get("digits", features=16).save(path)
+        make_small().save(path)
     return tmp_path
 
 

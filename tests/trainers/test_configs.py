@@ -315,9 +315,9 @@ def take_steps(config):
         assert moved == [True, "head" not in phase["frozen"]]
 
 
-# A small network in place of the deepest ones, for the fast suite: their layers are the matter of tests/models.
+# A small network in place of the deep ones, for the fast suite: their layers are the matter of tests/models.
 NARROW = {"name": "wide_resnet", "depth": 10, "width": 1}
-SMALL = dict.fromkeys(("wrn_28_10", "wrn_40_10", "resnet34", "resnet50", "resnet101"), NARROW)
+SMALL = dict.fromkeys(("wrn_28_10", "wrn_40_10", "resnet18", "resnet34", "resnet50", "resnet101"), NARROW)
 
 
 def quick(config):

@@ -61,8 +61,9 @@ def test_an_interrupted_run_with_all_options_ends_as_an_undisturbed_one(tmp_path
     assert [row["epoch"] for row in rows(tmp_path / "a/history.csv")] == ["0", "1", "2"]
 
 
-def test_the_kept_classifier_is_the_average_that_was_validated(tmp_path):
-    config = config_of(mixed_precision=False, objective={"name": "standard"}, epochs=2)
+def test_the_kept_classifier_is_the_average_that_was_validated(tmp_path, small_network):
+    options = {"mixed_precision": False, "objective": {"name": "standard"}, "epochs": 2}
+    config = config_of(fine_tune=small_network, **options)
     run(config, tmp_path / "w")
     kept = keras.models.load_model(tmp_path / "w/classifier.keras")
     best = max(rows(tmp_path / "w/history.csv"), key=lambda row: float(row["val_robust_accuracy"]))

@@ -80,13 +80,13 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, caps
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, small_network):
     """A finished run of one epoch, and its report."""
     path = tmp_path_factory.mktemp("run") / "w"
     config = digits.get_config("trades").to_dict()
     config["epochs"] = 1
     config["attack"]["steps"] = 2
-    config["model"]["features"] = 16
+    config["fine_tune"] = small_network
     config["evaluation"] = {"attacks": ["fgsm"], "eps": 0.15, "norm": "linf"}
     return path, config, run(config, path)
 
