@@ -21,6 +21,15 @@ def make_trainer(classifier, objective="madry", attack=None, optimizer=None, com
     return trainer
 
 
+def make_eager_trainer(*arguments, compile_options=None, **options):
+    """A trainer for a few steps, which take less time than the tracing of their graph.
+
+    `test_compile_options_give_the_same_weights` shows that the weights are those of a graph.
+    """
+    options["compile_options"] = {"run_eagerly": True, **(compile_options or {})}
+    return make_trainer(*arguments, **options)
+
+
 def weights(model):
     return [w.copy() for w in model.get_weights()]
 
@@ -55,7 +64,7 @@ def test_a_step_is_the_gradient_of_its_terms(name, make_classifier, batch):
     attack = attacks.pgd(eps=0.1, steps=3, start="none")  # no noise, so that the search can be repeated here
     if name == "trades":  # from the image itself its gradient is zero: search from a fixed shift
         attack = attacks.pgd(eps=0.1, steps=3, start=lambda ball, v, noise: ball.project(v + 0.01, v))
-    trainer = make_trainer(classifier, objective, attack)
+    trainer = make_eager_trainer(classifier, objective, attack)
     trainer.fit(x, y, batch_size=20, shuffle=False, verbose=0)
     stepped = weights(classifier)
 
@@ -72,8 +81,8 @@ def test_trades_with_beta_zero_is_standard_training(make_classifier, batch):
     x, y = batch
     a, b = make_classifier(), make_classifier()
     b.set_weights(a.get_weights())
-    make_trainer(a, objectives.trades(beta=0.0)).fit(x, y, batch_size=5, shuffle=False, verbose=0)
-    make_trainer(b, "standard").fit(x, y, batch_size=5, shuffle=False, verbose=0)
+    make_eager_trainer(a, objectives.trades(beta=0.0)).fit(x, y, batch_size=5, shuffle=False, verbose=0)
+    make_eager_trainer(b, "standard").fit(x, y, batch_size=5, shuffle=False, verbose=0)
     assert_same(weights(a), weights(b))
 
 
@@ -85,7 +94,7 @@ def test_half_batch_joint_reads_each_row_once(beta, make_classifier, batch):
     start = weights(classifier)
     attack = attacks.pgd(eps=0.1, steps=3, start="none")
     objective = objectives.joint(0.3, 0.7, share=0.5, beta=beta)
-    make_trainer(classifier, objective, attack).fit(x, y, batch_size=20, shuffle=False, verbose=0)
+    make_eager_trainer(classifier, objective, attack).fit(x, y, batch_size=20, shuffle=False, verbose=0)
     stepped = weights(classifier)
     classifier.set_weights(start)
     x_adv = attack.maximizing(objective.inner)(classifier, x[10:], y[10:])
@@ -113,15 +122,17 @@ def test_sample_weight_scales_the_loss_of_an_example(make_classifier, batch):
     b.set_weights(a.get_weights())
     sample_weight = np.r_[np.full(10, 2.0), np.zeros(10)].astype("float32")
     options = {"attack": attacks.pgd(eps=0.1, steps=3, start="none")}
-    make_trainer(a, **options).fit(x, y, batch_size=20, sample_weight=sample_weight, shuffle=False, verbose=0)
-    make_trainer(b, **options).fit(x[:10], y[:10], batch_size=10, shuffle=False, verbose=0)
+    make_eager_trainer(a, **options).fit(x, y, batch_size=20, sample_weight=sample_weight, shuffle=False, verbose=0)
+    make_eager_trainer(b, **options).fit(x[:10], y[:10], batch_size=10, shuffle=False, verbose=0)
     assert_same(weights(a), weights(b), atol=1e-5)
 
 
 def test_regularizers_join_the_loss(make_classifier, batch):
     x, y = batch
     classifier = make_classifier(regularizer=keras.regularizers.L2(0.5))
-    history = make_trainer(classifier, optimizer=keras.optimizers.SGD(0.0)).fit(x, y, batch_size=20, verbose=0).history
+    history = (
+        make_eager_trainer(classifier, optimizer=keras.optimizers.SGD(0.0)).fit(x, y, batch_size=20, verbose=0).history
+    )
     kernel = next(w for w in classifier.trainable_variables if "kernel" in w.path).numpy()
     penalty = history["loss"][0] - history["adversarial_cross_entropy"][0]
     np.testing.assert_allclose(penalty, 0.5 * (kernel**2).sum(), rtol=1e-4)
@@ -155,7 +166,9 @@ def test_the_search_leaves_statistics_and_seeds_alone(in_training_mode, make_cla
     x, y = batch
     classifier = make_classifier(batch_norm=True, dropout=0.3)
     plain = make_classifier(batch_norm=True, dropout=0.3)
-    trainer = make_trainer(classifier, optimizer=keras.optimizers.SGD(0.0), search_in_training_mode=in_training_mode)
+    trainer = make_eager_trainer(
+        classifier, optimizer=keras.optimizers.SGD(0.0), search_in_training_mode=in_training_mode
+    )
     state = [v for v in classifier.non_trainable_variables if "seed" in v.path or "moving" in v.path]
     for variable, other in zip(classifier.variables, plain.variables, strict=True):
         other.assign(variable)
@@ -178,7 +191,7 @@ def test_training_mode_search_attacks_another_graph(make_classifier, batch):
     for mode in (False, True):
         keras.utils.set_random_seed(1)
         classifier = make_classifier(batch_norm=True)
-        trainer = make_trainer(classifier, search_in_training_mode=mode)
+        trainer = make_eager_trainer(classifier, search_in_training_mode=mode)
         trainer.fit(x, y, batch_size=20, verbose=0)
         results.append(np.concatenate([w.ravel() for w in weights(classifier)]))
     assert np.abs(results[0] - results[1]).max() > 1e-6
@@ -190,7 +203,7 @@ def test_frozen_layers_do_not_move(make_classifier, batch):
     classifier.layers[-1].trainable = False
     head = weights(classifier.layers[-1])
     body = weights(classifier.layers[1])
-    make_trainer(classifier).fit(x, y, verbose=0)
+    make_eager_trainer(classifier).fit(x, y, verbose=0)
     assert_same(weights(classifier.layers[-1]), head, atol=0)
     assert np.abs(weights(classifier.layers[1])[0] - body[0]).max() > 0
 
@@ -201,7 +214,7 @@ def test_same_seed_same_weights_other_seed_others(make_classifier, batch):
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(5)
         classifier = make_classifier(dropout=0.2)
-        make_trainer(classifier, seed=seed).fit(x, y, batch_size=8, epochs=2, verbose=0)
+        make_eager_trainer(classifier, seed=seed).fit(x, y, batch_size=10, epochs=2, verbose=0)
         results.append(np.concatenate([w.ravel() for w in weights(classifier)]))
     np.testing.assert_array_equal(results[0], results[1])
     assert np.abs(results[0] - results[2]).max() > 0
@@ -218,7 +231,7 @@ def test_logs_hold_what_the_step_computes(make_classifier, batch):
         "trades": {"accuracy", "robust_accuracy", "clean_cross_entropy", "kl_divergence"},
     }
     for name, keys in expected.items():
-        history = make_trainer(make_classifier(), name).fit(x, y, validation_data=(x, y), verbose=0).history
+        history = make_eager_trainer(make_classifier(), name).fit(x, y, validation_data=(x, y), verbose=0).history
         train = {key for key in history if not key.startswith("val_")}
         assert train == keys | {"loss"}
         validation = {key.removeprefix("val_") for key in history if key.startswith("val_")}
@@ -264,7 +277,7 @@ def test_compiled_metrics_get_labels_and_logits(make_classifier, batch):
             return 1.0
 
     metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2"), Recorder(name="seen")]
-    trainer = make_trainer(make_classifier(), compile_options={"metrics": metrics})
+    trainer = make_eager_trainer(make_classifier(), compile_options={"metrics": metrics})
     history = trainer.fit(x, y, validation_data=(x, y), verbose=0).history
     assert {"robust_top2", "val_top2", "val_robust_top2", "robust_seen"} <= set(history)
     assert not {"accuracy", "top2"} & set(history) and "val_accuracy" in history  # madry makes no clean forward
@@ -277,7 +290,7 @@ def test_compiled_metrics_get_labels_and_logits(make_classifier, batch):
 def test_with_a_share_metrics_are_of_the_clean_rows(make_classifier, batch):
     x, y = batch
     metric = keras.metrics.SparseCategoricalAccuracy(name="theirs")
-    trainer = make_trainer(
+    trainer = make_eager_trainer(
         make_classifier(),
         objectives.joint(share=0.25),
         optimizer=keras.optimizers.SGD(0.0),
@@ -316,9 +329,20 @@ def test_the_second_step_does_not_retrace(make_classifier, batch):
     assert len(traces) == once
 
 
+# One of each kind: a plain one, one that counts iterates, one that learns a multiplier, one that perturbs weights.
+IN_GRAPHS = ("madry", "gairat", "dra", "awp")
+
+
 @pytest.mark.filterwarnings("ignore:The objective 'aelfs'")
-@pytest.mark.parametrize("name", objectives.names())
-def test_every_objective_reads_what_it_declares_and_trains(name, make_classifier, batch):
+@pytest.mark.parametrize(
+    ("name", "run_eagerly"),
+    [
+        *((name, True) for name in objectives.names()),
+        *((name, False) for name in IN_GRAPHS),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in objectives.names() if name not in IN_GRAPHS),
+    ],
+)
+def test_every_objective_reads_what_it_declares_and_trains(name, run_eagerly, make_classifier, batch):
     x, y = batch
     objective = objectives.get(name)
     classifier = make_classifier(head="cosine" if "cosine" in objective.needs else "dense")
@@ -331,8 +355,9 @@ def test_every_objective_reads_what_it_declares_and_trains(name, make_classifier
             value = loss(views)
             assert (value[0] if isinstance(value, tuple) else value).shape == (20,)
     assert {read.split(".")[1] for read in views.reads} | {"logits"} == objective.needs
-    trainer = make_trainer(classifier, objective, optimizer=keras.optimizers.Adam(0.01))
-    history = trainer.fit(x, y, batch_size=4, epochs=6, verbose=0).history
+    options = {"optimizer": keras.optimizers.Adam(0.02), "compile_options": {"run_eagerly": run_eagerly}}
+    trainer = make_trainer(classifier, objective, attacks.pgd(eps=0.1, steps=2), **options)
+    history = trainer.fit(x, y, batch_size=20, epochs=3, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     assert all(np.isfinite(w).all() for w in weights(classifier))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(objective))
@@ -362,7 +387,7 @@ def test_gairat_weighs_by_the_iterates_that_are_still_right(make_classifier, bat
     np.testing.assert_array_equal(observed.count, kappa)
     w = (1 + np.tanh(-1 + 5 * (1 - kappa / 4))) / 2  # K // 2 of K = 9
     expected = float(np.mean(w / w.mean() * losses.cross_entropy(classifier(x_adv)["logits"], y)))
-    history = make_trainer(classifier, "gairat", attack).fit(x, y, batch_size=20, verbose=0).history
+    history = make_eager_trainer(classifier, "gairat", attack).fit(x, y, batch_size=20, verbose=0).history
     np.testing.assert_allclose(history["weighted_cross_entropy"], expected, rtol=1e-4)
 
 
@@ -380,14 +405,16 @@ def test_gairat_counts_under_any_adversary(make_classifier, batch):
         {"attack": attacks.get("infofeature", eps=0.1, steps=3)},
         {"validation_attack": attacks.cw_linf(eps=0.1, steps=3)},
     ):
-        history = make_trainer(make_classifier(), "gairat", **options).fit(x, y, validation_data=(x, y), verbose=0)
+        history = make_eager_trainer(make_classifier(), "gairat", **options).fit(
+            x, y, validation_data=(x, y), verbose=0
+        )
         assert np.isfinite(history.history["val_weighted_cross_entropy"]).all()
 
 
 def test_a_constraint_drives_its_multiplier(make_classifier, batch):
     """mu <- max(mu + rate * (mean CE(x) - bound), 0) after each update, and it weighs the term in the next."""
     x, y = batch
-    trainer = make_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=0.2, rate=0.3))
+    trainer = make_eager_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=0.2, rate=0.3))
     mu, seen = 0.5, []
     for _ in range(4):
         log = trainer.train_on_batch(x, y, return_dict=True)
@@ -406,7 +433,7 @@ def test_an_objective_keeps_nothing_of_a_training(make_classifier, batch):
     x, y = batch
     objective = objectives.dra(clean_weight=0.5, bound=0.0, rate=1.0)
     for _ in range(2):
-        trainer = make_trainer(make_classifier(), objective)
+        trainer = make_eager_trainer(make_classifier(), objective)
         assert float(trainer._multipliers["clean_cross_entropy"]) == 0.5
         trainer.fit(x, y, verbose=0)
         assert float(trainer._multipliers["clean_cross_entropy"]) > 1.0
@@ -414,7 +441,7 @@ def test_an_objective_keeps_nothing_of_a_training(make_classifier, batch):
 
 def test_a_constraint_that_holds_lets_go(make_classifier, batch):
     x, y = batch
-    trainer = make_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=100.0, rate=0.01))
+    trainer = make_eager_trainer(make_classifier(), objectives.dra(clean_weight=0.5, bound=100.0, rate=0.01))
     trainer.fit(x, y, batch_size=5, epochs=1, verbose=0)
     assert float(trainer._multipliers["clean_cross_entropy"]) == 0.0
 
@@ -427,7 +454,7 @@ def test_aelfs_with_a_frozen_head_trains_the_extractor_alone(make_classifier, ba
     head = tfrobust.classifiers.head_of(classifier)
     head.trainable = False
     kept, moved = weights(head), weights(classifier)
-    trainer = make_trainer(classifier, "aelfs")  # and no warning
+    trainer = make_eager_trainer(classifier, "aelfs")  # and no warning
     trainer.fit(x, y, batch_size=10, verbose=0)
     assert_same(weights(head), kept, atol=0)
     assert max(np.abs(a - b).max() for a, b in zip(weights(classifier), moved, strict=True)) > 1e-4
@@ -462,19 +489,19 @@ def test_datasets_arrays_and_pydatasets_give_the_same_weights(make_classifier, b
 
     class Sequence(keras.utils.PyDataset):
         def __len__(self):
-            return 4
+            return 2
 
         def __getitem__(self, index):
-            rows = slice(5 * index, 5 * index + 5)
+            rows = slice(10 * index, 10 * index + 10)
             return x[rows], y[rows]
 
     start = weights(make_classifier())
     results = []
-    for data in ((x, y), (tf.data.Dataset.from_tensor_slices((x, y)).batch(5),), (Sequence(),)):
+    for data in ((x, y), (tf.data.Dataset.from_tensor_slices((x, y)).batch(10),), (Sequence(),)):
         classifier = make_classifier()
         classifier.set_weights(start)
-        options = {"batch_size": 5} if len(data) == 2 else {}
-        make_trainer(classifier).fit(*data, epochs=2, verbose=0, shuffle=False, **options)
+        options = {"batch_size": 10} if len(data) == 2 else {}
+        make_eager_trainer(classifier).fit(*data, epochs=2, verbose=0, shuffle=False, **options)
         results.append(weights(classifier))
     assert_same(results[0], results[1], atol=1e-7)
     assert_same(results[0], results[2], atol=1e-7)
@@ -495,7 +522,7 @@ def test_labels_of_every_form_give_the_same_weights(make_classifier, batch):
     for form, labels in forms.items():
         classifier = make_classifier()
         classifier.set_weights(start)
-        history = make_trainer(classifier).fit(x, labels, shuffle=False, verbose=0).history
+        history = make_eager_trainer(classifier).fit(x, labels, shuffle=False, verbose=0).history
         results[form] = [*weights(classifier), history["robust_accuracy"]]
     for result in results.values():
         assert_same(result, results["integers"], atol=1e-7)
@@ -518,7 +545,7 @@ def test_callbacks_keep_the_best_classifier(make_classifier, batch, tmp_path):
 
 def test_predict_gives_logits(make_classifier, batch):
     x, _ = batch
-    trainer = make_trainer(make_classifier())
+    trainer = make_eager_trainer(make_classifier())
     np.testing.assert_allclose(trainer.predict(x, verbose=0), trainer.classifier(x)["logits"], atol=1e-6)
 
 
@@ -543,10 +570,10 @@ def test_an_interrupted_save_leaves_the_previous_file_whole(make_classifier, tmp
 
 def test_weights_files_carry_the_optimizer(make_classifier, batch, tmp_path):
     x, y = batch
-    trainer = make_trainer(make_classifier(), optimizer=keras.optimizers.Adam(0.01))
+    trainer = make_eager_trainer(make_classifier(), optimizer=keras.optimizers.Adam(0.01))
     trainer.fit(x, y, batch_size=5, verbose=0)
     trainer.save_weights(tmp_path / "x.weights.h5")
-    other = make_trainer(make_classifier(), optimizer=keras.optimizers.Adam(0.01))
+    other = make_eager_trainer(make_classifier(), optimizer=keras.optimizers.Adam(0.01))
     other.optimizer.build(other.trainable_variables)
     other.load_weights(tmp_path / "x.weights.h5")
     assert_same(weights(other.classifier), weights(trainer.classifier), atol=0)
@@ -555,7 +582,7 @@ def test_weights_files_carry_the_optimizer(make_classifier, batch, tmp_path):
         trainer.save_weights(tmp_path / "x.weights.h5", overwrite=False)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_mixed_precision_keeps_losses_and_pixels_in_float32(policy, make_classifier, batch):
     x, y = batch
     keras.config.set_dtype_policy(policy)
@@ -577,7 +604,7 @@ def test_mixed_precision_keeps_losses_and_pixels_in_float32(policy, make_classif
     assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
 
 
-@pytest.mark.parametrize("objective", ["madry", {"name": "joint", "share": 0.5}])
+@pytest.mark.parametrize("objective", [pytest.param("madry", marks=pytest.mark.slow), {"name": "joint", "share": 0.5}])
 def test_compile_options_give_the_same_weights(objective, make_classifier, batch):
     x, y = batch
     start = weights(make_classifier())
@@ -594,7 +621,9 @@ def test_compile_options_give_the_same_weights(objective, make_classifier, batch
         assert_same(result, results[0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "jit_compile"), [(1, False), (1, True), (3, False)])
+@pytest.mark.parametrize(
+    ("rows", "jit_compile"), [(1, False), pytest.param(1, True, marks=pytest.mark.slow), (3, False)]
+)
 def test_a_share_of_tiny_batches_attacks_at_least_one_row(rows, jit_compile, make_classifier, batch):
     x, y = batch[0][: 2 * rows], batch[1][: 2 * rows]
     trainer = make_trainer(make_classifier(), objectives.joint(share=0.5), compile_options={"jit_compile": jit_compile})
@@ -641,18 +670,30 @@ BAD_BATCHES = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_BATCHES)
+ROUTES = {  # checked in the step; before it, where XLA has no words; and in Python
+    "step": (False, "madry", {}),
+    "step of a dataset": (True, "standard", {}),
+    "before": (False, "standard", {"jit_compile": True}),
+    "before a dataset": (True, "standard", {"jit_compile": True}),
+    "eager": (True, "madry", {"run_eagerly": True}),
+}
+# By each route one of the pixels, one of the shapes and one of the labels; all of them by two routes.
+ONE_OF_EACH = ("nan", "channels first", "label too large")
+
+
 @pytest.mark.parametrize(
-    ("as_dataset", "objective", "options"),
-    [  # checked in the step; before it, where XLA has no words; and in Python
-        (False, "madry", {}),
-        (True, "standard", {}),
-        (False, "standard", {"jit_compile": True}),
-        (True, "standard", {"jit_compile": True}),
-        (True, "madry", {"run_eagerly": True}),
+    ("route", "kind"),
+    [
+        pytest.param(
+            *(route, kind),
+            marks=() if route in ("before", "eager") or kind in ONE_OF_EACH else pytest.mark.slow,
+        )
+        for route in ROUTES
+        for kind in BAD_BATCHES
     ],
 )
-def test_bad_batches_are_refused_before_any_training(kind, as_dataset, objective, options, make_classifier, batch):
+def test_bad_batches_are_refused_before_any_training(route, kind, make_classifier, batch):
+    as_dataset, objective, options = ROUTES[route]
     spoil, text = BAD_BATCHES[kind]
     data = spoil(*batch)
     if as_dataset:
@@ -673,8 +714,15 @@ def test_an_empty_dataset_of_unknown_size_is_refused(make_classifier, batch):
         make_trainer(make_classifier()).fit(data, verbose=0)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("as_dataset", [False, True])
+@pytest.mark.parametrize(
+    ("as_dataset", "jit_compile"),
+    [
+        (False, False),
+        (True, True),
+        pytest.param(True, False, marks=pytest.mark.slow),
+        pytest.param(False, True, marks=pytest.mark.slow),
+    ],
+)
 def test_bad_validation_data_is_refused_in_words(jit_compile, as_dataset, make_classifier, batch):
     x, y = batch
     validation = (255 * x, y)
@@ -742,10 +790,10 @@ def test_construction_refuses_in_words(arguments, text, make_classifier):
 def test_a_schedule_that_ends_at_zero_needs_a_validation_attack(make_classifier, batch):
     x, y = batch
     fading = attacks.pgd(eps=keras.optimizers.schedules.CosineDecay(0.1, 3), steps=2)
-    trainer = make_trainer(make_classifier(), attack=fading)
+    trainer = make_eager_trainer(make_classifier(), attack=fading)
     with pytest.raises(ValueError, match="ends at 0 in epoch 3, so validation would attack nothing"):
         trainer.fit(x, y, epochs=3, validation_data=(x, y), verbose=0)
-    trainer = make_trainer(make_classifier(), attack=fading, validation_attack=attacks.pgd(eps=0.1, steps=2))
+    trainer = make_eager_trainer(make_classifier(), attack=fading, validation_attack=attacks.pgd(eps=0.1, steps=2))
     assert "val_robust_accuracy" in trainer.fit(x, y, epochs=3, validation_data=(x, y), verbose=0).history
 
 
@@ -758,7 +806,7 @@ def test_frozen_classifiers_are_refused(make_classifier, batch):
 
 def test_changing_trainable_after_compile_is_warned_about(make_classifier, batch):
     x, y = batch
-    trainer = make_trainer(make_classifier())
+    trainer = make_eager_trainer(make_classifier())
     trainer.classifier.layers[1].trainable = False
     with pytest.warns(UserWarning, match="changed after `compile`"):
         trainer.fit(x, y, verbose=0)
