@@ -34,6 +34,10 @@ def make_trainer(classifier, objective="madry", steps=2, **options):
     return trainer
 
 
+# Eager steps: a few of them take less time than the tracing of their graph, and metrics are many operations.
+EAGER = {"run_eagerly": True}
+
+
 def of_probabilities():
     return [
         "accuracy",
@@ -105,14 +109,16 @@ def test_values_are_those_of_plain_keras(name, batch):
     x, y = batch[0], labels_of(form, batch[1], max(2, model.output_shape[-1]))
     weight = np.linspace(0.1, 2.0, len(x)).astype("float32")
 
+    options = {} if name == "logits" else EAGER  # one of them in a graph
+
     def weighted():
         return ["accuracy", M.MeanMetricWrapper(mean_prediction, name="weighted_mean")]
 
     def evaluated(model):
         return model.evaluate(x, y, batch_size=7, sample_weight=weight, return_dict=True, verbose=0)
 
-    trainer = make_trainer(tfrobust.expose(model), metrics=metrics(), weighted_metrics=weighted())
-    model.compile("sgd", mean_prediction, metrics=metrics(), weighted_metrics=weighted())
+    trainer = make_trainer(tfrobust.expose(model), metrics=metrics(), weighted_metrics=weighted(), **options)
+    model.compile("sgd", mean_prediction, metrics=metrics(), weighted_metrics=weighted(), **options)
     theirs, ours = evaluated(model), evaluated(trainer)
     del theirs["loss"]  # ours is the objective's
     assert_equal(ours, theirs)
@@ -139,17 +145,23 @@ def test_the_form_of_the_model_outlives_files_copies_and_preprocessing(tmp_path)
     np.testing.assert_array_equal(as_given(tfrobust.models.get("digits"), logits), logits)
 
 
+SIDES = {"standard": {""}, "madry": {"robust_"}, "trades": {"", "robust_"}}
+
+
 @pytest.mark.parametrize(
-    ("objective", "sides"), [("standard", {""}), ("madry", {"robust_"}), ("trades", {"", "robust_"})]
+    ("objective", "options"),
+    [
+        *((objective, EAGER) for objective in SIDES),
+        ("trades", {}),  # one objective of both sides tells the options apart
+        *(pytest.param(objective, {}, marks=pytest.mark.slow) for objective in ("standard", "madry")),
+        pytest.param("trades", {"jit_compile": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize(
-    "options", [{}, {"run_eagerly": True}, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)], ids=str
-)
-def test_names_say_the_side(objective, sides, options, batch):
+def test_names_say_the_side(objective, options, batch):
     """With a learning rate of 0 and all images in one batch, training and validation see the same predictions."""
-    if options and objective != "trades":
-        pytest.skip("one objective of both sides tells the options apart")
     x, y = batch
+    sides = SIDES[objective]
     metrics = [mean_prediction, M.SparseCategoricalAccuracy(name="hits"), M.SparseCategoricalCrossentropy(name="ce")]
     trainer = make_trainer(tfrobust.expose(make_model()), objective, metrics=metrics, **options)
     logs = trainer.fit(x, y, batch_size=20, validation_data=(x, y), verbose=0).history
@@ -177,6 +189,7 @@ def test_a_share_measures_its_clean_and_its_attacked_rows(batch):
         tfrobust.expose(make_model()),
         {"name": "joint", "share": 0.25},
         metrics=[M.SparseCategoricalAccuracy(name="hits")],
+        **EAGER,
     )
     logs = trainer.train_on_batch(x, y, return_dict=True)
     assert logs["hits"] == pytest.approx(logs["accuracy"], abs=1e-6)
@@ -187,9 +200,9 @@ def test_class_weights_weigh_the_weighted_metrics(batch):
     x, y = batch
     model = make_model()
     keep = {"class_weight": {0: 1.0, 1: 2.0, 2: 0.5, 3: 0.0}, "batch_size": 7, "shuffle": False, "verbose": 0}
-    trainer = make_trainer(tfrobust.expose(model), "standard", weighted_metrics=["accuracy", mean_prediction])
+    options = {"weighted_metrics": ["accuracy", mean_prediction], **EAGER}
+    trainer = make_trainer(tfrobust.expose(model), "standard", **options)
     ours = trainer.fit(x, y, **keep).history
-    options = {"weighted_metrics": ["accuracy", mean_prediction]}
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", **options)
     theirs = model.fit(x, y, **keep).history
     assert_equal(ours, theirs)
@@ -202,6 +215,7 @@ def test_names_that_repeat_are_numbered_as_in_keras(batch):
         return {
             "metrics": ["accuracy", M.Precision(name="p"), M.Precision(0.9, name="p")],
             "weighted_metrics": ["accuracy", M.Precision(name="p")],
+            **EAGER,
         }
 
     model = make_model()
@@ -218,7 +232,7 @@ def test_names_that_repeat_are_numbered_as_in_keras(batch):
 def test_the_loss_comes_first(batch):
     x, y = batch
     metrics = ["accuracy", M.SparseTopKCategoricalAccuracy(2, name="top2")]
-    trainer = make_trainer(tfrobust.expose(make_model()), metrics=metrics)
+    trainer = make_trainer(tfrobust.expose(make_model()), metrics=metrics, **EAGER)
     expected = ["loss", "accuracy", "top2", "robust_accuracy", "robust_top2", "adversarial_cross_entropy"]
     assert trainer.metrics_names == expected
     logs = trainer.evaluate(x, y, return_dict=True, verbose=0)
@@ -242,7 +256,7 @@ def test_a_metric_that_cannot_be_made_twice_is_of_the_clean_side_and_that_is_sai
             return super().update_state(keras.ops.cast(keras.ops.max(y_pred, -1) >= self.least, "float32"))
 
     with pytest.warns(UserWarning, match="'at_least' is logged for clean predictions only"):
-        trainer = make_trainer(tfrobust.expose(make_model()), metrics=[AtLeast(0.5), mean_prediction])
+        trainer = make_trainer(tfrobust.expose(make_model()), metrics=[AtLeast(0.5), mean_prediction], **EAGER)
     logs = trainer.evaluate(x, y, return_dict=True, verbose=0)
     assert {"at_least", "mean_prediction", "robust_mean_prediction"} <= set(logs)
     assert "robust_at_least" not in logs

@@ -23,6 +23,10 @@ def make_trainer(classifier, objective="madry", optimizer=None, steps=1, **optio
     return trainer
 
 
+# Where a test needs a few steps alone: they take less time than the tracing of their graph.
+EAGER = {"run_eagerly": True}
+
+
 def weights(model):
     return [w.copy() for w in model.get_weights()]
 
@@ -74,12 +78,14 @@ def test_kernels_are_put_back_bit_for_bit(make_classifier, batch):
     x, y = batch
     classifier = make_classifier(batch_norm=True, dropout=0.3)
     before = [variable.numpy() for variable in classifier.trainable_variables]
-    trainer = make_trainer(classifier, awp("trades", gamma=0.5), keras.optimizers.SGD(0.0))
-    trainer.fit(x, y, batch_size=5, epochs=2, verbose=0)
+    trainer = make_trainer(classifier, awp("trades", gamma=0.5), keras.optimizers.SGD(0.0), **EAGER)
+    trainer.fit(x, y, batch_size=10, epochs=1, verbose=0)
     assert_equal([variable.numpy() for variable in classifier.trainable_variables], before)
 
 
-@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=["graph", "eager", "xla"])
+@pytest.mark.parametrize(
+    "options", [{}, EAGER, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)], ids=["graph", "eager", "xla"]
+)
 def test_the_extra_pass_leaves_no_trace(options, make_classifier, batch):
     """A perturbation that float32 rounds away: statistics, seeds and weights are those of the plain objective."""
     x, y = batch
@@ -102,7 +108,7 @@ def test_without_gamma_and_during_warm_up_it_is_the_plain_objective(make_classif
     }.items():
         classifier = make_classifier()
         classifier.set_weights(start)
-        make_trainer(classifier, objective).fit(x, y, batch_size=5, epochs=2, shuffle=False, verbose=0)
+        make_trainer(classifier, objective, **EAGER).fit(x, y, batch_size=10, epochs=2, shuffle=False, verbose=0)
         results[name] = weights(classifier)
     assert_equal(results["off"], results["plain"])
     assert difference(results["warming"], results["plain"]) < 1e-6
@@ -125,7 +131,7 @@ def test_every_objective_can_be_wrapped(name, make_classifier, batch):
 def test_a_learned_multiplier_sees_the_perturbed_weights(make_classifier, batch):
     x, y = batch
     objective = awp(objectives.dra(clean_weight=0.5, bound=0.2, rate=0.3), gamma=0.1)
-    trainer = make_trainer(make_classifier(), objective)
+    trainer = make_trainer(make_classifier(), objective, **EAGER)
     log = trainer.train_on_batch(x, y, return_dict=True)
     expected = 0.5 + 0.3 * (float(log["clean_cross_entropy"]) - 0.2)
     np.testing.assert_allclose(float(trainer._multipliers["clean_cross_entropy"]), expected, rtol=1e-4)
@@ -137,7 +143,7 @@ def test_frozen_kernels_are_not_perturbed_and_the_loss_rises(make_classifier, ba
     classifier.layers[1].trainable = False
     losses = []
     for gamma in (0.0, 0.3):
-        trainer = make_trainer(classifier, awp("standard", gamma=gamma), keras.optimizers.SGD(0.0))
+        trainer = make_trainer(classifier, awp("standard", gamma=gamma), keras.optimizers.SGD(0.0), **EAGER)
         losses.append(trainer.fit(x, y, batch_size=20, verbose=0).history["loss"][0])
     assert losses[1] > losses[0] + 1e-2
 
@@ -193,7 +199,7 @@ def test_validation_and_callbacks_inside_see_the_averages_and_training_does_not(
     x, y = batch
     classifier = make_classifier()
     inside, outside = Recorder(), Recorder()
-    trainer = make_trainer(classifier, optimizer=sgd())
+    trainer = make_trainer(classifier, "standard", sgd(), **EAGER)
     callbacks = [tfrobust.callbacks.AveragedWeights(inside), outside]
     history = trainer.fit(
         x, y, batch_size=5, epochs=3, validation_data=(x, y), callbacks=callbacks, shuffle=False, verbose=0
@@ -221,7 +227,7 @@ def test_training_does_not_depend_on_how_often_averages_were_looked_at(make_clas
         (None, (x, y)),
         strict=True,
     ):
-        trainer = make_trainer(classifier, "standard", sgd())
+        trainer = make_trainer(classifier, "standard", sgd(), **EAGER)
         recorder = Recorder()
         trainer.fit(
             x,
@@ -240,7 +246,7 @@ def test_training_does_not_depend_on_how_often_averages_were_looked_at(make_clas
 def test_averages_are_found_behind_a_loss_scale(make_classifier, batch):
     x, y = batch
     inside = Recorder()
-    trainer = make_trainer(make_classifier(), "standard", keras.optimizers.LossScaleOptimizer(sgd()))
+    trainer = make_trainer(make_classifier(), "standard", keras.optimizers.LossScaleOptimizer(sgd()), **EAGER)
     trainer.fit(x, y, callbacks=[tfrobust.callbacks.AveragedWeights(inside)], validation_data=(x, y), verbose=0)
     assert_equal([v.numpy() for v in trainer.classifier.trainable_variables], inside.epochs[-1])
 
@@ -280,7 +286,7 @@ def test_weights_are_perturbed_under_mixed_precision(make_classifier, batch):
     keras.config.set_dtype_policy("mixed_float16")
     classifier = make_classifier(batch_norm=True)
     before = [v.numpy() for v in classifier.trainable_variables]
-    trainer = make_trainer(classifier, awp("trades", gamma=0.1), keras.optimizers.SGD(0.0))
+    trainer = make_trainer(classifier, awp("trades", gamma=0.1), keras.optimizers.SGD(0.0), **EAGER)
     history = trainer.fit(x, y, batch_size=10, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert_equal([v.numpy() for v in classifier.trainable_variables], before)
