@@ -21,6 +21,10 @@ def adversarial(classifier, objective="madry", eps=0.1, optimizer="adam", **opti
     return trainer
 
 
+# Where a test needs a few steps alone: they take less time than the tracing of their graph.
+EAGER = {"run_eagerly": True}
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -33,7 +37,7 @@ def three_epochs(tmp_path_factory):
     """A folder with the checkpoints of epochs 2 and 3, and the weights after each epoch."""
     folder = tmp_path_factory.mktemp("checkpoints")
     keras.utils.set_random_seed(0)
-    trainer = adversarial(one_layer())
+    trainer = adversarial(one_layer(), **EAGER)
     weights = []
     kept = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: weights.append(trainer.get_weights()))
     x, y = np.full((4, 6, 6, 1), 0.5, "float32"), np.arange(4)
@@ -80,7 +84,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(name, how, folder, th
 def test_a_damaged_list_of_checkpoints_costs_nothing(how, folder, three_epochs, batch):
     damage(folder / "checkpoint", how)
     assert_restores(folder, 3, three_epochs[1])
-    trainer = adversarial(one_layer())
+    trainer = adversarial(one_layer(), **EAGER)
     trainer.fit(*batch, initial_epoch=3, epochs=5, callbacks=[Checkpoints(trainer, folder)], verbose=0)
     assert {path.name.split(".")[0] for path in folder.iterdir()} == {"checkpoint", "ckpt-4", "ckpt-5"}
 
@@ -98,7 +102,7 @@ def test_a_first_save_that_was_cut_short_is_no_checkpoint(tmp_path, batch):
     (tmp_path / "ckpt-1_temp").mkdir()
     (tmp_path / "ckpt-1_temp" / "part-00000-of-00001.index").write_bytes(b"")
     (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(b"half")
-    trainer = adversarial(one_layer())
+    trainer = adversarial(one_layer(), **EAGER)
     checkpoints = Checkpoints(trainer, tmp_path)
     assert checkpoints.restore() == 0
     trainer.fit(*batch, callbacks=[checkpoints], verbose=0)
@@ -146,22 +150,22 @@ def test_a_model_without_weights_or_optimizer_is_refused(ready, tmp_path):
         Checkpoints(model, tmp_path)
 
 
-def plain_model():
+def plain_model(**options):
     keras.utils.set_random_seed(3)
     layers = [keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.BatchNormalization()]
     model = keras.Sequential([keras.Input((6, 6, 1)), *layers, keras.layers.Dropout(0.5), keras.layers.Dense(4)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"], **options)
     return model
 
 
 def test_any_compiled_keras_model_goes_on_bit_for_bit(tmp_path, batch):
     options = {"verbose": 0, "shuffle": False, "batch_size": 8}
-    undisturbed = plain_model()
+    undisturbed = plain_model(**EAGER)
     expected = undisturbed.fit(*batch, epochs=4, **options).history
-    killed = plain_model()
+    killed = plain_model(**EAGER)
     killed.fit(*batch, epochs=2, callbacks=[Checkpoints(killed, tmp_path)], **options)
-    started_again = plain_model()
+    started_again = plain_model(**EAGER)
     checkpoints = Checkpoints(started_again, tmp_path)
     first = checkpoints.restore()
     history = started_again.fit(*batch, initial_epoch=first, epochs=4, callbacks=[checkpoints], **options).history
@@ -264,7 +268,7 @@ def test_catastrophic_overfitting_is_told_by_the_gap_between_fgsm_and_pgd(action
     eps = 0.1
     sound, collapsed = wave(1.0), wave(2 * np.pi / eps)
     trainer = tfrobust.AdversarialTrainer(waving(), "madry", tfrobust.attacks.fgsm(eps=eps))
-    trainer.compile(keras.optimizers.SGD(0.0))
+    trainer.compile(keras.optimizers.SGD(0.0), **EAGER)
     data = (np.full((8, 6, 6, 1), 0.5, "float32"), np.zeros(8, "int32"))
     collapse = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, _: trainer.set_weights(collapsed if epoch == 2 else sound)
@@ -282,7 +286,7 @@ def test_catastrophic_overfitting_is_told_by_the_gap_between_fgsm_and_pgd(action
 
 
 def test_a_sound_training_is_left_alone(batch, make_classifier):
-    trainer = adversarial(make_classifier())
+    trainer = adversarial(make_classifier(), **EAGER)
     trainer.fit(*batch, epochs=2, callbacks=[CatastrophicOverfitting(batch, "stop")], verbose=0)
     assert len(trainer.history.epoch) == 2
 
@@ -304,6 +308,7 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_memory_is_flat_over_2000_steps_and_nothing_is_traced_again(tmp_path):
     traces, sizes = [], []

@@ -19,9 +19,10 @@ def mean_prediction(y_true, y_pred):
     return keras.ops.mean(y_pred, axis=-1)
 
 
-def make_trainer(classifier, objective="madry", optimizer=None, metrics=None):
+def make_trainer(classifier, objective="madry", optimizer=None, metrics=None, run_eagerly=True):
+    """Eager, for a few steps take less time than the tracing of their graph."""
     trainer = AdversarialTrainer(classifier, objective, attacks.pgd(eps=0.1, steps=1))
-    trainer.compile(optimizer or keras.optimizers.Adam(0.01), metrics=metrics)
+    trainer.compile(optimizer or keras.optimizers.Adam(0.01), metrics=metrics, run_eagerly=run_eagerly)
     return trainer
 
 
@@ -70,7 +71,8 @@ def test_a_mode_takes_any_name(train, make_classifier):
 
 
 def test_every_callback_of_keras_works(train, make_classifier, tmp_path):
-    averaging = make_trainer(make_classifier(), optimizer=keras.optimizers.Adam(0.01, use_ema=True))
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True)
+    averaging = make_trainer(make_classifier(), optimizer=optimizer, run_eagerly=False)
     _, history = train(
         callbacks.EarlyStopping("val_robust_accuracy", patience=9, restore_best_weights=True),
         callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2),

@@ -51,9 +51,9 @@ def one_layer(channels=1):
     return keras.Model(inputs, {"logits": keras.layers.Dense(4)(keras.layers.Flatten()(inputs))})
 
 
-def adversarial(classifier, eps=0.1):
+def adversarial(classifier, eps=0.1, **options):
     trainer = tfrobust.AdversarialTrainer(classifier, "madry", tfrobust.attacks.pgd(eps=eps, steps=2))
-    trainer.compile(keras.optimizers.Adam(0.05))
+    trainer.compile(keras.optimizers.Adam(0.05), **options)
     return trainer
 
 
@@ -156,7 +156,7 @@ def test_the_scalars_are_of_these_images(watched, data):
 
 def test_after_a_resume_the_epochs_go_on(data, tmp_path):
     for epochs in (2, 4):
-        trainer = adversarial(one_layer())
+        trainer = adversarial(one_layer(), run_eagerly=True)
         checkpoints = Checkpoints(trainer, tmp_path / "checkpoints")
         monitor = RobustnessMonitor(data, tmp_path)
         first = checkpoints.restore()
@@ -169,7 +169,7 @@ def test_after_a_resume_the_epochs_go_on(data, tmp_path):
 
 
 def test_without_an_attack_it_is_the_trainers_validation_at_the_end_of_its_schedule(data, tmp_path):
-    trainer = adversarial(one_layer(), eps=keras.optimizers.schedules.PolynomialDecay(0.0, 2, 0.2))
+    trainer = adversarial(one_layer(), eps=keras.optimizers.schedules.PolynomialDecay(0.0, 2, 0.2), run_eagerly=True)
     endless = tf.data.Dataset.from_tensor_slices(data).batch(3).repeat()
     trainer.fit(*data, epochs=2, callbacks=[RobustnessMonitor(endless, tmp_path, count=5)], verbose=0)
     scalars, pictures = scalars_and_pictures(tmp_path / "robustness")
