@@ -43,6 +43,7 @@ def state_of(workdir):
     return {name: checkpoint.get_tensor(name) for name in checkpoint.get_variable_to_shape_map()}
 
 
+@pytest.mark.slow
 def test_a_promoted_trial_goes_on_from_its_parents_checkpoint(tiny, tmp_path):
     """It ends bit for bit as if trained in one go, with the optimizer's variables: checkpoints hold them too."""
     tiny["search"]["tuner"] = "hyperband"
