@@ -54,6 +54,7 @@ def finish(process, seconds=600):
     return err
 
 
+@pytest.mark.slow
 def test_two_workers_end_as_one_process(start, tmp_path, monkeypatch):
     processes = together(start, [sys.executable, str(SCRIPT), str(tmp_path)])
     monkeypatch.delenv("TF_CONFIG", raising=False)
