@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import tfrobust
 from tfrobust import attacks
+from tfrobust.utils.random import ImageNoise
 
 SHAPE = (4, 4, 2)
 PIXELS = 32
@@ -48,7 +50,11 @@ def missed(classify, z, y):
 
 @pytest.mark.parametrize(
     ("norm", "change"),  # saturated in the other norm: below
-    [("linf", lambda classify: classify), ("l2", lambda classify: classify), ("l2", saturated)],
+    [
+        ("linf", lambda classify: classify),
+        pytest.param("l2", lambda classify: classify, marks=pytest.mark.slow),
+        ("l2", saturated),
+    ],
     ids=["linf", "l2", "l2 saturated"],
 )
 def test_it_finds_an_adversary_where_there_is_one(norm, change):
@@ -73,13 +79,19 @@ def test_gradients_do_not_find_them():
     assert missed(classify, attacks.boundary(eps)(broken, x, y), y).mean() > 0.4
 
 
-@pytest.mark.parametrize("remainder", [0, 1e-4])
+@pytest.mark.parametrize("remainder", [pytest.param(0, marks=pytest.mark.slow), 1e-4])
 def test_flat_only_leaves_images_with_a_gradient_alone(remainder):
     classify, x, y, nearest = linear()
     eps = 2 * float(nearest["linf"].max())
     attack = attacks.boundary(eps, flat_only=True)
-    np.testing.assert_array_equal(attack(classify, x, y), x)
-    assert missed(classify, attack(saturated(classify), x, y), y).all()
+    broken = tf.Variable(False)
+
+    def shown(z):
+        return {"logits": ops.where(broken, saturated(classify)(z)["logits"], classify(z)["logits"])}
+
+    np.testing.assert_array_equal(attack(shown, x, y), x)
+    broken.assign(True)
+    assert missed(classify, attack(shown, x, y), y).all()
 
     # A classifier that saturates where its first value is large: only those images are attacked.
     x[::2, 0, 0, 0], x[1::2, 0, 0, 0] = 0.9, 0.1
@@ -97,25 +109,41 @@ def test_flat_only_leaves_images_with_a_gradient_alone(remainder):
     assert moved[::2].any() and not moved[1::2].any()
 
 
-def test_a_mask_is_kept():
+@pytest.mark.parametrize("each", [pytest.param(False, marks=pytest.mark.slow), True], ids=["all", "each"])
+def test_a_mask_is_kept(each):
     classify, x, y, nearest = linear()
     mask = np.zeros(SHAPE, "float32")
     mask[:2] = 1
     of_each = np.tile(mask, (20, 1, 1, 1))
     of_each[1::2] = 1 - mask
-    for given in (mask, of_each):
-        eps = 3 * float(nearest["linf"].max())
-        z = attacks.boundary(eps, mask=given)(saturated(classify), x, y).numpy()
-        np.testing.assert_array_equal(np.where(given > 0, x, z), x)
-        assert missed(classify, z, y).any()
+    given = of_each if each else mask
+    eps = 3 * float(nearest["linf"].max())
+    z = attacks.boundary(eps, mask=given)(saturated(classify), x, y).numpy()
+    np.testing.assert_array_equal(np.where(given > 0, x, z), x)
+    assert missed(classify, z, y).any()
 
 
+def test_an_image_meets_the_same_in_every_batch():
+    classify, x, y, nearest = linear(classes=4, seed=3)
+    attack = attacks.boundary(float(np.median(nearest["linf"])))
+    search = tf.function(
+        lambda x, y, numbers: attack.search(saturated(classify), x, y, ImageNoise(tf.constant([5, 0]), numbers)), autograph=False,
+        input_signature=[tf.TensorSpec((None, *SHAPE)), tf.TensorSpec([None], "int32"), tf.TensorSpec([None], "int32")],
+    )  # fmt: skip
+    few = np.array([8, 1, 5], "int32")
+    everything = search(x, y, np.arange(len(x), dtype="int32")).numpy()
+    np.testing.assert_allclose(search(x[few], y[few], few), everything[few], atol=1e-6)
+    assert (everything != x).any()
+
+
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_batch():
     classify, x, y, nearest = linear(classes=4, seed=3)
     eps = float(np.median(nearest["linf"]))
+    broken, attack = saturated(classify), attacks.boundary(eps)
     figures = [
         tfrobust.evaluate(
-            saturated(classify), (x, y), eps=eps, attacks=["boundary"], batch_size=size, probes=0, verbose=False
+            broken, (x, y), eps=eps, attacks=[attack], batch_size=size, probes=0, verbose=False
         ).adversaries.z
         for size in (3, 20)
     ]

@@ -1,5 +1,7 @@
 """Calls of an attack by itself: what it takes as images and labels, and what it refuses in words."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -24,12 +26,18 @@ MAKERS = {
     "hop_skip_jump": lambda **kw: attacks.hop_skip_jump(0.3, steps=2, samples=10, starts=4, **kw),
     "cascade": lambda **kw: Cascade([random_noise(0.3, draws=3), attacks.square(0.3, queries=20)]),
 }
-every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+every = pytest.mark.parametrize("name", MAKERS)
+
+
+@functools.cache
+def made(name, **options):
+    """The same attack in all tests: it builds its graph once."""
+    return MAKERS[name](**options)
 
 
 @every
-def test_labels_come_in_every_form_that_a_trainer_takes(make):
-    attack = make()
+def test_labels_come_in_every_form_that_a_trainer_takes(name):
+    attack = made(name)
     expected = np.asarray(attack(classify, X, Y, seed=1))
     one_hot = np.eye(4)[Y]
     for given in (Y.tolist(), Y[:, None], Y.astype("uint8"), Y.astype("float32"), one_hot, one_hot.astype(bool)):
@@ -39,8 +47,8 @@ def test_labels_come_in_every_form_that_a_trainer_takes(make):
 
 
 @every
-def test_batches_of_one_and_of_none(make):
-    attack = make()
+def test_batches_of_one_and_of_none(name):
+    attack = made(name)
     assert attack(classify, X[:1], Y[:1]).shape == (1, 3, 3, 1)
     assert attack(classify, X[:0], Y[:0]).shape == (0, 3, 3, 1)
 
@@ -61,15 +69,15 @@ def test_batches_of_one_and_of_none(make):
     ],
     ids=["above", "below", "half", "soft", "fewer", "text", "bytes", "nan", "one image"],
 )
-def test_what_cannot_be_is_refused_in_words(make, x, y, text):
+def test_what_cannot_be_is_refused_in_words(name, x, y, text):
     with pytest.raises(ValueError, match=text):
-        make()(classify, x, y)
+        made(name)(classify, x, y)
 
 
-@pytest.mark.parametrize("name", ["pgd", "square", "hop_skip_jump"])
+@pytest.mark.parametrize("name", ["pgd", "square", pytest.param("hop_skip_jump", marks=pytest.mark.slow)])
 def test_a_target_has_to_be_a_class(name):
     with pytest.raises(ValueError, match=r"expected integers from 0 to 3\. Received: least 7, greatest 7"):
-        MAKERS[name](targeted=True)(classify, X, np.full(6, 7))
+        made(name, targeted=True)(classify, X, np.full(6, 7))
 
 
 def test_a_search_refuses_a_classifier_in_place_of_a_loss(make_classifier, batch):

@@ -48,13 +48,13 @@ def test_mean_of_noise_on_a_quadratic_loss():
 
 
 def test_many_draws_come_near_the_expectation():
-    _, _, gradient = Expected(noisy, samples=400)(bowl, tf.constant(X), Noise(2))
+    _, _, gradient = tf.function(lambda x: Expected(noisy, samples=400)(bowl, x, Noise(2)))(X)
     np.testing.assert_allclose(gradient, -2 * (X - TOP), atol=0.15)  # 2 * 0.3 / sqrt(400) = 0.03 is one deviation
     assert np.abs(gradient + 2 * (X - TOP)).max() > 0.01
 
 
 def test_pixels_that_are_dropped_at_random():
-    value, _, gradient = Expected(halved, samples=500)(bowl, tf.constant(X), Noise(3))
+    value, _, gradient = tf.function(lambda x: Expected(halved, samples=500)(bowl, x, Noise(3)))(X)
     # E -|m x - t|^2 with m = 0 or 1: -(|x - t|^2 + |t|^2) / 2, gradient -(x - t).
     np.testing.assert_allclose(gradient, -(X - TOP), atol=0.2)
     np.testing.assert_allclose(value, -(((X - TOP) ** 2) + TOP**2).sum((1, 2, 3)) / 2, rtol=0.05)
@@ -118,7 +118,12 @@ def test_a_mean_over_many_looks_climbs_higher_than_one():
         return z + 3.0 * tf.random.stateless_normal(tf.shape(z), seed)
 
     plain = attacks.pgd(eps=0.3, step_size=0.05, steps=6, start="none")
-    few, many = (attacks.expectation(plain, very_noisy, samples).ascend(bowl, X)[0] for samples in (1, 100))
+
+    def climbed(samples):
+        attack = attacks.expectation(plain, very_noisy, samples)
+        return tf.function(lambda x: attack.ascend(bowl, x)[0])(X)
+
+    few, many = climbed(1), climbed(100)
     assert np.mean(bowl(many) - bowl(few)) > 0.05
 
 

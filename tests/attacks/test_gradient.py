@@ -219,7 +219,18 @@ def still_right(classifier, z, y):
     return np.asarray(losses.correct(classifier(z)["logits"], y)) > 0
 
 
-@pytest.mark.parametrize(("name", "norm"), PAIRS)
+def cases(pairs, quick):
+    """Rows of a test: those that are not quick wait for the slow suite."""
+    return [pair if quick(*pair) else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
+
+
+FIRST = dict(reversed(PAIRS))  # the first norm of every attack
+LAST = dict(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), cases(PAIRS, lambda name, norm: name in ("pgd", "square") or norm == FIRST[name])
+)
 def test_invariants_of_every_attack(name, norm, make_attack, make_classifier, batch):
     x, y = batch
     classifier = make_classifier()
@@ -249,7 +260,13 @@ def test_invariants_of_every_attack(name, norm, make_attack, make_classifier, ba
     assert through_keras.get_config() == attack.get_config()
 
 
-@pytest.mark.parametrize(("name", "norm"), dict(PAIRS).items())
+# Of the searches along gradients one stands for all: a radius that falls to zero is above.
+LIKE_PGD = ("adv_interpolation", "apgd", "cw_linf", "dra", "feature_scatter", "fgsm", "infofeature", "mim", "spsa")
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), cases(LAST.items(), lambda name, norm: name not in (*LIKE_PGD, "autoattack", "transfer"))
+)
 def test_a_ball_of_radius_zero_holds_the_image_alone(name, norm, make_attack, make_classifier, batch):
     x, y = batch
     adversary = make_attack(name, norm, eps=0.0)
@@ -345,7 +362,12 @@ MASK = np.zeros((3, 3, 2), "float32")
 MASK[:2, 1:] = 1
 
 
-@pytest.mark.parametrize(("name", "norm"), dict(PAIRS).items())  # in one norm: what differs is for test_balls
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    cases(
+        LAST.items(), lambda name, norm: name in ("dra", "spsa") or name not in (*LIKE_PGD, "autoattack", "transfer")
+    ),
+)  # in one norm: what differs is for test_balls
 def test_a_mask_holds_in_every_attack_and_in_its_config(name, norm, make_attack, make_classifier, batch):
     x, y = batch
     mask = np.zeros((6, 6, 1), "float32")

@@ -8,6 +8,7 @@ from keras import ops
 import tfrobust
 from tfrobust import attacks
 from tfrobust.attacks.threat_model import ball
+from tfrobust.utils.random import ImageNoise
 
 SHAPE = (4, 4, 2)
 PIXELS = 32
@@ -42,7 +43,7 @@ def missed(classify, z, y):
     return np.argmax(np.asarray(classify(z)["logits"]), -1) != y
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_it_comes_near_to_the_nearest_boundary_of_a_linear_classifier(norm):
     classify, x, y, nearest = linear()
     z = attacks.hop_skip_jump(None, norm=norm)(one_hot(classify), x, y)
@@ -52,18 +53,35 @@ def test_it_comes_near_to_the_nearest_boundary_of_a_linear_classifier(norm):
     assert ratio.max() < 1.1 and np.mean(ratio) < 1.05
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", [pytest.param("linf", marks=pytest.mark.slow), "l2"])
 def test_labels_are_all_that_it_reads(norm):
     classify, x, y, nearest = linear(classes=4, seed=1)
     attack = attacks.hop_skip_jump(float(np.median(nearest[norm])), norm=norm, **QUICK)
-    z = attack(classify, x, y, seed=2).numpy()
-    np.testing.assert_array_equal(z, attack(one_hot(classify), x, y, seed=2))
-    np.testing.assert_array_equal(z, attack(lambda v: {"logits": 4 * classify(v)["logits"]}, x, y, seed=2))
-    assert (z != attack(classify, x, y, seed=3).numpy()).any()
+    scale, label_alone = tf.Variable(1.0), tf.Variable(False)  # of the same classifier: one graph serves all
+
+    def shown(v):
+        logits = classify(v)["logits"]
+        return {"logits": ops.where(label_alone, one_hot(classify)(v)["logits"], scale * logits)}
+
+    z = attack(shown, x, y, seed=2).numpy()
+    assert (z != attack(shown, x, y, seed=3).numpy()).any()
+    scale.assign(4.0)
+    np.testing.assert_array_equal(z, attack(shown, x, y, seed=2))
+    label_alone.assign(True)
+    np.testing.assert_array_equal(z, attack(shown, x, y, seed=2))
 
 
-@pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(
+    ("norm", "bounds"),
+    [
+        pytest.param("linf", (0.0, 1.0), marks=pytest.mark.slow),
+        pytest.param("linf", (0.0, 255.0), marks=pytest.mark.slow),
+        ("linf", (-1.0, 1.0)),
+        pytest.param("l2", (0.0, 1.0), marks=pytest.mark.slow),
+        ("l2", (0.0, 255.0)),
+        pytest.param("l2", (-1.0, 1.0), marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_in_reach_is_found_within_ball_and_bounds(norm, bounds):
     classify, x, y, nearest = linear()
     low, high = bounds
@@ -82,18 +100,19 @@ def test_what_is_in_reach_is_found_within_ball_and_bounds(norm, bounds):
     assert z.min() >= low and z.max() <= high
 
 
-def test_a_mask_of_all_or_of_each_image_is_kept():
+@pytest.mark.parametrize("each", [pytest.param(False, marks=pytest.mark.slow), True], ids=["all", "each"])
+def test_a_mask_of_all_or_of_each_image_is_kept(each):
     classify, x, y, _ = linear()
     mask = np.zeros(SHAPE, "float32")
     mask[:2] = 1
     of_each = np.tile(mask, (12, 1, 1, 1))
     of_each[1::2] = 1 - mask
-    for given in (mask, of_each):
-        z = attacks.hop_skip_jump(None, mask=given, **QUICK)(one_hot(classify), x, y).numpy()
-        np.testing.assert_array_equal(np.where(given > 0, x, z), x)
-        moved = (z != x).any(axis=(1, 2, 3))
-        assert moved.sum() >= 4  # of the others no start is of another class
-        np.testing.assert_array_equal(missed(classify, z, y), moved)
+    given = of_each if each else mask
+    z = attacks.hop_skip_jump(None, mask=given, **QUICK)(one_hot(classify), x, y).numpy()
+    np.testing.assert_array_equal(np.where(given > 0, x, z), x)
+    moved = (z != x).any(axis=(1, 2, 3))
+    assert moved.sum() >= 4  # of the others no start is of another class
+    np.testing.assert_array_equal(missed(classify, z, y), moved)
 
 
 def test_targets_are_reached_from_images_of_their_class():
@@ -125,8 +144,14 @@ def test_where_noise_is_all_of_one_class_it_starts_from_images():
 def test_flat_only_leaves_images_with_a_gradient_alone():
     classify, x, y, nearest = linear()
     attack = attacks.hop_skip_jump(3 * float(nearest["linf"].max()), flat_only=True, **QUICK)
-    np.testing.assert_array_equal(attack(classify, x, y), x)
-    assert missed(classify, attack(one_hot(classify), x, y), y).all()
+    flat = tf.Variable(False)
+
+    def shown(z):
+        return {"logits": ops.where(flat, one_hot(classify)(z)["logits"], classify(z)["logits"])}
+
+    np.testing.assert_array_equal(attack(shown, x, y), x)
+    flat.assign(True)
+    assert missed(classify, attack(shown, x, y), y).all()
 
 
 def test_a_forward_is_never_of_many_more_points_than_images():
@@ -143,16 +168,30 @@ def test_a_forward_is_never_of_many_more_points_than_images():
     assert count <= attacks.hop_skip_jump(None, steps=3, starts=2).cost(10)[0] + 3 * 25  # a last forward is a full one
 
 
+def test_an_image_meets_the_same_in_every_batch():
+    classify, x, y, nearest = linear(classes=4, seed=3)
+    attack = attacks.hop_skip_jump(float(np.median(nearest["linf"])), **QUICK)
+    search = tf.function(
+        lambda x, y, numbers: attack.search(one_hot(classify), x, y, ImageNoise(tf.constant([5, 0]), numbers)), autograph=False,
+        input_signature=[tf.TensorSpec((None, *SHAPE)), tf.TensorSpec([None], "int32"), tf.TensorSpec([None], "int32")],
+    )  # fmt: skip
+    few = np.array([8, 1, 5], "int32")
+    everything = search(x, y, np.arange(len(x), dtype="int32")).numpy()
+    np.testing.assert_allclose(search(x[few], y[few], few), everything[few], atol=1e-4)
+    assert (everything != x).any()
+
+
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_batch():
     classify, x, y, nearest = linear(classes=4, seed=3)
     eps = float(np.median(nearest["linf"]))
+    labels, attack = one_hot(classify), attacks.hop_skip_jump(eps, **QUICK)
     figures = [
         tfrobust.evaluate(
-            one_hot(classify), (x, y), eps=eps, attacks=[attacks.hop_skip_jump(eps, **QUICK)], batch_size=size,
-            probes=0, verbose=False,
+            labels, (x, y), eps=eps, attacks=[attack], batch_size=size, probes=0, verbose=False
         ).adversaries.z
         for size in (5, 12)
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(*figures, atol=1e-4)
 
 

@@ -38,21 +38,23 @@ def assert_same_in_a_graph(adversary, classifier, x, **options):
     return eager
 
 
-SLOW = ("autoattack", "boundary", "fab", "hop_skip_jump", "local_search", "square")
+QUICK = ("cw_l2", "deepfool", "pgd", "random_noise")  # a search along gradients, others, and one without any
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in attacks.names()])
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in attacks.names()]
+)
 def test_every_attack_is_the_same_in_a_graph(name, classifier, batch):
     assert_same_in_a_graph(made(name, classifier), classifier, batch[0][:6])
 
 
-@pytest.mark.parametrize("autograph", [True, False])
+@pytest.mark.parametrize("autograph", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "adversary",
     [
         attacks.pgd(eps=0.1, steps=2, restarts=3, loss=adversarial_cross_entropy),
         attacks.apgd(eps=0.05, steps=2, loss="dlr_targeted", targets=3),
-        attacks.Cascade([attacks.apgd(eps=0.02, steps=2), attacks.cw_linf(eps=0.1, steps=2)]),
+        attacks.Cascade([attacks.random_noise(eps=0.02, draws=2), attacks.cw_linf(eps=0.1, steps=2)]),
     ],
     ids=["restarts", "targets", "cascade"],
 )
@@ -64,7 +66,7 @@ def test_a_cascade_stops_where_nothing_is_left(classifier, batch):
     """Its second member never runs: every image is wrong already, and a batch of none would meet it."""
     x = batch[0]
     wrong = (labels(classifier, x) + 1) % 4
-    cascade = attacks.Cascade([attacks.apgd(eps=0.02, steps=1), attacks.fab(eps=0.02, steps=1)])
+    cascade = attacks.Cascade([attacks.random_noise(eps=0.02, draws=1), attacks.fab(eps=0.02, steps=1)])
     graph = tf.function(lambda x, y: cascade(classifier, x, y), input_signature=SPECS)
     np.testing.assert_array_equal(graph(x, wrong), cascade(classifier, x, wrong))
 
@@ -77,10 +79,11 @@ def test_in_a_dataset(classifier, batch):
     np.testing.assert_allclose(next(iter(data))[0], adversary(classifier, x, y, seed=1), atol=1e-6)
 
 
-def test_under_xla(classifier, batch):
+@pytest.mark.parametrize("name", ["pgd", pytest.param("apgd", marks=pytest.mark.slow)])
+def test_under_xla(name, classifier, batch):
     """The trainer of a network of one's own compiles its step by XLA on a GPU."""
     x, y = batch
-    adversary = attacks.apgd(eps=0.1, steps=2, restarts=2)
+    adversary = attacks.get(name, eps=0.1, steps=2, restarts=2)
     compiled = tf.function(lambda x, y: adversary(classifier, x, y), jit_compile=True)
     np.testing.assert_allclose(compiled(x, y), adversary(classifier, x, y), atol=1e-5)
 
