@@ -75,8 +75,8 @@ def numpy_apgd(loss, x, eps, l2, first):
     ("ball", "rule", "loss", "first"),  # every pair; the small first step rises for long before it is halved
     [
         (Linf(0.1), Sign(1.0), bowl, 0.03),
-        (Linf(0.1), Sign(1.0), wave, 2.0),
-        (L2(0.4), Normalized(1.0), bowl, 2.0),
+        pytest.param(Linf(0.1), Sign(1.0), wave, 2.0, marks=pytest.mark.slow),
+        pytest.param(L2(0.4), Normalized(1.0), bowl, 2.0, marks=pytest.mark.slow),
         (L2(0.4), Normalized(1.0), wave, 0.03),
     ],
 )

@@ -126,10 +126,12 @@ def test_a_mask_is_kept(each):
 def test_an_image_meets_the_same_in_every_batch():
     classify, x, y, nearest = linear(classes=4, seed=3)
     attack = attacks.boundary(float(np.median(nearest["linf"])))
-    search = tf.function(
-        lambda x, y, numbers: attack.search(saturated(classify), x, y, ImageNoise(tf.constant([5, 0]), numbers)), autograph=False,
-        input_signature=[tf.TensorSpec((None, *SHAPE)), tf.TensorSpec([None], "int32"), tf.TensorSpec([None], "int32")],
-    )  # fmt: skip
+    rows, numbers = tf.TensorSpec((None, *SHAPE)), tf.TensorSpec([None], "int32")
+
+    @tf.function(input_signature=[rows, numbers, numbers])
+    def search(x, y, numbers):
+        return attack.search(saturated(classify), x, y, ImageNoise(tf.constant([5, 0]), numbers))
+
     few = np.array([8, 1, 5], "int32")
     everything = search(x, y, np.arange(len(x), dtype="int32")).numpy()
     np.testing.assert_allclose(search(x[few], y[few], few), everything[few], atol=1e-6)

@@ -93,7 +93,7 @@ def test_equals_a_numpy_search():
     np.testing.assert_allclose(z, np.stack(expected).reshape(x.shape), atol=1e-4)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("classes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_reaches_the_nearest_boundary_of_a_linear_classifier(classes):
     classify, x, y, w, b = linear(classes)
     z = np.asarray(attacks.cw_l2(steps=300, learning_rate=2e-3)(classify, x, y))
@@ -114,7 +114,7 @@ def test_targeted_reaches_the_target():
     np.testing.assert_array_equal(attacks.cw_l2(steps=2, targeted=True)(classify, x, y), x)  # there already
 
 
-@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("targeted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_confidence_is_a_margin_and_costs_distance(targeted):
     classify, x, y, _, _ = linear()
     label = (y + 1) % 4 if targeted else y

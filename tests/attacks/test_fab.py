@@ -130,7 +130,9 @@ def runs(attack, classify, x, y):
     return [search(x, y, tf.constant(run)).numpy() for run in range(attack.runs(5))]
 
 
-@pytest.mark.parametrize(("targets", "scale"), [(0, 1.0), (9, 1.0), (0, 1e-6), (0, 1e6)])
+@pytest.mark.parametrize(
+    ("targets", "scale"), [(0, 1.0), (9, 1.0), (0, 1e-6), pytest.param(0, 1e6, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_reaches_the_nearest_boundary_of_a_linear_classifier(norm, targets, scale):
     classify, x, y, w, b = linear(scale=scale)
@@ -242,7 +244,7 @@ def trained():
     return classifier, x[right][:64], y[right][:64]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_smaller_than_deepfool_on_a_trained_net(trained, norm):
     classifier, x, y = trained
     z = attacks.fab(None, steps=20, norm=norm)(classifier, x, y)
@@ -262,7 +264,7 @@ def test_finds_what_a_long_pgd_finds(trained):
         assert 0.1 < fooled < 0.9 and (predicted(classifier, z) != y).mean() >= fooled - 0.02
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", [pytest.param("linf", marks=pytest.mark.slow), "l2"])
 def test_mask_freezes_pixels(trained, norm):
     classifier, x, y = trained
     mask = np.zeros((6, 6, 1))

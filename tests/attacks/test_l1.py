@@ -114,7 +114,7 @@ def test_pgd_finds_what_needs_two_values():
     assert report.clean_accuracy == 1 and report.robust_accuracy == 0
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow), "l1"])
 def test_every_evaluation_in_l1_says_what_is_missing(norm, make_classifier, batch):
     report = evaluation.evaluate(make_classifier(), batch, eps=0.01, norm=norm, probes=0, verbose=False)
     assert any("L1 ball" in sentence for sentence in report.alarms) == (norm == "l1")

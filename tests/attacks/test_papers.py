@@ -32,6 +32,7 @@ def success(classifier, adversary, x, y):
     return 1 - float(ops.sum(right * still) / ops.sum(right))
 
 
+@pytest.mark.slow
 def test_dra_succeeds_more_often_the_more_values_it_may_change(trained):
     """Thesis, figure 4.4: success rises up to p = 1/6 and saturates at about 1/3."""
     rates = {
@@ -65,7 +66,15 @@ def misled(trained):
     return attacks.pgd(**MAPS, loss=adversarial_cross_entropy)(*trained)
 
 
-@pytest.mark.parametrize(("distance", "classes"), [("l2", "all"), ("l2", "true"), ("l1", "true"), ("cosine", "all")])
+@pytest.mark.parametrize(
+    ("distance", "classes"),
+    [
+        ("l2", "all"),
+        pytest.param("l2", "true", marks=pytest.mark.slow),
+        pytest.param("l1", "true", marks=pytest.mark.slow),
+        pytest.param("cosine", "all", marks=pytest.mark.slow),
+    ],
+)
 def test_infofeature_moves_the_maps_further_than_cross_entropy_alone(trained, misled, distance, classes):
     classifier, x, y = trained
 

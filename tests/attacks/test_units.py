@@ -208,6 +208,9 @@ def in_ranges():
 
 
 MEASURES = {
+    "noise of one size": lambda c, data, bounds: evaluation.noise(
+        c, data, [wider(0.1, bounds)], draws=3, bounds=bounds, verbose=False
+    ),
     "noise": lambda c, data, bounds: evaluation.noise(c, data, draws=3, bounds=bounds, verbose=False),
     "corruptions": lambda c, data, bounds: evaluation.corruptions(
         c, data, ["fog", "contrast"], [5], bounds=bounds, verbose=False
@@ -229,7 +232,13 @@ MEASURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+SLOW = ("noise", "perturbation_distances", "raw coverage")  # much like another
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [pytest.param(m, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, m in MEASURES.items()],
+)
 def test_the_same_figures_in_any_units(in_ranges, measure):
     tables = [measure(*in_ranges(bounds), bounds) for bounds in ((0.0, 1.0), (0.0, 255.0))]
     one, other = (np.array(table.figures, "float64") for table in tables)

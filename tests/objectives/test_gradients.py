@@ -159,7 +159,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("case", DEGENERATE)
 @pytest.mark.parametrize("name", objectives.names())
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_gradients_are_finite_where_they_easily_are_not(name, case, dtype):
     objective = objectives.get(name)
     for loss in [term.loss for term in objective.outer.values()] + ([objective.inner] if objective.inner else []):
