@@ -52,10 +52,17 @@ MAKES = {
 }
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
-def test_the_nearest_of_all_runs_is_kept(make, norm):
-    attack = make(norm)
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        pytest.param("fab", "linf", marks=pytest.mark.slow),
+        ("fab", "l2"),
+        ("transfer", "linf"),
+        pytest.param("transfer", "l2", marks=pytest.mark.slow),
+    ],
+)
+def test_the_nearest_of_all_runs_is_kept(name, norm):
+    attack = MAKES[name](norm)
     least = by_hand(attack, norm)
     assert np.isfinite(least).all() and least[0] == 0 and (least[1:] > 0).all()
     np.testing.assert_allclose(sizes(attack(classify, X, Y), norm), least, rtol=1e-5, atol=1e-7)
@@ -67,7 +74,7 @@ def test_in_a_ball_the_first_run_that_succeeds_is_kept():
     np.testing.assert_allclose(attack(classify, X, Y), first, atol=1e-6)
 
 
-@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("order", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_a_cascade_keeps_the_nearest_of_its_members(order):
     members = [attacks.fab(None, steps=15, targets=1, norm="l2"), attacks.fab(None, steps=1, norm="l2")][::order]
     each = [sizes(member(classify, X, Y), "l2") for member in members]
@@ -76,7 +83,7 @@ def test_a_cascade_keeps_the_nearest_of_its_members(order):
     assert all((together < one - 1e-6).any() for one in each)
 
 
-@pytest.mark.parametrize("measure", ["evaluation", "interpret"])
+@pytest.mark.parametrize("measure", ["evaluation", pytest.param("interpret", marks=pytest.mark.slow)])
 def test_distances_are_those_of_the_nearest(measure):
     classifier = tfrobust.models.get("digits", input_shape=(8, 8, 1), features=8)
     x = RNG.uniform(0.2, 0.8, (8, 8, 8, 1)).astype("float32")
