@@ -670,7 +670,7 @@ BAD_BATCHES = {
 }
 
 
-ROUTES = {  # checked in the step; before it, where XLA has no words; and in Python
+ROUTES = {  # the check runs in the step, or before it, since XLA leaves checks out, or in Python
     "step": (False, "madry", {}),
     "step of a dataset": (True, "standard", {}),
     "before": (False, "standard", {"jit_compile": True}),

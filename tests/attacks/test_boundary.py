@@ -7,7 +7,6 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks
-from tfrobust.utils.random import ImageNoise
 
 SHAPE = (4, 4, 2)
 PIXELS = 32
@@ -123,18 +122,12 @@ def test_a_mask_is_kept(each):
     assert missed(classify, z, y).any()
 
 
-def test_an_image_meets_the_same_in_every_batch():
+def test_an_image_meets_the_same_in_every_batch(make_numbered_search):
     classify, x, y, nearest = linear(classes=4, seed=3)
     attack = attacks.boundary(float(np.median(nearest["linf"])))
-    rows, numbers = tf.TensorSpec((None, *SHAPE)), tf.TensorSpec([None], "int32")
-
-    @tf.function(input_signature=[rows, numbers, numbers])
-    def search(x, y, numbers):
-        return attack.search(saturated(classify), x, y, ImageNoise(tf.constant([5, 0]), numbers))
-
-    few = np.array([8, 1, 5], "int32")
-    everything = search(x, y, np.arange(len(x), dtype="int32")).numpy()
-    np.testing.assert_allclose(search(x[few], y[few], few), everything[few], atol=1e-6)
+    search, few = make_numbered_search(attack, saturated(classify), x, y), [8, 1, 5]
+    everything = search(range(len(x)))
+    np.testing.assert_allclose(search(few), everything[few], atol=1e-6)
     assert (everything != x).any()
 
 

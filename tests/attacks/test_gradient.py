@@ -360,14 +360,12 @@ def test_a_schedule_can_be_named_in_a_config():
 
 MASK = np.zeros((3, 3, 2), "float32")
 MASK[:2, 1:] = 1
-# The walks along the boundary have a test of their own, others follow gradients as `pgd` does.
+# In one norm, since tests/attacks/test_threat_model.py holds the balls. The walks along the boundary have a test of
+# their own, and the other searches follow gradients as `pgd` does.
 MASKED = ("cw_l2", "deepfool", "dra", "fab", "local_search", "pgd", "random_noise", "spsa", "square")
 
 
-@pytest.mark.parametrize(
-    ("name", "norm"),
-    cases(LAST.items(), lambda name, norm: name in MASKED),
-)  # in one norm: what differs is for test_balls
+@pytest.mark.parametrize(("name", "norm"), cases(LAST.items(), lambda name, norm: name in MASKED))
 def test_a_mask_holds_in_every_attack_and_in_its_config(name, norm, make_attack, make_classifier, batch):
     x, y = batch
     mask = np.zeros((6, 6, 1), "float32")

@@ -8,7 +8,6 @@ from keras import ops
 import tfrobust
 from tfrobust import attacks
 from tfrobust.attacks.threat_model import ball
-from tfrobust.utils.random import ImageNoise
 
 SHAPE = (4, 4, 2)
 PIXELS = 32
@@ -168,18 +167,12 @@ def test_a_forward_is_never_of_many_more_points_than_images():
     assert count <= attacks.hop_skip_jump(None, steps=3, starts=2).cost(10)[0] + 3 * 25  # a last forward is a full one
 
 
-def test_an_image_meets_the_same_in_every_batch():
+def test_an_image_meets_the_same_in_every_batch(make_numbered_search):
     classify, x, y, nearest = linear(classes=4, seed=3)
     attack = attacks.hop_skip_jump(float(np.median(nearest["linf"])), **QUICK)
-    rows, numbers = tf.TensorSpec((None, *SHAPE)), tf.TensorSpec([None], "int32")
-
-    @tf.function(input_signature=[rows, numbers, numbers])
-    def search(x, y, numbers):
-        return attack.search(one_hot(classify), x, y, ImageNoise(tf.constant([5, 0]), numbers))
-
-    few = np.array([8, 1, 5], "int32")
-    everything = search(x, y, np.arange(len(x), dtype="int32")).numpy()
-    np.testing.assert_allclose(search(x[few], y[few], few), everything[few], atol=1e-4)
+    search, few = make_numbered_search(attack, one_hot(classify), x, y), [8, 1, 5]
+    everything = search(range(len(x)))
+    np.testing.assert_allclose(search(few), everything[few], atol=1e-4)
     assert (everything != x).any()
 
 

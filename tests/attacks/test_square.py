@@ -11,7 +11,7 @@ from tfrobust import attacks, losses
 from tfrobust.attacks import L1, L2, Linf
 from tfrobust.attacks.square import Square, share
 from tfrobust.attacks.squares import Squares, Windows, entries, halved, pyramids, table, undivided
-from tfrobust.utils.random import ImageNoise, Noise
+from tfrobust.utils.random import Noise
 
 RNG = np.random.default_rng(3)
 SHAPE = (6, 5, 2)
@@ -244,28 +244,9 @@ def test_l2_uses_all_of_the_radius():
     np.testing.assert_allclose(L2(0.2).distance(z, x), 0.2, rtol=1e-5)
 
 
-def searching(attack):
-    """Returns numbers of images, seed -> where the attack ends, in one graph for all counts of images."""
-    y = labels(linear, X)
-    graph = tf.function(
-        lambda x, y, seed, numbers: attack.search(linear, x, y, ImageNoise(seed, numbers)), autograph=False,
-        input_signature=[
-            tf.TensorSpec((None, *SHAPE)), tf.TensorSpec([None], "int32"), tf.TensorSpec([2], "int32"),
-            tf.TensorSpec([None], "int32"),
-        ],
-    )  # fmt: skip
-
-    def run(numbers, seed=(1, 2)):
-        return graph(
-            X[numbers], y[numbers].astype("int32"), np.array(seed, "int32"), np.array(numbers, "int32")
-        ).numpy()
-
-    return run
-
-
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_an_image_meets_the_same_in_every_batch(norm):
-    run = searching(attacks.square(0.06, 120, norm=norm))
+def test_an_image_meets_the_same_in_every_batch(norm, make_numbered_search):
+    run = make_numbered_search(attacks.square(0.06, 120, norm=norm), linear, X, labels(linear, X))
     everything = run(list(range(40)))
     np.testing.assert_array_equal(run(list(range(40)), seed=(1, 2)), everything)
     np.testing.assert_allclose(run([31, 4, 17]), everything[[31, 4, 17]], atol=1e-6)
@@ -310,7 +291,7 @@ def test_as_part_of_an_evaluation():
     y = labels(linear, X)
     given = {"eps": 0.1, "attacks": [attacks.square(0.1, 300)], "seed": 4, "probes": 0, "verbose": False}
     logits = keras.Model(inputs := keras.Input(SHAPE), keras.layers.Lambda(linear)(inputs))
-    small, large = (tfrobust.evaluate(logits, (X, y), batch_size=n, **given) for n in (20, 40))
+    small, large = (tfrobust.evaluate(logits, (X, y), batch_size=n, **given) for n in (7, 40))
     np.testing.assert_array_equal(small.robust, large.robust)
     assert 0 < large.robust_accuracy < 1
 

@@ -156,9 +156,8 @@ def test_fit_sees_one_epoch_after_the_other(npz):
     assert len(seen) == 9 and all((a == b).all() for a, b in zip(seen, expected, strict=True))
 
 
-@pytest.mark.parametrize(
-    "steps", [2, pytest.param(5, marks=pytest.mark.slow)]
-)  # shorter than a pass of 3 batches, and longer
+# Shorter than a pass of 3 batches, and longer.
+@pytest.mark.parametrize("steps", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_epochs_of_a_given_length_cut_the_passes_and_go_on_where_one_ended(steps):
     options = {"batch_size": 500, "seed": 3, "augment": {"pad": 1, "flip": True}}
     passes = load("digits", **options)

@@ -1,4 +1,4 @@
-"""What the commands' tests share."""
+"""Fixtures for the tests of the commands."""
 
 import keras
 import pytest
@@ -15,13 +15,13 @@ def small():
 
 @pytest.fixture
 def make_small():
-    """Makes such a classifier."""
+    """Returns `small`, which makes a classifier of digits with one hidden layer."""
     return small
 
 
 @pytest.fixture(scope="session")
 def small_network(tmp_path_factory):
-    """The file of such a classifier, for runs that begin with it (`fine_tune`)."""
+    """The file of a classifier by `small`, for runs that begin with it (`fine_tune`)."""
     keras.utils.set_random_seed(7)
     path = tmp_path_factory.mktemp("network") / "small.keras"
     small().save(path)

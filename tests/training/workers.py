@@ -36,7 +36,7 @@ def train(folder):
         z = keras.layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2")(inputs)
         features = keras.layers.Flatten()(z)
         classifier = keras.Model(inputs, {"logits": keras.layers.Dense(2)(features), "features": features})
-        trainer = tfrobust.AdversarialTrainer(classifier, "madry", tfrobust.attacks.pgd(eps=0.1, steps=3))
+        trainer = tfrobust.AdversarialTrainer(classifier, "gairat", tfrobust.attacks.pgd(eps=0.1, steps=3))
         trainer.compile(keras.optimizers.SGD(0.5), metrics=["accuracy"])
     data = dataset(34, 11)
     history = trainer.fit(data, epochs=2, verbose=0, validation_data=data).history

@@ -11,7 +11,7 @@ from tuning.trials import Store
 
 KILLS = 10
 # Tuner -> trials and epochs, and the seconds of an epoch with which a search takes several.
-SEARCHES = {"random": (20, 2, 0.1), "grid": (1, 3, 0.1), "bayesian": (7, 2, 0.1), "hyperband": (1, 9, 0.05)}
+SEARCHES = {"random": (20, 2, 0.1), "grid": (1, 3, 0.1), "bayesian": (12, 2, 0.1), "hyperband": (1, 9, 0.05)}
 
 
 def trials_of(path):
