@@ -9,11 +9,12 @@ from tfrobust import losses
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.base import ranked_target
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import EPS, Loss, Schedule, register
+from tfrobust.attacks.registry import EPS, register
 from tfrobust.attacks.rows import column, where_rows, zeros
 from tfrobust.attacks.steps import Sign
 from tfrobust.attacks.threat_model import L2, Ball
-from tfrobust.attacks.view_losses import adversarial_cross_entropy, margin
+from tfrobust.attacks.view_losses import Loss, adversarial_cross_entropy, margin
+from tfrobust.schedules import Schedule
 from tfrobust.utils.random import Noise
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.types import Tensor

@@ -4,8 +4,10 @@ from typing import Any
 
 from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.pgd import pgd
-from tfrobust.attacks.registry import EPS, Schedule, Start, register
+from tfrobust.attacks.registry import EPS, register
+from tfrobust.attacks.starts import Start
 from tfrobust.attacks.view_losses import margin
+from tfrobust.schedules import Schedule
 
 
 @register

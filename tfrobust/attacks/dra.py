@@ -3,9 +3,12 @@
 from typing import Any
 
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import Loss, Schedule, Start, register
+from tfrobust.attacks.registry import register
+from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import RelativeStepSize, TopKGradient
 from tfrobust.attacks.threat_model import L1
+from tfrobust.attacks.view_losses import Loss
+from tfrobust.schedules import Schedule
 from tfrobust.utils.registry import OfRange
 from tfrobust.utils.validation import check_integer
 

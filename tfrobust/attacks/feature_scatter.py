@@ -4,9 +4,11 @@ from typing import Any
 
 from tfrobust.attacks.gradient import GradientAttack
 from tfrobust.attacks.pgd import pgd
-from tfrobust.attacks.registry import EPS, Schedule, Start, register
+from tfrobust.attacks.registry import EPS, register
+from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import RelativeStepSize
 from tfrobust.attacks.view_losses import scattering
+from tfrobust.schedules import Schedule
 
 
 @register

@@ -4,8 +4,11 @@ from typing import Any
 
 from tfrobust.attacks import threat_model
 from tfrobust.attacks.gradient import GradientAttack
-from tfrobust.attacks.registry import EPS, Loss, Schedule, Start, register
+from tfrobust.attacks.registry import EPS, register
+from tfrobust.attacks.starts import Start
 from tfrobust.attacks.steps import Momentum, RelativeStepSize
+from tfrobust.attacks.view_losses import Loss
+from tfrobust.schedules import Schedule
 from tfrobust.utils.validation import check_integer
 
 

@@ -1,9 +1,6 @@
-"""The family of attacks by name, and the arguments that many of them share: texts, types and the default radius."""
+"""The family of attacks by name, and the arguments that many of them share: their texts and the default radius."""
 
 from tfrobust.attacks.base import Attack, Cascade
-from tfrobust.attacks.starts import Start as Start
-from tfrobust.attacks.view_losses import Loss as Loss
-from tfrobust.schedules import Schedule as Schedule
 from tfrobust.utils.docstrings import with_shared
 from tfrobust.utils.registry import Factory, OfRange, Registry
 

@@ -7,8 +7,9 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.view_losses import nearness
 from tfrobust.objectives import recipes
-from tfrobust.objectives.objective import Objective, Views, register
+from tfrobust.objectives.objective import Objective, register
 from tfrobust.utils.validation import check_number
+from tfrobust.views import Views
 
 
 @register(search={"smoothing": (0.0, 0.9)}, digits={"attack": recipes.ONE_STEP})

@@ -6,8 +6,10 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.objectives import recipes
-from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
+from tfrobust.schedules import Schedule, nonnegative
+from tfrobust.views import Views
 
 
 @register(

@@ -8,7 +8,8 @@ from keras import ops
 from tfrobust.classifiers import head_of
 from tfrobust.objectives import recipes
 from tfrobust.objectives.joint import joint
-from tfrobust.objectives.objective import Objective, Schedule, register
+from tfrobust.objectives.objective import Objective, register
+from tfrobust.schedules import Schedule
 
 
 def follows_relu(classifier: keras.Model) -> str | None:

@@ -4,8 +4,10 @@ from typing import Any
 
 from tfrobust import losses
 from tfrobust.objectives import terms
-from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.deprecation import renamed_arguments
+from tfrobust.views import Views
 
 
 @register(search={"weight": (0.01, 10.0, "log")})

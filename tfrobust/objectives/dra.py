@@ -2,8 +2,9 @@
 
 from tfrobust.objectives import recipes
 from tfrobust.objectives.joint import joint
-from tfrobust.objectives.objective import Multiplier, Objective, Schedule, Term, nonnegative, register
+from tfrobust.objectives.objective import Multiplier, Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, clean_cross_entropy
+from tfrobust.schedules import Schedule, nonnegative
 
 # choice: on 8x8 images a mean absolute change of 0.08 to 0.02, in the proportion of the thesis' 2/255 to 0.5/255.
 SHRINKING = {

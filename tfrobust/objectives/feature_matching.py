@@ -1,8 +1,9 @@
 """Feature matching."""
 
 from tfrobust.attacks.view_losses import cam_distance
-from tfrobust.objectives.objective import Objective, Schedule, Term, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, smoothed
+from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.deprecation import renamed_arguments
 
 

@@ -1,7 +1,8 @@
 """The regularizer of feature prioritization and regularization."""
 
-from tfrobust.objectives.objective import Objective, Schedule, Term, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy, feature_distance
+from tfrobust.schedules import Schedule, nonnegative
 
 
 @register(search={"weight": (0.01, 1.0, "log")})

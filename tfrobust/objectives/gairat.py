@@ -4,10 +4,11 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.objectives import recipes, terms
-from tfrobust.objectives.objective import Objective, Views, register
+from tfrobust.objectives.objective import Objective, register
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_number
+from tfrobust.views import Views
 
 
 def cross_entropy_and_correct(views: Views) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Joint training on clean and adversarial examples."""
 
 from tfrobust.objectives import terms
-from tfrobust.objectives.objective import Objective, Schedule, Term, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
+from tfrobust.schedules import Schedule, nonnegative
 
 
 @register(search={"adversarial_weight": (0.1, 10.0, "log")})

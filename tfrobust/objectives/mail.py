@@ -4,9 +4,10 @@ from keras import ops
 
 from tfrobust import losses
 from tfrobust.objectives import recipes, terms
-from tfrobust.objectives.objective import Loss, Objective, Views, register
+from tfrobust.objectives.objective import Loss, Objective, register
 from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative, check_number
+from tfrobust.views import Views
 
 
 def _weighted(loss: Loss, slope: float, bias: float, constant: float | None) -> Loss:

@@ -3,9 +3,11 @@
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import adversarial_cross_entropy
+from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.types import Tensor
+from tfrobust.views import Views
 
 
 def boosted_cross_entropy(views: Views) -> Tensor:

@@ -11,14 +11,13 @@ import keras
 from keras import ops
 
 from tfrobust.attacks import starts
-from tfrobust.schedules import Schedule as Schedule
-from tfrobust.schedules import nonnegative as nonnegative
+from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.docstrings import with_shared
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.registry import Member, Registry, unknown
 from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative, check_number
-from tfrobust.views import Views as Views
+from tfrobust.views import Views
 
 Loss = Callable[[Views], Any]
 Factory = TypeVar("Factory", bound=Callable[..., Any])

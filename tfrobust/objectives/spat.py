@@ -5,10 +5,12 @@ from typing import Any
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.objectives.objective import Objective, Schedule, Term, Views, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import clean_cross_entropy, kl_divergence
+from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative
+from tfrobust.views import Views
 
 
 def paced_cross_entropy(beta: float, detached: bool) -> Any:

@@ -1,7 +1,8 @@
 """TRADES."""
 
-from tfrobust.objectives.objective import Objective, Schedule, Term, nonnegative, register
+from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.objectives.terms import clean_cross_entropy, kl_divergence
+from tfrobust.schedules import Schedule, nonnegative
 
 
 @register(search={"beta": (0.5, 20.0, "log")})
