@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -56,6 +56,11 @@ PER_PHASE = (
     "frozen",
     "monitor",
 )
+# The variables that decay, by the value of `weight_decay_on`; a bias or a parameter of BatchNorm is a vector.
+DECAYED: dict[str, Callable[[keras.Variable], bool]] = {
+    "kernels": lambda variable: len(variable.shape) > 1,
+    "all": lambda variable: True,
+}
 JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
@@ -100,7 +105,7 @@ def first_images(data: tf.data.Dataset, images: int) -> tf.data.Dataset:
 
 
 def build_classifier(config: Mapping[str, Any]) -> keras.Model:
-    """Returns the config's network, or that of its file, with weight decay as an L2 term of the kernels."""
+    """Returns the config's network, or that of its file, with weight decay as an L2 term."""
     if config["mixed_precision"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
     data = config["data"]
@@ -124,10 +129,11 @@ def build_classifier(config: Mapping[str, Any]) -> keras.Model:
     else:
         shapes = {"input_shape": info.input_shape, "classes": info.classes}
         classifier = tfrobust.models.get({**shapes, **config["model"]})
+    if config["weight_decay_on"] not in DECAYED:
+        raise unknown("value for `weight_decay_on`", config["weight_decay_on"], DECAYED)
     if check_nonnegative("weight_decay", config["weight_decay"]):
-        for variable in classifier.trainable_variables:
-            if len(variable.shape) > 1:  # kernels, not biases or the parameters of BatchNorm
-                variable.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
+        for variable in filter(DECAYED[config["weight_decay_on"]], classifier.trainable_variables):
+            variable.regularizer = keras.regularizers.L2(config["weight_decay"] / 2)
     return classifier
 
 

@@ -45,7 +45,8 @@ FIELDS: Settings = {
     "optimizer": SGD,
     # A number, or a Keras schedule over epochs, since papers give epochs and not steps.
     "learning_rate": 0.1,
-    "weight_decay": 0.0,  # the update's decay * w on kernels, i.e. L2(decay / 2) in the loss
+    "weight_decay": 0.0,  # the update's decay * w, i.e. L2(decay / 2) in the loss
+    "weight_decay_on": "kernels",  # or "all": biases and the parameters of BatchNorm decay too, as in PyTorch
     "epochs": 1,
     "frozen": (),  # names of layers that are not trained; "head" is the layer of the logits
     # Fits in sequence, each from the classifier that the previous one kept: dicts that override the fields above.

@@ -34,7 +34,7 @@ FIGURES = (
     "notes",
     "versions",
 )
-OF_A_FIT = (*PER_PHASE, "seed", "weight_decay", "model", "fine_tune", "mixed_precision", "data")
+OF_A_FIT = (*PER_PHASE, "seed", "weight_decay", "weight_decay_on", "model", "fine_tune", "mixed_precision", "data")
 
 
 class Facts(NamedTuple):

@@ -175,6 +175,47 @@ def test_weight_decay_is_an_l2_term_of_the_kernels(make_classifier):
     assert len(kernels) >= 4
 
 
+@pytest.fixture(scope="module")
+def normalized(tmp_path_factory):
+    """The file of a network with BatchNorm, of which no variable is zero."""
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Dense(6), keras.layers.BatchNormalization(), keras.layers.Dense(10)]
+    network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), *layers])
+    for variable in network.trainable_variables:
+        variable.assign(np.random.default_rng(3).normal(1.0, 0.2, variable.shape))
+    path = tmp_path_factory.mktemp("network") / "normalized.keras"
+    network.save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("decay_on", "decayed"),
+    [("kernels", {"kernel"}), ("all", {"kernel", "bias", "gamma", "beta"})],
+)
+def test_a_step_of_sgd_subtracts_rate_times_decay_times_the_variables_that_decay(decay_on, decayed, normalized):
+    def step(decay):
+        config = {
+            **digits.get_config().to_dict(),
+            "fine_tune": normalized,
+            "objective": {"name": "standard"},
+            "optimizer": {"name": "sgd"},
+            "learning_rate": 0.25,
+            "weight_decay": decay,
+            "weight_decay_on": decay_on,
+        }
+        classifier = build.build_classifier(config)
+        before = {variable.path: variable.numpy() for variable in classifier.trainable_variables}
+        pixels, labels = np.random.default_rng(0).random((8, 8, 8, 1), "float32"), np.arange(8)
+        build.build_trainer(config, classifier).train_on_batch(pixels, labels)
+        return before, {variable.path: variable.numpy() for variable in classifier.trainable_variables}
+
+    (before, plain), (_, with_decay) = step(0.0), step(0.5)
+    assert {path.split("/")[-1] for path in before} == {"kernel", "bias", "gamma", "beta"}
+    for path, value in before.items():
+        expected = 0.25 * 0.5 * value if path.split("/")[-1] in decayed else 0.0 * value
+        np.testing.assert_allclose(plain[path] - with_decay[path], expected, atol=1e-6, err_msg=path)
+
+
 def test_learning_rates_are_schedules_over_epochs():
     config = digits.get_config().to_dict()
     config["learning_rate"] = {"name": "PiecewiseConstantDecay", "boundaries": [2.0, 3.0], "values": [0.1, 0.01, 0.001]}
@@ -275,6 +316,7 @@ def test_a_config_without_a_field_is_refused(tmp_path):
         ({"optimizer": {"name": "sgd", "momentum": 7}}, "Invalid `optimizer`.*momentum"),
         ({"optimizer": {"name": "sgd", "speed": 7}}, "Invalid `optimizer`.*speed"),
         ({"weight_decay": -1.0}, "`weight_decay`: expected a number of at least 0"),
+        ({"weight_decay_on": "kernel"}, "`weight_decay_on`.*Did you mean 'kernels'"),
         ({"seed": -1}, "`seed`: expected an integer from 0 to"),
         ({"evaluation": {"attacks": "quick", "norm": "linf"}}, "needs `eps`"),
         ({"fine_tune": "x.keras", "mixed_precision": True}, "expected mixed_precision=False"),
