@@ -182,6 +182,29 @@ TABLE = [
             "adversarial_feature_norm": (0.2, NORM_ADV),
         },
     ),
+    (  # beta for each side
+        "aelfs",
+        {"beta": 0.2, "adversarial_beta": 0.7},
+        CE_ADV,
+        {
+            CCE: (0.5, CE),
+            ACE: (0.5, CE_ADV),
+            "clean_feature_norm": (0.2, NORM),
+            "adversarial_feature_norm": (0.7, NORM_ADV),
+        },
+    ),
+    (
+        "joint",
+        {"adversarial_beta": 0.7},
+        CE_ADV,
+        {CCE: (0.5, CE), ACE: (0.5, CE_ADV), "adversarial_feature_norm": (0.7, NORM_ADV)},
+    ),
+    (
+        "joint",
+        {"beta": 0.2, "adversarial_beta": 0.0},
+        CE_ADV,
+        {CCE: (0.5, CE), ACE: (0.5, CE_ADV), "clean_feature_norm": (0.2, NORM)},
+    ),
     (
         "spat",
         {"weight": 3.0, "alpha": 0.1, "beta": 0.3},
@@ -363,6 +386,7 @@ def test_batch_mean_defaults_to_the_mean():
     [
         (lambda: objectives.trades(beta=-1), "`beta`: expected a schedule, or a number of at least 0. Received: -1"),
         (lambda: objectives.joint(clean_weight=float("nan")), "`clean_weight`"),
+        (lambda: objectives.joint(adversarial_beta=-1), "`adversarial_beta`"),
         (lambda: objectives.joint(share=0), r"`share`: expected a part of the batch in \(0, 1\]"),
         (lambda: objectives.feature_regularization(weight=-0.1), "`weight`"),
         (lambda: objectives.get("madri"), "Unknown objective: .* Did you mean 'madry'"),

@@ -47,7 +47,11 @@ def trains_head(classifier: keras.Model) -> str | None:
     },
 )
 def aelfs(
-    beta: Schedule = 0.5, clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0
+    beta: Schedule = 0.5,
+    clean_weight: Schedule = 0.5,
+    adversarial_weight: Schedule = 0.5,
+    share: float = 1.0,
+    adversarial_beta: Schedule | None = None,
 ) -> Objective:
     """Trains by AELFs, phase 2: min lambda1 * CE(x, y) + lambda2 * CE(x', y) + beta * (||f(x)|| + ||f(x')||).
 
@@ -57,10 +61,12 @@ def aelfs(
 
     Args:
         beta: Weight of the feature norms, at least 0, or a schedule over the fractional epoch. 0.5 on MNIST, 0.1 to 0.5
-            for small networks, 0.2 for a wide ResNet.
+            for small networks, 0.2 for a wide ResNet: the paper advises smaller values for longer features.
         clean_weight: lambda1, at least 0, or a schedule.
         adversarial_weight: lambda2, at least 0, or a schedule.
         share: Attacked part of the batch; 0.5 in the paper's half-batch form.
+        adversarial_beta: Weight of ||f(x')||, at least 0, or a schedule; None: beta, which else weighs ||f(x)|| alone.
+            The paper names this possibility (section 3.2); its own tables have one weight for both.
 
     {{returns}}
 
@@ -72,7 +78,7 @@ def aelfs(
     >>> len(trainer.trainable_variables)  # kernels and biases of four convolutions
     8
     """
-    terms = joint(clean_weight, adversarial_weight, share, beta)
+    terms = joint(clean_weight, adversarial_weight, share, beta, adversarial_beta)
     return Objective(
         terms.inner, terms.outer, needs=("logits", "features"), share=share, advice=(follows_relu, trains_head)
     )

@@ -7,7 +7,11 @@ from tfrobust.schedules import Schedule, nonnegative
 
 @register(search={"adversarial_weight": (0.1, 10.0, "log")})
 def joint(
-    clean_weight: Schedule = 0.5, adversarial_weight: Schedule = 0.5, share: float = 1.0, beta: Schedule = 0.0
+    clean_weight: Schedule = 0.5,
+    adversarial_weight: Schedule = 0.5,
+    share: float = 1.0,
+    beta: Schedule = 0.0,
+    adversarial_beta: Schedule | None = None,
 ) -> Objective:
     """Trains jointly: min clean_weight * CE(x, y) + adversarial_weight * CE(x', y) [+ beta * (||f(x)|| + ||f(x')||)].
 
@@ -21,6 +25,7 @@ def joint(
         adversarial_weight: lambda2, at least 0, or a schedule.
         share: Attacked part of the batch; at 1.0 the whole batch is used both ways.
         beta: Weight of the norms of the features, at least 0, or a schedule; 0 leaves them out.
+        adversarial_beta: Weight of ||f(x')||, at least 0, or a schedule; None: beta, which else weighs ||f(x)|| alone.
 
     {{returns}}
 
@@ -29,15 +34,20 @@ def joint(
     >>> tfrobust.objectives.joint(share=0.5).share
     0.5
     """
-    beta = nonnegative("beta", beta)
+    norms = {
+        "clean_feature_norm": Term(terms.clean_feature_norm, nonnegative("beta", beta)),
+        "adversarial_feature_norm": Term(
+            terms.adversarial_feature_norm,
+            nonnegative("adversarial_beta", beta if adversarial_beta is None else adversarial_beta),
+        ),
+    }
+    norms = {name: term for name, term in norms.items() if term.weight != 0}
     outer = {
         "clean_cross_entropy": Term(terms.clean_cross_entropy, nonnegative("clean_weight", clean_weight)),
         "adversarial_cross_entropy": Term(
             terms.adversarial_cross_entropy, nonnegative("adversarial_weight", adversarial_weight)
         ),
+        **norms,
     }
-    if beta != 0:
-        outer["clean_feature_norm"] = Term(terms.clean_feature_norm, beta)
-        outer["adversarial_feature_norm"] = Term(terms.adversarial_feature_norm, beta)
-    needs = ("logits", "features") if beta != 0 else ("logits",)
+    needs = ("logits", "features") if norms else ("logits",)
     return Objective(terms.adversarial_cross_entropy, outer, needs=needs, share=share)
