@@ -32,8 +32,11 @@ def trades(beta: float, eps: float, steps: int, step_size: float) -> dict[str, A
 
 
 def after(standard: config.Settings, *frozen: str) -> dict[str, Any]:
-    """Returns two phases: a complete standard training, then the row's own training with `frozen` layers."""
-    return {"phases": ({**config.objective("standard"), **standard}, {"frozen": frozen})}
+    """Returns two phases: a complete standard training, then the row's own training with `frozen` layers.
+
+    Without its phases (`--config.phases='()'`) a row is the second one alone, which begins with `fine_tune`.
+    """
+    return {"frozen": frozen, "phases": ({**config.objective("standard"), **standard, "frozen": ()}, {})}
 
 
 AELFS = {**joint(0.5, 0.5, beta=0.2, name="aelfs"), **after(STANDARD, "head")}  # on CIFAR, with a wide ResNet

@@ -30,7 +30,6 @@ ROWS: dict[str, config.Settings] = {
     **{f"aelfs_{name}": {**_aelf.joint(*weights, 0.5, "aelfs"), **FROZEN} for name, weights in WEIGHTS.items()},
 }
 
-# Clean, PGD-5, PGD-10.
 PAPER = {
     "st": (92.08, 0.0, 0.0),
     "at": (81.16, 42.07, 41.39),
@@ -48,4 +47,6 @@ PAPER = {
     "aelfs_0.6": (86.75, 40.90, 40.07),
 }
 
-get_config = config.table(__file__, ROWS, PAPER, ("clean", "PGD-5", "PGD-10"), _aelf.CIFAR, COMMON, default="aelfs_0.5")
+COLUMNS = ("clean", "PGD-5", "PGD-10")
+
+get_config = config.table(__file__, ROWS, PAPER, COLUMNS, _aelf.CIFAR, COMMON, default="aelfs_0.5")
