@@ -29,6 +29,7 @@ def define_flags() -> None:
     flags.DEFINE_string("norm", None, "linf or l2; default: the first run's evaluation's, else linf.")
     flags.DEFINE_integer("images", IMAGES, "Number of each split's first images.", lower_bound=2)
     flags.DEFINE_list("sections", None, "Sections of tfrobust.interpret.study, with commas; default: all.")
+    flags.DEFINE_multi_float("signs", None, "Raw |G| above which signs are painted; as often as there are thresholds.")
     flags.DEFINE_string("output", None, "FILE.html; default: interpretation.html in the first run's folder.")
     flags.DEFINE_string("pictures", None, "Folder for each figure as SECTION-N.svg too.")
     flags.DEFINE_integer("seed", 0, "Seed of random starts, bootstrap, permutations and t-SNE.")
@@ -99,7 +100,7 @@ def main(_: list[str]) -> None:
     judge = Workdir(given.judge) if given.judge else None
     for workdir in [*workdirs, *([judge] if judge else [])]:
         cli.check_classifier_file(workdir.classifier)
-    options = {name: given[name].value for name in ("eps", "norm", "sections", "seed")}
+    options = {name: given[name].value for name in ("eps", "norm", "sections", "seed", "signs")}
     output = Path(given.output) if given.output else workdirs[0].path / "interpretation.html"
     study = interpret_workdirs(workdirs, judge, given.images, **options)
     study.save(output)

@@ -83,6 +83,24 @@ def test_the_page_holds_every_section_and_a_sentence_for_what_is_missing(look, n
     assert numbers["attacks"]["attended"]["strength"]["figures"]["PGD"]["0"] >= 0
 
 
+def test_signs_are_of_the_raw_gradient_at_each_threshold(hand):
+    """Two networks whose gradients differ by a factor of about 100 have the same maps after a division by max |G|."""
+    kernel = np.linspace(-1, 1, hand.SIDE**2)
+    x, y = np.full((2, hand.SIDE, hand.SIDE, 1), 0.5, "float32"), np.zeros(2, "int32")
+    strong, weak = (hand.linear(np.stack([0 * kernel, scale * kernel], axis=1)) for scale in (1.0, 0.01))
+    settings = {"eps": 0.1, "sections": ["gradients"], "verbose": False}
+    found = study({"strong": strong, "weak": weak}, (x, y), signs=[0.001, 0.1], **settings).sections["gradients"]
+    painted = {}
+    for name, drawn in zip(("strong", "weak"), found.figures, strict=True):
+        rows = {axes.get_ylabel(): axes.images[0].get_array() for axes in drawn.figure.axes if axes.get_ylabel()}
+        assert list(rows)[-2:] == ["sign, |G| > 0.001", "sign, |G| > 0.1"]
+        pictures = (np.asarray(row)[:, : hand.SIDE] for row in list(rows.values())[-2:])  # the first of the two images
+        painted[name] = [int((picture > 0).any(axis=-1).sum()) for picture in pictures]
+    size = 0.5 * np.abs(kernel)  # |G| of the strong one: p = 1/2 for either class
+    assert painted["strong"] == [(size > 0.001).sum(), (size > 0.1).sum()]
+    assert painted["weak"] == [(size > 0.1).sum(), 0]
+
+
 def test_without_a_judge_the_test_is_left_out(make_classifier, batch):
     subject = _sections.Subject({"one": make_classifier()}, {"test": batch}, 0.1, "l2", None, None, 3, 0)
     section = _sections.gradient_test(subject)

@@ -87,6 +87,7 @@ def study(
     sections: Sequence[str] = tuple(_sections.ALL),
     shown: int = 6,
     seed: int = 0,
+    signs: Sequence[float] = _sections.SIGNS,
     verbose: bool = True,
 ) -> Study:
     """Runs and draws all measurements of this package, for classifiers side by side.
@@ -105,6 +106,8 @@ def study(
             "gradient_map_test", "relevance", "hard_classes", "embedding", "coverage", "attacks".
         shown: number of the first images that are drawn.
         seed: seed of random starts, bootstrap, permutations and t-SNE.
+        signs: thresholds of the raw |G|, in loss per unit of the pixels, above which the section "gradients" paints the
+            sign of G; a row of pictures for each.
         verbose: whether to print a line for each section.
 
     Returns:
@@ -126,7 +129,7 @@ def study(
         raise unknown("section", sorted(others)[0], _sections.ALL)
     given = {"test": data} if train is None else {"train": train, "test": data}
     splits = {split: repeatable(images) for split, images in given.items()}
-    subject = Subject(dict(classifiers), splits, eps, norm, judge, class_names, shown, seed)
+    subject = Subject(dict(classifiers), splits, eps, norm, judge, class_names, shown, seed, signs)
     began = time.perf_counter()
     measured: dict[str, Section] = {}
     for key in (key for key in _sections.ALL if key in sections):
