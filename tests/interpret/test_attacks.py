@@ -13,6 +13,7 @@ from tfrobust.interpret import (
     embed,
     hard_classes,
     hard_classes_of,
+    mean_probabilities,
     perturbation_distances,
     prototype_cosines,
     weight_norms,
@@ -45,6 +46,29 @@ def test_planted_prototypes_give_the_hard_pair(planted):
     assert agreement(found.shares, prototype_cosines(classifier)).correlation > 0.5
     again = hard_classes(classifier, data, tfrobust.attacks.pgd(eps=0.15, steps=5), batch_size=256)
     np.testing.assert_array_equal(again.counts, found.counts)  # the random start is the image's own
+
+
+def test_planted_probabilities_give_the_hard_pair_where_the_cosines_do_not(hand):
+    """A bias makes class 2 likely and changes no prototype: the lemma's weights know it, and the cosines do not."""
+    kernel, bias = 8 * np.eye(4), np.array([0.0, 0.0, 3.0, 0.0])
+    y = np.repeat(np.arange(4, dtype="int32"), 8)
+    x = np.clip(0.2 + 0.6 * np.eye(4)[y] + np.random.default_rng(0).uniform(-0.1, 0.1, (32, 4)), 0, 1)
+    x[0], x[8:16] = [0, 1, 0, 0], [0, 0, 0, 1]  # one image of class 0 is wrong, and all of class 1 are
+    x = x.reshape(32, 2, 2, 1).astype("float32")
+    classifier = hand.linear(kernel, bias, shape=(2, 2, 1))
+    sigma = mean_probabilities(classifier, (x, y), batch_size=5)
+
+    logits = x.reshape(32, 4).astype("float64") @ kernel + bias
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    right = logits.argmax(axis=1) == y
+    for label in (0, 2, 3):
+        np.testing.assert_allclose(sigma[label], p[right & (y == label)].mean(axis=0), rtol=1e-5)
+    assert right[:8].sum() == 7 and np.isnan(sigma[1]).all()
+
+    found = hard_classes(classifier, (x, y), tfrobust.attacks.pgd(eps=0.3, steps=5))
+    assert found.shares[0, 2] == found.shares[3, 2] == 1.0 and found.fooled[1] == 0
+    assert agreement(found.shares, sigma).correlation > 0.5
+    assert np.isnan(agreement(found.shares, prototype_cosines(classifier)).correlation)  # all are 0
 
 
 def test_the_deviation_from_an_even_spread_by_hand():

@@ -125,7 +125,11 @@ def test_prototypes_are_left_out_where_there_are_none(batch):
     classifier = keras.Model(inputs, {"logits": keras.layers.Rescaling(9.0)(four)})
     subject = _sections.Subject({"one": classifier}, {"test": batch}, 0.1, "linf", None, None, 3, 0)
     section = _sections.hard_classes(subject)
-    assert len(section.figures) == 1 and section.missing[0].startswith("Prototypes are left out for one. Class")
+    assert section.missing[0].startswith("Prototypes are left out for one. Class")
+    ((head, (row,)),) = section.tables
+    measured = dict(zip(head, row, strict=True))  # the probabilities need no prototypes
+    assert measured["correlation with cosines"] == "-" and measured["correlation with probabilities"] != "-"
+    assert list(section.numbers["one"]["agreement"]) == ["probabilities"] and len(section.figures) == 2
 
 
 def test_mistakes_are_sentences(make_classifier, batch):

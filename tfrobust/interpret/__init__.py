@@ -15,6 +15,7 @@ from tfrobust.interpret.hard_classes import (
     class_prototypes,
     hard_classes,
     hard_classes_of,
+    mean_probabilities,
     prototype_cosines,
     weight_norms,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "hard_classes",
     "hard_classes_of",
     "input_gradients",
+    "mean_probabilities",
     "normalize",
     "perturbation_distances",
     "plots",

@@ -1,4 +1,4 @@
-"""Counts the classes to which untargeted attacks lead, and compares them with the class prototypes."""
+"""Counts the classes to which untargeted attacks lead, and compares them with what the clean network says of them."""
 
 from typing import Any, NamedTuple
 
@@ -138,6 +138,43 @@ def hard_classes_of(counts: Any) -> HardClasses:
     return HardClasses(counts, statistic, degrees, float(stats.chi2.sf(statistic, degrees)), least)
 
 
+def mean_probabilities(classifier: Any, data: Any, *, bounds: Bounds = (0.0, 1.0), batch_size: int = 256) -> np.ndarray:
+    """Returns the mean softmax probability of class j over the images of class i that are right.
+
+    By the thesis' lemma 1 the input gradient of the cross entropy of class i is a sum over the other classes' w_j, each
+    weighted by its probability sigma_j: an untargeted attack leads to the classes of the greatest sigma_j. The lemma is
+    for a network that is right; images that are wrong are left out, as `hard_classes` leaves them out.
+
+    Args:
+        classifier: a classifier with named outputs.
+        data: data as `evaluate` takes them; read batch by batch.
+        bounds: least and greatest pixel value.
+        batch_size: batch size of arrays; changes no figure.
+
+    Returns:
+        `(C, C)` float64, row i for class i; NaN for a class without an image that is right.
+
+    Example:
+
+    >>> data = np.random.default_rng(0).random((4, 8, 8, 1), "float32"), np.array([0, 1, 2, 3])
+    >>> tfrobust.interpret.mean_probabilities(tfrobust.models.get("digits"), data).shape
+    (10, 10)
+
+    Reference: thesis, lemma 1.
+    """
+
+    def summed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = logits_of(classifier, x)
+        own = ops.one_hot(y, logits.shape[-1]) * losses.correct(logits, y)[:, None]  # (B, C), zeros for a wrong image
+        return ops.transpose(own) @ ops.softmax(logits), ops.sum(own, axis=0)
+
+    run = graph(summed)
+    read = batches([classifier], data, "mean of probabilities", (), batch_size, bounds)
+    totals, _ = sums(read, lambda batch: dict(zip(("sums", "images"), run(batch.x, batch.y), strict=True)))
+    images = totals["images"][:, None]
+    return np.divide(totals["sums"], images, out=np.full(totals["sums"].shape, np.nan), where=images > 0)
+
+
 def class_prototypes(classifier: Any) -> np.ndarray:
     """Returns the head's weight vector of each class; for a sigmoid, the first of two classes has zeros.
 
@@ -189,8 +226,8 @@ def weight_norms(classifier: Any) -> np.ndarray:
 def prototype_cosines(classifier: Any) -> np.ndarray:
     """Returns cos(w_i, w_j) of all classes' prototypes; a prototype of zeros has cosine 0 with all others.
 
-    By the thesis' lemma 1 the input gradient of the cross entropy of class i is a sum over the other classes' w_j, each
-    weighted by its probability: the classes whose prototype lies near that of i weigh most.
+    The thesis calls classes with near prototypes hard pairs: by its lemma 1 an attack leads to the classes of the
+    greatest probability (see `mean_probabilities`), and their prototypes lie near the image's features.
 
     Args:
         classifier: a classifier as `class_prototypes` takes it.
@@ -211,14 +248,14 @@ def prototype_cosines(classifier: Any) -> np.ndarray:
     return units @ units.T
 
 
-def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int = 0) -> Agreement:
+def agreement(shares: Any, predictor: Any, *, permutations: int = 999, seed: int = 0) -> Agreement:
     """Computes Spearman's rank correlation of two `(C, C)` arrays off their diagonals.
 
     Args:
-        shares: an array such as `HardClasses.shares`; rows of NaN are left out.
-        cosines: an array such as `prototype_cosines`.
-        permutations: number of permutations of the classes of `cosines`, rows and columns together, for the p-value (a
-            Mantel test).
+        shares: an array such as `HardClasses.shares`; cells that are NaN in one of the two are left out.
+        predictor: an array such as `mean_probabilities` or `prototype_cosines`.
+        permutations: number of permutations of the classes of `predictor`, rows and columns together, for the p-value
+            (a Mantel test).
         seed: seed of the permutations.
 
     Returns:
@@ -233,19 +270,20 @@ def agreement(shares: Any, cosines: Any, *, permutations: int = 999, seed: int =
     >>> tfrobust.interpret.agreement(np.exp(cosines), cosines).correlation
     1.0
     """
-    shares, cosines = (np.asarray(part, "float64") for part in (shares, cosines))
-    if shares.shape != cosines.shape or shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
-        raise InvalidArgument(f"Expected two arrays (C, C) of one shape. Received: {shares.shape}, {cosines.shape}")
-    cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
-    if not cells.any():
-        return Agreement(float("nan"), float("nan"))
+    shares, predictor = (np.asarray(part, "float64") for part in (shares, predictor))
+    if shares.shape != predictor.shape or shares.ndim != 2 or shares.shape[0] != shares.shape[1]:
+        raise InvalidArgument(f"Expected two arrays (C, C) of one shape. Received: {shares.shape}, {predictor.shape}")
+    known = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
 
     def correlation(theirs: np.ndarray) -> float:
+        cells = known & ~np.isnan(theirs)
+        if not cells.any():
+            return float("nan")
         found = spearman(shares[cells][None], theirs[cells][None])
         return round(float(found[0]), 12)  # so that equal correlations stay equal
 
-    found = correlation(cosines)
+    found = correlation(predictor)
     rng = np.random.default_rng(seed)
     orders = (rng.permutation(len(shares)) for _ in range(permutations))
-    as_great = sum(correlation(cosines[np.ix_(order, order)]) >= found for order in orders)
+    as_great = sum(correlation(predictor[np.ix_(order, order)]) >= found for order in orders)
     return Agreement(found, (1 + as_great) / (1 + permutations) if np.isfinite(found) else float("nan"))

@@ -123,21 +123,27 @@ def hard_classes(found: HardClasses, names: Sequence[str] | None = None, title: 
     return _colours(shares, named, named, title, ("taken for", "true class"), "share of fooled images (%)", "{:.0f}")
 
 
-def agreement(shares: Any, cosines: Any, title: str = "Hard classes and prototypes") -> Figure:
-    """Draws the share of fooled images that class i loses to j against the cosine of their prototypes.
+def agreement(
+    shares: Any,
+    predictor: Any,
+    title: str = "Hard classes and prototypes",
+    measure: str = "cosine of the two prototypes",
+) -> Figure:
+    """Draws the share of fooled images that class i loses to j against what predicts it.
 
     Args:
         shares: `HardClasses.shares`, `(C, C)`.
-        cosines: `prototype_cosines`, `(C, C)`.
+        predictor: `prototype_cosines` or `mean_probabilities`, `(C, C)`.
         title: text above the chart.
+        measure: text below the chart: what the predictor is.
     """
-    shares, cosines = np.asarray(shares), np.asarray(cosines)
+    shares, predictor = np.asarray(shares), np.asarray(predictor)
     cells = ~np.eye(len(shares), dtype=bool) & ~np.isnan(shares)
     with charts.figure((4.8, 3.3)) as (figure, axes):
-        axes.plot(cosines[cells], 100 * shares[cells], "o", color=charts.BLUE, markersize=4, alpha=0.7)
+        axes.plot(predictor[cells], 100 * shares[cells], "o", color=charts.BLUE, markersize=4, alpha=0.7)
         even = 100 / max(len(shares) - 1, 1)
         axes.axhline(even, color=GREY, linestyle=":", linewidth=1, label=f"even spread, {even:.1f} %")
-        axes.set(title=title, xlabel="cosine of the two prototypes", ylabel="share of fooled images (%)")
+        axes.set(title=title, xlabel=measure, ylabel="share of fooled images (%)")
         charts.plain(axes)
         axes.legend(**LEGEND)
     return figure

@@ -18,7 +18,7 @@ from tfrobust.interpret.embedding import embed
 from tfrobust.interpret.gradient_measures import coverage as measure_coverage
 from tfrobust.interpret.gradient_measures import gradient_map_test
 from tfrobust.interpret.gradients import clip_deviations, input_gradients, normalize, rescale, sign_picture
-from tfrobust.interpret.hard_classes import agreement, prototype_cosines, weight_norms
+from tfrobust.interpret.hard_classes import agreement, mean_probabilities, prototype_cosines, weight_norms
 from tfrobust.interpret.hard_classes import hard_classes as count_hard_classes
 from tfrobust.interpret.maps import attention_maps, class_activation_maps
 from tfrobust.interpret.perturbations import attack_strength, dra_success, perturbation_distances
@@ -32,6 +32,8 @@ SIDE_BY_SIDE = 10  # steps of attacks that are compared
 # the values of AELF's figure 4 are not printed.
 SIGNS = (1e-3, 1e-2, 1e-1, 1.0)
 EMBEDDED = 300  # number of images in a map of features
+# What predicts the hard classes: the key of its numbers -> its text.
+PREDICTORS = {"probabilities": "mean probability of the class", "cosines": "cosine of the two prototypes"}
 OF_DRA = 4  # quotient of eps and the eps of DRA, which is a mean absolute change
 
 
@@ -216,29 +218,35 @@ def hard_classes(of: Subject) -> Section:
         found = count_hard_classes(classifier, of.data, of.attack, seed=of.seed)
         caption = f"{name}: predictions for the images that PGD-{STEPS} fools."
         figures.append(Drawn(plots.hard_classes(found, of.names, name), caption))
-        numbers[name] = {**found._asdict(), "pairs": found.pairs()}
+        numbers[name] = {**found._asdict(), "pairs": found.pairs(), "agreement": {}}
         pairs = ", ".join(f"{of.called(i)} → {of.called(j)} ({share:.0%})" for i, j, share in found.pairs(3))
         test = "-" if found.p_value is None else f"{found.statistic:.1f} ({found.degrees}), p = {found.p_value:.2g}"
-        rows.append([name, str(found.fooled.sum()), test, f"{found.least_expected:.1f}", "-", pairs or "-"])
+        predictors = {"probabilities": mean_probabilities(classifier, of.data)}
         try:
-            norms[name], cosines = weight_norms(classifier), prototype_cosines(classifier)
+            norms[name], predictors["cosines"] = weight_norms(classifier), prototype_cosines(classifier)
+            numbers[name]["weight_norms"] = norms[name]
         except ValueError as error:
             missing.append(f"Prototypes are left out for {name}. {error}")
-            continue
-        agrees = agreement(found.shares, cosines, seed=of.seed)
-        numbers[name] |= {"cosines": cosines, "agreement": agrees._asdict(), "weight_norms": norms[name]}
-        if np.isfinite(agrees.correlation):
-            rows[-1][4] = f"{agrees.correlation:.2f}, p = {agrees.p_value:.2g}"
-            figure = plots.agreement(found.shares, cosines, name)
-            figures.append(Drawn(figure, f"{name}: one point for each pair of classes."))
+        correlations = dict.fromkeys(PREDICTORS, "-")
+        for key, predictor in predictors.items():
+            agrees = agreement(found.shares, predictor, seed=of.seed)
+            numbers[name][key] = predictor
+            numbers[name]["agreement"][key] = agrees._asdict()
+            if np.isfinite(agrees.correlation):
+                correlations[key] = f"{agrees.correlation:.2f}, p = {agrees.p_value:.2g}"
+                figure = plots.agreement(found.shares, predictor, name, PREDICTORS[key])
+                figures.append(Drawn(figure, f"{name}: one point for each pair of classes."))
+        least = f"{found.least_expected:.1f}"
+        rows.append([name, str(found.fooled.sum()), test, least, *correlations.values(), pairs or "-"])
     if norms:
         figures.append(Drawn(plots.weight_norms(norms, of.names), "Norms of the head's weight vectors."))
     text = (
         f"Predictions for the images that were right and that PGD-{STEPS} fools. The chi-square test asks whether all "
-        "wrong classes are equally likely (rough if fewer than 5 images are expected in a cell); the rank correlation, "
-        "whether classes with near prototypes are mistaken for each other more often."
+        "wrong classes are equally likely (rough if fewer than 5 images are expected in a cell). The rank correlations "
+        "ask whether a class is mistaken more often for one whose mean probability is greater on its clean images, "
+        "which is the weight of that class in the gradient, and for one whose prototype is nearer."
     )
-    test_columns = ["chi-square (degrees)", "least expected", "correlation with cosines"]
+    test_columns = ["chi-square (degrees)", "least expected", *(f"correlation with {key}" for key in PREDICTORS)]
     head = ["classifier", "fooled", *test_columns, "hardest pairs"]
     return Section("Hard classes", text, figures, [(head, rows)], numbers, missing)
 
