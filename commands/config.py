@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from commands.cli import Mistake
 Settings = Mapping[str, Any]
 Rows = Mapping[str, Settings]
 Paper = Mapping[str, Sequence[float]]  # row -> its figures
+Columns = Sequence[str] | Mapping[str, Sequence[str]]  # labels of figures, for all rows or row -> its labels
 GetConfig = Callable[..., ConfigDict]
 
 NO_AUGMENT = {"pad": 0, "flip": False}
@@ -99,14 +100,14 @@ def pick(file: str, rows: Rows, row: str) -> Settings:
     return rows[row]
 
 
-def table(file: str, rows: Rows, paper: Paper, columns: Sequence[str], *settings: Settings, default: str) -> GetConfig:
+def table(file: str, rows: Rows, paper: Paper, columns: Columns, *settings: Settings, default: str) -> GetConfig:
     """Returns the `get_config` of a paper's table: row -> the settings of all rows, those of the row, its figures.
 
     Args:
         file: the config file, as its `__file__`.
         rows: row -> its fields, which override those of all rows.
         paper: row -> its figures in the order of the columns; the last ones may be missing.
-        columns: labels of the figures.
+        columns: labels of the figures, for all rows or row -> its labels.
         *settings: fields of all rows; the later ones override the earlier ones.
         default: the row that is taken if none is named.
     """
@@ -114,7 +115,8 @@ def table(file: str, rows: Rows, paper: Paper, columns: Sequence[str], *settings
     def get_config(row: str = default) -> ConfigDict:
         """Returns the configuration of a row."""
         setting = pick(file, rows, row)
-        return build(*settings, setting, {"paper": figures(columns[: len(paper[row])], *paper[row])})
+        labels = columns[row] if isinstance(columns, Mapping) else columns
+        return build(*settings, setting, {"paper": figures(labels[: len(paper[row])], *paper[row])})
 
     return get_config
 
@@ -182,7 +184,12 @@ def black_box(eps: float, attacks: Settings, source: str) -> dict[str, Any]:
 
 def black_box_columns(attacks: Settings) -> tuple[str, ...]:
     """Returns the labels of the figures of `black_box`."""
-    return ("clean", *attacks, *(f"black box {label}" for label in attacks))
+    return ("clean", *attacks, *black_box_labels(attacks))
+
+
+def black_box_labels(attacks: Iterable[str]) -> tuple[str, ...]:
+    """Returns the labels of the figures of `black_box` that are of the source's adversaries."""
+    return tuple(f"black box {label}" for label in attacks)
 
 
 def _in_order(value: Any) -> Any:

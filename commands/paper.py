@@ -23,9 +23,10 @@ def beside(measured: Mapping[str, float | None], paper: Mapping[str, float], per
     if not paper:
         return ""
     unit, factor = (" %", 100) if percent else ("", 1)
-    lines = [f"{'':28}{'paper':>9}{'measured':>10}"]
+    width = max(28, *(len(column) + 1 for column in paper))
+    lines = [f"{'':{width}}{'paper':>9}{'measured':>10}"]
     for column, figure in paper.items():
         ours = measured.get(column)
         shown = "-" if ours is None else f"{factor * ours:8.2f}{unit}"
-        lines.append(f"{column:28}{figure:{9 - len(unit)}.2f}{unit}{shown:>10}")
+        lines.append(f"{column:{width}}{figure:{9 - len(unit)}.2f}{unit}{shown:>10}")
     return "\n".join(lines) + "\n"

@@ -284,6 +284,63 @@ def check_a_search_by_its_loss(adversary, classifier, x, y, z):
     assert loss(z) > max(loss(begun), loss(x))
 
 
+@pytest.fixture
+def normalized():
+    """A linear classifier with a normalized head of scale 10, its class vectors `(18, 3)`, images and labels."""
+    inputs = keras.Input(X.shape[1:])
+    head = tfrobust.layers.NormalizedCosineSoftmax(3, scale=10.0)
+    classifier = keras.Model(inputs, head(keras.layers.Flatten()(inputs)))
+    return classifier, ops.convert_to_numpy(head.kernel).astype("float64"), np.arange(len(X)) % 3
+
+
+def test_an_attack_on_cosines_ascends_their_cross_entropy(normalized):
+    """PGD in NumPy on CE(cos, y), without the scale; the same attack on the logits ends elsewhere."""
+    classifier, kernel, y = normalized
+    unit = kernel / np.linalg.norm(kernel, axis=0)
+
+    def gradient(z):
+        f = z.reshape(len(z), -1)
+        length = np.linalg.norm(f, axis=1, keepdims=True)
+        cosine = f @ unit / length
+        p = np.exp(cosine) / np.exp(cosine).sum(-1, keepdims=True)
+        towards = (p - np.eye(3)[y]) @ unit.T  # sum_j dCE/dcos_j * w_j
+        return ((towards - (towards * f).sum(-1, keepdims=True) * f / length**2) / length).reshape(z.shape)
+
+    z = X.astype("float64")
+    for _ in range(6):
+        z = np.clip(np.clip(z + 0.03 * np.sign(gradient(z)), X - 0.1, X + 0.1), 0, 1)
+    options = {"eps": 0.1, "step_size": 0.03, "steps": 6, "start": "none"}
+    on_cosines = attacks.get({"name": "pgd", "loss": "cosine_cross_entropy", **options})
+    np.testing.assert_allclose(on_cosines(classifier, X, y), z, atol=1e-5)
+    on_logits = attacks.pgd(**options, loss="adversarial_cross_entropy")
+    assert np.abs(on_logits(classifier, X, y) - z).max() > 0.01
+    np.testing.assert_array_equal(on_logits(classifier, X, y), attacks.pgd(**options)(classifier, X, y))
+
+
+def test_a_loss_by_name_can_be_written_down_and_stays_the_attacks_own(normalized, batch, make_classifier):
+    attack = attacks.pgd(eps=0.1, steps=2, loss="cosine_cross_entropy")
+    assert attacks.get(json.loads(json.dumps(attack.get_config()))).loss is attack.loss is not None
+    classifier, _, y = normalized
+    report = tfrobust.evaluate(classifier, (X, y), eps=0.1, attacks=[attack], probes=0, verbose=False)
+    assert report.attacks[0].settings["loss"] == "cosine_cross_entropy"
+    x, y = batch
+    trainer = tfrobust.AdversarialTrainer(make_classifier(head="cosine"), "madry", attack)
+    assert trainer._adversary.search(trainer.classifier, tf.constant(x), tf.constant(y)).shape == x.shape
+
+
+def test_a_classifier_without_cosines_is_refused_in_words(make_classifier, batch):
+    dense, attack = make_classifier(), attacks.pgd(eps=0.1, steps=1, loss="cosine_cross_entropy")
+    text = r"reads `adv\['cosine'\]`, which this classifier does not have.*Received: 'cosine'.*head='cosine'"
+    with pytest.raises(ValueError, match=text):
+        attack(dense, *batch)
+    with pytest.raises(ValueError, match=text):
+        tfrobust.evaluate(dense, batch, eps=0.1, attacks=[attack], probes=0, verbose=False)
+    with pytest.raises(
+        ValueError, match=r"^Unknown loss: .*Received: 'cosine_crossentropy'. Did you mean 'cosine_cross"
+    ):
+        attacks.pgd(loss="cosine_crossentropy")
+
+
 def test_one_trace_serves_all_batch_sizes_and_seeds(make_classifier, batch):
     x, y = batch
     classifier = make_classifier()

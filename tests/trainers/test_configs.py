@@ -72,6 +72,11 @@ def labels(tables):
         yield from (f"{group} {label}" for label in [*members][1:])
 
 
+def published(attacks):
+    """The columns of a row that also has the form of them that its paper measured."""
+    return {label for label in attacks if f"{label} on cosines (as published)" in attacks}
+
+
 def as_json(value):
     if isinstance(value, dict):
         return {key: as_json(part) for key, part in value.items()}
@@ -114,7 +119,8 @@ def test_figures_stand_under_known_columns_and_attacks_stay_inside(file, row):
     attacks = evaluation["attacks"]
     others = [label for label in paper if label not in {"clean", "PGD-10 random start", *attacks, *tables}]
     assert all(label.startswith(OTHER_RUNS) for label in others), others
-    assert set(attacks) - set(paper) <= {"PGD-10 random start"}  # of others' runs, in one table
+    # Of others' runs, in one table; and what stands beside SPAT's published attack.
+    assert set(attacks) - set(paper) <= {"PGD-10 random start", "APGD-DLR", *published(attacks)}
     for label, attack in attacks.items():
         assert attack.get("eps", evaluation["eps"]) <= evaluation["eps"], label
     assert max(attack.get("eps", evaluation["eps"]) for attack in attacks.values()) == evaluation["eps"]
@@ -155,7 +161,8 @@ QUOTED = [
     ("infofeature_t1", "fm", {"clean": 85.6, "PGD-20": 42.9, "CW-20": 44.2}),
     ("aelf_t2", "aelfs", {"clean": 99.29, "PGD-16": 94.06, "shifted up clean": 75.33, "shifted up PGD-16": 45.82}),
     ("aelf_t3", "jt_star_0.6", {"clean": 86.10, "PGD-5": 40.37, "PGD-10": 39.63}),
-    ("thesis_t3_2", "spat", {"clean": 99.21, "PGD-20": 96.64}),
+    ("thesis_t3_2", "spat", {"clean": 99.21, "PGD-20 on cosines (as published)": 96.64}),
+    ("thesis_t3_2", "mart", {"clean": 98.89, "PGD-20": 96.24}),
     ("thesis_t3_4", "gairat", {"clean": 83.14, "PGD-20": 54.85, "AutoAttack": 35.90}),
     ("thesis_t4_1", "mnist_trades_1", {"clean": 99.3, "PGD-20": 94.1}),
     ("thesis_t4_1", "cifar10_mart", {"clean": 83.4, "PGD-20": 52.8}),
@@ -174,6 +181,23 @@ QUOTED = [
 def test_figures_are_those_that_the_notes_quote(file, row, figures):
     paper = get_config(file, row).paper.to_dict()
     assert {label: paper[label] for label in figures} == figures
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("thesis_t3")])
+def test_figures_of_pgd_on_cosines_stand_beside_that_attack(file):
+    """SPAT's authors attack the cosines: where the head scales them, no printed figure is of PGD on the logits."""
+    for row in rows_of(file) if file != "thesis_t3_9" else ():
+        config = get_config(file, row).to_dict()
+        attacks, ours = config["evaluation"]["attacks"], {"PGD-20", "PGD-100"}
+        assert attacks["APGD-DLR"] == {"name": "apgd", "loss": "dlr"}
+        scaled = bool(config["model"].get("head", {}).get("scale"))
+        assert published(attacks) == (ours & set(attacks) if scaled else set())
+        for label in ours & set(attacks):
+            twin = f"{label} on cosines (as published)"
+            assert (label in config["paper"]) != (twin in config["paper"]) == scaled
+            assert attacks.get(twin, {"loss": "cosine_cross_entropy"})["loss"] == "cosine_cross_entropy"
+            if scaled:
+                assert attacks[twin] == {**attacks[label], "loss": "cosine_cross_entropy"}
 
 
 def test_two_phases_of_aelfs_are_complete_and_the_second_freezes_the_head():

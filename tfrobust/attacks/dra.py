@@ -30,7 +30,7 @@ def dra(
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-    loss: Loss | None = None,
+    loss: str | Loss | None = None,
 ) -> GradientAttack:
     """Runs DRA: z <- project(z + step_size * N * g / ||g||_1 * top), in the ball of the mean absolute change.
 

@@ -20,7 +20,7 @@ def fgsm(
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-    loss: Loss | None = None,
+    loss: str | Loss | None = None,
 ) -> GradientAttack:
     """Runs the fast gradient sign method: x + eps * sign(grad loss(x)), one step to the edge of the ball.
 

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from tfrobust import losses
-from tfrobust.attacks import starts
+from tfrobust.attacks import starts, view_losses
 from tfrobust.attacks.base import Attack, ranked_target
 from tfrobust.attacks.gradients import Exact, Expected, Gradients, Transformation
 from tfrobust.attacks.rows import where_rows, zeros
@@ -45,7 +45,8 @@ class GradientAttack(Attack):
         ball: The threat model: radius, projection, pixel range and mask.
         step: The step rule, `(z, gradient, value, ball, state) -> z, state`.
         steps: Number of iterations, at least 1.
-        loss: The loss to maximize, `Views -> (B,)`; None: cross entropy, or the objective's inner loss in a trainer.
+        loss: The loss to maximize, `Views -> (B,)`, or its name in `view_losses`; None: cross entropy, or the
+            objective's inner loss in a trainer.
         start: "auto" (the objective's start if it has one, else `own_start`), "uniform", "normal", "none", or a
             function `(ball, x, noise) -> z`.
         own_start: Where this attack starts if nothing else is asked for; names as for `start`.
@@ -72,7 +73,7 @@ class GradientAttack(Attack):
     steps: int
     _: dataclasses.KW_ONLY
     gradients: Gradients = dataclasses.field(default_factory=Exact)
-    loss: Loss | None = None
+    loss: Any = None
     start: Any = "auto"
     own_start: Any = "uniform"
     keep: str = "last"
@@ -89,6 +90,7 @@ class GradientAttack(Attack):
         if self.keep not in KEEPS:
             raise unknown("value for `keep`", self.keep, KEEPS)
         self.gradients = self.gradients or Exact()
+        self.loss = view_losses.get(self.loss)
         self.start, self.own_start = starts.get(self.start), starts.get(self.own_start)
         self.kind = "white box" if self.gradients.backwards else "black box"
 

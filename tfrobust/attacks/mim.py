@@ -27,7 +27,7 @@ def mim(
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-    loss: Loss | None = None,
+    loss: str | Loss | None = None,
 ) -> GradientAttack:
     """Runs the momentum iterative method: m <- decay * m + g / ||g||_1; z <- project(z + step_size * sign(m)).
 

@@ -26,7 +26,7 @@ def pgd(
     targeted: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
-    loss: Loss | None = None,
+    loss: str | Loss | None = None,
 ) -> GradientAttack:
     """Runs projected gradient descent: z <- project(z + step_size * direction(grad loss)), from a uniform start.
 

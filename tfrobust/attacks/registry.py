@@ -38,8 +38,9 @@ SHARED = {
     "targeted": "targeted: The labels are the classes to reach, not those to leave.",
     "ball": "bounds: Least and greatest pixel value.\nmask: 1 where a pixel may change, 0 where not, `(H, W, C)`, "
     "`(H, W, 1)` or, for one batch, `(B, H, W, C)`; None: all may. The radius is the same with and without a mask.",
-    "loss": "loss: The loss to maximize, `Views -> (B,)`; None: cross entropy, or the objective's inner loss in a "
-    "trainer.",
+    "loss": 'loss: The loss to maximize, `Views -> (B,)`, or a name, "adversarial_cross_entropy", "margin" or '
+    '"cosine_cross_entropy" (of the cosines of a normalized head); None: cross entropy, or the objective\'s inner loss '
+    "in a trainer.",
     "returns": _RESULT.format("An", "Attack"),
     "returns_gradient_attack": _RESULT.format("A", "GradientAttack"),
 }

@@ -21,6 +21,15 @@ def adversarial_cross_entropy(views: Views) -> Tensor:
     return losses.cross_entropy(views.adv["logits"], views.y)
 
 
+def cosine_cross_entropy(views: Views) -> Tensor:
+    """Computes CE(cos', y), `(B,)`, of the cosines of a normalized head in place of its logits z = s * cos.
+
+    The softmax of numbers in [-1, 1] is nearly uniform, so that this loss weighs all wrong classes almost alike: its
+    attack is weaker than that on the logits. SPAT's published PGD figures are of this attack (its authors' code).
+    """
+    return losses.cross_entropy(views.adv["cosine"], views.y)
+
+
 def margin(views: Views) -> Any:
     """Computes max_{j != y} z'_j - z'_y, `(B,)`."""
     return losses.margin(views.adv["logits"], views.y)
@@ -76,3 +85,15 @@ def nearness(views: Views) -> Any:
     """Computes minus the cosine distance of f(x') to the features of the partner in the reversed batch, `(B,)`."""
     partner = ops.flip(views.clean["features"], axis=0)
     return -losses.cosine_distance(views.adv["features"], partner)
+
+
+NAMED: dict[str, Loss] = {loss.__name__: loss for loss in (adversarial_cross_entropy, cosine_cross_entropy, margin)}
+
+
+def get(loss: str | Loss | None) -> Loss | None:
+    """Returns the loss for a name of `NAMED`; a function, or None, unchanged."""
+    if loss is None or callable(loss):
+        return loss
+    if loss not in NAMED:
+        raise unknown("loss", loss, NAMED)
+    return NAMED[loss]

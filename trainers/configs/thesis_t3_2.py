@@ -3,13 +3,14 @@
 from commands import config
 from trainers.configs import _thesis
 
-ATTACKS = _thesis.columns(0.3, ("FGSM", "PGD-20", "CW"))
+LABELS = ("FGSM", "PGD-20", "CW")
+ATTACKS = _thesis.columns(0.3, LABELS)
 COMMON = {
     "data": {"name": "mnist", "augment": config.NO_AUGMENT},  # choice: batches of 128, no augmentation
     "model": {"name": "spat_mnist"},
     "attack": config.pgd(0.3, 40, 0.01),
     "learning_rate": 0.01,
-    "weight_decay": 2e-4,  # choice: that of CIFAR-10
+    "weight_decay": 2e-4,  # choice: as on CIFAR-10
     "epochs": 80,
     **config.black_box(0.3, ATTACKS, "a natural LeNet-5: --config.model.name=lenet5 --config.objective.name=standard"),
 }
@@ -24,4 +25,4 @@ PAPER = {
     "spat": (99.21, 98.12, 96.64, 96.57, 97.80, 97.27, 97.40),
 }
 
-get_config = config.table(__file__, ROWS, PAPER, config.black_box_columns(ATTACKS), COMMON, default="spat")
+get_config = _thesis.table(__file__, ROWS, PAPER, 0.3, LABELS, COMMON, others=config.black_box_labels(LABELS))

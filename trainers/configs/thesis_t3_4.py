@@ -3,7 +3,8 @@
 from commands import config
 from trainers.configs import _thesis
 
-ATTACKS = _thesis.columns(_thesis.EPS, ("FGSM", "PGD-20", "PGD-100", "MIM-20", "FAB", "CW", "AutoAttack"))
+LABELS = ("FGSM", "PGD-20", "PGD-100", "MIM-20", "FAB", "CW", "AutoAttack")
+ATTACKS = _thesis.columns(_thesis.EPS, LABELS)
 MEASURED = config.black_box(_thesis.EPS, ATTACKS, "a natural ResNet-101: thesis_t4_4.py:vanilla_resnet101")
 ROWS: dict[str, config.Settings] = {
     **_thesis.BASELINES,
@@ -35,6 +36,5 @@ BLACK = {
 }
 PAPER = {row: (*WHITE[row], *BLACK[row]) for row in WHITE}
 
-get_config = config.table(
-    __file__, ROWS, PAPER, config.black_box_columns(ATTACKS), _thesis.CIFAR, MEASURED, default="spat"
-)
+BLACK_BOX = config.black_box_labels(LABELS)
+get_config = _thesis.table(__file__, ROWS, PAPER, _thesis.EPS, LABELS, _thesis.CIFAR, MEASURED, others=BLACK_BOX)
