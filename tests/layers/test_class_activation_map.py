@@ -49,6 +49,22 @@ def test_signed_map_averaged_plus_bias_equals_logits():
     np.testing.assert_allclose(ops.mean(outputs["cam"], axis=(1, 2)) + bias, outputs["logits"], atol=1e-5)
 
 
+def test_grad_cam_is_that_of_the_logit():
+    """By its definition: the channels' weights are the mean gradients of the logit; ReLU after their sum."""
+    tf = pytest.importorskip("tensorflow")
+    head = ClassActivationMap(units=4, form="grad_cam")
+    feature_map = tf.constant(FEATURE_MAP)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(feature_map)
+        logits = head(tf.reduce_mean(feature_map, axis=(1, 2)))["logits"]
+        parts = tf.unstack(logits, axis=-1)
+    gradients = [tape.gradient(part, feature_map).numpy().mean(axis=(1, 2), keepdims=True) for part in parts]
+    expected = np.stack([np.maximum((FEATURE_MAP * g).sum(-1), 0) for g in gradients], axis=-1)
+    cam = head(FEATURE_MAP.mean(axis=(1, 2)), feature_map=FEATURE_MAP)["cam"]
+    np.testing.assert_allclose(cam, expected, rtol=1e-4, atol=1e-6)
+    assert 0 < (expected == 0).mean() < 1
+
+
 def test_one_unit_gives_two_logits():
     head = with_weights([[2.0], [-1.0]], [0.5])
     features = np.array([[1.0, 2.0], [3.0, 1.0]], "float32")
@@ -134,7 +150,7 @@ def test_regularizer_of_the_dense_layer_is_a_loss_of_the_head():
         ({}, "expected either `dense`"),
         ({"dense": keras.layers.Dense(2), "units": 2}, "expected either `dense`"),
         ({"dense": keras.layers.Flatten()}, "expected a keras.layers.Dense, EinsumDense or Conv2D"),
-        ({"units": 3, "form": "clip"}, "expected one of clipped, signed.*Did you mean 'clipped'"),
+        ({"units": 3, "form": "clip"}, "expected one of clipped, grad_cam, signed.*Did you mean 'clipped'"),
     ],
 )
 def test_wrong_arguments(arguments, words):

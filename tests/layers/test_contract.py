@@ -29,7 +29,7 @@ def head(units, bias, form):
 TABLE = [
     *(
         ("ClassActivationMap", functools.partial(head, units, bias, form), (VECTORS, MAPS), WRONG_MAPS, HEAD)
-        for form in ("clipped", "signed")
+        for form in ("clipped", "signed", "grad_cam")
         for units in (1, 4)
         for bias in (True, False)
     ),

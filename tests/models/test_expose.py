@@ -331,7 +331,7 @@ def test_form_survives_a_preprocess_and_a_file(tmp_path):
 
 
 def test_unknown_form():
-    with pytest.raises(ValueError, match=r"expected one of clipped, signed.*Did you mean 'signed'"):
+    with pytest.raises(ValueError, match=r"expected one of clipped, grad_cam, signed.*Did you mean 'signed'"):
         expose(POOLED["functional"](), form="sign")
 
 

@@ -72,7 +72,7 @@ def class_activation_maps(
         classifier: a classifier with the outputs `feature_map` and `cam`.
         x: images `(N, H, W, C)`, pixels within the bounds.
         labels: the class c of each image, `(N,)` integers; None: the predicted one.
-        form: "clipped" or "signed", independent of the form in the classifier's own head.
+        form: "clipped", "signed" or "grad_cam", independent of the form in the classifier's own head.
         upsample: whether to enlarge the maps bilinearly to the images.
         bounds: least and greatest pixel value.
         batch_size: images in a batch.

@@ -20,13 +20,20 @@ def _clipped(feature_map: Tensor, kernel: Tensor) -> Tensor:
     return positive + ops.matmul(ops.relu(-feature_map), ops.relu(-kernel))
 
 
+def _grad_cam(feature_map: Tensor, kernel: Tensor) -> Tensor:
+    _, height, width, _ = ops.shape(feature_map)
+    return ops.relu(ops.matmul(feature_map, kernel)) / ops.cast(height * width, feature_map.dtype)
+
+
 @keras.saving.register_keras_serializable(package="tfrobust")
 class ClassActivationMap(keras.layers.Layer):
     """Computes logits z = f W + b and, from the map whose average is f, a map for every class.
 
     The clipped form (the default) is M[h, w, c] = sum_k max(W[k, c] * A[h, w, k], 0), the signed one M[h, w, c] = sum_k
     W[k, c] * A[h, w, k]. Averaged over positions, plus the bias, the signed form equals the logits after global average
-    pooling. InfoFeature, equation 6 (clipped) and equation 5 (signed).
+    pooling. The gradient of the logit z_c by A is then W[:, c] / N at each of the N positions, so that Grad-CAM of the
+    logit is the signed form over N, without its negative values: M[h, w, c] = max(sum_k W[k, c] * A[h, w, k], 0) / N.
+    InfoFeature, equation 6 (clipped) and equation 5 (signed); Selvaraju et al. 2017 (Grad-CAM), equations 1 and 2.
 
     The head calls the layer without its activation for the logits, so that a custom `call`, a quantized kernel and LoRA
     act as in any other model. W is the layer's kernel or, where the layer does not multiply by it, the layer's output
@@ -36,7 +43,7 @@ class ClassActivationMap(keras.layers.Layer):
 
     Args:
         dense: A `keras.layers.Dense`, `EinsumDense` or `Conv2D`, shared: training the head trains it.
-        form: `"clipped"` or `"signed"`.
+        form: `"clipped"`, `"signed"` or `"grad_cam"`.
         units: Number of classes of a new dense layer, in place of `dense`.
         shape: The shape of one image's features as the layer reads them. None: `(D,)`, or `(1, 1, D)` for a `Conv2D`.
         **kwargs: `name` and `dtype`, as for every Keras layer.
@@ -58,7 +65,7 @@ class ClassActivationMap(keras.layers.Layer):
     {'logits': (2, 10), 'cam': (2, 4, 4, 10)}
     """
 
-    FORMS: ClassVar = {"clipped": _clipped, "signed": ops.matmul}
+    FORMS: ClassVar = {"clipped": _clipped, "signed": ops.matmul, "grad_cam": _grad_cam}
 
     def __init__(
         self,

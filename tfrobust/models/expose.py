@@ -32,7 +32,7 @@ def expose(
             itself computes the logits. Training the result trains the model.
         preprocess: A layer or model between pixels in [0, 1] and `model`: `keras.layers.Rescaling(255.0)`,
             `keras.layers.Normalization(mean=..., variance=...)`. Without it the model receives the pixels unchanged.
-        form: Form of the class activation map, "clipped" or "signed", as in `ClassActivationMap`.
+        form: Form of the class activation map, "clipped", "signed" or "grad_cam", as in `ClassActivationMap`.
         name: Name of the result; None: that of the model.
 
     Returns:
@@ -42,9 +42,9 @@ def expose(
         `logits` only. A classifier with named outputs is returned unchanged.
 
     Raises:
-        ValueError: for a model of another kind, for "signed" if the model has named outputs with a map of another form,
-            and if the result and the model do not agree on two random images in [0, 1]. (A model for images of any size
-            is compared on 32, 96 or 224 pixels, or not at all if it accepts none of these.)
+        ValueError: for a model of another kind, for a form but "clipped" if the model has named outputs with a map of
+            another form, and if the result and the model do not agree on two random images in [0, 1]. (A model for
+            images of any size is compared on 32, 96 or 224 pixels, or not at all if it accepts none of these.)
 
     Example:
 
@@ -232,7 +232,8 @@ def _check_form(classifier: keras.Model, form: str) -> None:
             classifier,
             f"a model whose class activation map is still to be made in the form {form!r}",
             f"a classifier that gives 'cam' already, in the form {' or '.join(map(repr, forms)) or 'of its own'}",
-            "Expose the model that it was made of, or make the network with head={'name': 'dense', 'form': 'signed'}.",
+            "Expose the model that it was made of, or make the network with "
+            f"head={{'name': 'dense', 'form': {form!r}}}.",
         )
 
 

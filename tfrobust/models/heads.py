@@ -16,7 +16,7 @@ Head: TypeAlias = str | Mapping[str, Any] | keras.layers.Layer
 
 @register
 def dense(classes: int, form: str = "clipped") -> keras.layers.Layer:
-    """Returns a dense layer with the outputs `logits` and, of a map, `cam` in the form "clipped" or "signed"."""
+    """Returns a dense layer with the outputs `logits` and, of a map, `cam` in a form of `ClassActivationMap`."""
     return ClassActivationMap(units=classes, form=form, name="head")
 
 

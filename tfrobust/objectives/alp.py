@@ -1,13 +1,9 @@
 """Adversarial logit pairing."""
 
-from typing import Any
-
-from tfrobust import losses
 from tfrobust.objectives import terms
 from tfrobust.objectives.objective import Objective, Term, register
 from tfrobust.schedules import Schedule, nonnegative
 from tfrobust.utils.deprecation import renamed_arguments
-from tfrobust.views import Views
 
 
 @register(search={"weight": (0.01, 10.0, "log")})
@@ -41,22 +37,6 @@ def alp(
     >>> sorted(tfrobust.objectives.alp(0.5, clean_weight=0.5, adversarial_weight=0.5).outer)
     ['adversarial_cross_entropy', 'clean_cross_entropy', 'logit_distance']
     """
-    measure = losses.distance(distance)
-
-    def logit_distance(views: Views) -> Any:
-        return measure(views.clean["logits"], views.adv["logits"])
-
-    weights = {
-        "clean": nonnegative("clean_weight", clean_weight),
-        "adv": nonnegative("adversarial_weight", adversarial_weight),
-    }
-    names = {"clean": "clean_cross_entropy", "adv": "adversarial_cross_entropy"}
-    outer = {
-        names[side]: Term(terms.smoothed(side, label_smoothing, off_label_smoothing), weight)
-        for side, weight in weights.items()
-        if weight != 0
-    }
-    return Objective(
-        terms.adversarial_cross_entropy,
-        {**outer, "logit_distance": Term(logit_distance, nonnegative("weight", weight))},
-    )
+    outer = terms.cross_entropies(clean_weight, adversarial_weight, label_smoothing, off_label_smoothing)
+    pairing = Term(terms.logit_distance(distance), nonnegative("weight", weight))
+    return Objective(terms.adversarial_cross_entropy, {**outer, "logit_distance": pairing})

@@ -7,7 +7,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.view_losses import adversarial_cross_entropy as adversarial_cross_entropy
 from tfrobust.objectives.objective import Loss, Term
-from tfrobust.schedules import From
+from tfrobust.schedules import From, Schedule, nonnegative
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_nonnegative, check_number
@@ -33,6 +33,30 @@ def smoothed(side: str, label_smoothing: float = 0.0, off_label_smoothing: float
         return losses.cross_entropy(getattr(views, side)["logits"], views.y, **smoothing)
 
     return smoothed_cross_entropy
+
+
+def cross_entropies(
+    clean_weight: Schedule, adversarial_weight: Schedule, label_smoothing: float, off_label_smoothing: float
+) -> dict[str, Term]:
+    """Returns the terms of CE(x, y) and CE(x', y) by name, without those of weight 0; see `smoothed`."""
+    weights = {"clean": nonnegative("clean_weight", clean_weight)}
+    weights["adv"] = nonnegative("adversarial_weight", adversarial_weight)
+    names = {"clean": "clean_cross_entropy", "adv": "adversarial_cross_entropy"}
+    return {
+        names[side]: Term(smoothed(side, label_smoothing, off_label_smoothing), weight)
+        for side, weight in weights.items()
+        if weight != 0
+    }
+
+
+def logit_distance(distance: str) -> Loss:
+    """Returns the loss D(z, z') of clean and attacked logits; D is a name of `losses.DISTANCES`."""
+    measure = losses.distance(distance)
+
+    def logit_distance(views: Views) -> Tensor:
+        return measure(views.clean["logits"], views.adv["logits"])
+
+    return logit_distance
 
 
 def kl_divergence(views: Views) -> Tensor:
