@@ -193,28 +193,41 @@ def pool(x):
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
-def active(x):
-    x = x / np.float32(np.sqrt(1 + 1e-5))  # BatchNorm as it starts
+def active(x, epsilon=1e-5):
+    x = x / np.float32(np.sqrt(1 + epsilon))  # BatchNorm as it starts
     return np.where(x > 0, x, 0.1 * x)
 
 
-def test_without_residuals_it_is_the_stem_pooled_and_padded():
-    classifier = make()
+def same(x, epsilon):
+    return x
+
+
+@pytest.mark.parametrize(("original", "epsilon", "later"), [(False, 1e-5, active), (True, 1e-3, same)])
+def test_without_residuals_it_is_the_stem_pooled_and_padded(original, epsilon, later):
+    """The shortcut of a block's first unit starts from the activated x; in Madry's own code that of block 2 alone."""
+    classifier = make(original=original)
     for layer in classifier.layers:
         if layer.name.endswith("conv2"):
             layer.set_weights([0 * w for w in layer.get_weights()])
     names = ("stem", "block2_unit5", "block3_unit5", "block4_unit5", "local4")
     stages = keras.Model(classifier.input, [classifier.get_layer(name).output for name in names])
     stem, block2, block3, block4, local = arrays(stages(X))
-    expected = active(stem)  # shared by the shortcut of the first unit, here and at the start of every block
+    expected = active(stem, epsilon)
     np.testing.assert_allclose(block2, expected, rtol=1e-5, atol=1e-6)
-    expected = np.pad(pool(active(expected)), [[0, 0], [0, 0], [0, 0], [8, 8]])
+    expected = np.pad(pool(later(expected, epsilon)), [[0, 0], [0, 0], [0, 0], [8, 8]])
     np.testing.assert_allclose(block3, expected, rtol=1e-5, atol=1e-6)
     assert not block3[..., :8].any() and not block3[..., -8:].any() and block3[..., 8:-8].any(axis=(0, 1, 2)).all()
-    expected = np.pad(pool(active(expected)), [[0, 0], [0, 0], [0, 0], [16, 16]])
+    expected = np.pad(pool(later(expected, epsilon)), [[0, 0], [0, 0], [0, 0], [16, 16]])
     np.testing.assert_allclose(block4, expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(local, active(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(local, active(expected, epsilon), rtol=1e-5, atol=1e-6)
     assert stem.min() < 0  # else the slope would not count
+
+
+def test_the_original_form_has_the_weights_of_the_other_and_its_own_epsilon_throughout():
+    original, other = make(attention=(3, 4), original=True), make(attention=(3, 4))
+    assert not same_weights(original, other) and original.count_params() == other.count_params()
+    norms = [layer for layer in original.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(norms) == 33 and {(n.momentum, n.epsilon) for n in norms} == {(0.9, 1e-3)}
 
 
 def test_a_unit_by_hand():
@@ -251,7 +264,7 @@ def test_sizes_that_do_not_halve():
 @pytest.mark.parametrize(
     "options",
     [
-        {"attention": (4,), "form": "sum"},
+        {"attention": (4,), "form": "sum", "original": True},
         {"attention": (3,), "form": "dot", "head": "cosine"},
         {"attention": (3, 4), "width": 2, "head": {"name": "cosine", "scale": None}},
     ],

@@ -28,6 +28,7 @@ def madry_resnet(
     attention: Sequence[int] = (),
     form: str = "nonlinear",
     head: heads.Head = "dense",
+    original: bool = False,
 ) -> keras.Model:
     """Returns the ResNet of Madry's CIFAR-10 challenge; with `attention`, that of FPR-v2 (4,) or of FPR-v1 (3, 4).
 
@@ -42,14 +43,17 @@ def madry_resnet(
     (block 4: the network's last; block 3: a pair of its own, which the residual path does not see). An attention layer
     for each block weighs them by g, and the descriptors, side by side, are the features; g goes nowhere else.
 
-    FPR-v1 and FPR-v2, sections 3 and 4.2; Madry et al. 2018, https://github.com/MadryLab/cifar10_challenge (`model.py`;
-    there BatchNorm's epsilon is 1e-3, and only the first unit of block 2 shares its activation).
+    In Madry's own code, `original=True`, the first unit of block 2 alone shares its activation with the shortcut (those
+    of blocks 3 and 4 pool and pad x itself), and BatchNorm's epsilon is 1e-3 in place of 1e-5. Neither adds a weight.
+
+    FPR-v1 and FPR-v2, sections 3 and 4.2; Madry et al. 2018, https://github.com/MadryLab/cifar10_challenge, `model.py`.
 
     Args:
         {{network}}
         width: Factor of the filters of blocks 2 to 4; 3 is the papers' wide network (the stem keeps 16).
         attention: Blocks whose local features are attended, out of 3 and 4; (): the plain network.
         form: Form of the attention: "nonlinear" (`NonlinearAttention`), "sum" or "dot" (`LinearAttention`).
+        original: Whether activations are shared and BatchNorm's epsilon is as in Madry's own code.
 
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, D)`, and without attention `feature_map`
@@ -70,16 +74,18 @@ def madry_resnet(
     if form not in ("nonlinear", *LinearAttention.FORMS):
         raise unknown("form of attention", form, ("nonlinear", *LinearAttention.FORMS))
 
+    shares, epsilon = ((2,), 1e-3) if original else ((2, 3, 4), 1e-5)
     x = _convolution(16, "stem")(Standardize(name="standardize")(inputs))
     local: dict[int, Tensor] = {}
     for block, filters, strides in ((2, 16 * width, 1), (3, 32 * width, 2), (4, 64 * width, 2)):
         for unit in range(1, UNITS + 1):
-            x = _unit(x, filters, strides if unit == 1 else 1, unit == 1, f"block{block}_unit{unit}")
+            shared = unit == 1 and block in shares
+            x = _unit(x, filters, strides if unit == 1 else 1, shared, epsilon, f"block{block}_unit{unit}")
         if block == 4 or block in blocks:
-            local[block] = _normalized(x, f"local{block}")
+            local[block] = _normalized(x, epsilon, f"local{block}")
 
     if blocks:
-        outputs = _attended(last, {b: local[b] for b in blocks}, _global_feature(local[4]), form)
+        outputs = _attended(last, {b: local[b] for b in blocks}, _global_feature(local[4], epsilon), form)
     else:
         pooled = layers.GlobalAveragePooling2D(name="features")(local[4])
         outputs = named_outputs(last, pooled, local[4])
@@ -93,15 +99,15 @@ def _convolution(filters: int, name: str, strides: int = 1) -> keras.layers.Laye
     )
 
 
-def _normalized(x: Tensor, name: str) -> Tensor:
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+def _normalized(x: Tensor, epsilon: float, name: str) -> Tensor:
+    x = layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name=f"{name}_bn")(x)
     return activation_layer("leaky_relu", name=name)(x)
 
 
-def _unit(x: Tensor, filters: int, strides: int, shared: bool, name: str) -> Tensor:
-    active = _normalized(x, f"{name}_act1")
+def _unit(x: Tensor, filters: int, strides: int, shared: bool, epsilon: float, name: str) -> Tensor:
+    active = _normalized(x, epsilon, f"{name}_act1")
     y = _convolution(filters, f"{name}_conv1", strides)(active)
-    y = _convolution(filters, f"{name}_conv2")(_normalized(y, f"{name}_act2"))
+    y = _convolution(filters, f"{name}_conv2")(_normalized(y, epsilon, f"{name}_act2"))
     return layers.Add(name=name)([_shortcut(active if shared else x, filters, strides, name), y])
 
 
@@ -113,12 +119,12 @@ def _shortcut(x: Tensor, filters: int, strides: int, name: str) -> Tensor:
     return ops.pad(x, [[0, 0], [0, 0], [0, 0], [side, side]]) if side else x
 
 
-def _global_feature(feature_map: Tensor) -> Tensor:
+def _global_feature(feature_map: Tensor, epsilon: float) -> Tensor:
     # The papers say "a convolutional layer sandwiched between two max-pooling layers". Ours are: as many filters as the
     # map has channels, for the linear forms need equal widths; BatchNorm and activation as behind every convolution
     # here, so that g has the scale of the local features; a global maximum, for g is one vector.
     x = layers.MaxPooling2D(2, padding="same", name="global_pool")(feature_map)
-    x = _normalized(_convolution(feature_map.shape[-1], "global_conv")(x), "global_act")
+    x = _normalized(_convolution(feature_map.shape[-1], "global_conv")(x), epsilon, "global_act")
     return layers.GlobalMaxPooling2D(name="global_feature")(x)
 
 

@@ -26,6 +26,15 @@ ATTACKS = {
 MADRY = config.objective("madry")
 
 
+def network(width: int = 1, attended: Sequence[int] = (), **options: Any) -> dict[str, Any]:
+    """Returns the papers' residual network.
+
+    choice: "the original ResNet" of four blocks is that of Madry's CIFAR-10 challenge, in the form of his own code.
+    """
+    attention = tuple(attended)
+    return {"model": {"name": "madry_resnet", "width": width, "attention": attention, "original": True, **options}}
+
+
 def regularization(weight: float) -> dict[str, Any]:
     """Returns CE(x') + weight * ||f(x) - f(x')||_2."""
     return config.objective("feature_regularization", weight=weight)
@@ -72,8 +81,7 @@ def resnet_table(
         width: width of the network.
         data: fields of `data` that differ from those of CIFAR-10.
     """
-    plain = {"model": {"name": "madry_resnet", "width": width, "attention": ()}}
-    attention = {"model": {"name": "madry_resnet", "width": width, "attention": tuple(attended)}}
+    plain, attention = network(width), network(width, attended)
     rows = {
         "madry": {**plain, **MADRY},
         f"at_{suffix}": {**plain, **regularization(0.1)},
