@@ -53,7 +53,7 @@ def classifier() -> keras.Model:
     config.data.update(name=DATA.value, batch_size=128, validation=0.05)
     config.model = {"name": "digits", "features": 64}
     # From a small radius on: at the full one this network does not begin to learn.
-    ramp = _base.falls(EPS.value / 10, EPS.value, 2 * EPOCHS.value / 3)
+    ramp = _base.linear(EPS.value / 10, EPS.value, 2 * EPOCHS.value / 3)
     config.attack = {**config.attack.to_dict(), "eps": ramp, "steps": 7}
     config.update(digits.training(2e-3, EPOCHS.value))
     config.evaluation = {"attacks": "", "norm": "linf"}

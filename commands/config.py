@@ -137,8 +137,8 @@ def drops(rate: float, epochs: Sequence[float]) -> dict[str, Any]:
     return {"name": "PiecewiseConstantDecay", "boundaries": [float(e) for e in epochs], "values": values}
 
 
-def falls(first: float, last: float, epochs: float) -> dict[str, Any]:
-    """Returns the schedule that changes linearly from `first` to `last`."""
+def linear(first: float, last: float, epochs: float) -> dict[str, Any]:
+    """Returns the schedule that changes linearly from `first` to `last` over the epochs, and stays there."""
     ends = {"initial_learning_rate": first, "end_learning_rate": last}
     return {"name": "PolynomialDecay", **ends, "decay_steps": epochs}
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from scipy import stats
 
 from tfrobust import models
 from tfrobust.models.graph import Step
@@ -42,6 +43,20 @@ def test_lenet5():
         ("Dense", 120, "relu"),
         ("Dense", 84, "relu"),
     ]
+
+
+def test_fpr_mnist_starts_as_madrys_own_where_it_is_asked_to():
+    small = {"input_shape": (8, 8, 1), "classes": 10}
+    classifier = models.get("fpr_mnist", **small, original=True)
+    kernels, biases = classifier.get_weights()[::2], classifier.get_weights()[1::2]
+    assert [kernel.ndim for kernel in kernels] == [4, 4, 2, 2] and len(biases) == 4
+    normal = stats.truncnorm(-2, 2, scale=0.1)  # cut off at two standard deviations, as TensorFlow's truncated_normal
+    for kernel in kernels:
+        assert stats.kstest(kernel.ravel()[:10_000], normal.cdf).pvalue > 1e-3
+    assert all((bias == np.float32(0.1)).all() for bias in biases)
+    usual = models.get("fpr_mnist", **small).get_weights()
+    assert not any(bias.any() for bias in usual[1::2])
+    assert np.abs(usual[4]).max() <= np.sqrt(6 / (256 + 1024))  # Glorot's rule
 
 
 def test_spat_mnist():

@@ -237,11 +237,15 @@ def test_fine_tuning_lets_eps_fall_and_ends_with_clean_epochs():
     assert (tuning["epochs"], clean["epochs"]) == (50, 10)
 
 
-def test_drops_and_falls_are_schedules_over_epochs():
+def test_drops_and_linear_are_schedules_over_epochs():
     drops = tfrobust.schedules.get(_base.drops(0.1, (75, 90)))
     np.testing.assert_allclose([float(drops(e)) for e in (0.0, 75.0, 75.1, 90.1)], [0.1, 0.1, 0.01, 0.001], rtol=1e-6)
-    falls = tfrobust.schedules.get(_base.falls(2.0, 0.5, 50))
-    np.testing.assert_allclose([float(falls(e)) for e in (0.0, 20.0, 60.0)], [2.0, 1.4, 0.5], rtol=1e-6)
+    linear = tfrobust.schedules.get(_base.linear(2.0, 0.5, 50))
+    np.testing.assert_allclose([float(linear(e)) for e in (0.0, 20.0, 60.0)], [2.0, 1.4, 0.5], rtol=1e-6)
+    rising = tfrobust.attacks.get(_base.pgd(_base.linear(0.03, 0.3, 0.5), 1, 0.01))
+    np.testing.assert_allclose(
+        [float(rising.at(e).ball.radius) for e in (0.0, 0.25, 9.0)], [0.03, 0.165, 0.3], rtol=1e-5
+    )
 
 
 def test_build_lays_later_settings_over_earlier_ones():

@@ -38,8 +38,8 @@ def get_config():
         "data": {"name": "digits", "batch_size": 128, "validation": 0.1, "augment": {"pad": 1, "flip": False},
                  "steps_per_epoch": 7},
         "model": {"name": "killed"},
-        "attack": _base.pgd(_base.falls(0.05, 0.15, 4), 3, 0.05),
-        "learning_rate": _base.falls(0.02, 0.002, 4),
+        "attack": _base.pgd(_base.linear(0.05, 0.15, 4), 3, 0.05),
+        "learning_rate": _base.linear(0.02, 0.002, 4),
         "phases": (
             {"objective": {"name": "standard"}, "epochs": 4, "monitor": "val_accuracy"},
             {"objective": {"name": "trades"}, "epochs": 6, "monitor": "val_robust_accuracy"},

@@ -121,15 +121,21 @@ def lenet5(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: He
 
 
 @register
-def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: Head = "dense") -> keras.Model:
+def fpr_mnist(
+    input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head: Head = "dense", original: bool = False
+) -> keras.Model:
     """Returns the MNIST network of FPR-v2, which is the one of Madry's MNIST challenge.
 
     Twice a 5x5 convolution (32, then 64 filters, ReLU) and 2x2 max-pooling, all padded to keep the size; dense 1024
     with ReLU; dense. It flattens instead of averaging, so it has no class activation map. FPR-v2, section on MNIST;
     Madry et al. 2018, https://github.com/MadryLab/mnist_challenge (`model.py`).
 
+    Weights start as Keras has it (Glorot's rule, biases of 0), or as in Madry's own code: kernels from a normal
+    distribution of standard deviation 0.1 that is cut off at 0.2, biases at 0.1, those of the head too.
+
     Args:
         {{network}}
+        original: Whether the weights start as in Madry's own code.
 
     Returns:
         A classifier with outputs `logits` `(B, C)` and `features` `(B, 1024)`, and `cosine` `(B, C)` with a
@@ -146,7 +152,13 @@ def fpr_mnist(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, head:
         x = keras.layers.Conv2D(filters, 5, padding="same", activation="relu")(x)
         x = keras.layers.MaxPooling2D(2, padding="same")(x)
     features = keras.layers.Dense(1024, activation="relu")(keras.layers.Flatten()(x))
-    return unpooled("fpr_mnist", inputs, features, last)
+    classifier = unpooled("fpr_mnist", inputs, features, last)
+    for variable in classifier.trainable_variables if original else ():
+        # A new initializer for each kernel: an unseeded one gives all of one shape the same values.
+        kernel = len(variable.shape) > 1
+        start = keras.initializers.TruncatedNormal(stddev=0.1) if kernel else keras.initializers.Constant(0.1)
+        variable.assign(start(variable.shape))
+    return classifier
 
 
 @register

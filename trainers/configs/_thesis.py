@@ -122,7 +122,7 @@ def corruptions(
 STANDARD = {**config.objective("standard"), **SCHEDULE}
 SCRATCH = {"model": {"name": "resnet50"}, "weight_decay": 2e-4}
 FINE_TUNING = 0.01  # choice: the rate of fine-tuning is not printed; a tenth of it in the clean epochs
-FALLING = config.falls(2 / 255, 0.5 / 255, 50)
+FALLING = config.linear(2 / 255, 0.5 / 255, 50)
 
 
 def weak_columns(fractions: Mapping[str, float]) -> dict[str, Any]:
