@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -207,10 +209,19 @@ def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> 
 
 
 class _ConfigFile(config_flags.ConfigFileFlagParser):
-    """Reads JSON files as well as Python files."""
+    """Reads JSON files as well as Python files, and adds the options of the network that the command line sets.
+
+    An override needs a field to override. A network has more options than a config sets, and refuses what is none.
+    """
 
     def parse(self, path: str) -> Any:
-        return _locked(Path(path)) if path.endswith(".json") else super().parse(path)
+        config = _locked(Path(path)) if path.endswith(".json") else super().parse(path)
+        for argument in sys.argv:
+            override = re.match(rf"--?{self.name}\.model\.(\w+)(=|$)", argument)
+            if override and override[1] not in config.model:
+                with config.unlocked():
+                    config.model[override[1]] = config_dict.placeholder(object)
+        return config
 
 
 def _locked(path: Path) -> ConfigDict:

@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfrobust import models
 from tfrobust.layers import LinearAttention, NonlinearAttention, Standardize
@@ -178,6 +179,21 @@ def test_global_feature_is_pooled_convolved_and_pooled():
     y /= np.sqrt(1 + 1e-5)
     expected = np.where(y > 0, y, 0.1 * y).max(axis=(1, 2))
     np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_branch_of_the_global_feature_learns_but_in_the_form_sum(form):
+    """softmax_n(u . (l_n + g)) = softmax_n(u . l_n): g cancels, and with it the gradient of all that computes it."""
+    classifier = make(attention=(4,), form=form)
+    behind = keras.Model(classifier.get_layer("local4").output, classifier.output["logits"])
+    branch = [w for name in ("global_conv", "global_act_bn") for w in classifier.get_layer(name).trainable_weights]
+    with tf.GradientTape() as tape:
+        logits = behind(np.random.default_rng(0).normal(size=(2, 4, 4, 64)).astype("float32"))
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([3, 5], logits))
+    head = classifier.get_layer("head").trainable_weights
+    gradients = [np.abs(g).max() for g in tape.gradient(loss, [w.value for w in (*branch, *head)])]
+    assert len(branch) == 3 and min(gradients[3:]) > 1e-2
+    assert (max(gradients[:3]) < 1e-6) == (form == "sum"), gradients
 
 
 def test_signed_map_averaged_plus_bias_equals_logits():

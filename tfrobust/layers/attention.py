@@ -75,7 +75,8 @@ class LinearAttention(Attention):
     Jetley et al. 2018 (Learn To Pay Attention), section 3.1; the "linear" model of FPR-v2's comparison is "sum".
 
     In the form "sum" u . g is the same at every position, so the softmax cancels it: the weights depend on the local
-    features alone, and no gradient reaches g. That is the definition, and one reason for the nonlinear form.
+    features alone, and no gradient reaches g, so that the layers that compute g do not learn. That is the definition,
+    and one reason for the nonlinear form.
 
     Args:
         form: `"sum"` or `"dot"`.

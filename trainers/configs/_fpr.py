@@ -40,6 +40,13 @@ def regularization(weight: float) -> dict[str, Any]:
     return config.objective("feature_regularization", weight=weight)
 
 
+def natural_table(file: str, rows: config.Rows, paper: config.Paper, default: str) -> config.GetConfig:
+    """Returns the `get_config` of networks trained on natural CIFAR-10; the papers print their clean accuracy alone."""
+    # choice: the schedule of the other rows, and an attack, which shows that they are not robust.
+    measured = {"evaluation": {"eps": 8 / 255, "attacks": {"PGD-5": ATTACKS["PGD-5"]}}}
+    return config.table(file, rows, paper, ("clean",), CIFAR, config.objective("standard"), measured, default=default)
+
+
 def mnist_table(file: str, regularized: str) -> config.GetConfig:
     """Returns the `get_config` of table 1, which is the same in both papers but for the name of the regularized row."""
     rows = {"madry": MADRY, regularized: regularization(0.01)}  # 0.001 to 0.05 work as well, says the paper
