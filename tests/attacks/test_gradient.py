@@ -415,6 +415,15 @@ def test_a_schedule_can_be_named_in_a_config():
         attacks.pgd(eps={**ramp, "steps": 3})
 
 
+def test_a_step_that_follows_eps_is_written_down_and_read():
+    attack = attacks.pgd(0.1, attacks.RelativeStepSize(0.2), 1, start="none")
+    again = attacks.get(json.loads(json.dumps(attack.get_config())))
+    for made in (attack, again):
+        np.testing.assert_allclose(np.abs(made.ascend(linear, X)[0] - X), 0.02, atol=1e-6)
+    with pytest.raises(ValueError, match=r"`step_size`: expected .*\"fraction\": NUMBER"):
+        attacks.pgd(0.1, {"name": "RelativeStepSize"})
+
+
 MASK = np.zeros((3, 3, 2), "float32")
 MASK[:2, 1:] = 1
 # In one norm, since tests/attacks/test_threat_model.py holds the balls. The walks along the boundary have a test of

@@ -33,14 +33,39 @@ def success(classifier, adversary, x, y):
 
 
 @pytest.mark.slow
-def test_dra_succeeds_more_often_the_more_values_it_may_change(trained):
-    """Thesis, figure 4.4: success rises up to p = 1/6 and saturates at about 1/3."""
-    rates = {
-        p: success(trained[0], attacks.dra(eps=0.04, p=p, loss=adversarial_cross_entropy), *trained[1:])
+@pytest.mark.parametrize("steps", [5, 20])
+def test_dra_succeeds_more_often_the_more_values_it_may_change(trained, steps):
+    """Thesis, figure 4.4: success rises with p, by less and less."""
+    rates = [
+        success(trained[0], attacks.dra(0.04, steps=steps, p=p, loss=adversarial_cross_entropy), *trained[1:])
         for p in (1 / 24, 1 / 12, 1 / 6, 1 / 3, 1.0)
+    ]
+    assert rates == sorted(rates) and rates[0] + 0.1 < rates[2] < rates[4] - 0.1
+
+
+@pytest.mark.slow
+def test_dra_is_about_twice_as_strong_as_pgd_at_the_same_eps(trained):
+    """Thesis, figure 4.4: DRA at 1/255 with p = 1/3 does what PGD does at 2.55/255."""
+    rates = {
+        factor: success(trained[0], attacks.pgd(factor * 0.04, steps=20, loss=adversarial_cross_entropy), *trained[1:])
+        for factor in (1.4, 2.6)
     }
-    assert rates[1 / 24] + 0.05 < rates[1 / 12] < rates[1 / 6] - 0.05
-    assert abs(rates[1 / 3] - rates[1 / 6]) < 0.06 and abs(rates[1.0] - rates[1 / 3]) < 0.06
+    dra = success(trained[0], attacks.dra(0.04, steps=5, loss=adversarial_cross_entropy), *trained[1:])
+    assert rates[1.4] < dra < rates[2.6]
+
+
+def test_dra_takes_its_share_of_the_budget():
+    """Where the gradient is constant all steps together move the share p of the values by their part of eps * N."""
+    gradient = np.arange(1.0, 17.0, dtype="float32").reshape(1, 4, 4, 1)
+
+    def classify(z):
+        evidence = -tf.reduce_sum(gradient * z, (1, 2, 3))
+        return {"logits": tf.stack([evidence, tf.zeros_like(evidence)], -1)}
+
+    x, y = np.full((1, 4, 4, 1), 0.5, "float32"), np.array([0])
+    for p, moved in ((1.0, gradient), (1 / 4, np.where(gradient > 12, gradient, 0.0))):
+        z = attacks.dra(0.05, steps=5, p=p)(classify, x, y)
+        np.testing.assert_allclose(z - x, 0.05 * 16 * moved / gradient.sum(), atol=1e-6)
 
 
 def test_dra_spends_a_mean_budget_better_than_pgd(trained):

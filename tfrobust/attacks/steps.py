@@ -1,18 +1,23 @@
 """Step rules `(z, gradient, value, ball, state) -> z, state`: how an iterate moves before it is projected."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from keras import ops
 
 from tfrobust.attacks.rows import column, pixels
 from tfrobust.utils.deprecation import renamed
+from tfrobust.utils.errors import invalid
 from tfrobust.utils.types import Tensor
 from tfrobust.utils.validation import check_number
 
 
 class RelativeStepSize(NamedTuple):
-    """Gives a step size as a fraction of the eps of the ball, so that it follows a schedule of eps."""
+    """Gives a step size as a fraction of the eps of the ball, so that it follows a schedule of eps.
+
+    In a config it is `{"name": "RelativeStepSize", "fraction": 0.25}`.
+    """
 
     fraction: float
 
@@ -40,7 +45,7 @@ class Sign:
     """
 
     def __init__(self, size: Size) -> None:
-        self.size = _checked(size)
+        self.size = get_size(size)
 
     def init(self, x: Tensor) -> Any:
         return ()
@@ -196,7 +201,14 @@ def _scaled(gradient: Tensor) -> Tensor:
     return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=pixels(gradient), keepdims=True), 1e-30)
 
 
-def _checked(size: Size) -> Size:
+def get_size(size: Size | Mapping[str, Any]) -> Size:
+    """Returns a step size that a number, a `RelativeStepSize` or its config gives."""
+    if isinstance(size, Mapping):
+        given = dict(size)
+        if given.pop("name", None) != RelativeStepSize.__name__ or set(given) != {"fraction"}:
+            expected = 'a number of pixel units or {"name": "RelativeStepSize", "fraction": NUMBER}'
+            raise invalid("value for `step_size`", expected, dict(size))
+        size = RelativeStepSize(**given)
     number = size.fraction if isinstance(size, RelativeStepSize) else size
     check_number("step_size", number, 0, above=True, expected="a fraction of the pixel range")
     return size

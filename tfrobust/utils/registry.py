@@ -203,6 +203,8 @@ def _width(bounds: Any) -> float:
 
 
 def _serialize(value: Any) -> Any:
+    if hasattr(value, "_asdict"):  # a named tuple
+        return {"name": type(value).__name__, **_serialize(value._asdict())}
     if isinstance(value, (list, tuple)):
         return [_serialize(v) for v in value]
     if isinstance(value, Mapping):
