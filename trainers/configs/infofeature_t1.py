@@ -16,4 +16,4 @@ PAPER = {
     "infofeature": (85.1, 69.3, 61.3, 49.3, 48.0),
 }
 
-get_config = _infofeature.table(__file__, PAPER, _infofeature.RESNET18)
+get_config = _infofeature.white_box_table(__file__, PAPER, _infofeature.RESNET18)

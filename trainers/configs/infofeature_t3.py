@@ -14,6 +14,5 @@ PAPER: dict[str, tuple[float, ...]] = {
     "adv_interpolation": (90.6, 75.1, 71.6, 67.5, 61.4, 88.1, 66.8, 58.2, 48.4, 49.1),
     "infofeature": (90.6, 73.0, 64.8, 50.0, 49.5, 89.9, 72.6, 61.6, 48.5, 49.2),
 }
-COLUMNS = (*_infofeature.COLUMNS, *(f"worst run {label}" for label in _infofeature.COLUMNS))
 
-get_config = _infofeature.table(__file__, PAPER, _infofeature.WRN, columns=COLUMNS)
+get_config = _infofeature.white_box_table(__file__, PAPER, _infofeature.WRN)

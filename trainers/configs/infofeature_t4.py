@@ -11,4 +11,4 @@ PAPER = {
     "infofeature": (63.0, 44.9, 34.4, 28.6, 26.6),
 }
 
-get_config = _infofeature.table(__file__, PAPER, _infofeature.WRN, {"data": {"name": "cifar100"}})
+get_config = _infofeature.white_box_table(__file__, PAPER, _infofeature.WRN, {"data": {"name": "cifar100"}})

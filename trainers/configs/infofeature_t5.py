@@ -17,4 +17,4 @@ PAPER = {
     "infofeature": (94.4, 89.3, 72.4, 54.4, 50.7),
 }
 
-get_config = _infofeature.table(__file__, PAPER, _infofeature.RESNET18, SVHN)
+get_config = _infofeature.white_box_table(__file__, PAPER, _infofeature.RESNET18, SVHN)
