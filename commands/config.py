@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict
@@ -22,6 +22,7 @@ from commands.cli import Mistake
 
 Settings = Mapping[str, Any]
 Rows = Mapping[str, Settings]
+Picked = TypeVar("Picked")
 Paper = Mapping[str, Sequence[float]]  # row -> its figures
 Columns = Sequence[str] | Mapping[str, Sequence[str]]  # labels of figures, for all rows or row -> its labels
 GetConfig = Callable[..., ConfigDict]
@@ -94,8 +95,8 @@ def build(*settings: Settings) -> ConfigDict:
     return _in_order(merged)
 
 
-def pick(file: str, rows: Rows, row: str) -> Settings:
-    """Returns the settings of a row of the table in a config file; a `Mistake` names the known rows."""
+def pick(file: str, rows: Mapping[str, Picked], row: str) -> Picked:
+    """Returns a row of the table in a config file, whatever it is; a `Mistake` names the known rows."""
     if row not in rows:
         name = os.path.basename(file)
         raise Mistake(f"Unknown row of {name}: expected one of {', '.join(rows)}. Received: {row!r}")

@@ -29,7 +29,7 @@ FILES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
 # What `paper` may name beside the attacks of its evaluation and the labels of its tables: other runs of a row.
 OTHER_RUNS = "worst run "
 # Small runs of this library's own: no table of a paper.
-OWN = ("digits", "interpretation")
+OWN = ("digits", "interpretation", "reproduction")
 # Networks that no attack finds right, of which the papers print the clean accuracy, and that of one form not at all.
 NATURAL = ("fpr_v2_s4_3",)
 UNPRINTED = [("fpr_v2_s4_3", "dot")]
