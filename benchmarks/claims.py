@@ -4,12 +4,14 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trainers.configs.reproduction import ITERATIONS, WEIGHTS
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 DEVIATIONS = 1.96  # half the width of an interval of 95 %, in standard errors
+# Row -> column -> for each seed a value, in fractions of 1, and its standard error by the choice of the images.
+Rows = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
 
 
 class Figure(NamedTuple):
@@ -22,32 +24,42 @@ class Figure(NamedTuple):
         return f"{self.mean:.1f} ± {DEVIATIONS * self.error:.1f}"
 
 
-def figure(shares: Sequence[float], images: int) -> Figure:
-    """Returns the figure of one share of the same images for each seed.
+def share_error(share: float, images: int) -> float:
+    """Returns the standard error of a share of so many images, by Agresti and Coull: that of 0 and of 1 is not zero."""
+    images += 4
+    share = (share * (images - 4) + 2) / images
+    return math.sqrt(share * (1 - share) / images)
 
-    Its variance is that of a share of N images, p (1 - p) / N, plus that of a mean over the seeds: another draw of the
-    images moves all seeds alike, another seed moves them one by one. With one seed the second part is unknown and is
-    left out.
+
+def figure(values: Sequence[float], errors: Sequence[float]) -> Figure:
+    """Returns the figure of a value of each seed, measured on the same images, and its standard errors by the images.
+
+    Its variance is that by the images plus that of a mean over the seeds: another draw of the images moves all seeds
+    alike, another seed moves them one by one. With one seed the second part is unknown and is left out.
     """
-    mean = statistics.mean(shares)
-    seeds = statistics.variance(shares) / len(shares) if len(shares) > 1 else 0.0
-    return Figure(100 * mean, 100 * math.sqrt(mean * (1 - mean) / images + seeds))
+    seeds = statistics.variance(values) / len(values) if len(values) > 1 else 0.0
+    return Figure(100 * statistics.mean(values), 100 * math.hypot(statistics.mean(errors), math.sqrt(seeds)))
 
 
 class Place(NamedTuple):
-    """A row and its columns, of whose figures the mean is meant."""
+    """A row and its columns, of whose figures the mean is meant; without columns it is zero."""
 
     row: str
     columns: tuple[str, ...]
 
-    def within(self, rows: Mapping[str, Mapping[str, Any]]) -> Figure:
-        """Returns the figure that stands here in the measured rows, row -> {column: share for each seed}, and "images".
+    def within(self, rows: Rows) -> Figure:
+        """Returns the figure that stands here in the measured rows.
 
         The columns are of the same images, so that their mean is no surer than each of them.
         """
-        measured = rows[self.row]
-        by_seed = zip(*(measured["figures"][column] for column in self.columns), strict=True)
-        return figure([statistics.mean(shares) for shares in by_seed], measured["images"])
+        if not self.columns:
+            return Figure(0.0, 0.0)
+        by_seed = list(zip(*(rows[self.row][column] for column in self.columns), strict=True))
+        values, errors = ([statistics.mean(cell[part] for cell in cells) for cells in by_seed] for part in (0, 1))
+        return figure(values, errors)
+
+
+NOTHING = Place("", ())
 
 
 class More(NamedTuple):
@@ -57,7 +69,7 @@ class More(NamedTuple):
     lesser: Place
     margin: float = 0.0
 
-    def decide(self, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    def decide(self, rows: Rows) -> str:
         """Returns whether the interval of the difference lies above the margin, below it, or covers it.
 
         The two figures count as independent. They are of the same images, so that the interval is rather too wide.
@@ -76,7 +88,7 @@ class Claim(NamedTuple):
     sentence: str
     parts: tuple[More, ...]
 
-    def decide(self, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    def decide(self, rows: Rows) -> str:
         """Returns HOLDS, FAILS or OPEN."""
         verdicts = {part.decide(rows) for part in self.parts}
         return next(verdict for verdict in (FAILS, OPEN, HOLDS) if verdict in verdicts)
@@ -102,6 +114,8 @@ SHIFTED, SHIFTED_PGD = (
     tuple(f"shifted {direction} {column}" for direction in ("left", "right", "up", "down"))
     for column in ("clean", "PGD-16")
 )
+CAT, DOG = 3, 5
+DRA_ON_VANILLA = "success of DRA on vanilla"
 SCALES = ("s_1", "s_3", "s_5", "s_8", "s_10")
 PUBLISHED = "PGD-20 on cosines (as published)"
 HALF_STEP = {column: f"{column} at half the step" for column in ("PGD-20", "CW-20")}
@@ -116,6 +130,45 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         ),
     ),
     "thesis_t4_3": (
+        Claim(
+            "figure 3.1: a plain network takes dogs for cats twice as often as by chance, and cats for dogs",
+            tuple(
+                More(Place("hard classes of vanilla", (pair,)), NOTHING, 200 / 9)
+                for pair in (f"{CAT} for {DOG}", f"{DOG} for {CAT}")
+            ),
+        ),
+        *(
+            Claim(
+                f"{where}: classes are mistaken the more often, the greater {what}",
+                (More(Place("hard classes of vanilla", (f"rank correlation with {predictor}",)), NOTHING),),
+            )
+            for where, what, predictor in (
+                ("lemma 1", "their mean probability is", "probabilities"),
+                ("figure 3.2", "the cosine of their prototypes is", "cosines"),
+            )
+        ),
+        Claim(
+            "table 3.1: the weight norms of the classes differ by less than 10 %",
+            (More(NOTHING, Place("hard classes of vanilla", ("spread of the weight norms",)), -10.0),),
+        ),
+        Claim(
+            "figure 4.4: DRA's success rises from p = 1/12 to 1/6",
+            (More(Place(DRA_ON_VANILLA, ("p = 0.1667",)), Place(DRA_ON_VANILLA, ("p = 0.08333",))),),
+        ),
+        Claim(
+            "figure 4.4: DRA's success rises by less than 5 points from p = 1/3 to 1",
+            (More(Place(DRA_ON_VANILLA, ("p = 0.3333",)), Place(DRA_ON_VANILLA, ("p = 1",)), -5.0),),
+        ),
+        *(
+            Claim(
+                f"DRA at {eps}/255 is as strong as PGD at {paper}/255: between PGD at {less} and {more}/255",
+                (
+                    More(Place("vanilla", (f"PGD {less}/255",)), Place("vanilla", (f"DRA {eps}/255",))),
+                    More(Place("vanilla", (f"DRA {eps}/255",)), Place("vanilla", (f"PGD {more}/255",))),
+                ),
+            )
+            for eps, paper, less, more in ((1, "2.55", 2, 3), (2, "4 to 5", 3, 6))
+        ),
         Claim("DRA's clean accuracy is not below vanilla's by 0.1 points", (more("dra", "vanilla", "clean", -0.1),)),
         Claim("DRA raises PGD at 2/255 by 10 points or more", (more("dra", "vanilla", "PGD 2/255", 10.0),)),
         Claim("TRADES 0.05 loses clean accuracy", (more("vanilla", "trades_0.05", "clean"),)),
@@ -163,6 +216,21 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             "nonlinear attention is better than linear, without attacks in training (paper: by 1.5)",
             (more("natural_nonlinear", "natural_sum", "clean"),),
         ),
+        Claim(
+            "figure 2: attention is on positions that an attack moves less (rank correlation below 0)",
+            tuple(
+                More(NOTHING, Place(f"distance and attention of {row}", ("test, block4",)))
+                for row in ("at_att", "at_att_reg")
+            ),
+        ),
+        *(
+            Claim(
+                f"table 4: {form} gradient maps of the regularized network with attention are named more often than "
+                "those of Madry's",
+                (More(*(Place(f"gradient maps of {row}", (f"test, {form}",)) for row in ("at_att_reg", "madry"))),),
+            )
+            for form in ("clipped", "raw")
+        ),
     ),
     "infofeature_t1": (
         Claim(
@@ -194,9 +262,9 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         ),
         *(
             Claim(
-                f"figure 4: on {name}, InfoFeature with lambda {weight:g} beats PGD after 1, 3 and 7 iterations",
+                f"figure 4: on {name}, InfoFeature with lambda {weight} beats PGD after 1, 3 and 7 iterations",
                 tuple(
-                    More(Place(row, (f"PGD after {steps}",)), Place(row, (f"InfoFeature {weight:g} after {steps}",)))
+                    More(Place(row, (f"PGD after {steps}",)), Place(row, (f"InfoFeature {weight} after {steps}",)))
                     for steps in ITERATIONS
                 ),
             )

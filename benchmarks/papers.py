@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from absl import app, flags
 from tqdm import tqdm
 
-from benchmarks import claims, documents
+from benchmarks import claims, documents, studies
+from benchmarks.studies import Study
 from commands import provenance
 from commands.workdir import Workdir, read_json
 from tfrobust.evaluation import Report, Table
@@ -42,6 +43,7 @@ class Experiment(NamedTuple):
     reduction: str
     seeds: int = 1
     evaluations: tuple["Evaluation", ...] = ()
+    studies: tuple[Study, ...] = ()
 
 
 class Evaluation(NamedTuple):
@@ -60,6 +62,13 @@ EXPERIMENTS = {
     "thesis_t4_3": Experiment(
         "Thesis, table 4.3: DRA on CIFAR-10",
         "8,336 images of CIFAR-10 at 16x16 for 50,000 at 32x32, WRN-16-2 for ResNet-50, 30 + 12 + 3 epochs",
+        # In L1 a radius is the mean absolute change.
+        evaluations=tuple(
+            Evaluation(f"DRA {eps}/255", ("vanilla",), ("--attacks=dra", "--norm=l1", f"--eps={eps / 255}"))
+            for eps in (1, 2)
+        ),
+        # DRA's radius is there a fourth of the flag's.
+        studies=(Study(("vanilla",), ("hard_classes", "attacks"), options=(f"--eps={4 / 255}", "--images=2000")),),
     ),
     "thesis_t3_6": Experiment(
         "Thesis, table 3.6: the scale s of SPAT",
@@ -81,6 +90,14 @@ EXPERIMENTS = {
         "FPR-v2, table 2: attention and regularization on CIFAR-10",
         "8,336 images of CIFAR-10 for 50,000, the papers' narrow network, 20 epochs in batches of 64",
         seeds=2,
+        studies=(
+            Study(
+                ("madry", "at_reg", "at_att", "at_att_reg"),
+                ("gradient_map_test", "relevance"),
+                judge="judge",
+                options=("--images=2000",),
+            ),
+        ),
     ),
     "infofeature_t1": Experiment(
         "InfoFeature, table 1: regularizers of loss and attack on CIFAR-10",
@@ -135,8 +152,8 @@ class Run(NamedTuple):
             if not file.exists():
                 self._call("trainers.evaluate", *options, f"--output={file}")
 
-    def figures(self) -> dict[str, float]:
-        """Returns all measured shares, in [0, 1], by their columns."""
+    def figures(self) -> dict[str, tuple[float, float]]:
+        """Returns all measured shares, in [0, 1], with their standard errors, by their columns."""
         workdir = self.workdir
         report = Report.load(workdir.evaluation)
         found = {"clean": report.clean_accuracy, **{result.name: result.accuracy for result in report.attacks}}
@@ -144,7 +161,7 @@ class Run(NamedTuple):
             measured = table_figures(Table.load(workdir.path / "tables" / f"{kind}.json"), "classifier")
             found.update({column: share for column, share in measured.items() if share is not None})
         found.update({column: Report.load(file).robust_accuracy for column, file, _ in self._evaluations()})
-        return found
+        return {column: (share, claims.share_error(share, report.images)) for column, share in found.items()}
 
     def _evaluations(self) -> list[tuple[str, Path, tuple[str, ...]]]:
         """Returns column, file and flags of the further evaluations of this row."""
@@ -155,16 +172,45 @@ class Run(NamedTuple):
         ]
 
     def _call(self, module: str, *options: str) -> None:
-        """Runs a command on the folder of the run; a failure is a `RuntimeError` with the end of its log."""
-        folder = self.workdir.path
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        log = folder.parent / f"{folder.name}.log"
-        environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-        command = [sys.executable, "-m", module, f"--workdir={folder}", *options]
-        with log.open("a") as file:
-            done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: " + " | ".join(log.read_text().splitlines()[-3:]))
+        path = self.workdir.path
+        call(path.with_name(f"{path.name}.log"), module, f"--workdir={path}", *options)
+
+
+def call(log: Path, module: str, *options: str) -> None:
+    """Runs a command; a failure is a `RuntimeError` with the end of its log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    command = [sys.executable, "-m", module, *options]
+    with log.open("a") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: " + " | ".join(log.read_text().splitlines()[-3:]))
+
+
+def studied(table: str, number: int, seed: int) -> dict[str, studies.Row]:
+    """Returns the rows of a study of a table with one seed; it is made once."""
+    study = EXPERIMENTS[table].studies[number]
+    runs = {row: Run(table, row, seed).workdir.path for row in study.rows}
+    output = Path(FOLDER.value) / table / f"study-{number}-{seed}.html"
+    if not output.exists():
+        judge = [f"--judge={Run(table, study.judge, seed).workdir.path}"] if study.judge else []
+        folders = [f"--workdir={folder}" for folder in runs.values()]
+        sections = f"--sections={','.join(study.sections)}"
+        call(
+            output.with_suffix(".log"),
+            "trainers.interpret",
+            *folders,
+            *judge,
+            sections,
+            *study.options,
+            f"--output={output}",
+        )
+    of_runs = studies.rows_of(read_json(output.with_suffix(".json")))
+    rows = {folder.name: row for row, folder in runs.items()}
+    return {
+        f"{measurement} {rows[name]}": row
+        for (measurement, name), row in ((title.rsplit(" ", 1), row) for title, row in of_runs.items())
+    }
 
 
 def measured(table: str) -> dict[str, Any]:
@@ -174,10 +220,12 @@ def measured(table: str) -> dict[str, Any]:
     runs = [Run(table, row, seed) for row in rows for seed in range(experiment.seeds)]
     for work, name in ((Run.train, "trained"), (Run.measure, "measured")):
         _for_each(work, runs, f"{table}, {name}")
-    return {
-        "origin": documents.origin("benchmarks.papers"),
-        "rows": {row: _row([run for run in runs if run.row == row]) for row in rows},
-    }
+    found = {row: _row([run for run in runs if run.row == row]) for row in rows}
+    for number in range(len(experiment.studies)):
+        by_seed = [studied(table, number, seed) for seed in range(experiment.seeds)]
+        for row in by_seed[0]:
+            found[row] = {"figures": {column: [rows[row][column] for rows in by_seed] for column in by_seed[0][row]}}
+    return {"origin": documents.origin("benchmarks.papers"), "rows": found}
 
 
 def _for_each(work: Callable[[Run], None], runs: Sequence[Run], name: str) -> None:
@@ -188,7 +236,7 @@ def _for_each(work: Callable[[Run], None], runs: Sequence[Run], name: str) -> No
 
 
 def _row(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns the figures of a row: column -> share of each seed, in [0, 1]."""
+    """Returns the figures of a row, column -> value and standard error of each seed, and their origin."""
     found = [run.figures() for run in runs]
     configs = [run.workdir.read_config() for run in runs]
     return {
@@ -223,32 +271,55 @@ def summary(tables: dict[str, dict[str, Any]]) -> str:
     verdicts = (claims.HOLDS, claims.FAILS, claims.OPEN)
     rows = []
     for table, results in tables.items():
-        found = [claim.decide(results["rows"]) for claim in claims.CLAIMS[table]]
+        found = [verdict for _, verdict in decided(table, results)]
         rows.append([EXPERIMENTS[table].title, *(str(found.count(verdict)) for verdict in verdicts)])
     return documents.table(("table", *verdicts), rows)
+
+
+def decided(table: str, results: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns the claims of a table with their verdicts."""
+    rows = {row: found["figures"] for row, found in results["rows"].items()}
+    return [(claim.sentence, claim.decide(rows)) for claim in claims.CLAIMS[table]]
 
 
 def section(table: str, results: dict[str, Any]) -> str:
     """Returns the claims and the figures of a table."""
     experiment, rows = EXPERIMENTS[table], results["rows"]
-    seeds = {row: found["seeds"] for row, found in rows.items()}
-    decided = ([claim.sentence, f"**{claim.decide(rows)}**"] for claim in claims.CLAIMS[table])
-    commits = sorted(
-        {entry["commit"] or "?" for found in rows.values() for run in found["provenance"] for entry in run}
-    )
-    images = ", ".join(sorted({f"{found['images']:,}" for found in rows.values()}))
-    origin = f"commit {', '.join(commit[:12] for commit in commits)}"
+    trained = {row: found for row, found in rows.items() if "config" in found}
+    first = next(iter(trained.values()))
+    entries = (entry for found in trained.values() for run in found["provenance"] for entry in run)
+    commits = sorted({(entry["commit"] or "unknown")[:12] for entry in entries})
+    verdicts = ([sentence, f"**{verdict}**"] for sentence, verdict in decided(table, results))
     return "\n\n".join(
         [
             f"## {experiment.title}",
-            f"Reduced: {experiment.reduction}. Seeds: {', '.join(map(str, next(iter(seeds.values()))))}. "
-            f"{images} test images.",
-            documents.table(("claim", "verdict"), decided),
+            f"Reduced: {experiment.reduction}. Seeds: {', '.join(map(str, first['seeds']))}. "
+            f"{first['images']:,} test images.",
+            documents.table(("claim", "verdict"), verdicts),
             "Accuracy in percent, paper / measured:",
-            documents.table(("row", *_columns(rows)), _lines(rows)),
-            documents.signature(results["origin"], f"{origin}, "),
+            documents.table(("row", *_columns(trained)), _lines(trained)),
+            *_studied({row: found for row, found in rows.items() if row not in trained}),
+            documents.signature(results["origin"], f"commit {', '.join(commits)}; "),
         ]
     )
+
+
+def _studied(rows: dict[str, Any]) -> Iterable[str]:
+    """Yields the sentence and the table of the figures of studies that a claim names."""
+    named = {(place.row, column) for places in _places() for place in places for column in place.columns}
+    lines = [
+        [row, column, str(claims.figure(*zip(*cells, strict=True)))]
+        for row, found in rows.items()
+        for column, cells in found["figures"].items()
+        if (row, column) in named
+    ]
+    if lines:
+        yield "Further measurements, in percent; a correlation of 1 is 100:"
+        yield documents.table(("measurement", "of", "measured"), lines)
+
+
+def _places() -> Iterable[tuple[claims.Place, claims.Place]]:
+    return ((part.greater, part.lesser) for found in claims.CLAIMS.values() for claim in found for part in claim.parts)
 
 
 def _columns(rows: dict[str, Any]) -> list[str]:
@@ -259,8 +330,8 @@ def _lines(rows: dict[str, Any]) -> Iterable[list[str]]:
     for row, found in rows.items():
         cells = [f"`{row}`"]
         for column in _columns(rows):
-            shares, paper = found["figures"].get(column), found["paper"].get(column)
-            ours = "-" if shares is None else str(claims.figure(shares, found["images"]))
+            measured, paper = found["figures"].get(column), found["paper"].get(column)
+            ours = "-" if measured is None else str(claims.figure(*zip(*measured, strict=True)))
             cells.append(ours if paper is None else f"{paper:g} / {ours}")
         yield cells
 

@@ -7,32 +7,35 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from benchmarks import claims, papers
+from benchmarks import claims, papers, studies
 from benchmarks.claims import FAILS, HOLDS, OPEN, Claim, more, ordered, within
 from trainers.configs import reproduction
 
 ROOT = Path(__file__).parents[2]
 
 
-def row(images=1000, **figures):
-    return {"figures": {column: list(shares) for column, shares in figures.items()}, "images": images}
+def row(error=0.01, **figures):
+    return {column: [(value, error) for value in values] for column, values in figures.items()}
 
 
-def test_an_interval_is_that_of_a_share_of_images_and_of_a_mean_of_seeds():
-    one = claims.figure([0.8], 1000)
-    assert one.mean == pytest.approx(80) and one.error == pytest.approx(100 * math.sqrt(0.8 * 0.2 / 1000))
-    three = claims.figure([0.7, 0.8, 0.9], 1000)
-    assert three.mean == pytest.approx(80)
-    assert three.error == pytest.approx(100 * math.sqrt(0.8 * 0.2 / 1000 + 0.01 / 3))
-    assert claims.figure([1.0], 10).error == 0
+def test_an_interval_is_that_of_the_images_and_of_a_mean_of_seeds():
+    assert claims.figure([0.8], [0.01]) == pytest.approx((80, 1))
+    three = claims.figure([0.7, 0.8, 0.9], [0.01, 0.02, 0.03])
+    assert three == pytest.approx((80, 100 * math.sqrt(0.02**2 + 0.01 / 3)))
+
+
+def test_the_error_of_a_share():
+    assert claims.share_error(0.5, 9996) == pytest.approx(0.005)
+    for share in (0.0, 1.0):
+        assert claims.share_error(share, 96) == pytest.approx(math.sqrt(0.02 * 0.98 / 100))
 
 
 @pytest.mark.parametrize(
     ("greater", "margin", "verdict"),
     [
-        (0.90, 0, HOLDS),
-        (0.70, 0, FAILS),
-        (0.82, 0, OPEN),  # 2 points, and each figure is sure to 2.5
+        (0.85, 0, HOLDS),
+        (0.75, 0, FAILS),
+        (0.82, 0, OPEN),  # 2 points, and the difference is sure to 2.8
         (0.90, 10, OPEN),
         (0.95, 10, HOLDS),
         (0.82, 10, FAILS),
@@ -60,9 +63,35 @@ def test_all_parts_of_a_claim_have_to_hold():
 
 
 def test_a_mean_of_columns_is_no_surer_than_one_of_them():
-    rows = {"a": row(left=[0.85], right=[0.95]), "b": row(left=[0.8], right=[0.8])}
-    assert Claim("", (more("a", "b", ("left", "right")),)).decide(rows) == HOLDS
-    assert claims.Place("a", ("left", "right")).within(rows) == pytest.approx(claims.figure([0.9], 1000))
+    rows = {"a": row(left=[0.85], right=[0.95])}
+    assert claims.Place("a", ("left", "right")).within(rows) == pytest.approx((90, 1))
+    assert Claim("", (claims.More(claims.Place("a", ("left",)), claims.NOTHING, 80),)).decide(rows) == HOLDS
+
+
+NUMBERS = {
+    "attacks": {"dra": {"images": 96, "figures": {"net-0": {"0.5": 0.5}}}},
+    "gradient_map_test": {"test": {"images": 96, "figures": {"net-0": {"clipped": 0.0}}}},
+    "relevance": {"net-0": {"test": {"block4": {"correlation": -0.3, "low": -0.3196, "high": -0.2804}}}},
+    "hard_classes": {
+        "net-0": {
+            "counts": [[50, 30, 66], [0, 9, 0], [1, 0, 0]],
+            "agreement": {"cosines": {"correlation": 0.5, "p_value": 0.1}},
+            "weight_norms": [1.0, 1.1, 1.05],
+        }
+    },
+}
+
+
+def test_the_figures_of_a_study_become_rows():
+    rows = studies.rows_of(NUMBERS)
+    assert rows["success of DRA on net-0"] == {"p = 0.5": pytest.approx((0.5, 0.05))}
+    assert rows["gradient maps of net-0"] == {"test, clipped": pytest.approx((0.0, 0.014))}
+    assert rows["distance and attention of net-0"] == {"test, block4": pytest.approx((-0.3, 0.01))}
+    hard = rows["hard classes of net-0"]
+    assert hard["0 for 1"] == pytest.approx((30 / 96, claims.share_error(30 / 96, 96)))
+    assert hard["rank correlation with cosines"] == pytest.approx((0.5, math.sqrt(1 / 5)))
+    assert hard["spread of the weight norms"] == pytest.approx((0.1, 0.0))
+    assert "1 for 0" not in hard  # no image of this class was fooled
 
 
 def columns(config):
@@ -78,10 +107,16 @@ def columns(config):
 def test_every_claim_is_of_measured_rows_and_columns():
     assert set(claims.CLAIMS) == set(papers.EXPERIMENTS) == set(reproduction.TABLES)
     for table, found in claims.CLAIMS.items():
+        further = papers.EXPERIMENTS[table].evaluations
         for part in (part for claim in found for part in claim.parts):
             for place in (part.greater, part.lesser):
-                config = reproduction.get_config(f"{table}/{place.row}")
-                assert set(place.columns) <= set(columns(config.to_dict())), place
+                if place.row in reproduction.TABLES[table].rows:
+                    config = reproduction.get_config(f"{table}/{place.row}")
+                    evaluated = [column for column, rows, _ in further if place.row in rows]
+                    assert set(place.columns) <= {*columns(config.to_dict()), *evaluated}, place
+                elif place.columns:
+                    studied = {row for study in papers.EXPERIMENTS[table].studies for row in study.rows}
+                    assert place.row.rsplit(" ", 1)[1] in studied, place
 
 
 def budget(config: ConfigDict):

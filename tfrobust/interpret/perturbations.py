@@ -170,7 +170,7 @@ def dra_success(
         data: data as `evaluate` takes them; read batch by batch.
         shares: values of p, each in (0, 1].
         eps: greatest mean absolute change in units of the pixels; None: 1/255 of their range.
-        steps: number of iterations, each of size 2.5 * eps / steps.
+        steps: number of iterations, each of size eps / steps.
         bounds: least and greatest pixel value.
         batch_size: batch size of arrays; changes no figure.
         seed: number that is written into the table; DRA draws no random numbers.

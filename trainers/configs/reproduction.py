@@ -101,7 +101,8 @@ THESIS_T4_3 = Reduced(
     thesis_t4_3.get_config,
     {"data": SMALL_CIFAR, "model": _wide(16, 2), "weight_decay": 5e-4, **_fit(0.1, (20, 27), 30)},
     {
-        "vanilla": ("vanilla", {}),
+        # With two radii more, between which the thesis has DRA.
+        "vanilla": ("vanilla", _thesis.weak_columns({f"{pixels}/255": pixels / 255 for pixels in (2, 3, 5, 6, 8)})),
         **{row: (row, {"attack": config.pgd(0.031, 5, 0.0124)}) for row in ("trades_0.05", "trades_0.01")},
         "dra": (
             "dra",
@@ -161,20 +162,20 @@ FPR_T2 = Reduced(
 THREE_STEPS = {"attack": config.pgd(8 / 255, 3, 4 / 255)}
 # Figure 4 there: both attacks by their iterations. With a weight of 0 InfoFeature is PGD, so that weights below the
 # paper's show whether a scale of the distance makes it the stronger one.
-ITERATIONS, WEIGHTS = (1, 3, 7), (0.1, 0.01, 0.001)
+ITERATIONS, WEIGHTS = (1, 3, 7), {"1/10": 0.1, "1/100": 0.01, "1/1000": 0.001}
 FIGURE_4 = {
     "evaluation": {
         "attacks": {
             **infofeature_t1.get_config().evaluation.attacks.to_dict(),
             **{f"PGD after {steps}": config.pgd_column(steps, 2 / 255) for steps in ITERATIONS},
             **{
-                f"InfoFeature {weight:g} after {steps}": {
+                f"InfoFeature {name} after {steps}": {
                     "name": "infofeature",
                     "steps": steps,
                     "step_size": 2 / 255,
                     "weight": weight,
                 }
-                for weight in WEIGHTS
+                for name, weight in WEIGHTS.items()
                 for steps in ITERATIONS
             },
         }
