@@ -68,7 +68,8 @@ FIELDS: Settings = {
     "evaluation": {"attacks": "", "norm": "linf"},
     # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
     "tables": {},
-    "paper": {},  # the paper's figures in percent, keyed by the labels of the evaluation's attacks and of the tables
+    # The paper's figures in percent, by the labels of the evaluation's attacks, of the tables, and `GRADIENT_MAPS`.
+    "paper": {},
     "search": {  # read by tuning.search and not by a training: docs/tuning.md
         # Dicts {"field": "objective.beta", "min": 1.0, "max": 20.0, "sampling": "log"} or {"field": ..., "values":
         # [...]}; empty: the weights of the objective.
@@ -178,6 +179,10 @@ def transfer_of(sources: Mapping[str, str], attacks: Settings) -> dict[str, Any]
     `sources` are name -> description of a classifier that the user gives, `attacks` are run on each source.
     """
     return {"transfer": {"sources": dict(sources), "attacks": dict(attacks)}}
+
+
+# Labels of the figures of the gradient-map test of `trainers.interpret`, in the order of FPR's tables.
+GRADIENT_MAPS = tuple(f"gradient maps {split} {form}" for form in ("clipped", "raw") for split in ("train", "test"))
 
 
 def black_box(eps: float, attacks: Settings, source: str) -> dict[str, Any]:

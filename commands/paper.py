@@ -15,6 +15,11 @@ def beside_paper(report: Report, paper: Mapping[str, float]) -> str:
     return beside(measured, paper)
 
 
+def beside_found(measured: Mapping[str, float | None], paper: Mapping[str, float], percent: bool = True) -> str:
+    """Returns `beside` for those of the paper's figures that were measured."""
+    return beside(measured, {label: figure for label, figure in paper.items() if label in measured}, percent)
+
+
 def beside(measured: Mapping[str, float | None], paper: Mapping[str, float], percent: bool = True) -> str:
     """Returns the table "paper / measured", column -> figure, empty if the paper has no figures.
 

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from commands import cli
-from commands.paper import beside
+from commands.paper import beside_found
 from commands.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -163,9 +163,7 @@ def main(_: list[str]) -> None:
     for kind in kinds:
         table = measure(kind, subject, tables.get(kind, {}))
         print(f"\n{table}")
-        found = figures(table, subject.name)
-        known = {label: figure for label, figure in paper.items() if label in found}
-        print(beside(found, known, percent=kind != "distances"), end="")
+        print(beside_found(figures(table, subject.name), paper, percent=kind != "distances"), end="")
         if output:
             table.save(Path(output) / f"{kind}.json")
 

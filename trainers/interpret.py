@@ -1,7 +1,7 @@
 """Studies what networks rely on: `python -m trainers.interpret --workdir=DIR [--workdir=DIR ...]`, side by side.
 
-Writes one page, FILE.html, and its numbers, FILE.json. The runs have to be of the same data; the first one says which
-images, and the default radius.
+Writes one page, FILE.html, and its numbers, FILE.json, and prints the papers' figures of the gradient-map test beside
+the measured ones. The runs have to be of the same data; the first one says which images, and the default radius.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from commands import cli
+from commands.paper import beside_found
 from commands.workdir import Workdir, data_of
 
 if TYPE_CHECKING:
@@ -87,8 +88,17 @@ def interpret_workdirs(
     return found
 
 
+def figures(study: Study, name: str) -> dict[str, float]:
+    """Returns a classifier's figures in the gradient-map test by their labels, those of `config.GRADIENT_MAPS`."""
+    return {
+        f"gradient maps {split} {form}": accuracy
+        for split, table in study.numbers.get("gradient_map_test", {}).items()
+        for form, accuracy in table["figures"][name].items()
+    }
+
+
 def main(_: list[str]) -> None:
-    """Studies the runs that the flags name, writes the page and prints its path."""
+    """Studies the runs that the flags name, writes the page, prints the papers' figures beside its own and its path."""
     given = flags.FLAGS
     if not given.workdir:
         raise cli.Misuse("Expected --workdir=DIR, as often as there are classifiers. Received: none")
@@ -106,6 +116,9 @@ def main(_: list[str]) -> None:
     study.save(output)
     if given.pictures:
         study.save_pictures(given.pictures)
+    for workdir, name in zip(workdirs, study.settings["classifiers"], strict=True):
+        if table := beside_found(figures(study, name), workdir.read_config().get("paper", {})):
+            print(f"{name}\n{table}", end="")
     print(output)
 
 

@@ -31,7 +31,7 @@ OTHER_RUNS = "worst run "
 # Small runs of this library's own: no table of a paper.
 OWN = ("digits", "interpretation", "reproduction")
 # Networks that no attack finds right, of which the papers print the clean accuracy, and that of one form not at all.
-NATURAL = ("fpr_v2_s4_3",)
+NATURAL = ("fpr_v1_t3", "fpr_v2_s4_3", "fpr_v2_t4")
 UNPRINTED = [("fpr_v2_s4_3", "dot")]
 # Tables of classifiers that another file trains and evaluates.
 MEASURED_APART = ("infofeature_t2", "infofeature_t6", "thesis_t3_9", "thesis_t4_7")
@@ -88,8 +88,8 @@ def as_json(value):
 
 def test_there_is_a_file_for_every_table():
     tables = {
-        "fpr_v1": ["t1", "t2"],
-        "fpr_v2": ["t1", "t2", "t3", "t5", "t6", "s4_3"],
+        "fpr_v1": ["t1", "t2", "t3"],
+        "fpr_v2": ["t1", "t2", "t3", "t4", "t5", "t6", "s4_3"],
         "infofeature": ["t1", "t2", "t3", "t4", "t5", "t6"],
         "aelf": ["f5", "t2", "t3", "t4", "t5", "t6"],
         "thesis": ["t3_2", "t3_4", "t3_6", "t3_7", "t3_8", "t3_9", *(f"t4_{n}" for n in range(1, 8))],
@@ -121,7 +121,8 @@ def test_figures_stand_under_known_columns_and_attacks_stay_inside(file, row):
         return
     assert set(tables) - set(paper) <= {"random noise"}
     attacks = evaluation["attacks"]
-    others = [label for label in paper if label not in {"clean", "PGD-10 random start", *attacks, *tables}]
+    known = {"clean", "PGD-10 random start", *attacks, *tables, *_base.GRADIENT_MAPS}
+    others = [label for label in paper if label not in known]
     assert all(label.startswith(OTHER_RUNS) for label in others), others
     # Natural rows print no attack; one table has attacks of others' runs, and SPAT's published attack has company.
     known = {"PGD-10 random start", "APGD-DLR", *published(attacks)}
@@ -162,6 +163,11 @@ QUOTED = [
     ("fpr_v2_t1", "at_reg", {"clean": 98.66, "PGD-40": 95.69, "black box PGD-40": 96.90}),
     ("fpr_v2_t2", "at_att_reg", {"clean": 81.21, "PGD-20": 44.58, "CW-30": 43.09}),
     ("fpr_v2_t3", "at_att", {"clean": 86.48, "PGD-20": 39.52}),
+    ("fpr_v1_t2", "madry", {"gradient maps train clipped": 27.10, "gradient maps test raw": 28.72}),
+    ("fpr_v1_t2", "at_att_id", {"gradient maps train clipped": 30.13, "gradient maps test raw": 31.53}),
+    ("fpr_v2_t2", "madry", {"gradient maps test clipped": 26.78, "gradient maps train raw": 28.60}),
+    ("fpr_v2_t2", "at_att_reg", {"gradient maps test clipped": 30.32, "gradient maps train raw": 31.46}),
+    ("fpr_v2_t4", "judge", {"clean": 88.79}),
     ("fpr_v2_s4_3", "nonlinear", {"clean": 92.87}),
     ("fpr_v2_s4_3", "sum", {"clean": 91.34}),
     ("fpr_v1_t2", "at_att", {"clean": 82.71, "PGD-5": 51.06, "black box PGD-5": 63.88}),

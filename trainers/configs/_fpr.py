@@ -47,6 +47,11 @@ def natural_table(file: str, rows: config.Rows, paper: config.Paper, default: st
     return config.table(file, rows, paper, ("clean",), CIFAR, config.objective("standard"), measured, default=default)
 
 
+def judge(file: str) -> config.GetConfig:
+    """Returns the `get_config` of the network that labels gradient maps, "the same Resnet model" on natural images."""
+    return natural_table(file, {"judge": network()}, {"judge": (88.79,)}, default="judge")
+
+
 def mnist_table(file: str, regularized: str) -> config.GetConfig:
     """Returns the `get_config` of table 1, which is the same in both papers but for the name of the regularized row."""
     rows = {"madry": MADRY, regularized: regularization(0.01)}  # 0.001 to 0.05 work as well, says the paper
@@ -82,7 +87,7 @@ def resnet_table(
 
     Args:
         file: the config file.
-        paper: row -> figures: clean, the attacks, and the attacks as a black box.
+        paper: row -> figures: clean, the attacks, the attacks as a black box, and those of the gradient-map test.
         suffix: the paper's name of the regularizer.
         attended: blocks with attention.
         attacks: columns of the evaluation.
@@ -97,4 +102,5 @@ def resnet_table(
         f"at_att_{suffix}": {**attention, **regularization(0.01)},
     }
     settings = (CIFAR, {"data": data or {}}, config.black_box(8 / 255, attacks, TWIN))
-    return config.table(file, rows, paper, config.black_box_columns(attacks), *settings, default=f"at_att_{suffix}")
+    columns = (*config.black_box_columns(attacks), *config.GRADIENT_MAPS)
+    return config.table(file, rows, paper, columns, *settings, default=f"at_att_{suffix}")
