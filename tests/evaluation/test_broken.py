@@ -213,6 +213,8 @@ def test_a_classifier_that_breaks_under_attack_is_counted_once(batch):
     before, after = (np.asarray(losses.predicted(classifier(z)["logits"])) for z in (x, x + 0.5))
     assert (before == y).all() and (after == -1).any()
     assert counted.counts.sum() == (after >= 0).sum()
+    both = np.concatenate([x, x + 0.5]), np.concatenate([y, y])  # the images without a prediction count nowhere
+    np.testing.assert_allclose(*(interpret.mean_probabilities(classifier, data) for data in (both, (x, y))), rtol=1e-6)
     table = interpret.perturbation_distances(
         classifier, (x, y), {"NaN": lambda c, x, y: x * NAN, "none": lambda c, x, y: x}
     )

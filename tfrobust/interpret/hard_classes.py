@@ -165,8 +165,10 @@ def mean_probabilities(classifier: Any, data: Any, *, bounds: Bounds = (0.0, 1.0
 
     def summed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = logits_of(classifier, x)
-        own = ops.one_hot(y, logits.shape[-1]) * losses.correct(logits, y)[:, None]  # (B, C), zeros for a wrong image
-        return ops.transpose(own) @ ops.softmax(logits), ops.sum(own, axis=0)
+        right = losses.correct(logits, y)[:, None]
+        own = ops.one_hot(y, logits.shape[-1]) * right  # (B, C), zeros for a wrong image
+        probabilities = ops.where(right > 0, ops.softmax(logits), 0.0)  # 0 * NaN would be NaN
+        return ops.transpose(own) @ probabilities, ops.sum(own, axis=0)
 
     run = graph(summed)
     read = batches([classifier], data, "mean of probabilities", (), batch_size, bounds)
