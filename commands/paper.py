@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,8 +11,21 @@ if TYPE_CHECKING:
 
 def beside_paper(report: Report, paper: Mapping[str, float]) -> str:
     """Returns `beside` of an evaluation whose attacks are labelled as the paper's columns."""
-    measured = {"clean": report.clean_accuracy, **{result.name: result.accuracy for result in report.attacks}}
-    return beside(measured, paper)
+    return beside(_measured(report), paper)
+
+
+def best_and_worst(reports: Sequence[Report], paper: Mapping[str, float]) -> str:
+    """Returns `beside` of the best and the worst of several runs of a row, which differ in their seeds.
+
+    The best run is that of the greatest robust accuracy; the figures of the worst one are labelled "worst run ...".
+    """
+    ordered = sorted(reports, key=lambda report: report.robust_accuracy)
+    worst = {f"worst run {label}": figure for label, figure in _measured(ordered[0]).items()}
+    return beside({**_measured(ordered[-1]), **worst}, paper)
+
+
+def _measured(report: Report) -> dict[str, float | None]:
+    return {"clean": report.clean_accuracy, **{result.name: result.accuracy for result in report.attacks}}
 
 
 def beside_found(measured: Mapping[str, float | None], paper: Mapping[str, float], percent: bool = True) -> str:

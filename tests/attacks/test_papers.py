@@ -117,6 +117,13 @@ def test_infofeature_without_weight_is_pgd(trained):
     np.testing.assert_array_equal(z, attacks.pgd(**options, loss=adversarial_cross_entropy)(*trained, seed=4))
 
 
+def test_infofeature_without_cross_entropy_knows_no_labels(trained):
+    """InfoFeature, equation 3 with lambda_1 = 0: its search reads the maps of all classes and nothing else."""
+    classifier, x, y = trained
+    maps = attacks.get("infofeature", cross_entropy_weight=0.0, **MAPS)
+    np.testing.assert_array_equal(maps(classifier, x, y), maps(classifier, x, (y + 1) % 10))
+
+
 def test_adversarial_interpolation_brings_features_nearer_to_the_partners(trained):
     classifier, x, y = trained
     z = attacks.get("adv_interpolation", eps=0.1)(classifier, x, y)

@@ -179,6 +179,12 @@ TABLE = [
         CE_ADV + 2.0 * np.array([0.1, 0.0]),  # label 1: 0.1 and 0.2 in the one cell, 0.4 and 0.4 in the other
         {ACE: (1.0, CE_ADV), "cam_distance": (2.0, np.array([0.1, 0.0]))},
     ),
+    (
+        "infofeature",
+        {"weight": 3.0, "cross_entropy_weight": 0.5},
+        0.5 * CE_ADV + 3.0 * CAM_DISTANCE,
+        {ACE: (1.0, cross_entropy(ADV, 0.5))},
+    ),
     ("feature_regularization", {"weight": 0.01}, CE_ADV, {ACE: (1.0, CE_ADV), "feature_distance": (0.01, DISTANCE)}),
     ("aelf", {"weight": 0.3}, CE_ADV, {CCE: (1.0, CE), "one_way_feature_distance": (0.3, DISTANCE)}),
     ("aelf", {"distance": "l1"}, CE_ADV, {CCE: (1.0, CE), "one_way_feature_distance": (1.0, np.array([1.4, 0.0]))}),
@@ -413,6 +419,7 @@ def test_batch_mean_defaults_to_the_mean():
         (lambda: objectives.alp(distance="l3"), "Unknown distance: expected one of cosine, huber, l1, l2, mse"),
         (lambda: objectives.infofeature(classes="tru"), "Did you mean 'true'"),
         (lambda: objectives.infofeature(weight=-1), "`weight`"),
+        (lambda: objectives.infofeature(cross_entropy_weight=-1), "`cross_entropy_weight`"),
         (lambda: objectives.feature_matching(logit_weight=-1.0), "`logit_weight`"),
         (lambda: objectives.feature_matching(classes="tru"), "Did you mean 'true'"),
         (lambda: objectives.spat(alpha=-0.1), "`alpha`"),

@@ -1,6 +1,7 @@
 """`python -m trainers.beyond`: tables of a run and of a file, what is missing, and the paper's figures beside them."""
 
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from absl import flags
 import tfrobust
 from commands import cli
 from commands import config as _base
-from commands.paper import beside
+from commands.paper import beside, best_and_worst
 from commands.workdir import Workdir
 from tfrobust.evaluation import Table, evaluate
 from tfrobust.evaluation.tables import shifts
@@ -150,6 +151,16 @@ def test_groups_of_distances_are_one_table():
     assert list(table.rows) == [f"{group} {label}" for group in groups for label in ("cw_linf", "infofeature")]
     assert beyond.figures(table, "digits").keys() == set(table.rows)
     assert all(0 < row[0] <= 2 * 0.1 * 8 for row in table.figures)  # no further than two corners of the ball
+
+
+def test_best_and_worst_of_several_runs_stand_beside_the_papers():
+    def report(clean, pgd):
+        result = SimpleNamespace(name="PGD", accuracy=pgd)
+        return SimpleNamespace(clean_accuracy=clean, robust_accuracy=pgd, attacks=[result])
+
+    paper = {"clean": 90.6, "PGD": 50.0, "worst run clean": 89.9, "worst run PGD": 48.5}
+    text = best_and_worst([report(0.8, 0.4), report(0.7, 0.5), report(0.9, 0.3)], paper)
+    assert [line.split()[-2] for line in text.splitlines()[1:]] == ["70.00", "50.00", "90.00", "30.00"]
 
 
 def test_figures_beside_the_papers_need_not_be_accuracies():

@@ -20,6 +20,7 @@ def infofeature(
     weight: float = 0.1,
     distance: str = "l2",
     classes: str = "all",
+    cross_entropy_weight: float = 1.0,
     norm: str = "linf",
     start: str | Start = "uniform",
     restarts: int = 1,
@@ -41,6 +42,7 @@ def infofeature(
         weight: lambda of the paper, at least 0.
         distance: D, "l2" (the paper's), "l1", "cosine", "mse" or "huber".
         classes: Use the maps of "all" classes, or the map of the "true" one.
+        cross_entropy_weight: lambda_1 of equation 3, at least 0; 0: the attack moves the maps alone.
         {{any_norm}}
         {{search}}
         {{ball}}
@@ -54,5 +56,5 @@ def infofeature(
     """
     size: Any = RelativeStepSize(0.25) if step_size is None else step_size
     search: dict[str, Any] = {"start": start, "restarts": restarts, "keep": keep, "early_stop": early_stop}
-    loss = information(weight, distance, classes)
+    loss = information(weight, distance, classes, cross_entropy_weight)
     return pgd(eps, size, steps, norm=norm, bounds=bounds, mask=mask, loss=loss, **search)

@@ -65,13 +65,16 @@ def cam_distance(distance: str = "l2", classes: str = "all") -> Loss:
     return cam_distance
 
 
-def information(weight: float = 0.1, distance: str = "l2", classes: str = "all") -> Loss:
-    """Returns the loss CE(x', y) + weight * D(CAM(x), CAM(x')), `Views -> (B,)`; see `infofeature`."""
+def information(
+    weight: float = 0.1, distance: str = "l2", classes: str = "all", cross_entropy_weight: float = 1.0
+) -> Loss:
+    """Returns the loss cross_entropy_weight * CE(x', y) + weight * D(CAM(x), CAM(x')), `(B,)`; see `infofeature`."""
     weight = check_nonnegative("weight", weight)
+    cross_entropy_weight = check_nonnegative("cross_entropy_weight", cross_entropy_weight)
     map_distance = cam_distance(distance, classes)
 
     def information(views: Views) -> Tensor:
-        return losses.cross_entropy(views.adv["logits"], views.y) + weight * map_distance(views)
+        return cross_entropy_weight * adversarial_cross_entropy(views) + weight * map_distance(views)
 
     return information
 

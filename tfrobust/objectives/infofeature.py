@@ -14,6 +14,7 @@ def infofeature(
     classes: str = "all",
     off_label_smoothing: float = 0.5,
     minimize_distance: bool = False,
+    cross_entropy_weight: float = 1.0,
 ) -> Objective:
     """Trains by InfoFeature: min CE(x', y) on smoothed labels, x' attacked on CE(x', y) + weight * D(CAM(x), CAM(x')).
 
@@ -26,6 +27,8 @@ def infofeature(
         classes: Use the maps of "all" classes, or of the "true" one.
         {{off_label_smoothing}}
         minimize_distance: Read equation 8 literally: training also minimizes weight * D.
+        cross_entropy_weight: lambda_1 of equation 3, the weight of the search's CE, at least 0; 0: the search moves the
+            maps alone.
 
     {{returns}}
 
@@ -34,7 +37,7 @@ def infofeature(
     >>> sorted(tfrobust.objectives.infofeature(minimize_distance=True).outer)
     ['adversarial_cross_entropy', 'cam_distance']
     """
-    inner = information(weight, distance, classes)
+    inner = information(weight, distance, classes, cross_entropy_weight)
     outer = {"adversarial_cross_entropy": Term(smoothed("adv", off_label_smoothing=off_label_smoothing))}
     if minimize_distance:
         outer["cam_distance"] = Term(cam_distance(distance, classes), weight)

@@ -58,15 +58,18 @@ ONE_STEP = {"attack": config.pgd(8 / 255, 1, 8 / 255, start="uniform")}  # of th
 METHODS: dict[str, dict[str, Any]] = {
     "standard": {**_smoothed("standard"), "monitor": "val_accuracy"},
     "madry": _smoothed("madry"),
-    # CE(x') + 0.1 mean((z - z')^2): equation 3 with no clean cross entropy.
+    # CE(x') + 0.1 mean((z - z')^2): equation 1 with the logits' distance as its regularizer.
     "alp": _smoothed("alp", weight=0.1, clean_weight=0.0, adversarial_weight=1.0, distance="mse"),
     "fm": {**_smoothed("feature_matching", distance="mse", **FM), **GRAD_CAM},
     # By section 4.1 alone, which names the maps and the weight 10. choice: CE(x') and clipped maps of all classes.
     "fm_maps": _smoothed("feature_matching", weight=10.0, distance="mse"),
+    # Equation 3 with lambda_1 = 0, as section 4.1 says: the search of these two has no cross entropy.
     "feature_scatter": {**_smoothed("feature_scatter"), **ONE_STEP},
     "adv_interpolation": {**config.objective("adv_interpolation", smoothing=0.5), **ONE_STEP},
     # choice: CE(x') alone is minimized; equation 8 read literally would be minimize_distance=True.
     "infofeature": _smoothed("infofeature", weight=0.1, distance="l2", classes="all", minimize_distance=False),
+    # The same case of InfoFeature's own attack, "also considered" in section 1 and printed nowhere.
+    "infofeature_maps": _smoothed("infofeature", weight=1.0, cross_entropy_weight=0.0),
 }
 
 

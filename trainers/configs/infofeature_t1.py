@@ -14,6 +14,7 @@ PAPER = {
     "feature_scatter": (89.5, 69.8, 61.0, 50.2, 44.2),
     "adv_interpolation": (90.0, 70.4, 61.0, 47.5, 44.1),
     "infofeature": (85.1, 69.3, 61.3, 49.3, 48.0),
+    "infofeature_maps": (),
 }
 
 get_config = _infofeature.white_box_table(__file__, PAPER, _infofeature.RESNET18)

@@ -1,7 +1,7 @@
 """InfoFeature, table 3: CIFAR-10, WRN-28-10.
 
 The paper trains the last three methods several times and gives the best and the worst run: other runs of a row have
-other seeds, `--config.seed=1`.
+other seeds, `--config.seed=1`; the README beside says how both are printed.
 """
 
 from trainers.configs import _infofeature
