@@ -18,8 +18,10 @@ from trainers.configs import (
     _fpr,
     _thesis,
     aelf_t2,
+    fpr_v2_s4_3,
     fpr_v2_t1,
     fpr_v2_t2,
+    fpr_v2_t4,
     infofeature_t1,
     thesis_t3_6,
     thesis_t3_7,
@@ -48,7 +50,7 @@ def _same(*names: str) -> dict[str, tuple[str, config.Settings]]:
 
 
 def _fit(rate: float, drops: tuple[float, ...], epochs: int) -> dict[str, Any]:
-    return {"learning_rate": config.drops(rate, drops), "epochs": epochs}
+    return {"learning_rate": config.drops(rate, drops) if drops else rate, "epochs": epochs}
 
 
 def _wide(depth: int, width: int, **options: Any) -> dict[str, Any]:
@@ -151,9 +153,16 @@ FPR_T2 = Reduced(
     {"data": {"batch_size": 64}, **_fit(0.1, (12, 17), 20), **config.black_box(8 / 255, FPR_ATTACKS, _fpr.TWIN)},
     {
         **_same("madry", "at_reg", "at_att", "at_att_reg"),
-        "judge": ("madry", {**NATURAL, "seed": 7}),
+        "judge": ("madry", {**NATURAL, "seed": 7, "paper": fpr_v2_t4.get_config().paper.to_dict()}),
         **{
-            f"natural_{form}": ("at_att", {**_fpr.network(1, (4,), form=form), **NATURAL})
+            f"natural_{form}": (
+                "at_att",
+                {
+                    **_fpr.network(attended=(4,), form=form),
+                    **NATURAL,
+                    "paper": fpr_v2_s4_3.get_config(form).paper.to_dict(),
+                },
+            )
             for form in ("nonlinear", "sum", "dot")
         },
     },
@@ -187,7 +196,8 @@ INFOFEATURE_T1 = Reduced(
     {
         "standard": ("standard", FIGURE_4),
         "madry_half_step": ("madry_half_step", FIGURE_4),
-        **_same("alp_half_step", "fm_half_step", "feature_scatter", "adv_interpolation", "infofeature_half_step"),
+        **_same("alp_half_step", "feature_scatter", "adv_interpolation", "infofeature_half_step"),
+        "fm_half_step": ("fm_half_step", {"model": _wide(10, 1, head={"name": "dense", "form": "grad_cam"})}),
         "madry_3": ("madry", THREE_STEPS),
         "infofeature_3": ("infofeature", THREE_STEPS),
     },
