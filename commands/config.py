@@ -239,7 +239,14 @@ def _locked(path: Path) -> ConfigDict:
         raise Mistake(f"expected a config as JSON. Received: {error}") from error
     if not isinstance(fields, dict):
         raise Mistake(f"expected a config as JSON, its fields and their values. Received: {type(fields).__name__}")
-    return _overridable(fields).lock()
+    return _overridable(completed(fields)).lock()
+
+
+def completed(fields: Settings) -> dict[str, Any]:
+    """Returns a config from JSON with the defaults of what it lacks: fields that are newer than its file."""
+    defaults = json.loads(json.dumps(build().to_dict()))
+    parts = {name: {**defaults[name], **fields[name]} for name in PARTWISE if isinstance(fields.get(name), Mapping)}
+    return {**defaults, **fields, **parts}
 
 
 def _overridable(value: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from commands.cli import Mistake
+from commands.config import completed
 
 
 def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,12 +67,16 @@ class Workdir:
             raise Mistake(f"Expected a new --workdir, or the config of {self.config}. Received: {differences}")
 
     def read_config(self) -> dict[str, Any]:
-        """Returns the run's config; raises `FileNotFoundError` if the folder has no config."""
+        """Returns the run's config, with the defaults of fields that are newer than the run.
+
+        Raises:
+            FileNotFoundError: if the folder has no config.
+        """
         if not self.config.exists():
             raise FileNotFoundError(
                 f"Expected the --workdir of a run of trainers.train. Received: {self.path}, without config.json"
             )
-        return read_json(self.config)
+        return completed(read_json(self.config))
 
     def read_history(self) -> list[dict[str, str]]:
         """Returns the rows of the history, one for each epoch, without a last line that was cut short."""

@@ -12,6 +12,7 @@ from absl import flags
 
 from commands import cli
 from commands.config import define_config
+from commands.workdir import Workdir
 from trainers.configs import digits
 from trainers.train import DEFAULT
 
@@ -42,6 +43,16 @@ def test_a_config_comes_back_as_it_was_written(module, row, tmp_path):
     written = json.dumps(importlib.import_module(f"trainers.configs.{module}").get_config(row).to_dict())
     (tmp_path / "config.json").write_text(written)
     assert json.dumps(parsed(tmp_path / "config.json").to_dict()) == written
+
+
+def test_a_file_that_is_older_than_a_field_gets_its_default(file):
+    written = json.loads(file.read_text())
+    del written["weight_decay_on"], written["data"]["image_size"]
+    file.write_text(json.dumps(written))
+    assert parsed(file).to_dict() == digits.get_config("trades").to_dict()
+    folder = Workdir(file.parent)
+    folder.config.write_text(json.dumps(written))
+    folder.check(digits.get_config("trades").to_dict())  # the run goes on
 
 
 def test_any_field_is_overridden(file):
