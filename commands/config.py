@@ -174,7 +174,7 @@ def cw_column(steps: int, step_size: float) -> dict[str, Any]:
 
 
 def transfer_of(sources: Mapping[str, str], attacks: Settings) -> dict[str, Any]:
-    """Returns the `tables` field of a transfer table, whose figures are labelled "SOURCE ATTACK".
+    """Returns the `tables` field of a transfer table, whose figures are labelled "SOURCE ATTACK", and as `plain`.
 
     `sources` are name -> description of a classifier that the user gives, `attacks` are run on each source.
     """
@@ -197,7 +197,15 @@ def black_box_columns(attacks: Settings) -> tuple[str, ...]:
 
 def black_box_labels(attacks: Iterable[str]) -> tuple[str, ...]:
     """Returns the labels of the figures of `black_box` that are of the source's adversaries."""
-    return tuple(f"black box {label}" for label in attacks)
+    return tuple(plain(f"black box {label}") for label in attacks)
+
+
+def plain(label: str) -> str:
+    """Returns the label of a transfer table's row that counts changed images alone, the accuracy that papers print.
+
+    The row without this ending counts the images that are right both clean and changed.
+    """
+    return f"{label} (plain)"
 
 
 def _in_order(value: Any) -> Any:

@@ -12,7 +12,8 @@ ATTACKS = {"PGD-10": config.pgd_column(10, 2 / 255), "CW-10": config.cw_column(1
 SOURCES = {name: f"a ResNet-18: infofeature_t1.py:{name}" for name in ("standard", "madry")}
 
 # Random noise (its kind is not described; choice: uniform in the ball); on each source PGD-10, CW-10.
-COLUMNS = ("random noise", *(f"{source} {label}" for source in SOURCES for label in ATTACKS))
+LABELS = ("random noise", *(f"{source} {label}" for source in SOURCES for label in ATTACKS))
+COLUMNS = [config.plain(label) for label in LABELS]
 PAPER = {
     "standard": (92.1, 35.8, 30.1, 82.4, 81.1),
     "madry": (88.7, 88.6, 88.4, 75.3, 74.6),

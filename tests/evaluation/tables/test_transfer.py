@@ -43,7 +43,8 @@ def table_of(sources, targets, data, attacks=ATTACKS, **options):
 def test_the_diagonal_is_the_white_box_accuracy_of_an_evaluation():
     a, b, data = problem()
     table = table_of({"a": a, "b": b}, {"a": a, "b": b}, data, batch_size=16, seed=3)
-    assert table.rows == ("clean", "random noise", "a FGSM", "a PGD", "b FGSM", "b PGD")
+    changed = ("random noise", "a FGSM", "a PGD", "b FGSM", "b PGD")
+    assert table.rows == ("clean", *(label + end for label in changed for end in ("", " (plain)")))
     for name, classifier in (("a", a), ("b", b)):
         report = evaluate(classifier, data, eps=EPS, attacks=ATTACKS, seed=3, probes=0, verbose=False)
         assert table["clean", name] == report.clean_accuracy
@@ -73,6 +74,8 @@ def test_transferred_fgsm_of_a_linear_source_is_the_closed_form():
 
     expected = (right(x) & right(np.clip(x + EPS * away, 0, 1).astype("float32"))).mean()
     assert table["source FGSM", "target"] == pytest.approx(expected)
+    plain = right(np.clip(x + EPS * away, 0, 1).astype("float32")).mean()
+    assert table["source FGSM (plain)", "target"] == pytest.approx(plain)
     assert table["clean", "target"] == pytest.approx(right(x).mean()) != expected
 
 
@@ -86,14 +89,53 @@ def test_every_source_is_attacked_once_and_images_that_it_has_wrong_too():
 
     table = table_of({"a": a, "b": b}, {"a": a, "b": b}, (x, y), {"nothing": attack}, batch_size=4, draws=0)
     assert [(c is a, n) for c, n in calls] == [(True, 4), (True, 3), (True, 3), (False, 4), (False, 3), (False, 3)]
-    assert table.rows == ("clean", "a nothing", "b nothing")
-    assert table.figures[1] == table.figures[2] == table.figures[0]
+    assert table.rows == ("clean", "a nothing", "a nothing (plain)", "b nothing", "b nothing (plain)")
+    assert set(table.figures) == {table.figures[0]}
 
 
 def test_an_adversary_outside_the_ball_is_discarded():
     a, b, data = problem()
     table = table_of({"a": a}, {"a": a, "b": b}, data, {"cheat": lambda classify, x, y: 1 - x}, draws=0)
-    assert table.figures[1] == table.figures[0]
+    assert set(table.figures) == {table.figures[0]}
+
+
+def planted(cut):
+    """Class 1 where an image's mean is above the cut, else class 0."""
+    inputs = keras.Input(SHAPE)
+    mean = keras.layers.Dense(1, use_bias=False)(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, {"logits": keras.layers.Dense(2)(mean)})
+    model.set_weights([np.full((9, 1), 1 / 9), np.array([[0.0, 100.0]]), np.array([0.0, -100.0 * cut])])
+    return model
+
+
+def test_plain_rows_count_the_changed_images_alone():
+    """A planted classifier whose errors an attack mends: it is right on the adversary of an image that it has wrong."""
+    x = np.broadcast_to(np.array([0.3, 0.45, 0.55, 0.7], "float32")[:, None, None, None], (4, *SHAPE)).copy()
+    y = np.array([0, 1, 1, 1])  # the second one is wrong: its mean is below the cut
+
+    def brighter(classify, x, y):
+        return x + EPS
+
+    def darker(classify, x, y):
+        return x - EPS
+
+    classifier = planted(0.5)
+    table = table_of({"a": classifier}, {"a": classifier}, (x, y), {"up": brighter, "down": darker}, draws=40)
+    figures = {row: table[row, "a"] for row in table.rows}
+    # Up: all four are right, of which three were right before. Down: the third falls below the cut.
+    assert [figures[f"a {name}"] for name in ("up", "up (plain)", "down", "down (plain)")] == [0.75, 1.0, 0.5, 0.5]
+    # The mean of nine uniform numbers in +-0.1 stays below 0.05 but for few draws.
+    assert figures["random noise"] <= figures["random noise (plain)"] <= figures["random noise"] + 0.25
+    assert figures["clean"] == 0.75
+
+
+def test_noise_counts_in_both_ways():
+    """At the cut itself half of the draws are right, whichever class the clean image is given."""
+    x = np.full((2, *SHAPE), 0.5, "float32")
+    table = table_of({"a": planted(0.501)}, {"a": planted(0.501)}, (x, np.array([0, 1])), {"FGSM": "fgsm"}, draws=200)
+    one = 2 * table["random noise", "a"]  # of the image that is right, the share of draws
+    assert table["clean", "a"] == 0.5 and 0.4 < one < 0.65
+    assert table["random noise (plain)", "a"] == pytest.approx(0.5, abs=0.06)
 
 
 def test_figures_repeat_and_do_not_depend_on_the_batch_size():

@@ -21,6 +21,7 @@ from tfrobust.utils.types import Bounds
 from tfrobust.utils.validation import check_integer
 
 NOISE = 2**30  # index of the noise among the streams of random numbers
+PLAIN = " (plain)"  # ends the label of a row that counts the changed images alone
 
 
 def transfer_table(
@@ -44,6 +45,9 @@ def transfer_table(
     target itself, the figure is the white-box accuracy of that attack by `evaluate`. The other rows are "clean", and
     "random noise", the mean over `draws` points drawn uniformly from the ball.
 
+    Beside each of the rows of changed images stands one with "(plain)" at its end, the share of all images on which the
+    target is right after the change, whether or not it is right on the clean image: the accuracy that papers print.
+
     An attack that stops as soon as its source is fooled transfers worse than one that continues: take attacks that
     return their last iterate.
 
@@ -56,7 +60,8 @@ def transfer_table(
         verbose: whether to print a line for each source and attack.
 
     Returns:
-        A `Table`: rows "clean", "random noise" and "SOURCE ATTACK", a column for each target.
+        A `Table`: rows "clean", "random noise" and "SOURCE ATTACK", the last two with "... (plain)" beside them; a
+        column for each target.
 
     Raises:
         ValueError: without sources or targets, for classifiers of different numbers of classes, and for everything that
@@ -70,7 +75,7 @@ def transfer_table(
     ...     {"a": a}, {"a": a, "b": b}, data, {"FGSM": "fgsm"}, eps=0.1, verbose=False
     ... )
     >>> table.rows, table.columns
-    (('clean', 'random noise', 'a FGSM'), ('a', 'b'))
+    (('clean', 'random noise', 'random noise (plain)', 'a FGSM', 'a FGSM (plain)'), ('a', 'b'))
     """
     for argument, given in (("sources", sources), ("targets", targets)):
         check_named(argument, given)
@@ -84,22 +89,25 @@ def transfer_table(
     clean = {name: _right(scorer, images, images.x, batch_size) for name, scorer in scorers.items()}
 
     figures = {"clean": {name: float(right.mean()) for name, right in clean.items()}}
+
+    def add(label: str, times: Mapping[str, np.ndarray], of: int = 1) -> None:
+        """Adds both rows of a label; `times`: target -> `(N,)`, on how many of `of` changes of an image it is right."""
+        figures[label] = {name: float((clean[name] * count).mean() / of) for name, count in times.items()}
+        figures[label + PLAIN] = {name: float(count.mean() / of) for name, count in times.items()}
+
     if draws:
-        point, noise = noise_of("uniform", ball), stream(seed, NOISE)
-        figures["random noise"] = {
-            name: float((clean[name] * times_right(target, images, point, draws, noise, batch_size)).mean() / draws)
-            for name, target in targets.items()
-        }
+        drawn = images, noise_of("uniform", ball), draws, stream(seed, NOISE), batch_size
+        add("random noise", {name: times_right(target, *drawn) for name, target in targets.items()}, draws)
     for source, classifier in sources.items():
         known = (scorers[name] for name, target in targets.items() if target is classifier)
         scorer = next(known, None) or Scorer(classifier, ball, images.x.shape)
         for entry, first in zip(entries, firsts, strict=False):
             find = AdversaryFinder(scorer.given, entry.members, scorer.allowed_and_fooled, classes, seeds, first)
             z = find(images, np.arange(len(images.y)), batch_size)
-            row = {name: clean[name] & _right(other, images, z, batch_size) for name, other in scorers.items()}
-            figures[f"{source} {entry.name}"] = {name: float(right.mean()) for name, right in row.items()}
+            label = f"{source} {entry.name}"
+            add(label, {name: _right(other, images, z, batch_size) for name, other in scorers.items()})
             if verbose:
-                shares = ", ".join(f"{name} {percent(right.mean())}" for name, right in row.items())
+                shares = ", ".join(f"{name} {percent(share)}" for name, share in figures[label].items())
                 print(f"{entry.name} on {source}: {shares}", flush=True)
     return Table.from_rows(
         "accuracy under transferred adversaries",
@@ -113,7 +121,10 @@ def transfer_table(
             "draws": draws,
             "attacks": {entry.name: entry.settings for entry in entries},
         },
-        notes=("Rows are the source and its attack, columns the targets; equal ones give the white-box accuracy.",),
+        notes=(
+            "Rows are the source and its attack, columns the targets; equal ones give the white-box accuracy.",
+            f"Images count that are right, clean and changed; in rows{PLAIN} those that are right when changed.",
+        ),
     )
 
 
