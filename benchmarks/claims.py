@@ -203,7 +203,7 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         Claim("the regularizer raises PGD-40 (paper: by 2.8)", (more("at_reg", "madry", "PGD-40"),)),
         Claim(
             "the regularizer raises PGD-40 as a black box (paper: by 0.9)",
-            (more("at_reg", "madry", "black box PGD-40"),),
+            (more("at_reg", "madry", "black box PGD-40 (plain)"),),
         ),
     ),
     "fpr_t2": (

@@ -101,7 +101,7 @@ def columns(config):
     for column in ("clean", *tables.get("shifts", {}).get("attacks", ())):
         yield from (f"shifted {direction} {column}" for direction in ("left", "right", "up", "down"))
     for source in (transfer := tables.get("transfer", {})).get("sources", ()):
-        yield from (f"{source} {attack}" for attack in transfer["attacks"])
+        yield from (f"{source} {attack}{end}" for attack in transfer["attacks"] for end in ("", " (plain)"))
 
 
 def test_every_claim_is_of_measured_rows_and_columns():
