@@ -42,7 +42,7 @@ def madry_resnet(
     ReLU, the maximum over what is left. The local features of a block are its map behind BatchNorm and leaky ReLU
     (block 4: the network's last; block 3: a pair of its own, which the residual path does not see). An attention layer
     for each block weighs them by g, and the descriptors, side by side, are the features; g goes nowhere else. In the
-    form "sum" no gradient reaches g (see `LinearAttention`): the layers that compute it change by weight decay alone.
+    form "sum" no gradient reaches g (see `LinearAttention`): the kernels that compute it change by weight decay alone.
 
     In Madry's own code, `original=True`, the first unit of block 2 alone shares its activation with the shortcut (those
     of blocks 3 and 4 pool and pad x itself), and BatchNorm's epsilon is 1e-3 in place of 1e-5. Neither adds a weight.

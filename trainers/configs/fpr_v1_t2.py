@@ -3,6 +3,7 @@
 from trainers.configs import _fpr
 
 # Clean, PGD-5, black box PGD-5; in two rows table 3: gradient maps, clipped (train, test) and raw (train, test).
+# choice: its "ours" is the row with attention and regularizer.
 PAPER = {
     "madry": (80.79, 49.89, 60.13, 27.10, 26.78, 28.60, 28.72),
     "at_id": (79.52, 52.35, 61.82),

@@ -4,7 +4,7 @@ from trainers.configs import _fpr
 
 # Black box from 20 steps on, the paper's "ours is better" does not hold against madry: an ordering is no fact.
 # Clean, white box, black box: each PGD with 5, 20, 100, 200 steps, CW with 30, 100. In two rows table 4 too: gradient
-# maps, clipped (train, test) and raw (train, test).
+# maps, clipped (train, test) and raw (train, test). choice: its "ours" is the row with attention and regularizer.
 MADRY = (80.79, 49.89, 39.72, 38.76, 38.64, 40.27, 39.98, 60.13, 56.60, 56.44, 56.49, 57.11, 57.10)
 OURS = (81.21, 52.81, 44.58, 44.04, 44.02, 43.09, 42.75, 62.32, 57.52, 57.53, 57.53, 57.57, 57.41)
 PAPER = {
