@@ -157,17 +157,21 @@ class Run(NamedTuple):
         workdir = self.workdir
         report = Report.load(workdir.evaluation)
         found = {"clean": report.clean_accuracy, **{result.name: result.accuracy for result in report.attacks}}
+        measured = {column: (share, report.images) for column, share in found.items()}
         for kind in self.config["tables"]:
-            measured = table_figures(Table.load(workdir.path / "tables" / f"{kind}.json"), "classifier")
-            found.update({column: share for column, share in measured.items() if share is not None})
-        found.update({column: Report.load(file).robust_accuracy for column, file, _ in self._evaluations()})
-        return {column: (share, claims.share_error(share, report.images)) for column, share in found.items()}
+            table = Table.load(workdir.path / "tables" / f"{kind}.json")
+            shares = table_figures(table, "classifier").items()
+            measured.update({column: (share, table.images) for column, share in shares if share is not None})
+        for column, file, _ in self._evaluations():
+            report = Report.load(file)
+            measured[column] = report.robust_accuracy, report.images
+        return {column: (share, claims.share_error(share, images)) for column, (share, images) in measured.items()}
 
     def _evaluations(self) -> list[tuple[str, Path, tuple[str, ...]]]:
         """Returns column, file and flags of the further evaluations of this row."""
         return [
-            (column, self.workdir.path / f"{column}.json", options)
-            for column, rows, options in EXPERIMENTS[self.table].evaluations
+            (column, self.workdir.path / f"evaluation-{number}.json", options)
+            for number, (column, rows, options) in enumerate(EXPERIMENTS[self.table].evaluations)
             if self.row in rows
         ]
 
