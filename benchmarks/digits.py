@@ -47,7 +47,7 @@ ADAM = ("optimizer.name=adam", f"{RATE}=0.002", "weight_decay=0.0")
 # Variants of methods whose row is not satisfactory: label -> overrides of the row, with seed 0.
 TRIES: dict[str, dict[str, tuple[str, ...]]] = {
     "aelf": {
-        "Adam 2e-3, weight 1 (the library's default)": (*ADAM, "objective.weight=1.0"),
+        "Adam 2e-3, weight 1": (*ADAM, "objective.weight=1.0"),
         "Adam 2e-3, weight 0.03": (*ADAM, "objective.weight=0.03"),
         "Adam 2e-3, weight 0.1, decay 0.01": (*ADAM, "objective.weight=0.1", "weight_decay=0.01"),
         "Adam 5e-4, weight 0.1": (*ADAM, f"{RATE}=0.0005", "objective.weight=0.1"),

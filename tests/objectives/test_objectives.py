@@ -187,7 +187,7 @@ TABLE = [
     ),
     ("feature_regularization", {"weight": 0.01}, CE_ADV, {ACE: (1.0, CE_ADV), "feature_distance": (0.01, DISTANCE)}),
     ("aelf", {"weight": 0.3}, CE_ADV, {CCE: (1.0, CE), "one_way_feature_distance": (0.3, DISTANCE)}),
-    ("aelf", {"distance": "l1"}, CE_ADV, {CCE: (1.0, CE), "one_way_feature_distance": (1.0, np.array([1.4, 0.0]))}),
+    ("aelf", {"distance": "l1"}, CE_ADV, {CCE: (1.0, CE), "one_way_feature_distance": (0.3, np.array([1.4, 0.0]))}),
     (
         "aelfs",
         {"beta": 0.2, "clean_weight": 0.4, "adversarial_weight": 0.6},
