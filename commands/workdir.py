@@ -61,7 +61,7 @@ class Workdir:
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Raises a `Mistake` that names the fields in which a config differs from the one of this folder."""
-        kept, given = self.read_config(), json.loads(json.dumps(config))
+        kept, given = self.read_config(), completed(json.loads(json.dumps(config)))
         if kept != given:
             differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
             raise Mistake(f"Expected a new --workdir, or the config of {self.config}. Received: {differences}")
