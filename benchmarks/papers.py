@@ -27,12 +27,6 @@ from tfrobust.utils.files import replacing
 from trainers.beyond import figures as table_figures
 from trainers.configs import reproduction
 
-JOBS = flags.DEFINE_integer("jobs", 2, "Commands at a time, with one thread each.", lower_bound=1)
-FOLDER = flags.DEFINE_string("workdir", "runs/papers", "Folder of the runs.")
-FIGURES = flags.DEFINE_string("figures", "results/papers", "Folder of the measured figures, a file for each table.")
-OUT = flags.DEFINE_string("out", "results/papers.md", "The page.")
-WRITE = flags.DEFINE_bool("write", False, "Only write the page of the figures that are there.")
-
 CONFIG = Path(reproduction.__file__)
 
 
@@ -124,7 +118,7 @@ class Run(NamedTuple):
     @property
     def workdir(self) -> Workdir:
         """The folder of the run."""
-        return Workdir(Path(FOLDER.value) / self.table / f"{self.row}-{self.seed}")
+        return Workdir(Path(flags.FLAGS.workdir) / self.table / f"{self.row}-{self.seed}")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -195,7 +189,7 @@ def studied(table: str, number: int, seed: int) -> dict[str, studies.Row]:
     """Returns the rows of a study of a table with one seed; it is made once."""
     study = EXPERIMENTS[table].studies[number]
     runs = {row: Run(table, row, seed).workdir.path for row in study.rows}
-    output = Path(FOLDER.value) / table / f"study-{number}-{seed}.html"
+    output = Path(flags.FLAGS.workdir) / table / f"study-{number}-{seed}.html"
     if not output.exists():
         judge = [f"--judge={Run(table, study.judge, seed).workdir.path}"] if study.judge else []
         folders = [f"--workdir={folder}" for folder in runs.values()]
@@ -233,7 +227,7 @@ def measured(table: str) -> dict[str, Any]:
 
 
 def _for_each(work: Callable[[Run], None], runs: Sequence[Run], name: str) -> None:
-    with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
+    with concurrent.futures.ThreadPoolExecutor(flags.FLAGS.jobs) as pool:
         working = [pool.submit(work, run) for run in runs]
         for done in tqdm(concurrent.futures.as_completed(working), name, len(working)):
             done.result()
@@ -340,21 +334,31 @@ def _lines(rows: dict[str, Any]) -> Iterable[list[str]]:
         yield cells
 
 
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_integer("jobs", 2, "Commands at a time, with one thread each.", lower_bound=1)
+    flags.DEFINE_string("workdir", "runs/papers", "Folder of the runs.")
+    flags.DEFINE_string("figures", "results/papers", "Folder of the measured figures, a file for each table.")
+    flags.DEFINE_string("out", "results/papers.md", "The page.")
+    flags.DEFINE_bool("write", False, "Only write the page of the figures that are there.")
+
+
 def main(arguments: list[str]) -> None:
     """Measures the tables that the command names, by default all of them, and writes the page."""
-    chosen, folder = arguments[1:] or list(EXPERIMENTS), Path(FIGURES.value)
+    chosen, folder = arguments[1:] or list(EXPERIMENTS), Path(flags.FLAGS.figures)
     if unknown := sorted(set(chosen) - set(EXPERIMENTS)):
         raise app.UsageError(f"Expected tables of {', '.join(EXPERIMENTS)}. Received: {', '.join(unknown)}")
-    for table in () if WRITE.value else chosen:
+    for table in () if flags.FLAGS.write else chosen:
         results = measured(table)
         with replacing(folder / f"{table}.json") as beside:
             beside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     files = {table: folder / f"{table}.json" for table in EXPERIMENTS}
     text = page({table: read_json(file) for table, file in files.items() if file.exists()})
-    with replacing(OUT.value) as beside:
+    with replacing(flags.FLAGS.out) as beside:
         beside.write_text(text, encoding="utf-8")
     print(text)
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -134,15 +134,15 @@ def test_each_iteration_moves_the_pixel_by_one_step(hand):
 
 
 def test_dra_fools_more_with_more_of_the_values(hand):
-    # Weights of nearly 1: a step moves the logit by size * 16 p, five of eps / 2 by 16 eps min(2.5 p, 1), which is all
-    # that the ball lets through. The logits lie evenly in (0, 1.2 * 16 eps).
+    # Weights of nearly 1: a step moves the logit by size * 16 p, five of eps / 5 by 16 eps p. The logits lie evenly in
+    # (0, 1.2 * 16 eps).
     kernel = np.zeros((16, 2))
     kernel[:, 0] = 1 + 1e-4 * np.arange(16)
     logits = 0.192 * (np.arange(40) + 0.5) / 40
     x = np.tile(0.5 + logits.reshape(40, 1, 1, 1) / kernel[:, 0].sum(), (1, 4, 4, 1)).astype("float32")
     nets = {"flat": hand.linear(kernel, [-kernel[:, 0].sum() / 2, 0])}
     table = dra_success(nets, (x, np.zeros(40)), [1 / 16, 1 / 4, 1.0], eps=0.01, steps=5, batch_size=16)
-    np.testing.assert_allclose(table.figures, [[5 / 40, 21 / 40, 33 / 40]])
+    np.testing.assert_allclose(table.figures, [[2 / 40, 8 / 40, 33 / 40]])
     assert table.columns == ("0.0625", "0.25", "1") and table.images == 40
     assert dra_success(nets, (x, np.ones(40)), [1.0]).figures == ((None,),)  # nothing was right
 
