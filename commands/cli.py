@@ -43,6 +43,8 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
         arguments: the names of the positional arguments, such as "DIR" or "FILE ..."; empty if there are none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow takes oneDNN's convolutions where the processor has AVX512-VNNI or AMX; with AVX2 they are faster, too.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if os.environ.get("TFROBUST_TRACEBACK"):
         define_flags()
         sys.exit(main(flags.FLAGS(sys.argv)) or 0)

@@ -1,5 +1,6 @@
 """A command prints a user's mistake as one line, and every other error keeps its traceback."""
 
+import os
 import sys
 
 import pytest
@@ -35,6 +36,15 @@ def run(error, monkeypatch):
 def test_what_the_user_gave_wrongly_is_one_line(error, code, monkeypatch, capsys):
     assert run(error, monkeypatch) == code
     assert capsys.readouterr() == ("", "Invalid value.\n")
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("0", "0")])
+def test_a_command_asks_for_fast_convolutions_unless_the_user_has_chosen(given, kept, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    run(cli.Mistake("Invalid value."), monkeypatch)
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == kept
 
 
 @pytest.mark.parametrize("error", [ValueError("of Keras"), TypeError("a bug"), KeyError("a bug")])
