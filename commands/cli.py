@@ -62,12 +62,29 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
     sys.exit(code or 0)
 
 
+class NumberParser(flags.FloatParser):
+    """Reads a number, also as a fraction such as 8/255, in which radii are usually given."""
+
+    def convert(self, argument: str | float) -> float:
+        """Returns the number; a `ValueError` says what was expected."""
+        numerator, slash, denominator = str(argument).partition("/")
+        try:
+            return float(numerator) / (float(denominator) if slash else 1.0)
+        except (ValueError, ZeroDivisionError) as error:
+            raise ValueError(f"expected a number or a fraction such as 8/255. Received: {argument}") from error
+
+
+def define_number(name: str, default: float | None, text: str, **bounds: float) -> None:
+    """Defines a flag that is a number or a fraction."""
+    flags.DEFINE(NumberParser(**bounds), name, default, text)
+
+
 def define_classifier_flags() -> None:
     """Defines the flags by which a command takes a classifier, its data and a ball: those of a run, or of a file."""
     flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
     flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
     flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
-    flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the run's.")
+    define_number("eps", None, "Radius as a fraction of the pixel range, as 8/255 or 0.03; default: the run's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
     flags.DEFINE_integer("images", None, "Number of the test split's first images; default: all.", lower_bound=1)
     flags.DEFINE_integer("seed", None, "Seed of the random numbers; default: the run's, else 0.")
@@ -118,6 +135,9 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
     except flags.Error as error:  # some of them quote a traceback, whose last line has the reason
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise Misuse(lines[-1] if "Traceback" in str(error) else str(error)) from error
+    for name in flags.FLAGS:  # an unset variable of a shell would name the current folder
+        if flags.FLAGS[name].present and flags.FLAGS[name].value == "" and "." not in name:
+            raise Misuse(f"Expected a value for --{name}. Received: an empty one")
     if wanted and len(rest) == 1:
         raise Misuse(f"Expected {wanted}. Received: no argument")
     if len(rest) > (sys.maxsize if wanted.endswith("...") else 1 + bool(wanted)):

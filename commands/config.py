@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict
 from ml_collections.config_flags import config_flags
 
-from commands.cli import Mistake
+from commands.cli import Mistake, NumberParser
 
 Settings = Mapping[str, Any]
 Rows = Mapping[str, Settings]
@@ -218,6 +218,7 @@ def _in_order(value: Any) -> Any:
 def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines --config=FILE.py[:ROW], or FILE.json, with a default file; --config.field=value overrides a field."""
     text = "Configuration, FILE.py, FILE.py:ROW or FILE.json."
+    config_flags.register_flag_parser_for_type(float, NumberParser())
     config_flags.DEFINE_config_file("config", default, text, flag_values=flag_values)
     flag_values["config"].parser = _ConfigFile("config")  # the file that the command line names is read later
 

@@ -117,7 +117,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model", None, "The classifier, FILE.keras; default: classifier.keras beside DIR, in a run.")
     flags.DEFINE_string("data", None, "Data set whose test split is compared; default: the card's.")
     flags.DEFINE_integer("images", 200, "Number of its first images.", lower_bound=1)
-    flags.DEFINE_float("eps", None, "Radius of the attack, a fraction of the pixel range; default: the evaluation's.")
+    cli.define_number("eps", None, "Radius of the attack, a fraction of the pixel range; default: the evaluation's.")
     flags.DEFINE_string("norm", None, "Norm of the attack's ball, linf or l2; default: the evaluation's, else linf.")
 
 

@@ -34,7 +34,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("probes", None, "Number of images on which the alarms' probes run; 0: none.", lower_bound=0)
     flags.DEFINE_bool("fail_on_alarm", False, "Gate: no alarm of the checks that were made (fewer with --probes=0).")
     flags.DEFINE_alias("fail-on-alarm", "fail_on_alarm")
-    flags.DEFINE_float("min_robust_accuracy", None, "Gate: robust accuracy, a fraction.", 0.0, 1.0)
+    cli.define_number("min_robust_accuracy", None, "Gate: robust accuracy, a fraction.", lower_bound=0, upper_bound=1)
     flags.DEFINE_string("not_worse_than", None, "Gate: not significantly worse than this report, on the same images.")
 
 

@@ -26,7 +26,7 @@ def define_flags() -> None:
     """Defines the flags of the command."""
     flags.DEFINE_multi_string("workdir", None, "Folder of a run of trainers.train; as often as there are classifiers.")
     flags.DEFINE_string("judge", None, "Run whose classifier labels gradient maps; default: the first `standard` one.")
-    flags.DEFINE_float("eps", None, "Radius as a fraction of the pixel range; default: the first run's evaluation's.")
+    cli.define_number("eps", None, "Radius as a fraction of the pixel range; default: the first run's evaluation's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the first run's evaluation's, else linf.")
     flags.DEFINE_integer("images", IMAGES, "Number of each split's first images.", lower_bound=2)
     flags.DEFINE_list("sections", None, "Sections of tfrobust.interpret.study, with commas; default: all.")

@@ -72,3 +72,16 @@ def test_a_check_inside_a_graph_raises_the_public_error(make_classifier):
     trainer.compile("adam")
     with pytest.raises(tfrobust.InvalidArgument, match="Invalid pixels"):
         trainer.fit(data, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0.03", 0.03), ("8/255", 8 / 255), (" 8 / 255", 8 / 255), ("1e-3", 0.001), ("-1/2", -0.5)]
+)
+def test_a_number_may_be_a_fraction(text, number):
+    assert cli.NumberParser().parse(text) == number
+
+
+@pytest.mark.parametrize("text", ["8/0", "8/", "/255", "eight", "1/2/3", ""])
+def test_other_texts_are_no_numbers(text):
+    with pytest.raises(ValueError, match="expected a number or a fraction such as 8/255"):
+        cli.NumberParser().parse(text)

@@ -62,6 +62,7 @@ def test_any_field_is_overridden(file):
     space = [{"field": "objective.beta", "values": [1.0, 2.0]}]
     assert parsed(file, f"search.space={tuple(space)}").search.space == tuple(space)
     assert parsed(file, "evaluation.norm=l2").evaluation.norm == "l2"
+    assert parsed(file, "attack.eps=8/255", "attack.step_size=2/255").attack.eps == 8 / 255
 
 
 def test_phases_of_a_json_config_are_overridden(tmp_path):

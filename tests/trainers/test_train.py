@@ -230,6 +230,7 @@ def test_learning_rates_are_schedules_over_epochs():
     [
         (["trainers.train"], "workdir"),
         (["trainers.train", "--workdirr=x"], "workdirr"),
+        (["trainers.train", "--workdir="], "Expected a value for --workdir. Received: an empty one"),
         (["trainers.train", "--workdir=x", "more"], "expected flags alone. Received: more"),
         (["trainers.train", "--workdir=x", "--config=nowhere.py"], "nowhere.py"),
         (
