@@ -14,6 +14,7 @@ from absl import app, flags
 # Exit codes: the request cannot be carried out; the flags are wrong; the command ran and a gate failed; another machine
 # was lost, and the same command continues the run.
 MISTAKE, MISUSE, GATE_FAILED, LOST = 1, 2, 3, 4
+INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 WANTED = "expected a classifier saved as FILE.keras"
 
@@ -32,9 +33,9 @@ class Misuse(Mistake):
 def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any], arguments: str = "") -> NoReturn:
     """Defines and parses the flags, runs `main` and exits with its code, 1 for a mistake or 2 for wrong flags.
 
-    A `Mistake`, an `InvalidArgument`, an `OSError`, and a `FloatingPointError`, by which a diverged training ends,
-    print their text as one line on stderr; the environment variable TFROBUST_TRACEBACK shows the traceback as well.
-    Every other error keeps its traceback.
+    A `Mistake`, an `InvalidArgument`, an `OSError`, what TensorFlow raises for a full disk, and a `FloatingPointError`,
+    by which a diverged training ends, print their text as one line on stderr, and so does Ctrl-C; the environment
+    variable TFROBUST_TRACEBACK shows the traceback as well. Every other error keeps its traceback.
 
     Args:
         main: the command. It gets the arguments that absl leaves, returns an exit code or None, and imports TensorFlow
@@ -57,8 +58,13 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
         sys.exit(MISTAKE)
     except ConnectionError as error:
         _fail(error, LOST)
-    except (Mistake, _invalid_argument(), OSError, FloatingPointError) as error:
-        _fail(error, MISTAKE)
+    except KeyboardInterrupt:
+        print("Stopped. What is complete is kept: the same command goes on from there.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if isinstance(error, (Mistake, OSError, FloatingPointError, *_loaded_errors())):
+            _fail(error, MISTAKE)
+        raise
     sys.exit(code or 0)
 
 
@@ -145,10 +151,14 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
     return rest
 
 
-def _invalid_argument() -> type[Exception]:
-    """Returns `tfrobust.InvalidArgument`, which nothing can have raised before the library is loaded."""
-    library = sys.modules.get("tfrobust.utils.errors")
-    return library.InvalidArgument if library else Mistake
+def _loaded_errors() -> tuple[type[Exception], ...]:
+    """Returns the errors of libraries that are loaded by now: an invalid argument, a full disk, no permission."""
+    library, tensorflow = sys.modules.get("tfrobust.utils.errors"), sys.modules.get("tensorflow")
+    own = (library.InvalidArgument,) if library else ()
+    if tensorflow is None:
+        return own
+    errors = tensorflow.errors
+    return (*own, errors.ResourceExhaustedError, errors.PermissionDeniedError, errors.NotFoundError)
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

@@ -4,6 +4,7 @@ import os
 import sys
 
 import pytest
+import tensorflow as tf
 
 import tfrobust
 from commands import cli
@@ -31,6 +32,7 @@ def run(error, monkeypatch):
         (FloatingPointError("Invalid value."), cli.MISTAKE),
         (cli.Misuse("Invalid value."), cli.MISUSE),
         (ConnectionError("Invalid value."), cli.LOST),
+        (tf.errors.ResourceExhaustedError(None, None, "Invalid value."), cli.MISTAKE),  # a full disk
     ],
 )
 def test_what_the_user_gave_wrongly_is_one_line(error, code, monkeypatch, capsys):
@@ -51,6 +53,11 @@ def test_a_command_asks_for_fast_convolutions_unless_the_user_has_chosen(given, 
 def test_any_other_error_keeps_its_traceback(error, monkeypatch):
     with pytest.raises(type(error), match=str(error.args[0])):
         run(error, monkeypatch)
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    assert run(KeyboardInterrupt(), monkeypatch) == 130
+    assert capsys.readouterr().err == "Stopped. What is complete is kept: the same command goes on from there.\n"
 
 
 def test_the_public_error_is_a_value_error_that_autograph_leaves_as_it_is():
