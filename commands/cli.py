@@ -129,6 +129,7 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
     app.define_help_flags()
     try:
         define_flags()  # a config flag runs its file here
+        _show_in_help(flags.FLAGS)
         rest = flags.FLAGS(given)
     except SystemExit:  # absl has printed the help that was asked for, and would exit with 1
         sys.exit(0)
@@ -149,6 +150,13 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
     if len(rest) > (sys.maxsize if wanted.endswith("...") else 1 + bool(wanted)):
         raise Misuse(f"Unexpected arguments: expected {wanted or 'flags alone'}. Received: {' '.join(rest[1:])}")
     return rest
+
+
+def _show_in_help(given: flags.FlagValues) -> None:
+    """Lets `--help` show every flag of the command, also those that a shared module defines."""
+    for name in list(given):
+        if not str(given.find_module_defining_flag(name)).startswith("absl."):
+            given.register_key_flag_for_module(sys.argv[0], given[name])
 
 
 def _loaded_errors() -> tuple[type[Exception], ...]:

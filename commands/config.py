@@ -5,12 +5,14 @@ A method is data: a table maps each of its rows to the fields that the row sets,
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -217,10 +219,43 @@ def _in_order(value: Any) -> Any:
 
 def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines --config=FILE.py[:ROW], or FILE.json, with a default file; --config.field=value overrides a field."""
-    text = "Configuration, FILE.py, FILE.py:ROW or FILE.json."
+    text = "FILE.py, FILE.py:ROW or FILE.json; --config.FIELD=VALUE sets a field, and --list_fields lists them."
     config_flags.register_flag_parser_for_type(float, NumberParser())
+    config_flags.register_flag_parser_for_type(ConfigDict, _FieldsParser())
+    flags.DEFINE_bool("list_fields", False, "Print the fields of --config and end.", flag_values=flag_values)
     config_flags.DEFINE_config_file("config", default, text, flag_values=flag_values)
     flag_values["config"].parser = _ConfigFile("config")  # the file that the command line names is read later
+
+
+def chosen_config() -> dict[str, Any]:
+    """Returns the config of the flags; with --list_fields it prints the fields and ends the command."""
+    config = flags.FLAGS.config
+    if flags.FLAGS.list_fields:
+        print("\n".join(listed(config)))
+        sys.exit(0)
+    return config.to_dict()
+
+
+def listed(config: ConfigDict, path: str = "config") -> Iterator[str]:
+    """Yields the flags that set the fields of a config to the values that they have."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict) and value:
+            yield from listed(value, f"{path}.{name}")
+        else:
+            yield f"--{path}.{name}={shlex.quote(str(value))}"
+
+
+class _FieldsParser(flags.ArgumentParser):
+    """Reads a group of fields, given as a dict in Python's notation."""
+
+    def parse(self, argument: Any) -> ConfigDict:
+        if isinstance(argument, ConfigDict):
+            return argument
+        try:
+            return _in_order(dict(ast.literal_eval(argument)))
+        except (ValueError, SyntaxError, TypeError) as error:
+            expected = f"expected .name={argument} behind the field's name, or all of its fields as a dict"
+            raise ValueError(f"{expected}. Received: {argument}") from error
 
 
 class _ConfigFile(config_flags.ConfigFileFlagParser):

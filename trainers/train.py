@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from commands import cli
-from commands.config import define_config
+from commands.config import chosen_config, define_config
 from commands.paper import beside_paper
 from commands.workdir import Workdir
 
@@ -27,7 +27,7 @@ DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
 def define_flags() -> None:
     """Defines the flags of the command."""
     define_config(DEFAULT)
-    flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.")
 
 
 def run(config: dict[str, Any], path: str | Path) -> Report | None:
@@ -167,7 +167,9 @@ def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, st
 
 def main(_: list[str]) -> None:
     """Trains by the config of the flags and prints the report."""
-    config = flags.FLAGS.config.to_dict()  # a missing file is found here, before the slow imports
+    config = chosen_config()  # a missing file is found here, before the slow imports
+    if not flags.FLAGS.workdir:
+        raise cli.Misuse("Expected --workdir=DIR, the folder of the run. Received: none")
     from commands.strategies import losses_told
 
     with losses_told():

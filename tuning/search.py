@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from commands import cli
-from commands.config import FIELDS, define_config
+from commands.config import FIELDS, chosen_config, define_config
 from commands.workdir import Workdir
 from tuning import launcher
 
@@ -185,7 +185,7 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(_: list[str]) -> None:
-    config = flags.FLAGS.config.to_dict()
+    config = chosen_config()
     workers = flags.FLAGS.workers
     command = [sys.executable, "-m", "tuning.search", *sys.argv[1:]]
     outcome = search(config, flags.FLAGS.workdir, workers=[command] * workers if workers > 1 else ())

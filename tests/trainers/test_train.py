@@ -240,6 +240,7 @@ def test_learning_rates_are_schedules_over_epochs():
         (["trainers.train", "--workdir=x", "--config.epoch=3"], "epoch"),
         (["trainers.train", "--workdir=x", "--config.phases[7].epochs=3"], "tuple index out of range"),
         (["trainers.train", "--workdir=x", "--config.epochs=many"], "many"),
+        (["trainers.train", "--workdir=x", "--config.optimizer=adam"], "expected .name=adam behind the field's name"),
         (["trainers.evaluate"], "Expected one of --workdir=DIR and --model=FILE. Received: neither"),
         (
             ["trainers.evaluate", "--model=nowhere.keras", "--data=digits", "--eps=0.1"],
@@ -261,7 +262,14 @@ def test_misuse_is_one_line_without_traceback_or_tensorflow(arguments, text):
 @pytest.mark.parametrize("module", ["trainers.train", "trainers.evaluate", "trainers.quickstart"])
 def test_help_comes_without_tensorflow(module):
     code, out, err = finish(command(module, "--help"))
-    assert code == 0 and "--workdir" in out.replace("--[no]", "--") and err == ""
+    assert code == 0 and "--workdir: Folder" in out and err == ""
+    assert ("--config: FILE.py" in out) == (module == "trainers.train")
+
+
+def test_fields_are_listed_as_the_flags_that_set_them():
+    code, out, err = finish(command("trainers.train", "--list_fields", "--config.epochs=3"))
+    assert code == 0 and err == ""
+    assert {"--config.epochs=3", "--config.optimizer.name=adam", "--config.phases='()'"} <= set(out.splitlines())
 
 
 def test_the_runs_own_report_is_not_overwritten_by_another(finished, tmp_path):
