@@ -7,6 +7,8 @@ weights of an undisturbed one.
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from commands import cli
 from commands.config import chosen_config, define_config
 from commands.paper import beside_paper
 from commands.workdir import Workdir
+from trainers.configs import digits
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
@@ -165,11 +168,23 @@ def kept_row(rows: Iterable[Mapping[str, str]], monitor: str) -> Mapping[str, st
     return best((row for row in rows if row.get(monitor)), key=lambda row: float(row[monitor]), default=None)
 
 
+def _check_objectives(config: Mapping[str, Any]) -> None:
+    """Finds an unknown objective before the slow imports; a config that has made them may have registered its own."""
+    known = {} if "tfrobust" in sys.modules else digits.objectives()
+    for phase in (config, *config["phases"]):
+        name = phase.get("objective", {}).get("name")
+        if known and name is not None and name not in known:
+            near = difflib.get_close_matches(str(name), known, n=3)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise cli.Misuse(f"Unknown objective: expected one of {', '.join(known)}. Received: {name!r}.{hint}")
+
+
 def main(_: list[str]) -> None:
     """Trains by the config of the flags and prints the report."""
     config = chosen_config()  # a missing file is found here, before the slow imports
     if not flags.FLAGS.workdir:
         raise cli.Misuse("Expected --workdir=DIR, the folder of the run. Received: none")
+    _check_objectives(config)
     from commands.strategies import losses_told
 
     with losses_told():

@@ -240,6 +240,7 @@ def test_learning_rates_are_schedules_over_epochs():
         (["trainers.train", "--workdir=x", "--config.epoch=3"], "epoch"),
         (["trainers.train", "--workdir=x", "--config.phases[7].epochs=3"], "tuple index out of range"),
         (["trainers.train", "--workdir=x", "--config.epochs=many"], "many"),
+        (["trainers.train", "--workdir=x", "--config.objective.name=tradess"], "Did you mean 'trades'"),
         (["trainers.train", "--workdir=x", "--config.optimizer=adam"], "expected .name=adam behind the field's name"),
         (["trainers.evaluate"], "Expected one of --workdir=DIR and --model=FILE. Received: neither"),
         (

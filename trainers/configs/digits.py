@@ -30,7 +30,7 @@ def declared() -> dict[str, dict[str, Any]]:
     }
 
 
-def _objectives() -> dict[str, dict[str, Any]]:
+def objectives() -> dict[str, dict[str, Any]]:
     """Returns what `declared` does; while TensorFlow, which is slow to load, is not there, from a file."""
     text = json.dumps(declared()) if "tfrobust" in sys.modules else WRITTEN.read_text(encoding="utf-8")
     return {name: _with_tuples(objective) for name, objective in json.loads(text).items()}
@@ -51,7 +51,7 @@ def training(rate: float, epochs: int) -> dict[str, Any]:
 
 def rows() -> dict[str, _base.Settings]:
     """Returns what each row sets: those that the objectives declare, and "fast"."""
-    return {**{name: objective["row"] for name, objective in _objectives().items()}, "fast": FAST}
+    return {**{name: objective["row"] for name, objective in objectives().items()}, "fast": FAST}
 
 
 def _objective(row: str, given: _base.Settings) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _objective(row: str, given: _base.Settings) -> dict[str, Any]:
     name = given.get("name", row)
     arguments = {
         argument: config_dict.placeholder(float) if default is None else default
-        for argument, default in _objectives()[name]["arguments"].items()
+        for argument, default in objectives()[name]["arguments"].items()
     }
     return {"name": name, **arguments, **given}
 
