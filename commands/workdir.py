@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,29 @@ class Workdir:
         phase = Workdir(self.path / "phases" / str(number))
         phase.path.mkdir(parents=True, exist_ok=True)
         return phase
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other trainings out of the folder; the lock ends with its process, however that ends.
+
+        Raises:
+            Mistake: if another training holds the folder.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such lock
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Mistake(f"Expected a --workdir of its own. Received: {self.path}, where a training runs") from error
+        else:
+            yield
+        finally:
+            os.close(folder)
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Writes the config, or `check`s it; then deletes incomplete files of a killed run."""

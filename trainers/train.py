@@ -7,6 +7,7 @@ weights of an undisturbed one.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Iterable, Mapping
@@ -84,21 +85,22 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
         classifier = build_classifier(config)
         trainers = [build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
     workdir = Workdir(path)
-    if is_chief(strategy):
-        workdir.claim(config)
-        provenance.record(workdir.provenance)
-    wait_for_all(strategy)
-    workdir.check(config)  # every machine needs the same command and the shared folder
-    forecast = forecast_of(config, zip(trainers, [phase["epochs"] for phase in phases], strict=True))
-    epochs_before = 0
-    for number, (phase, trainer) in enumerate(zip(phases, trainers, strict=True), 1):
-        if len(phases) > 1:
-            print(f"Phase {number} of {len(phases)}: {trainer.objective.name}", flush=True)
-        folder = workdir if number == len(phases) else workdir.of_phase(number)
-        _fit(trainer, phase, folder, epochs_before, forecast, callbacks if number == len(phases) else ())
-        epochs_before += phase["epochs"]
+    with workdir.held() if is_chief(strategy) else contextlib.nullcontext():
+        if is_chief(strategy):
+            workdir.claim(config)
+            provenance.record(workdir.provenance)
         wait_for_all(strategy)
-        classifier.load_weights(folder.classifier)  # the next phase starts with the kept classifier
+        workdir.check(config)  # every machine needs the same command and the shared folder
+        forecast = forecast_of(config, zip(trainers, [phase["epochs"] for phase in phases], strict=True))
+        epochs_before = 0
+        for number, (phase, trainer) in enumerate(zip(phases, trainers, strict=True), 1):
+            if len(phases) > 1:
+                print(f"Phase {number} of {len(phases)}: {trainer.objective.name}", flush=True)
+            folder = workdir if number == len(phases) else workdir.of_phase(number)
+            _fit(trainer, phase, folder, epochs_before, forecast, callbacks if number == len(phases) else ())
+            epochs_before += phase["epochs"]
+            wait_for_all(strategy)
+            classifier.load_weights(folder.classifier)  # the next phase starts with the kept classifier
     return strategy
 
 
