@@ -169,7 +169,7 @@ def _full_disk(*_):
         (["--attacks=fgsm,pdg"], 1, "Did you mean 'pgd'"),
         (["--output=r.html"], 2, "--output=FILE.json"),
         (["--not_worse_than=nowhere.json"], 1, "nowhere.json"),
-        (["--data="], 2, "Expected --data and --eps beside --model"),
+        (["--data="], 2, "Expected a value for --data. Received: an empty one"),
     ],
 )
 def test_refusals_are_one_line(command, arguments, changed, code, text):
