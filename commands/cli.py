@@ -82,7 +82,7 @@ class NumberParser(flags.FloatParser):
 
 def define_number(name: str, default: float | None, text: str, **bounds: float) -> None:
     """Defines a flag that is a number or a fraction."""
-    flags.DEFINE(NumberParser(**bounds), name, default, text)
+    flags.DEFINE(NumberParser(**bounds), name, default, text, flags.FLAGS)
 
 
 def define_classifier_flags() -> None:
