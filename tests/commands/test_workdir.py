@@ -10,9 +10,9 @@ from commands.workdir import Workdir
 
 def test_a_second_training_in_a_folder_is_refused_until_the_first_ends(tmp_path):
     with Workdir(tmp_path / "run").held():
-        with pytest.raises(Mistake, match=f"Received: {re.escape(str(tmp_path / 'run'))}, where a training runs"):
-            with Workdir(tmp_path / "run").held():
-                pass
+        refused = f"Received: {re.escape(str(tmp_path / 'run'))}, where a training runs"
+        with pytest.raises(Mistake, match=refused), Workdir(tmp_path / "run").held():
+            pass
         with Workdir(tmp_path / "other").held():
             pass
     with Workdir(tmp_path / "run").held():
