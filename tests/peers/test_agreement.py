@@ -181,7 +181,6 @@ ROWS = {
             ),
         },
         norm="l2",
-        images=50,
         slow=("ART",),
     ),
     "APGD-CE": Row(
