@@ -1,4 +1,4 @@
-"""What the five papers claim, as inequalities between measured figures, and the rule by which a claim is decided."""
+"""Holds the claims of the five papers, as inequalities between measured figures, and the rule that decides them."""
 
 import itertools
 import math
@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from commands import config
 from trainers.configs.reproduction import ITERATIONS, WEIGHTS
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
@@ -111,8 +112,7 @@ def within(points: float, row: str, other: str, column: str) -> tuple[More, ...]
 
 
 SHIFTED, SHIFTED_PGD = (
-    tuple(f"shifted {direction} {column}" for direction in ("left", "right", "up", "down"))
-    for column in ("clean", "PGD-16")
+    tuple(f"shifted {direction} {column}" for direction in config.DIRECTIONS) for column in ("clean", "PGD-16")
 )
 CAT, DOG = 3, 5
 DRA_ON_VANILLA = "success of DRA on vanilla"
@@ -203,7 +203,7 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         Claim("the regularizer raises PGD-40 (paper: by 2.8)", (more("at_reg", "madry", "PGD-40"),)),
         Claim(
             "the regularizer raises PGD-40 as a black box (paper: by 0.9)",
-            (more("at_reg", "madry", "black box PGD-40 (plain)"),),
+            (more("at_reg", "madry", config.plain("black box PGD-40")),),
         ),
     ),
     "fpr_t2": (

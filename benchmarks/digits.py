@@ -9,8 +9,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +19,7 @@ from tqdm import tqdm
 
 import tfrobust
 from benchmarks import documents
+from benchmarks.subprocesses import call
 from commands.build import load_data
 from commands.workdir import Workdir
 from trainers.configs import digits
@@ -73,12 +72,13 @@ class Run(NamedTuple):
         return Path(FOLDER.value) / "-".join([self.row, str(self.seed), *words])
 
     @property
-    def command(self) -> list[str]:
-        """The command that a user would type; the evaluation is this benchmark's own."""
+    def options(self) -> list[str]:
+        """The flags of trainers.train that a user would type; the evaluation is this benchmark's own."""
         fields = (f"seed={self.seed}", "evaluation.attacks=", *self.overrides)
         last = dict(field.split("=", 1) for field in fields)  # the last value of a field that is set twice
         return [
-            *(sys.executable, "-m", "trainers.train", f"--config={CONFIG}:{self.row}", f"--workdir={self.folder}"),
+            f"--config={CONFIG}:{self.row}",
+            f"--workdir={self.folder}",
             *(f"--config.{field}={value}" for field, value in last.items()),
         ]
 
@@ -88,13 +88,7 @@ def train(run: Run) -> None:
     folder = run.folder
     if (folder / "saved_model" / "1").exists():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    log = folder.parent / f"{folder.name}.log"
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    with log.open("w") as file:
-        done = subprocess.run(run.command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{folder.name} failed: " + " | ".join(log.read_text().splitlines()[-3:]))
+    call(folder.parent / f"{folder.name}.log", "trainers.train", *run.options)
 
 
 def evaluate(classifier: Path, config: Mapping[str, Any], eps: float, to: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The papers' claims on real data: `python -m benchmarks.papers [TABLE ...]` trains, measures and writes the verdicts.
+"""Tests the papers' claims on real data: `python -m benchmarks.papers [TABLE ...]` trains, measures and decides.
 
 Every row of trainers/configs/reproduction.py is trained with its seeds and measured on the test split by the commands
 that a user would type, in a folder of its own; claims.py decides each claim by the intervals of the figures. Killed at
@@ -8,9 +8,6 @@ files alone: `--write` makes it anew.
 
 import concurrent.futures
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +17,7 @@ from tqdm import tqdm
 
 from benchmarks import claims, documents, studies
 from benchmarks.studies import Study
+from benchmarks.subprocesses import call
 from commands import provenance
 from commands.workdir import Workdir, read_json
 from tfrobust.evaluation import Report, Table
@@ -172,17 +170,6 @@ class Run(NamedTuple):
     def _call(self, module: str, *options: str) -> None:
         path = self.workdir.path
         call(path.with_name(f"{path.name}.log"), module, f"--workdir={path}", *options)
-
-
-def call(log: Path, module: str, *options: str) -> None:
-    """Runs a command; a failure is a `RuntimeError` with the end of its log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    command = [sys.executable, "-m", module, *options]
-    with log.open("a") as file:
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: " + " | ".join(log.read_text().splitlines()[-3:]))
 
 
 def studied(table: str, number: int, seed: int) -> dict[str, studies.Row]:

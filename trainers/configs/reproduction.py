@@ -87,7 +87,7 @@ AELF_T2 = Reduced(
             "eps": config.linear(0.03, 0.3, 3),
             "step_size": {"name": "RelativeStepSize", "fraction": 0.04 / 0.3},
         },
-        "tables": {"shifts": {"pixels": 4, "attacks": {"PGD-16": config.pgd_column(16, 0.02, start="none")}}},
+        "tables": {"shifts": {**aelf_t2.get_config().tables.shifts.to_dict(), "pixels": 4}},
         **MNIST_12,
     },
     {
