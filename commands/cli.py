@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from commands import imports
+
 # Exit codes: the request cannot be carried out; the flags are wrong; the command ran and a gate failed; another machine
 # was lost, and the same command continues the run.
 MISTAKE, MISUSE, GATE_FAILED, LOST = 1, 2, 3, 4
@@ -47,6 +49,8 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
     # TensorFlow takes oneDNN's convolutions where the processor has AVX512-VNNI or AMX; with AVX2 they are faster, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if os.environ.get("TFROBUST_TRACEBACK"):
+        imports.load_given(sys.argv)
+        _define_common_flags()
         define_flags()
         sys.exit(main(flags.FLAGS(sys.argv)) or 0)
     try:
@@ -62,7 +66,7 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
         print("Stopped. What is complete is kept: the same command goes on from there.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if isinstance(error, (Mistake, OSError, FloatingPointError, *_loaded_errors())):
+        if isinstance(error, (Mistake, imports.Failed, OSError, FloatingPointError, *_loaded_errors())):
             _fail(error, MISTAKE)
         raise
     sys.exit(code or 0)
@@ -119,15 +123,35 @@ def load_classifier(path: str | Path) -> Any:
 
     import tfrobust  # noqa: F401  registers the layers that a classifier may contain
 
+    imports.load_beside(path)
+    trusted = "allow_unsafe" in flags.FLAGS and flags.FLAGS["allow_unsafe"].value
+    if trusted:
+        keras.config.enable_unsafe_deserialization()  # copies of the classifier are made as it is loaded
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as error:  # Keras has no class of its own for a damaged file
-        raise Mistake(f"{path} cannot be loaded: {WANTED}. Received: {type(error).__name__}: {error}") from error
+        raise Mistake(f"{path} cannot be loaded: {_why(path, error)}") from error
+
+
+def _why(path: str | Path, error: Exception) -> str:
+    """Returns what was expected of a classifier's file that Keras does not load, and what was received."""
+    if "safe_mode" in str(error):
+        received = "code in a Lambda layer, which runs whatever its author wrote"
+        return f"expected layers that are registered, or --allow-unsafe if you trust the file. Received: {received}"
+    try:
+        missing = imports.missing(path)
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile):  # the file is damaged
+        missing = []
+    if missing:
+        return f"expected {imports.WAYS} of the code that registers its layers. Received: {', '.join(missing)}"
+    return f"{WANTED}. Received: {type(error).__name__}: {error}"
 
 
 def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> list[str]:
     app.define_help_flags()
     try:
+        imports.load_given(given)
+        _define_common_flags()
         define_flags()  # a config flag runs its file here
         _show_in_help(flags.FLAGS)
         rest = flags.FLAGS(given)
@@ -143,13 +167,20 @@ def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> li
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise Misuse(lines[-1] if "Traceback" in str(error) else str(error)) from error
     for name in flags.FLAGS:  # an unset variable of a shell would name the current folder
-        if flags.FLAGS[name].present and flags.FLAGS[name].value == "" and "." not in name:
+        if flags.FLAGS[name].present and flags.FLAGS[name].value in ("", [""]) and "." not in name:
             raise Misuse(f"Expected a value for --{name}. Received: an empty one")
     if wanted and len(rest) == 1:
         raise Misuse(f"Expected {wanted}. Received: no argument")
     if len(rest) > (sys.maxsize if wanted.endswith("...") else 1 + bool(wanted)):
         raise Misuse(f"Unexpected arguments: expected {wanted or 'flags alone'}. Received: {' '.join(rest[1:])}")
     return rest
+
+
+def _define_common_flags() -> None:
+    """Defines the flags that every command takes."""
+    imports.define_flag()
+    flags.DEFINE_bool("allow_unsafe", False, "Load Lambda layers, whose code runs: only of files that you trust.")
+    flags.DEFINE_alias("allow-unsafe", "allow_unsafe")
 
 
 def _show_in_help(given: flags.FlagValues) -> None:

@@ -20,6 +20,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict
 from ml_collections.config_flags import config_flags
 
+import tfrobust_words
+from commands import imports
 from commands.cli import Mistake, NumberParser
 
 Settings = Mapping[str, Any]
@@ -66,6 +68,8 @@ FIELDS: Settings = {
     "steps_per_execution": 1,  # steps in one call from Keras; more steps cost less host time
     # The devices: "auto" is all GPUs where there are several; "none", "mirrored", "multi_worker": docs/distributed.md.
     "strategy": "auto",
+    # Modules, or FILE.py, that register what the other fields name; a training adds those that it finds.
+    "imports": (),
     # The evaluation on the test split after the training; without attacks there is none.
     "evaluation": {"attacks": "", "norm": "linf"},
     # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
@@ -217,14 +221,31 @@ def _in_order(value: Any) -> Any:
     return ConfigDict({key: _in_order(part) for key, part in value.items()}, sort_keys=False)
 
 
-def define_config(default: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines --config=FILE.py[:ROW], or FILE.json, with a default file; --config.field=value overrides a field."""
-    text = "FILE.py, FILE.py:ROW or FILE.json; --config.FIELD=VALUE sets a field, and --list_fields lists them."
+def define_config(default: str, *folders: Path, flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines --config, with a default file; --config.FIELD=VALUE overrides a field, and --list_fields lists all.
+
+    The default and those without an ending are names of files in `folders`; see `define_config_file`.
+    """
     config_flags.register_flag_parser_for_type(float, NumberParser())
     config_flags.register_flag_parser_for_type(ConfigDict, _FieldsParser())
     flags.DEFINE_bool("list_fields", False, "Print the fields of --config and end.", flag_values=flag_values)
-    config_flags.DEFINE_config_file("config", default, text, flag_values=flag_values)
-    flag_values["config"].parser = _ConfigFile("config")  # the file that the command line names is read later
+    text = "--config.FIELD=VALUE sets a field, and --list_fields lists them."
+    define_config_file(text, *folders, default=default, flag_values=flag_values)
+
+
+def define_config_file(
+    text: str, *folders: Path, default: str | None = None, flag_values: flags.FlagValues = flags.FLAGS
+) -> None:
+    """Defines --config=FILE.py[:ROW], FILE.json or NAME[:ROW], where NAME.py is in one of the folders."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        f"FILE.py, FILE.json or the NAME of a packaged one, and :ROW. {text}",
+        flag_values=flag_values,
+    )
+    flag_values["config"].parser = _ConfigFile("config", folders)
+    if default:
+        flag_values.set_default("config", default)
 
 
 def chosen_config() -> dict[str, Any]:
@@ -233,6 +254,7 @@ def chosen_config() -> dict[str, Any]:
     if flags.FLAGS.list_fields:
         print("\n".join(listed(config)))
         sys.exit(0)
+    imports.load_recorded(config.get("imports", ()), "The config")
     return config.to_dict()
 
 
@@ -264,8 +286,13 @@ class _ConfigFile(config_flags.ConfigFileFlagParser):
     An override needs a field to override. A network has more options than a config sets, and refuses what is none.
     """
 
+    def __init__(self, name: str, folders: Sequence[Path]) -> None:
+        super().__init__(name)
+        self._folders = folders
+
     def parse(self, path: str) -> Any:
-        config = _locked(Path(path)) if path.endswith(".json") else super().parse(path)
+        config = _read(Path(path)) if path.endswith(".json") else self._made(*path.split(":", 1))
+        config.lock()
         for argument in sys.argv:
             override = re.match(rf"--?{self.name}\.model\.(\w+)(=|$)", argument)
             if override and override[1] not in config.model:
@@ -273,8 +300,17 @@ class _ConfigFile(config_flags.ConfigFileFlagParser):
                     config.model[override[1]] = config_dict.placeholder(object)
         return config
 
+    def _made(self, file: str, *row: str) -> ConfigDict:
+        """Returns what `get_config` of a Python file returns for a row."""
+        if not file.endswith(".py"):
+            named = {path.stem: path for folder in reversed(self._folders) for path in folder.glob("[!_]*.py")}
+            if file not in named:
+                raise Mistake(tfrobust_words.unknown("config", file, ["FILE.py", "FILE.json", *named]))
+            file = str(named[file])
+        return imports.load(file).get_config(*row)
 
-def _locked(path: Path) -> ConfigDict:
+
+def _read(path: Path) -> ConfigDict:
     if not path.is_file():
         raise FileNotFoundError(f"Expected --config=FILE.json. Received: {path}, where no file is")
     try:
@@ -283,7 +319,7 @@ def _locked(path: Path) -> ConfigDict:
         raise Mistake(f"expected a config as JSON. Received: {error}") from error
     if not isinstance(fields, dict):
         raise Mistake(f"expected a config as JSON, its fields and their values. Received: {type(fields).__name__}")
-    return _overridable(completed(fields)).lock()
+    return _overridable(completed(fields))
 
 
 def completed(fields: Settings) -> dict[str, Any]:

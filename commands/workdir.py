@@ -78,15 +78,19 @@ class Workdir:
             self.check(config)
         elif self.path.exists() and (self.classifier.exists() or self.checkpoints.exists()):
             raise Mistake(f"Expected a new --workdir. Received: {self.path}, which has a classifier and no config")
-        else:
+        if not self.config.exists() or self.read_config()["imports"] != list(config.get("imports", ())):
             with replacing(self.config) as beside:
                 beside.write_text(json.dumps(config, indent=2) + "\n")
         for folder in (self.path, self.saved_model, *self.path.glob("phases/*")):
             sweep(folder)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Raises a `Mistake` that names the fields in which a config differs from the one of this folder."""
-        kept, given = self.read_config(), completed(json.loads(json.dumps(config)))
+        """Raises a `Mistake` that names the fields in which a config differs from the one of this folder.
+
+        The field `imports` may differ, because code may have been moved.
+        """
+        both = self.read_config(), completed(json.loads(json.dumps(config)))
+        kept, given = ({**each, "imports": []} for each in both)
         if kept != given:
             differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
             raise Mistake(f"Expected a new --workdir, or the config of {self.config}. Received: {differences}")

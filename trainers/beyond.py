@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from commands import cli
+from commands.config import define_config_file
 from commands.paper import beside_found
 from commands.workdir import Workdir
+from trainers.train import CONFIGS
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Table
@@ -44,9 +45,7 @@ class Subject:
 def define_flags() -> None:
     """Defines the flags of the command."""
     cli.define_classifier_flags()
-    config_flags.DEFINE_config_file(
-        "config", None, "FILE.py or FILE.py:ROW whose tables are measured, beside --workdir."
-    )
+    define_config_file("Its tables are measured, beside --workdir.", CONFIGS)
     flags.DEFINE_list("kind", None, f"Of {', '.join(KINDS)}, with commas; default: those of the config.")
     flags.DEFINE_multi_string("source", [], "NAME=FILE.keras: a classifier on which transferred adversaries are made.")
     flags.DEFINE_multi_string("target", [], "NAME=FILE.keras: another classifier that is tested on them.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from commands import cli
+from commands import cli, imports
 from commands.paper import beside_paper
 from commands.workdir import Workdir, data_of
 
@@ -174,6 +174,7 @@ def main(_: list[str]) -> int:
         paper = workdir.read_config().get("paper", {})
     else:
         cli.check_classifier_file(given.model)
+    imports.load_beside(workdir.classifier if given.workdir else given.model)  # it may register attacks
     from commands import gates
     from tfrobust.evaluation import Report
 

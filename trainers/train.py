@@ -8,7 +8,6 @@ weights of an undisturbed one.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from commands import cli
+import tfrobust_words
+from commands import cli, imports
 from commands.config import chosen_config, define_config
 from commands.paper import beside_paper
 from commands.workdir import Workdir
@@ -25,12 +25,12 @@ from trainers.configs import digits
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
 
-DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
+CONFIGS = Path(__file__).parent / "configs"
 
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    define_config(DEFAULT)
+    define_config("digits", CONFIGS)
     flags.DEFINE_string("workdir", None, "Folder of the run; made if it is missing.")
 
 
@@ -84,7 +84,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     with strategy.scope():
         classifier = build_classifier(config)
         trainers = [build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
-    workdir = Workdir(path)
+    workdir, config = Workdir(path), {**config, "imports": imports.used(config, classifier)}
     with workdir.held() if is_chief(strategy) else contextlib.nullcontext():
         if is_chief(strategy):
             workdir.claim(config)
@@ -176,9 +176,8 @@ def _check_objectives(config: Mapping[str, Any]) -> None:
     for phase in (config, *config["phases"]):
         name = phase.get("objective", {}).get("name")
         if known and name is not None and name not in known:
-            near = difflib.get_close_matches(str(name), known, n=3)
-            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise cli.Misuse(f"Unknown objective: expected one of {', '.join(known)}. Received: {name!r}.{hint}")
+            own = f" An objective of your own is imported by {imports.WAYS}."
+            raise cli.Misuse(tfrobust_words.unknown("objective", name, known) + own)
 
 
 def main(_: list[str]) -> None:

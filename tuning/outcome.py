@@ -111,10 +111,12 @@ def conclude(
         _log(path / "tensorboard" / entry.trial.key, entry)
     if not any(entry.winner for entry in outcome.entries):
         raise InvalidArgument(f"{_why_none(outcome)}. All trials: {path / 'trials.csv'}")
+    winner = store.workdir(outcome.winner.trial)
+    best = {**best_config(config, outcome.winner), "imports": winner.read_config()["imports"]}
     with replacing(path / "best.json") as beside:
-        beside.write_text(json.dumps(best_config(config, outcome.winner), indent=2) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(best, indent=2) + "\n", encoding="utf-8")
     with replacing(path / "classifier.keras") as beside:
-        shutil.copy2(store.workdir(outcome.winner.trial).classifier, beside)
+        shutil.copy2(winner.classifier, beside)
     return outcome
 
 

@@ -20,6 +20,7 @@ from absl import flags
 from commands import cli
 from commands.config import FIELDS, chosen_config, define_config
 from commands.workdir import Workdir
+from trainers import train as _train
 from tuning import launcher
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from tuning.runner import Progress
     from tuning.spaces import Dimension
 
-DEFAULT = str(Path(__file__).parent / "configs" / "digits.py")
+CONFIGS = Path(__file__).parent / "configs"
 
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    define_config(DEFAULT)
+    define_config("digits", CONFIGS, _train.CONFIGS)
     flags.DEFINE_string("workdir", "runs/search", "Folder of the search; made if it is missing.")
     flags.DEFINE_integer("workers", 1, "Processes of this machine that run trials at the same time.", lower_bound=1)
 
@@ -63,6 +64,7 @@ def search(
     role = launcher.role(os.environ)
     if role == launcher.WORKER:
         launcher.end_with_launcher()
+    from commands import imports
     from tfrobust.utils.errors import InvalidArgument
     from tfrobust.utils.files import sweep
     from tuning import aims, outcome, spaces, tuners
@@ -70,6 +72,7 @@ def search(
     from tuning.trials import Store
 
     check(config)
+    config = {**config, "imports": imports.used(config)}
     path, options = Path(path), config["search"]
     aim = aims.aim_of(options)
     space = spaces.space_of(config)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import tensorflow as tf
+from absl import flags
 
 import tfrobust
 from commands import cli
@@ -18,8 +19,13 @@ def run(error, monkeypatch):
 
     monkeypatch.setattr(sys, "argv", ["command"])
     monkeypatch.delenv("TFROBUST_TRACEBACK", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        cli.run(main, lambda: None)
+    before = set(flags.FLAGS)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.run(main, lambda: None)
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
     return ended.value.code
 
 

@@ -14,7 +14,9 @@ from commands import cli
 from commands.config import define_config
 from commands.workdir import Workdir
 from trainers.configs import digits
-from trainers.train import DEFAULT
+from trainers.train import CONFIGS
+
+DEFAULT = str(CONFIGS / "digits.py")
 
 ROWS = [("digits", "trades"), ("digits", "aelfs"), ("aelf_t2", "aelfs"), ("fpr_v2_t2", "madry"), ("thesis_t4_3", "dra")]
 
@@ -26,7 +28,7 @@ def parsed(file, *overrides):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
         warnings.simplefilter("ignore", DeprecationWarning)  # of how it loads a Python file
-        define_config(DEFAULT, values)
+        define_config(DEFAULT, CONFIGS, flag_values=values)
         values(arguments)
     return values.config
 

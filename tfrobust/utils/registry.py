@@ -1,7 +1,6 @@
 """Registers factories by name: families of objectives, attacks, networks and suites."""
 
 import copy
-import difflib
 import functools
 import importlib
 import inspect
@@ -9,11 +8,12 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import keras
 import numpy as np
 
+import tfrobust_words
 from tfrobust.utils.deprecation import with_new_names
 from tfrobust.utils.errors import InvalidArgument, invalid
 
@@ -23,10 +23,7 @@ VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 def unknown(kind: str, received: object, known: Iterable[str]) -> InvalidArgument:
     """Returns the error for a name that is not one of the known ones, with the nearest of these."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(received), known, n=3)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return InvalidArgument(f"Unknown {kind}: expected one of {', '.join(known)}. Received: {received!r}.{hint}")
+    return InvalidArgument(tfrobust_words.unknown(kind, received, known))
 
 
 class OfRange(float):
@@ -87,7 +84,10 @@ class Member:
 class Registry:
     """Named factories of one kind; `get` takes a name, a config or an instance, as in Keras."""
 
+    every: ClassVar[list["Registry"]] = []
+
     def __init__(self, kind: str, *members: type) -> None:
+        self.every.append(self)
         self.kind = kind
         self.members = members
         self._factories: dict[str, Callable[..., Any]] = {}
