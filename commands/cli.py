@@ -149,6 +149,7 @@ def _why(path: str | Path, error: Exception) -> str:
 
 def _parse(given: list[str], define_flags: Callable[[], Any], wanted: str) -> list[str]:
     app.define_help_flags()
+    imports.check_packages()
     try:
         imports.load_given(given)
         _define_common_flags()

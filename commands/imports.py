@@ -1,6 +1,7 @@
-"""Imports code of one's own, which registers networks, layers, objectives and attacks by their names.
+"""Imports what a command needs before it computes: this project's packages, and code of one's own.
 
-A run's config lists it in its field `imports`, so that every command that loads the run can import it again.
+The latter registers networks, layers, objectives and attacks by their names. A run's config lists it in its field
+`imports`, so that every command that loads the run can import it again.
 """
 
 from __future__ import annotations
@@ -19,14 +20,41 @@ from typing import Any
 from absl import flags
 
 WAYS = "--import=MODULE or --import=FILE.py"
-# Packages that every command imports by itself.
-BUILT_IN = ("builtins", "commands", "export", "keras", "tensorflow", "tfrobust", "trainers", "tuning", "__main__")
+PACKAGES = ("tfrobust", "commands", "export", "trainers", "tuning")  # of this project
+BUILT_IN = (*PACKAGES, "builtins", "keras", "tensorflow", "__main__")  # what no config has to list
+PAGE = ("matplotlib.figure", "matplotlib.image", "scipy.stats")  # what draws the page of a report
+EXPORT = ("export.card", "export.extra", "export.module", "tensorflow_serving.apis.prediction_log_pb2")
 
 _given: list[str] = []  # what --import names
 
 
 class Failed(ImportError):
-    """Is raised where code of one's own cannot be imported."""
+    """Is raised where something cannot be imported that a command needs."""
+
+
+def check_packages() -> None:
+    """Checks that no folder on the import path hides a package of this project.
+
+    Raises:
+        Failed: if one does; the message names the folder.
+    """
+    home = Path(__file__).resolve().parents[1]
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        places = [Path(place).resolve() for place in (spec.submodule_search_locations if spec else None) or ()]
+        if home / name not in places:
+            found = f"{places[0]}, which hides it" if places else "none"
+            wanted = f"Expected the package {name} in {home}: start the command by `tfrobust`, or in another folder"
+            raise Failed(f"{wanted}. Received: {found}")
+
+
+def need(*modules: str) -> None:
+    """Imports modules now that are used when everything is computed, so that a broken one is found before."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise Failed(f"Expected the module {name}, which the command uses at its end. Received: {error}") from error
 
 
 def define_flag(flag_values: flags.FlagValues = flags.FLAGS) -> None:

@@ -105,6 +105,8 @@ def _evaluate(
     import tfrobust
     from commands.build import first_images
 
+    if output is not None:
+        imports.need(*imports.PAGE)
     notes: tuple[str, ...] = ()
     if split != "test":
         notes += (f"The images are of the {split} split: figures to publish come from the test split.",)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from commands import cli
+from commands import cli, imports
 from commands.paper import beside_found
 from commands.workdir import Workdir, data_of
 
@@ -63,6 +63,8 @@ def interpret_workdirs(
 
     import tfrobust
     from commands.build import first_images, given
+
+    imports.need(*imports.PAGE, "matplotlib.colors", "sklearn.manifold")
 
     own = {key: value for key, value in given(configs[0]["evaluation"]).items() if key in ("eps", "norm")}
     options = {**own, **given(options)}

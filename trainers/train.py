@@ -53,6 +53,7 @@ def run(config: dict[str, Any], path: str | Path) -> Report | None:
     from tfrobust.training.distribution import is_chief, wait_for_all
     from trainers.evaluate import evaluate_workdir
 
+    imports.need(*imports.PAGE, *imports.EXPORT)
     workdir, report, strategy = Workdir(path), None, fit(config, path)
     if is_chief(strategy):
         if config["evaluation"]["attacks"]:

@@ -85,6 +85,7 @@ class Workers:
         self._environment = {
             "TF_NUM_INTRAOP_THREADS": str(threads),
             **os.environ,
+            "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path),
             "PYTHONUNBUFFERED": "1",  # so that the log is complete at any time
             HOST: host,
             PORT: str(port),

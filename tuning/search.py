@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from commands import cli
+from commands import cli, imports
 from commands.config import FIELDS, chosen_config, define_config
 from commands.workdir import Workdir
 from trainers import train as _train
@@ -64,7 +64,7 @@ def search(
     role = launcher.role(os.environ)
     if role == launcher.WORKER:
         launcher.end_with_launcher()
-    from commands import imports
+    imports.need(*imports.PAGE, "tensorboard.plugins.hparams.api")
     from tfrobust.utils.errors import InvalidArgument
     from tfrobust.utils.files import sweep
     from tuning import aims, outcome, spaces, tuners
@@ -190,7 +190,7 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
 def main(_: list[str]) -> None:
     config = chosen_config()
     workers = flags.FLAGS.workers
-    command = [sys.executable, "-m", "tuning.search", *sys.argv[1:]]
+    command = [sys.executable, "-P", "-m", "tuning.search", *sys.argv[1:]]  # with the import path of this process
     outcome = search(config, flags.FLAGS.workdir, workers=[command] * workers if workers > 1 else ())
     if outcome is not None:
         print(outcome)
