@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,21 +53,16 @@ class Workdir:
         Raises:
             Mistake: if another training holds the folder.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such lock
+        from tfrobust.utils.files import locked
+
+        with contextlib.ExitStack() as lock:
+            try:
+                lock.enter_context(locked(self.path, wait=False))
+            except BlockingIOError as error:
+                raise Mistake(
+                    f"Expected a --workdir of its own. Received: {self.path}, where a training runs"
+                ) from error
             yield
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Mistake(f"Expected a --workdir of its own. Received: {self.path}, where a training runs") from error
-        else:
-            yield
-        finally:
-            os.close(folder)
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Writes the config, or `check`s it; then deletes incomplete files of a killed run."""
@@ -81,7 +75,7 @@ class Workdir:
         if not self.config.exists() or self.read_config()["imports"] != list(config.get("imports", ())):
             with replacing(self.config) as beside:
                 beside.write_text(json.dumps(config, indent=2) + "\n")
-        for folder in (self.path, self.saved_model, *self.path.glob("phases/*")):
+        for folder in (self.path, *self.path.glob("phases/*")):
             sweep(folder)
 
     def check(self, config: Mapping[str, Any]) -> None:

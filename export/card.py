@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import tfrobust
 from commands import provenance
 from commands.build import PER_PHASE, given, phases_of
@@ -50,8 +52,10 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
     """Returns the model card, as JSON holds it.
 
     Raises:
-        InvalidArgument: if the evaluation is of other weights, or the number of class names is wrong.
+        InvalidArgument: if a weight is not finite, the evaluation is of other weights, or the number of class names is
+            wrong.
     """
+    _check_finite(classifier)
     weights = digest(classifier)
     if facts.report is not None and facts.report.classifier != weights:
         raise InvalidArgument(
@@ -81,6 +85,17 @@ def card(classifier: Any, facts: Facts, precision: str) -> dict[str, Any]:
         "evaluation": UNEVALUATED if facts.report is None else _evaluation(facts.report),
         "versions": versions(),
     }
+
+
+def _check_finite(classifier: Any) -> None:
+    """Checks that no weight is NaN or infinite, as those of a training that diverged are."""
+    broken = [v.path for v in classifier.variables if not np.isfinite(np.asarray(v, "float64")).all()]
+    if broken:
+        more = f" and {len(broken) - 1} more variables" if broken[1:] else ""
+        raise InvalidArgument(
+            "Invalid classifier for an export: expected finite weights. Received: NaN or infinite ones in "
+            f"{broken[0]}{more}; train it again, with a smaller learning rate or clipped gradients"
+        )
 
 
 def _evaluation(report: Report) -> dict[str, Any]:

@@ -8,8 +8,10 @@ Existing versions stay; the next number is written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +61,8 @@ def export_classifier(
         The path of the new version.
 
     Raises:
-        InvalidArgument: if the classifier or the precision is invalid, or the facts are of another classifier.
+        InvalidArgument: if the classifier or the precision is invalid, a weight is not finite, or the facts are of
+            another classifier.
         OSError: if the folder cannot be written.
     """
     import tensorflow as tf
@@ -70,7 +73,6 @@ def export_classifier(
     from tfrobust.classifiers import check_classifier
     from tfrobust.utils import graph as backend
     from tfrobust.utils.errors import InvalidArgument
-    from tfrobust.utils.files import replacing
     from tfrobust.utils.registry import unknown
 
     backend.require("The export")
@@ -86,8 +88,7 @@ def export_classifier(
     card = _card.card(classifier, facts, precision)
     signatures = Signatures(classifier, precision)
     functions = signatures.functions()
-    version = _next_version(Path(out))
-    with replacing(version) as beside, tempfile.TemporaryDirectory() as folder:
+    with _new_version(Path(out)) as (version, beside), tempfile.TemporaryDirectory() as folder:
         names = Path(folder, CLASS_NAMES)
         names.write_text("".join(f"{name}\n" for name in card["classes"]), encoding="utf-8")
         signatures.module.class_names = tf.saved_model.Asset(str(names))
@@ -162,9 +163,21 @@ def _check_evaluated(report: Path | None, unevaluated: bool) -> None:
         )
 
 
-def _next_version(out: Path) -> Path:
-    taken = [int(path.name) for path in out.iterdir() if path.name.isdecimal()] if out.is_dir() else []
-    return out / str(max(taken, default=0) + 1)
+@contextlib.contextmanager
+def _new_version(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yields the folder of the next version and the one beside it that becomes it at the end of the block.
+
+    Exports to one folder come one after the other, so that what is incomplete there was left by one that was killed.
+    """
+    from tfrobust.utils.files import locked, replacing, sweep
+
+    with locked(out) as alone:
+        if alone:
+            sweep(out)
+        taken = (int(path.name) for path in out.iterdir() if path.name.isdecimal())
+        version = out / str(max(taken, default=0) + 1)
+        with replacing(version) as beside:
+            yield version, beside
 
 
 def define_flags() -> None:

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from functools import partial
 
@@ -371,3 +373,36 @@ def test_help_comes_without_tensorflow():
     done = command("-c", hidden + "runpy.run_module('export.savedmodel', run_name='__main__')")
     assert (done.returncode, done.stderr) == (0, "")
     assert "--workdir" in done.stdout
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["kernel", "moving_variance"])
+def test_weights_that_are_not_finite_are_not_exported(value, name, tmp_path, make_classifier):
+    classifier = make_classifier(batch_norm=True)
+    variable = next(v for v in classifier.variables if v.path.endswith(name))
+    broken = np.array(variable)
+    broken.flat[-1] = value
+    variable.assign(broken)
+    with pytest.raises(tfrobust.InvalidArgument, match=f"expected finite weights. Received: .* in {variable.path};"):
+        export_classifier(classifier, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_export_left_is_swept_and_nothing_else(tmp_path, make_classifier):
+    for name in (".0a1b2c3d-1", ".mine", ".0a1b2c3d", "notes"):
+        (tmp_path / name).mkdir()
+    export_classifier(make_classifier(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".0a1b2c3d", ".mine", "1", "notes"]
+
+
+def test_exports_to_one_folder_come_one_after_the_other(tmp_path, make_classifier):
+    """A second one neither removes what the first one is writing nor takes its number."""
+    classifier, second = make_classifier(), []
+    with savedmodel._new_version(tmp_path) as (version, beside):
+        beside.mkdir()
+        thread = threading.Thread(target=lambda: second.append(export_classifier(classifier, tmp_path)))
+        thread.start()
+        time.sleep(0.5)
+        assert beside.is_dir() and not second
+    thread.join(60)
+    assert (version, second) == (tmp_path / "1", [tmp_path / "2"])

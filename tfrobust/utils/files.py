@@ -26,6 +26,39 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _delete(beside)
 
 
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike[str], wait: bool = True) -> Iterator[bool]:
+    """Locks a folder, which is made if it is missing, and yields whether the system has such locks.
+
+    The lock is no file, and ends with its process, however that ends.
+
+    Args:
+        folder: the folder.
+        wait: whether to wait until another process unlocks the folder.
+
+    Raises:
+        BlockingIOError: if another process has locked the folder, with `wait=False`.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            has_locks = True
+        except BlockingIOError:
+            raise
+        except OSError:  # some network file systems lock no folder
+            has_locks = False
+        yield has_locks
+    finally:
+        os.close(opened)
+
+
 def sweep(folder: str | os.PathLike[str]) -> None:
     """Deletes the incomplete files that killed processes have left in a folder, to which no process may be writing."""
     for path in Path(folder).glob(".*"):
