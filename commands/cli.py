@@ -48,6 +48,8 @@ def run(main: Callable[[list[str]], int | None], define_flags: Callable[[], Any]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow takes oneDNN's convolutions where the processor has AVX512-VNNI or AMX; with AVX2 they are faster, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries, such as that of a download, break up a log
     if os.environ.get("TFROBUST_TRACEBACK"):
         imports.load_given(sys.argv)
         _define_common_flags()

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from commands import progress
 from commands.build import load_data
 from tfrobust.utils.text import duration
 
@@ -99,4 +100,4 @@ def forecast_of(config: Mapping[str, Any], fits: Iterable[tuple[Any, int]]) -> F
     """Returns the `Forecast` of a config's run."""
     splits = ["train", *(["validation"] if config["data"]["validation"] else [])]
     steps, *validation_steps = (int(load_data(config, split).cardinality()) for split in splits)
-    return Forecast(fits, steps, sum(validation_steps))
+    return Forecast(fits, steps, sum(validation_steps), progress.say)

@@ -112,6 +112,7 @@ def _fit(
     import keras
 
     import tfrobust
+    from commands import progress
     from commands.build import frozen, load_data
     from tfrobust.training.distribution import is_chief
     from tfrobust.utils import graph as backend
@@ -126,6 +127,7 @@ def _fit(
         keeper = [_keeper(phase["monitor"], workdir, rows)] if chief else []
         if backend.unscaled(trainer.optimizer).use_ema:  # on all machines, because validation uses the averages too
             keeper = [tfrobust.callbacks.AveragedWeights(*keeper)]
+        verbose, shown = progress.of_fit() if chief else (0, [])
         writers = [
             forecast,
             keras.callbacks.CSVLogger(workdir.history, append=True),
@@ -136,9 +138,10 @@ def _fit(
             validation_data=load_data(phase, "validation") if phase["data"]["validation"] else None,
             initial_epoch=first,
             epochs=phase["epochs"],
-            verbose=2 if chief else 0,
+            verbose=verbose,
             callbacks=[
                 *keeper,
+                *shown,
                 *(writers if chief else []),
                 *callbacks,
                 tfrobust.callbacks.TerminateOnDivergence(workdir.path),

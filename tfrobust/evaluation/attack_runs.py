@@ -18,11 +18,40 @@ from tfrobust.evaluation.report import Result
 from tfrobust.evaluation.resume import State
 from tfrobust.evaluation.runner import Batch, open_after_runs
 from tfrobust.utils.random import stream
+from tfrobust.utils.text import duration
+
+PAUSE = 60.0  # seconds between two lines in a log
+
+
+class Lines:
+    """Takes the place of a bar in a log: prints a plain line a minute; `clock` returns seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.n = self.total = 0
+        self._clock = clock
+        self._began = self._told = clock()
+
+    def set_description(self, label: str, refresh: bool = False) -> None:
+        """Sets what a line begins with."""
+        self._label = label
+
+    def update(self, work: int) -> None:
+        """Counts work as done."""
+        self.n += work
+        if (now := self._clock()) - self._told >= PAUSE:
+            self._told = now
+            left = duration((self.total - self.n) * (now - self._began) / self.n)
+            done = f"{100 * self.n / self.total:.0f} % of {self.total} passes"
+            print(f"{self._label}: {done}, {left} left", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Ends the lines."""
 
 
 class Progress:
-    """Shows a bar over the remaining forward and backward passes of the classifier, and lines above it, if `verbose`.
+    """Shows the forward and backward passes of the classifier that are left, if `verbose`, and prints lines.
 
+    The passes are a bar on a terminal, and in a log a line a minute.
     Work that is no longer needed, for images that are already fooled, is taken from the total, so that the rate and the
     remaining time are those of the work that is done.
     """
@@ -41,9 +70,8 @@ class Progress:
         if not self._verbose:
             return
         if self._bar is None:
-            # A log gets a line a minute, a screen an update twice a second.
-            often = 0.5 if sys.stderr.isatty() else 60.0
-            self._bar = tqdm(total=0, unit="pass", unit_scale=True, mininterval=often, leave=False, dynamic_ncols=True)
+            options = {"unit": "pass", "unit_scale": True, "mininterval": 0.5, "leave": False, "dynamic_ncols": True}
+            self._bar = tqdm(total=0, **options) if sys.stderr.isatty() else Lines()
         self._bar.total = self._bar.n + work
         self._bar.set_description(label, refresh=False)
 
