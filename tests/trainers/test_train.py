@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import keras
@@ -17,6 +18,7 @@ import pytest
 from commands import build, cli
 from commands.workdir import Workdir
 from tfrobust import InvalidArgument
+from trainers import quickstart
 from trainers.configs import digits
 from trainers.evaluate import evaluate_workdir
 from trainers.train import _keeper, run
@@ -343,6 +345,24 @@ def test_bad_configs_are_refused_before_a_folder_is_made(override, text, tmp_pat
     with pytest.raises((InvalidArgument, cli.Mistake), match=text):
         run({**digits.get_config().to_dict(), **override}, tmp_path / "w")
     assert not (tmp_path / "w").exists()
+
+
+def test_quickstart_says_what_it_does_how_long_it_takes_and_what_to_open(tmp_path, monkeypatch, run_command):
+    trained = []
+
+    def run(config, path):
+        trained.append((config["objective"]["name"], path.name))
+        attacks = [types.SimpleNamespace(name="pgd", settings={"steps": 50, "restarts": 3})]
+        return types.SimpleNamespace(eps=0.15, clean_accuracy=0.975, robust_accuracy=0.125, attacks=attacks)
+
+    monkeypatch.setattr(quickstart, "run", run)
+    code, out, err = run_command(quickstart, f"--workdir={tmp_path}")
+    assert (code, err) == (0, "") and trained == [("standard", "plain"), ("madry", "robust")]
+    first, *lines = out.splitlines()
+    assert first.startswith("Two small networks") and "two to seven minutes" in lines[0]
+    assert [line for line in lines if line.startswith("Network")][1].startswith("Network 2 of 2, robust: train, attack")
+    assert "robust           97.5%           12.5%" in lines
+    assert f"  {(tmp_path / 'robust/evaluation.html').as_uri()}" in lines
 
 
 @pytest.mark.slow
