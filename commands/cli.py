@@ -204,5 +204,7 @@ def _loaded_errors() -> tuple[type[Exception], ...]:
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
-    print(" ".join(str(error).split()), file=sys.stderr)
+    registry = sys.modules.get("tfrobust.utils.registry")
+    hint = f" {imports.HINT}" if registry and isinstance(error, registry.Unregistered) else ""
+    print(" ".join(str(error).split()) + hint, file=sys.stderr)
     sys.exit(code)

@@ -10,13 +10,21 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from absl import flags
 
 import tfrobust
 import tuning
+from commands import cli
+from commands.console import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = [
-    m.name for package in (tfrobust, tuning) for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    "tfrobust_words",
+    *(
+        found.name
+        for package in (tfrobust, tuning)
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ),
 ]
 
 
@@ -38,6 +46,8 @@ def blocks(document):
 
 LONG = ("docs/training.md", "docs/distributed.md")  # they train several times
 PAGES = ["README.md", "EXTENDING.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md")))]
+
+COMMAND_PAGES = [*PAGES, "trainers/configs/README.md"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +76,26 @@ def test_the_documents_code_runs(document, tmp_path, monkeypatch):
 
 def _registry(module):
     return next(v for v in vars(module).values() if type(v).__name__ == "Registry")
+
+
+def commands(document):
+    """Yields the command and the flags of each `tfrobust COMMAND` in the blocks of a document."""
+    for block in re.findall(r"```(?:bash)?\n(.*?)```", (ROOT / document).read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if found := re.match(r"[^#]*?\btfrobust (\w+)([^#&]*)", line):
+                yield found[1], re.findall(r" --([\w-]+)", found[2])
+
+
+@pytest.mark.parametrize(("command", "names"), [each for page in COMMAND_PAGES for each in commands(page)])
+def test_the_documents_commands_have_their_flags(command, names):
+    before = set(flags.FLAGS)
+    try:
+        cli._define_common_flags()
+        importlib.import_module(COMMANDS[command].module).define_flags()
+        assert set(names) <= set(flags.FLAGS) - before
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
 
 
 FAMILIES = ["attacks", "objectives", "models"]

@@ -180,8 +180,7 @@ def _check_objectives(config: Mapping[str, Any]) -> None:
     for phase in (config, *config["phases"]):
         name = phase.get("objective", {}).get("name")
         if known and name is not None and name not in known:
-            own = f" An objective of your own is imported by {imports.WAYS}."
-            raise cli.Misuse(tfrobust_words.unknown("objective", name, known) + own)
+            raise cli.Misuse(f"{tfrobust_words.unknown('objective', name, known)} {imports.HINT}")
 
 
 def main(_: list[str]) -> None:

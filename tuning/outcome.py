@@ -112,7 +112,9 @@ def conclude(
     if not any(entry.winner for entry in outcome.entries):
         raise InvalidArgument(f"{_why_none(outcome)}. All trials: {path / 'trials.csv'}")
     winner = store.workdir(outcome.winner.trial)
-    best = {**best_config(config, outcome.winner), "imports": winner.read_config()["imports"]}
+    best = best_config(config, outcome.winner)
+    if winner.config.exists():  # its training may have found more code of the user's than the search
+        best["imports"] = winner.read_config()["imports"]
     with replacing(path / "best.json") as beside:
         beside.write_text(json.dumps(best, indent=2) + "\n", encoding="utf-8")
     with replacing(path / "classifier.keras") as beside:

@@ -161,6 +161,12 @@ def test_an_objective_of_ones_own_that_is_not_imported_names_the_flag(finished):
             train._check_objectives(config)
 
 
+def test_a_name_that_nothing_has_registered_names_the_flag(run_command, tmp_path):
+    code, _, err = run_command(train, "--config.model.name=tiny", f"--workdir={tmp_path}/run")
+    assert code == 1 and len(err.splitlines()) == 1 and "Unknown model" in err
+    assert err.endswith("Code of your own is imported by --import=MODULE or --import=FILE.py.\n")
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [

@@ -26,6 +26,10 @@ def unknown(kind: str, received: object, known: Iterable[str]) -> InvalidArgumen
     return InvalidArgument(tfrobust_words.unknown(kind, received, known))
 
 
+class Unregistered(InvalidArgument):
+    """A registry has no member of a name: the code that registers it may not have been imported."""
+
+
 class OfRange(float):
     """A default that is a fraction of the pixel range, which a registered factory gets in units of its `bounds`."""
 
@@ -165,7 +169,7 @@ class Registry:
 
     def _make(self, name: str, arguments: dict[str, Any]) -> Any:
         if name not in self._factories:
-            raise unknown(self.kind, name, self._factories)
+            raise Unregistered(tfrobust_words.unknown(self.kind, name, self._factories))
         factory = self._factories[name]
         arguments = with_new_names(factory, arguments)
         parameters = inspect.signature(factory).parameters
