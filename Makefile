@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(READY)  ## train a robust classifier of handwritten digits and compare it with a plain one
-	$(BIN)/python -m trainers.quickstart
+	$(BIN)/tfrobust quickstart
 
 test: $(READY)  ## the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)

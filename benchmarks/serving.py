@@ -1,4 +1,4 @@
-"""Requests a second of `export.serve`, by protocol and signature: `python -m benchmarks.serving`.
+"""Requests a second of `tfrobust serve`, by protocol and signature: `python -m benchmarks.serving`.
 
 Clients and server share the machine. Writes --out; `--write=FILE.md` measures nothing and puts the table of --out in a
 document, between its two marks.

@@ -1,4 +1,4 @@
-"""Figures of `trainers.interpret` as rows beside the accuracies of benchmarks.papers."""
+"""Figures of `tfrobust interpret` as rows beside the accuracies of benchmarks.papers."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Row = dict[str, tuple[float, float]]
 
 
 class Study(NamedTuple):
-    """A study of some rows' classifiers: sections and flags of `trainers.interpret`, and the row that is the judge."""
+    """A study of some rows' classifiers: sections and flags of `tfrobust interpret`, and the row that is the judge."""
 
     rows: tuple[str, ...]
     sections: tuple[str, ...]

@@ -93,7 +93,7 @@ def define_number(name: str, default: float | None, text: str, **bounds: float) 
 
 def define_classifier_flags() -> None:
     """Defines the flags by which a command takes a classifier, its data and a ball: those of a run, or of a file."""
-    flags.DEFINE_string("workdir", None, "Folder of a run of trainers.train.")
+    flags.DEFINE_string("workdir", None, "Folder of a run of `tfrobust train`.")
     flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
     flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
     define_number("eps", None, "Radius as a fraction of the pixel range, as 8/255 or 0.03; default: the run's.")

@@ -72,11 +72,11 @@ FIELDS: Settings = {
     "imports": (),
     # The evaluation on the test split after the training; without attacks there is none.
     "evaluation": {"attacks": "", "norm": "linf"},
-    # What trainers.beyond measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
+    # What `tfrobust beyond` measures, kind -> settings: shifts, corruptions, noise, transfer, distances.
     "tables": {},
     # The paper's figures in percent, by the labels of the evaluation's attacks, of the tables, and `GRADIENT_MAPS`.
     "paper": {},
-    "search": {  # read by tuning.search and not by a training: docs/tuning.md
+    "search": {  # read by `tfrobust search` and not by a training: docs/tuning.md
         # Dicts {"field": "objective.beta", "min": 1.0, "max": 20.0, "sampling": "log"} or {"field": ..., "values":
         # [...]}; empty: the weights of the objective.
         "space": (),
@@ -187,7 +187,7 @@ def transfer_of(sources: Mapping[str, str], attacks: Settings) -> dict[str, Any]
     return {"transfer": {"sources": dict(sources), "attacks": dict(attacks)}}
 
 
-# Labels of the figures of the gradient-map test of `trainers.interpret`, in the order of FPR's tables.
+# Labels of the figures of the gradient-map test of `tfrobust interpret`, in the order of FPR's tables.
 GRADIENT_MAPS = tuple(f"gradient maps {split} {form}" for form in ("clipped", "raw") for split in ("train", "test"))
 
 

@@ -97,7 +97,7 @@ def failures(
     min_robust_accuracy: float | None = None,
     comparison: Comparison | None = None,
 ) -> list[str]:
-    """Returns one line for each gate that a report fails; see the flags of `trainers.evaluate`."""
+    """Returns one line for each gate that a report fails; see the flags of `tfrobust evaluate`."""
     failed = []
     if fail_on_alarm and report.alarms:
         failed.append(f"Gate --fail-on-alarm: {len(report.alarms)} alarms: {' | '.join(report.alarms)}")

@@ -97,7 +97,7 @@ class Workdir:
         """
         if not self.config.exists():
             raise FileNotFoundError(
-                f"Expected the --workdir of a run of trainers.train. Received: {self.path}, without config.json"
+                f"Expected the --workdir of a run of `tfrobust train`. Received: {self.path}, without config.json"
             )
         return completed(read_json(self.config))
 

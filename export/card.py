@@ -132,5 +132,5 @@ def read(version: Path) -> dict[str, Any]:
     """Returns the card of an exported version; raises `FileNotFoundError` if there is none."""
     file = version / EXTRA / FILE
     if not file.is_file():
-        raise FileNotFoundError(f"Expected a version that export.savedmodel wrote, with {file}. Received: no such file")
+        raise FileNotFoundError(f"Expected a version that `tfrobust export` wrote, with {file}. Received: no such file")
     return read_json(file)

@@ -1,8 +1,8 @@
-"""Asks a server for the classes of images: TensorFlow Serving, or `export.serve`, by gRPC or REST.
+"""Asks a server for the classes of images: TensorFlow Serving, or `tfrobust serve`, by gRPC or REST.
 
-    python -m export.client --name=NAME FILE ...                    PNG and JPEG files, and folders of such
-    python -m export.client --name=NAME --compare=C.keras FILE ...  beside the classifier that was exported
-    python -m export.client --name=NAME --load=1000 FILE ...        how fast, with 8 requests at once
+    tfrobust client --name=NAME FILE ...                    PNG and JPEG files, and folders of such
+    tfrobust client --name=NAME --compare=C.keras FILE ...  beside the classifier that was exported
+    tfrobust client --name=NAME --load=1000 FILE ...        how fast, with 8 requests at once
 
 Exits with 3 if --compare finds a difference, or a request of --load fails.
 """

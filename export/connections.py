@@ -24,7 +24,7 @@ class ServingError(OSError):
 
 
 ADVICE = {
-    "UNAVAILABLE": "expected a server there, such as `python -m export.serve --model=DIR`, and its own protocol",
+    "UNAVAILABLE": "expected a server there, such as `tfrobust serve --model=DIR`, and its own protocol",
     "NOT_FOUND": "expected a model, a version and a signature that the server has: see --name, --version, --signature",
     "INVALID_ARGUMENT": "expected the inputs that the signature reads",
     "DEADLINE_EXCEEDED": "expected an answer in time: raise --timeout or lower --batch_size",

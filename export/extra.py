@@ -52,7 +52,7 @@ def check_sums(version: Path) -> int:
     """Returns the number of files after a check of their hashes; a `Mistake` names changed, missing and added files."""
     file = version / EXTRA / SUMS
     if not file.is_file():
-        raise FileNotFoundError(f"Expected a version that export.savedmodel wrote, with {file}. Received: no such file")
+        raise FileNotFoundError(f"Expected a version that `tfrobust export` wrote, with {file}. Received: no such file")
     written = {name: digest for digest, _, name in (line.partition("  ") for line in file.read_text().splitlines())}
     found = {name: _sha256(version / name) for name in _files(version)}
     problems = [

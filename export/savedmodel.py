@@ -1,7 +1,7 @@
 """Writes a classifier as a SavedModel for TensorFlow Serving, which runs without Keras and tfrobust.
 
-    python -m export.savedmodel --workdir=DIR            DIR/classifier.keras -> DIR/saved_model/1
-    python -m export.savedmodel --model=FILE --out=DIR   FILE -> DIR/1
+    tfrobust export --workdir=DIR            DIR/classifier.keras -> DIR/saved_model/1
+    tfrobust export --model=FILE --out=DIR   FILE -> DIR/1
 
 Existing versions stay; the next number is written.
 """
@@ -157,7 +157,7 @@ def export_model(
 def _check_evaluated(report: Path | None, unevaluated: bool) -> None:
     if not unevaluated and (report is None or not report.is_file()):
         raise cli.Mistake(
-            "Expected an evaluation of the classifier (python -m trainers.evaluate writes one; beside --model it is "
+            "Expected an evaluation of the classifier (tfrobust evaluate writes one; beside --model it is "
             f"given as --evaluation=FILE.json), or --unevaluated. Received: {report or 'no evaluation'}"
             + ("" if report is None else ", where no file is")
         )

@@ -1,6 +1,6 @@
 """A small local server of an exported model, for development and tests; production is TensorFlow Serving.
 
-    python -m export.serve --model=DIR --rest_port=8501 --grpc_port=8500
+    tfrobust serve --model=DIR --rest_port=8501 --grpc_port=8500
 
 It speaks TensorFlow Serving's two protocols, and serves the latest of the versions DIR/1, DIR/2 ... The served name is
 the folder's. New versions are picked up while it runs.

@@ -1,4 +1,4 @@
-"""Checks an exported classifier against its Keras model: `python -m export.verify DIR`.
+"""Checks an exported classifier against its Keras model: `tfrobust verify DIR`.
 
 DIR is a model's folder, whose latest version is checked, or the folder of one version. The hashes of all files have to
 match. On images of the test split each signature, in a session of a fresh process as TensorFlow Serving runs it, has to

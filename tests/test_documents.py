@@ -80,10 +80,11 @@ def _registry(module):
 
 def commands(document):
     """Yields the command and the flags of each `tfrobust COMMAND` in the blocks of a document."""
-    for block in re.findall(r"```(?:bash)?\n(.*?)```", (ROOT / document).read_text(), re.DOTALL):
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+    for block in (block for language, block in found if language in ("", "bash")):
         for line in block.replace("\\\n", " ").splitlines():
-            if found := re.match(r"[^#]*?\btfrobust (\w+)([^#&]*)", line):
-                yield found[1], re.findall(r" --([\w-]+)", found[2])
+            if command := re.match(r"[^#]*?\btfrobust (\w+)([^#&]*)", line):
+                yield command[1], re.findall(r" --([\w-]+)", command[2])
 
 
 @pytest.mark.parametrize(("command", "names"), [each for page in COMMAND_PAGES for each in commands(page)])

@@ -1,6 +1,6 @@
 """Measures a classifier beyond one ball: tables of corruptions, shifts, noise, transfer and distances.
 
-`python -m trainers.beyond --workdir=DIR` measures the tables that the run's config asks for and prints the paper's
+`tfrobust beyond --workdir=DIR` measures the tables that the run's config asks for and prints the paper's
 figures beside them; `--config=FILE.py:ROW` asks for those of another table. Without a run it is
 `--model=FILE.keras --data=NAME --kind=corruptions,shifts,noise`. Transfer needs `--source=NAME=FILE.keras`, as often as
 there are sources; `--target=NAME=FILE.keras` adds classifiers that are tested on their adversaries.

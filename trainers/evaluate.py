@@ -1,4 +1,4 @@
-"""Evaluates a classifier: `python -m trainers.evaluate --workdir=DIR`, or `--model=FILE --data=NAME --eps=...`.
+"""Evaluates a classifier: `tfrobust evaluate --workdir=DIR`, or `--model=FILE --data=NAME --eps=...`.
 
 Exits with 3, after everything is written, if a gate fails: `--fail-on-alarm`, `--min_robust_accuracy=`,
 `--not_worse_than=FILE.json`. The same command resumes an evaluation that was killed.

@@ -1,4 +1,4 @@
-"""Studies what networks rely on: `python -m trainers.interpret --workdir=DIR [--workdir=DIR ...]`, side by side.
+"""Studies what networks rely on: `tfrobust interpret --workdir=DIR [--workdir=DIR ...]`, side by side.
 
 Writes one page, FILE.html, and its numbers, FILE.json, and prints the papers' figures of the gradient-map test beside
 the measured ones. The runs have to be of the same data; the first one says which images, and the default radius.
@@ -24,7 +24,7 @@ IMAGES = 1000  # default number of images of each split
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_multi_string("workdir", None, "Folder of a run of trainers.train; as often as there are classifiers.")
+    flags.DEFINE_multi_string("workdir", None, "Folder of a run of `tfrobust train`; as often as there are such.")
     flags.DEFINE_string("judge", None, "Run whose classifier labels gradient maps; default: the first `standard` one.")
     cli.define_number("eps", None, "Radius as a fraction of the pixel range; default: the first run's evaluation's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the first run's evaluation's, else linf.")

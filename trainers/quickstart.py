@@ -56,9 +56,9 @@ def main(_: list[str]) -> None:
     )
     print(
         "\nTry next:\n"
-        "  .venv/bin/python -m trainers.train --config=trainers/configs/digits.py:trades --workdir=runs/trades\n"
-        "  .venv/bin/python -m trainers.train --config.attack.eps=0.1 --workdir=runs/eps01\n"
-        f"  .venv/bin/python -m trainers.evaluate --workdir={root}/robust --eps=0.2 --output=runs/eps02.json\n"
+        "  .venv/bin/tfrobust train --config=digits:trades --workdir=runs/trades\n"
+        "  .venv/bin/tfrobust train --config.attack.eps=0.1 --workdir=runs/eps01\n"
+        f"  .venv/bin/tfrobust evaluate --workdir={root}/robust --eps=0.2 --output=runs/eps02.json\n"
         "  README.md: bring your own Keras model and data"
     )
 

@@ -1,4 +1,4 @@
-"""Trains a classifier by a config: `python -m trainers.train --config=FILE.py[:ROW] --workdir=DIR`.
+"""Trains a classifier by a config: `tfrobust train --config=FILE.py[:ROW] --workdir=DIR`.
 
 A config may list phases, which are fits of one classifier in sequence, each from the classifier that the previous one
 kept; all but the last are in phases/N. The same command resumes a killed run from its last epoch, and ends with the

@@ -76,10 +76,10 @@ class Outcome(NamedTuple):
             f"  clean accuracy    {percent(best.final.clean_accuracy or 0.0):>8}",
             f"  robust accuracy   {percent(best.final.robust_accuracy or 0.0):>8}   by {attack}",
             "Both are on the validation data that chose it, and so too high. Figures to publish, on the test split:",
-            f"  python -m trainers.evaluate --workdir={folder}/trials/{best.trial.key} --attacks={SUITE} "
+            f"  tfrobust evaluate --workdir={folder}/trials/{best.trial.key} --attacks={SUITE} "
             f"--output={folder}/evaluation.json",
             "The same weights, trained longer (a schedule of the learning rate has a length of its own):",
-            f"  python -m trainers.train --config={folder}/best.json --config.epochs={2 * best.result.epochs} "
+            f"  tfrobust train --config={folder}/best.json --config.epochs={2 * best.result.epochs} "
             f"--workdir={folder}/longer",
         ]
         if self.failed:

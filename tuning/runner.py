@@ -28,7 +28,7 @@ PAUSE = 0.5  # seconds after which a waiting worker asks again
 
 
 def fit(config: dict[str, Any], path: Path, callbacks: list[Any]) -> None:
-    """Trains as `trainers.train` does, after the graphs of earlier trials were freed."""
+    """Trains as `tfrobust train` does, after the graphs of earlier trials were freed."""
     keras.utils.clear_session()
     train.fit(config, path, callbacks)
 

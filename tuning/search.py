@@ -1,6 +1,6 @@
-"""Search the trade-off weights of a config: `python -m tuning.search --config=FILE.py[:ROW] --workdir=DIR`.
+"""Search the trade-off weights of a config: `tfrobust search --config=FILE.py[:ROW] --workdir=DIR`.
 
-Each trial is a run of `trainers.train` in a folder of its own. The same command resumes a search that was killed, with
+Each trial is a run of `tfrobust train` in a folder of its own. The same command resumes a search that was killed, with
 the trials and the winner of an undisturbed one.
 """
 
@@ -48,7 +48,7 @@ def search(
     """Runs the search of a config, or the rest of it, and writes and returns its outcome; returns None in a worker.
 
     Args:
-        config: a config of `trainers.train`, as a plain dict; its field `search` describes the search.
+        config: a config of `tfrobust train`, as a plain dict; its field `search` describes the search.
         path: folder of the search.
         train: function `(config, path, callbacks)` that trains a config in a folder; None: `trainers.train.fit`.
         say: receives each line of progress.

@@ -5,8 +5,8 @@
 #
 # On the first and the second of two machines, which both see /shared:
 #
-#   bash docs/distributed/worker.sh 0 alpha:2222,beta:2222 --config=trainers/configs/digits.py:trades --workdir=/shared/run
-#   bash docs/distributed/worker.sh 1 alpha:2222,beta:2222 --config=trainers/configs/digits.py:trades --workdir=/shared/run
+#   bash docs/distributed/worker.sh 0 alpha:2222,beta:2222 --config=digits:trades --workdir=/shared/run
+#   bash docs/distributed/worker.sh 1 alpha:2222,beta:2222 --config=digits:trades --workdir=/shared/run
 #
 # INDEX is this machine's place in WORKERS, from 0; the first is the chief, which writes the files.
 # PYTHON, PAUSE (seconds before another attempt) and ATTEMPTS may be set in the environment.

@@ -1,4 +1,4 @@
-"""The strategies of `trainers.train`: by name, and what a TF_CONFIG has to be."""
+"""The strategies of `tfrobust train`: by name, and what a TF_CONFIG has to be."""
 
 import json
 

@@ -183,7 +183,7 @@ def running(command, **options):
 
 @contextlib.contextmanager
 def local(folder, *flags):
-    """Runs `export.serve` on free ports."""
+    """Runs `tfrobust serve` on free ports."""
     command = [sys.executable, "-m", "export.serve", f"--model={folder}", "--rest_port=0", "--grpc_port=0"]
     with (
         tempfile.TemporaryFile("a+") as stderr,  # a pipe that nobody reads would stop the server

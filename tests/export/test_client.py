@@ -1,7 +1,7 @@
 """The client: both protocols say the same, mistakes are one line, a comparison and a load test count what happens.
 
-The servers are small fakes made of the official stubs and of the REST documentation, not `export.serve`: that a client
-and a server of ours agree would not show that either speaks TensorFlow Serving's protocol.
+The servers are small fakes made of the official stubs and of the REST documentation, not `tfrobust serve`: that a
+client and a server of ours agree would not show that either speaks TensorFlow Serving's protocol.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""`python -m trainers.beyond`: tables of a run and of a file, what is missing, and the paper's figures beside them."""
+"""`tfrobust beyond`: tables of a run and of a file, what is missing, and the paper's figures beside them."""
 
 import sys
 from types import SimpleNamespace

@@ -368,7 +368,7 @@ def without_data(monkeypatch):
 
 
 def take_steps(config):
-    """One update in every phase, on two random images, as `trainers.train` would begin it.
+    """One update in every phase, on two random images, as `tfrobust train` would begin it.
 
     At a small rate: a full-sized step on two images can throw a network of 101 layers out of its numbers.
     """

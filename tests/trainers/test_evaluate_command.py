@@ -16,7 +16,7 @@ from trainers import evaluate
 
 @pytest.fixture
 def command(run_command):
-    """Runs `python -m trainers.evaluate` in this process: exit code, stdout, stderr."""
+    """Runs `tfrobust evaluate` in this process: exit code, stdout, stderr."""
     return partial(run_command, evaluate)
 
 

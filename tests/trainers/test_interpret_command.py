@@ -1,4 +1,4 @@
-"""`python -m trainers.interpret`: a page for several runs, and mistakes in one line."""
+"""`tfrobust interpret`: a page for several runs, and mistakes in one line."""
 
 import json
 import subprocess

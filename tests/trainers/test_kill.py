@@ -50,7 +50,7 @@ def get_config():
 
 
 class Run:
-    """`python -m trainers.train` in a folder of its own, which can be killed and started again."""
+    """`tfrobust train` in a folder of its own, which can be killed and started again."""
 
     def __init__(self, folder):
         self.workdir = folder / "w"

@@ -264,7 +264,7 @@ def shared_batches():
 
 
 def command():
-    """`trainers.train` by a strategy that a user has registered: phases, files, and on from where it was."""
+    """`tfrobust train` by a strategy that a user has registered: phases, files, and on from where it was."""
     from commands import strategies
     from trainers import train
     from trainers.configs import digits

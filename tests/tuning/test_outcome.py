@@ -118,8 +118,8 @@ def test_the_summary_names_the_winner_the_failed_and_what_to_do_next(store):
     assert "The best of 2 trials is number 1: objective.beta=2" in text
     assert "90.00 %" in text and "50.00 %" in text and "validation data that chose it" in text
     assert "1 of 2 trials failed:\n  trial 2 (objective.beta=7): Training diverged at update 3" in text
-    assert f"trainers.evaluate --workdir={folder}/trials/{trial.key} --attacks=standard" in text
-    assert f"trainers.train --config={folder}/best.json --config.epochs=6" in text
+    assert f"tfrobust evaluate --workdir={folder}/trials/{trial.key} --attacks=standard" in text
+    assert f"tfrobust train --config={folder}/best.json --config.epochs=6" in text
 
 
 def test_finalists_are_judged_by_standard_and_the_best_of_them_wins(store, judge):

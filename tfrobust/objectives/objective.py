@@ -158,7 +158,7 @@ def register(
 
     Args:
         factory: The function.
-        search: Argument -> limits: the space that `tuning.search` varies where a config names none of its own.
+        search: Argument -> limits: the space that `tfrobust search` varies where a config names none of its own.
         digits: The fields of the objective's row in `trainers/configs/digits.py`: its "objective" has only the
             arguments that differ from the function's defaults, and its "attack" is laid over PGD with 10 steps; there
             "relative_step_size" is a step size divided by eps. None: a row without fields of its own.

@@ -2,8 +2,8 @@
 
 The rows differ in their second phase alone. Train the first one once, which is table 3's row `st`, and give it to each:
 
-    python -m trainers.train --config=trainers/configs/aelf_t3.py:st --workdir=runs/aelf_t3/st
-    python -m trainers.train --config=trainers/configs/aelf_f5.py:beta_0.1 --config.phases='()' \\
+    tfrobust train --config=aelf_t3:st --workdir=runs/aelf_t3/st
+    tfrobust train --config=aelf_f5:beta_0.1 --config.phases='()' \\
         --config.fine_tune=runs/aelf_t3/st/classifier.keras --workdir=runs/aelf_f5/beta_0.1
 
 A row that is trained as it stands has both phases, and differs from this in the order of the batches. The figure is

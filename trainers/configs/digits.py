@@ -1,6 +1,6 @@
 """Handwritten digits of scikit-learn, 8x8 pixels: the default, trained in about a minute on 2 cores.
 
-The argument picks the objective: `--config=trainers/configs/digits.py:trades`.
+The argument picks the objective: `--config=digits:trades`.
 """
 
 import json

@@ -1,6 +1,6 @@
 """InfoFeature, table 2: L2 distance of each attack's adversaries to those of PGD, of ResNet-18 trained as in table 1.
 
-`python -m trainers.beyond --config=trainers/configs/infofeature_t2.py:madry --workdir=DIR` measures a run of
+`tfrobust beyond --config=infofeature_t2:madry --workdir=DIR` measures a run of
 `infofeature_t1.py:madry`. The paper's unit (x 1e-5) is not explained: compare ratios of its figures, not the figures.
 """
 

@@ -1,6 +1,6 @@
 """InfoFeature, table 6: transfer to WRN-28-10. A row is the target, trained as in table 3.
 
-`python -m trainers.beyond --config=trainers/configs/infofeature_t6.py:madry --workdir=DIR --source=standard=FILE.keras
+`tfrobust beyond --config=infofeature_t6:madry --workdir=DIR --source=standard=FILE.keras
 --source=madry=FILE.keras` measures a run of `infofeature_t3.py:madry`; the sources are runs of `infofeature_t1.py`.
 """
 

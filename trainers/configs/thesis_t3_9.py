@@ -1,6 +1,6 @@
 """Thesis, table 3.9: CIFAR-10-C. The rows are trained as in table 3.4.
 
-`python -m trainers.beyond --config=trainers/configs/thesis_t3_9.py:spat --workdir=DIR` measures a run of
+`tfrobust beyond --config=thesis_t3_9:spat --workdir=DIR` measures a run of
 `thesis_t3_4.py:spat`, which need not be trained again.
 """
 

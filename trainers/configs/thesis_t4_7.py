@@ -1,6 +1,6 @@
 """Thesis, table 4.7: CIFAR-10-C, ResNet-50. The rows are trained as in table 4.3.
 
-`python -m trainers.beyond --config=trainers/configs/thesis_t4_7.py:dra --workdir=DIR` measures a run of
+`tfrobust beyond --config=thesis_t4_7:dra --workdir=DIR` measures a run of
 `thesis_t4_3.py:dra`, which need not be trained again.
 """
 

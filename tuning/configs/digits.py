@@ -1,6 +1,6 @@
 """The default search: TRADES' beta on scikit-learn's digits, in trainings that are short enough for two cores.
 
-The argument picks another objective: `--config=tuning/configs/digits.py:mart`; its own weights are searched.
+The argument picks another objective: `--config=digits:mart`; its own weights are searched.
 """
 
 from ml_collections import ConfigDict
