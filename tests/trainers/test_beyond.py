@@ -57,8 +57,8 @@ def command(*arguments):
         for name in ("string", "list", "float", "integer", "multi_string"):
             define = getattr(flags, f"DEFINE_{name}")
             patch.setattr(flags, f"DEFINE_{name}", lambda *a, f=define, **k: f(*a, **k, flag_values=values))
-        config = beyond.config_flags.DEFINE_config_file
-        patch.setattr(beyond.config_flags, "DEFINE_config_file", lambda *a, **k: config(*a, **k, flag_values=values))
+        config = beyond.define_config_file
+        patch.setattr(beyond, "define_config_file", lambda *a, **k: config(*a, **k, flag_values=values))
         patch.setattr(sys, "argv", ["command", *arguments])
         beyond.define_flags()
         values(["command", *arguments])
