@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from export.pictures import decode
 from tfrobust.data import info, load
 
 sources = importlib.import_module("tfrobust.data.sources")
@@ -228,6 +230,22 @@ def test_folder_of_images_of_different_sizes(write):
     assert info(name, image_size=(4, 4)).input_shape == (4, 4, 3)
     x, y = everything(name, "train", image_size=(4, 4), validation=0)
     assert x.min() >= 0 and x.max() <= 1 and (np.bincount(y) == [4, 4]).all()
+
+
+def test_photos_are_turned_as_the_export_turns_them(tmp_path):
+    """A classifier that learns from photos sees them as `predict_bytes` will show them."""
+    pixels = np.kron(images(1, (2, 3, 3))[0], np.ones((16, 16, 1), "uint8"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera held upright
+    files = [tmp_path / "test" / name / "photo.jpg" for name in "ab"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(file, exif=exif, quality=95, subsampling=0)
+    x, _ = everything(f"folder:{tmp_path}", "test")
+    assert x.shape == (2, 48, 32, 3)
+    served = tf.function(decode)(tf.constant([file.read_bytes() for file in files]), (48, 32, 3))
+    np.testing.assert_array_equal(x, served / np.float32(255))
+    np.testing.assert_allclose(x[0], np.rot90(pixels, -1) / 255, atol=0.1)
 
 
 def test_folders_that_are_none(write, tmp_path):

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust.utils.errors import invalid
+from tfrobust.utils.pictures import upright
 from tfrobust.utils.registry import unknown
 
 SPLITS = ("train", "validation", "test")
@@ -163,9 +164,14 @@ def _reading(path: str) -> Iterator[Any]:
         yield arrays
 
 
+# As a graph, because eager operations on a file's bytes take longer than the picture itself.
+_upright = tf.function(upright, [tf.TensorSpec((None, None, None), tf.uint8), tf.TensorSpec((), tf.string)])
+
+
 def _decoded(path: str) -> np.ndarray:
     try:
-        image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False).numpy()
+        encoded = tf.io.read_file(path)
+        image = _upright(tf.io.decode_image(encoded, expand_animations=False), encoded).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise invalid(f"image file {path!r}", "PNG, JPEG, GIF or BMP", error) from error
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]  # without the alpha channel
