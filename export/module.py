@@ -86,7 +86,8 @@ def _stored(variable: Any, precision: str) -> tf.Variable:
 
 
 def _signature(spec: tf.TensorSpec, function: Callable[..., Outputs]) -> Callable[..., Outputs]:
-    return tf.function(function, input_signature=[spec], autograph=False)
+    # TensorFlow Serving leaves the shape to the graph, which would answer for pictures of another size.
+    return tf.function(lambda batch: function(tf.ensure_shape(batch, spec.shape)), [spec], autograph=False)
 
 
 def _logits(outputs: Outputs) -> Tensor:

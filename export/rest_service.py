@@ -25,7 +25,8 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
-from export import grpc_service
+from export import bodies, grpc_service
+from export.bodies import Unread
 from export.servable import Signature, Versions
 from export.tensors import Refusal, Spec, invalid
 
@@ -47,9 +48,9 @@ _STATUS = {
 def predict(versions: Versions, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, Any]:
     """Answers `:predict`, rows for `instances` and columns for `inputs`."""
     try:
-        request = json.loads(body)
+        request = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise invalid(f"Expected a JSON object. Received: {error}") from error
+        raise invalid(f"Expected a JSON object in UTF-8. Received: {error}") from error
     if not isinstance(request, dict) or ("instances" in request) == ("inputs" in request):
         raise invalid('Expected a JSON object with one of "instances" and "inputs"')
     name = request.get("signature_name", "")
@@ -67,6 +68,14 @@ def predict(versions: Versions, spec: model_pb2.ModelSpec, body: bytes) -> dict[
         raise invalid('The outputs of this signature are no rows: expected "inputs" in place of "instances"')
     rows = zip(*lists.values(), strict=True)
     return {"predictions": [_unnamed(dict(zip(lists, row, strict=True))) for row in rows]}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object of JSON; of a name that comes twice TensorFlow Serving would take the first value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object that has a name twice")
+    return found
 
 
 def _has_names(value: Any) -> bool:
@@ -116,14 +125,6 @@ def _json(message: Message) -> dict[str, Any]:
 _GET: dict[str, Callable[[Versions, model_pb2.ModelSpec], dict[str, Any]]] = {"": _status, "/metadata": _metadata}
 
 
-class _Unread(Exception):
-    """Is raised for a request that is refused before its body is read; the connection is then closed."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class _Handler(BaseHTTPRequestHandler):
     """One connection, one thread."""
 
@@ -144,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             status = _STATUS.get(refusal.code, HTTPStatus.INTERNAL_SERVER_ERROR)
             self._answer(status, {"error": str(refusal)})
-        except _Unread as refusal:
+        except Unread as refusal:
             self.send_error(refusal.status, str(refusal))
         except OSError:
             raise  # of the connection
@@ -158,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _not_allowed
 
     def handle_expect_100(self) -> bool:
-        """Lets `_body` ask for the body after it has checked the length."""
+        """Lets `_proceed` ask for the body after its length is checked."""
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
@@ -171,38 +172,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self) -> dict[str, Any]:
         """Returns the answer to the request for the model and the action that the path names."""
-        match = _PATH.fullmatch(self.path.partition("?")[0])
+        match = _PATH.fullmatch(self.path)
         if not match:
-            raise _Unread(HTTPStatus.NOT_FOUND, f"Expected {_PATHS}. Received: {self.path[:200]}")
+            raise Unread(HTTPStatus.NOT_FOUND, f"Expected {_PATHS}. Received: {self.path[:200]}")
         spec = model_pb2.ModelSpec(name=urllib.parse.unquote(match["name"]), version_label=match["label"])
         if match["version"]:
             spec.version.value = int(match["version"])
         if (self.command == "GET") != (match["action"] in _GET):
             expected = "Expected POST for :predict and GET for all else"
-            raise _Unread(HTTPStatus.METHOD_NOT_ALLOWED, f"{expected}. Received: {self.command}")
+            raise Unread(HTTPStatus.METHOD_NOT_ALLOWED, f"{expected}. Received: {self.command}")
         if self.command == "GET":
             return _GET[match["action"]](self.server.versions, spec)
-        return predict(self.server.versions, spec, self._body())
+        body = bodies.read(self.headers, self.rfile, self.server.max_bytes, self._proceed)
+        return predict(self.server.versions, spec, body)
 
-    def _body(self) -> bytes:
-        lengths = set(self.headers.get_all("Content-Length", []))
-        if "Transfer-Encoding" in self.headers or not lengths:
-            raise _Unread(HTTPStatus.LENGTH_REQUIRED, "Expected a Content-Length, and no chunks")
-        text = lengths.pop()
-        if lengths or not re.fullmatch("[0-9]{1,18}", text):
-            raise _Unread(HTTPStatus.BAD_REQUEST, f"Expected one decimal Content-Length. Received: {text[:100]}")
-        length, limit = int(text), self.server.max_bytes
-        if length > limit:
-            message = f"Expected a body of at most {limit} bytes. Received: {length}"
-            raise _Unread(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+    def _proceed(self) -> None:
+        """Asks for the body of a client that waits for that."""
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.send_response_only(HTTPStatus.CONTINUE)
             self.end_headers()
             self.wfile.flush()
-        body = self.rfile.read(length)
-        if len(body) < length:
-            raise ConnectionAbortedError("the client has hung up")
-        return body
 
     def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()

@@ -153,14 +153,18 @@ class Spec:
             with np.errstate(over="raise"):
                 return np.array(values, self._dtype)
         except ArithmeticError as error:
-            raise invalid(f"{self.name}: expected values that {self._type.name} holds. Received: {error}") from error
+            small = self._dtype.kind in "iu" and self._dtype.itemsize < 4  # the fields of a message have 4 bytes
+            hint = ", where TensorFlow Serving takes others too and keeps their lowest bits" if small else ""
+            raise invalid(
+                f"{self.name}: expected values that {self._type.name} holds{hint}. Received: {error}"
+            ) from error
 
     def _bytes(self, value: str | dict[str, Any]) -> bytes:
         try:
             if isinstance(value, str):
                 return value.encode()
             if set(value) == {"b64"} and isinstance(value["b64"], str):
-                return base64.b64decode(value["b64"], validate=True)
+                return _from_base64(value["b64"])
         except ValueError as error:  # invalid base64, or half of a surrogate pair
             raise invalid(f'{self.name}: expected text or {{"b64": BASE64}}. Received: {error}') from error
         raise invalid(f'{self.name}: expected text or {{"b64": BASE64}}. Received: another object')
@@ -168,6 +172,16 @@ class Spec:
 
 def _text(dims: Sequence[int]) -> str:
     return f"({', '.join(map(str, dims))})"
+
+
+def _from_base64(text: str) -> bytes:
+    """Returns the bytes of base64 as TensorFlow Serving reads it: broken into lines or not, with or without padding."""
+    packed = text.encode("ascii").translate(None, b" \t\n\v\f\r")
+    digits = packed.rstrip(b"=.")
+    missing = -len(digits) % 4
+    if len(packed) - len(digits) not in (0, missing):
+        raise ValueError("incorrect padding")
+    return base64.b64decode(digits + b"=" * missing, validate=True)
 
 
 def _encode(value: bytes) -> dict[str, str]:

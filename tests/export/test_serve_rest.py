@@ -1,6 +1,7 @@
 """The REST protocol, against the server under test: right answers to right requests, its own codes for the others."""
 
 import base64
+import gzip
 import json
 import socket
 import urllib.parse
@@ -203,16 +204,17 @@ def test_paths_and_methods(own_server):
         refused(response, 405, "Expected")
         assert response.headers["Allow"] == "GET, POST"
     assert requests.head(own_server.url, timeout=20).status_code == 405
-    assert requests.get(f"{own_server.url}?x=1", timeout=20).status_code == 200
+    for path in ("?x=1", ":predict?x=1"):  # TensorFlow Serving takes a query for a part of the path
+        assert requests.get(own_server.url + path, timeout=20).status_code == 404
 
 
-def test_bodies_without_a_length(own_server):
-    chunks = requests.post(f"{own_server.url}:predict", data=iter([b"{}"]), timeout=20)
-    refused(chunks, 411, "Expected a Content-Length")
+def test_bodies_that_are_not_framed(own_server):
     path = f"/v1/models/{own_server.name}:predict"
     for headers, code in (
         ("", 411),
-        ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 411),
+        ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400),
+        ("Transfer-Encoding: gzip, chunked\r\n", 400),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
         ("Content-Length: -1\r\n", 400),
         ("Content-Length: x\r\n", 400),
         ("Content-Length: 2\r\nContent-Length: 3\r\n", 400),
@@ -228,6 +230,97 @@ def test_bodies_without_a_length(own_server):
 
 def test_a_body_that_is_too_large_gets_its_answer_while_it_is_sent(own_server):
     refused(post(own_server, bytes(65 << 20)), 413, "at most 67108864 bytes. Received: 68157440")
+
+
+def in_chunks(body, size=7):
+    """Returns a body in chunks, with a trailer behind them."""
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%X\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\nX-Sum: 1\r\n\r\n"
+
+
+def test_bodies_in_chunks(server):
+    body = json.dumps({"instances": GRAY}).encode()
+    expected = answer(server, body)
+    with requests.Session() as session:  # the connection is kept: nothing of a body is left for the next request
+        for _ in range(2):
+            chunked = iter([body[:5], body[5:100], body[100:]])
+            assert session.post(f"{server.url}:predict", data=chunked, timeout=20).json() == expected
+    head = f"POST /v1/models/{server.name}:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    found = talk(server, head.encode() + b"Transfer-Encoding: Chunked\r\n\r\n" + in_chunks(body))
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "code"),
+    [
+        (b"x\r\n{}\r\n0\r\n\r\n", 400),
+        (b"2;x=1\r\n{}\r\n0\r\n\r\n", 400),
+        (b"-2\r\n{}\r\n0\r\n\r\n", 400),
+        (b"\r\n", 400),
+        (b"1\r\n{}\r\n0\r\n\r\n", 400),
+        (b"0\r\n" + b"a: b\r\n" * 200 + b"\r\n", 400),
+        (b"a" * 5000 + b"\r\n", 400),
+        (b"%x\r\n" % (65 << 20), 413),
+        (b"f" * 15 + b"\r\n", 413),
+        (b"f" * 16 + b"\r\n", 400),
+    ],
+)
+def test_chunks_that_are_none(own_server, chunks, code):
+    head = f"POST /v1/models/{own_server.name}:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head, _, body = talk(own_server, head.encode() + chunks).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {code} ".encode()), head
+    assert b"Connection: close" in head
+    assert json.loads(body).keys() == {"error"}
+
+
+def test_bodies_in_gzip(server):
+    body = json.dumps({"instances": GRAY}).encode()
+    expected, packed = answer(server, body), gzip.compress(body)
+    for data in (packed, iter([packed[:50], packed[50:]])):
+        response = requests.post(f"{server.url}:predict", data, headers={"Content-Encoding": "gzip"}, timeout=20)
+        assert response.json() == expected
+    damaged = packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:]
+    for bad in (body, b"", packed[:-1], packed[:50], damaged, packed + packed, gzip.compress(packed)):
+        refused(post(server, bad, headers={"Content-Encoding": "gzip"}), 400)
+    refused(post(server, packed, headers={"Content-Encoding": "GZIP"}), 400)  # it looks for small letters
+    assert post(server, body, headers={"Content-Encoding": "br"}).status_code == 200  # and ignores all others
+
+
+def test_a_body_in_gzip_that_would_fill_the_memory(own_server):
+    refused(post(own_server, gzip.compress(bytes(200 << 20)), headers={"Content-Encoding": "gzip"}), 400, "unpacked")
+
+
+# TensorFlow Serving 2.20 decodes by `absl::Base64Unescape`.
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text,
+        lambda text: text.rstrip("="),
+        lambda text: text.replace("=", "."),
+        lambda text: "\n".join(text[start : start + 76] for start in range(0, len(text), 76)) + "\n",
+        lambda text: "\r\n".join(text[start : start + 64] for start in range(0, len(text), 64)),
+        lambda text: " \t\v\f".join(text[:8]) + text[8:],
+    ],
+)
+def test_base64_as_it_is_written(server, pictures, change):
+    for file in pictures[0]:
+        for end in range(3):  # a length that needs 0, 1 and 2 characters of padding
+            text = change(base64.b64encode(file + bytes(end)).decode())
+            found = answer(server, {"signature_name": "predict_bytes", "inputs": [{"b64": text}]})
+            assert found == answer(server, {"signature_name": "predict_bytes", "inputs": [b64(file)]})
+
+
+@pytest.mark.parametrize("text", ["A", "AAAAA", "AA=", "AAA==", "AAAA=", "AA===", "A=AA", "AA-_", "AA\u00a0AA", "é"])
+def test_what_is_no_base64(server, text):
+    refused(post(server, {"signature_name": "predict_bytes", "inputs": [{"b64": text}]}), 400, "")
+
+
+def test_json_is_in_utf_8(server):
+    body = json.dumps({"instances": GRAY})
+    expected = answer(server, body)
+    assert answer(server, body.encode("utf-8-sig")) == expected
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"):
+        refused(post(server, body.encode(encoding)), 400)
 
 
 def test_a_body_that_waits_to_be_asked_for(own_server):
