@@ -8,11 +8,13 @@ import time
 import zipfile
 from functools import partial
 
+import grpc
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 import tfrobust
@@ -22,6 +24,7 @@ from export import card as _card
 from export import extra, savedmodel, session
 from export.savedmodel import export_classifier, export_model, export_workdir
 from export.servable import Servable
+from export.tensors import Refusal
 from export.verify import TOLERANCES
 from tfrobust.classifiers import digest
 from trainers.configs import digits
@@ -81,6 +84,27 @@ def test_the_command_exports_a_run_with_all_that_is_known_of_it(run):
     sums = ["sha256sum", "--check", "--quiet", "assets.extra/SHA256SUMS"]
     assert subprocess.run(sums, cwd=version).returncode == 0
     assert extra.check_sums(version) == len((version / "assets.extra/SHA256SUMS").read_text().splitlines())
+
+
+def test_the_graph_itself_refuses_images_of_another_size(tmp_path):
+    """TensorFlow Serving leaves that to the graph, and a network that pools over all positions would answer."""
+    pixels = keras.Input((8, 8, 1))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(pixels))
+    classifier = tfrobust.models.expose(keras.Model(pixels, keras.layers.Dense(3)(pooled)))
+    version = export_classifier(classifier, tmp_path)
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    for node in saved.meta_graphs[0].graph_def.node:
+        if node.op == "Placeholder":  # its shape is checked by Python's sessions alone
+            node.attr["shape"].shape.CopyFrom(tf.TensorShape(None).as_proto())
+            node.attr.pop("_output_shapes", None)
+    (version / "saved_model.pb").write_bytes(saved.SerializeToString())
+    for name in ("serving_default", "logits"):
+        whole = session.answers(version, {name: np.zeros((1, 8, 8, 1), "float32")})
+        assert whole[f"{name}/logits"].shape == (1, 3)
+        for shape in ((1, 5, 5, 1), (1, 16, 16, 1), (1, 8, 8, 3), (8, 8, 1), (1, 64)):
+            with pytest.raises(Refusal, match="Shape of tensor") as refusal:
+                session.answers(version, {name: np.zeros(shape, "float32")})
+            assert refusal.value.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_hashes_find_every_kind_of_change(tmp_path, make_classifier):
