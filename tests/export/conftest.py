@@ -295,6 +295,19 @@ def pictures(pixels):
 
 
 @pytest.fixture(scope="session")
+def photos():
+    """JPEG files as people have them: turned, in inks, progressive."""
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype="uint8"))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": {"exif": exif}, "inks": {}, "progressive": {"progressive": True, "exif": exif}}
+    files = {name: io.BytesIO() for name in options}
+    for name, file in files.items():
+        (image.convert("CMYK") if name == "inks" else image).save(file, "JPEG", **options[name])
+    return [file.getvalue() for file in files.values()]
+
+
+@pytest.fixture(scope="session")
 def bomb():
     """A PNG of 400 bytes whose header says 20000 x 20000, with the right check sum."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0)

@@ -1,11 +1,15 @@
 """Our server for minutes: bodies of noise, and load; it answers all, and its memory stays as it is."""
 
 import base64
+import gzip
 import json
 import random
 import re
+import socket
 import threading
 import time
+import urllib.parse
+import zlib
 from pathlib import Path
 
 import grpc
@@ -85,13 +89,14 @@ def check_well(server, before):
     assert megabytes(server, "VmHWM") < before + 1000
 
 
-def test_noise_by_grpc(start_server, pictures):
+def test_noise_by_grpc(start_server, pictures, photos):
     server = start_server()
     x = np.full((2, 6, 6, 1), 0.5, "float32")
     requests_ = [
         server.request(pixels=x),
         server.request("uint8", version=1, pixels=x.astype("uint8")),
         server.request("predict_bytes", image_bytes=pictures[0]),
+        *(server.request("predict_bytes", image_bytes=[photo]) for photo in photos),
         server.request("logits", pixels=x),
     ]
     values = requests_[-1].inputs["pixels"]
@@ -118,10 +123,26 @@ def test_noise_by_grpc(start_server, pictures):
     check_well(server, before)
 
 
-def test_noise_by_rest(start_server, pictures):
+def wrapped(body):
+    """Returns a body as it is, in gzip, in gzip with a damage, or in chunks, and its headers; the bytes decide."""
+    number = zlib.crc32(body)
+    packed = bytearray(gzip.compress(body, 1))
+    match number % 4:
+        case 0:
+            return body, {}
+        case 1:
+            return bytes(packed), {"Content-Encoding": "gzip"}
+        case 2:
+            packed[number // 4 % len(packed)] ^= 1 << number % 8
+            return bytes(packed), {"Content-Encoding": "gzip"}
+    size = 1 + number // 4 % 1000
+    return iter([body[start : start + size] for start in range(0, len(body), size)]), {}
+
+
+def test_noise_by_rest(start_server, pictures, photos):
     server = start_server()
     x = np.full((2, 6, 6, 1), 0.5).tolist()
-    strings = [{"b64": base64.b64encode(file).decode()} for file in pictures[0]]
+    strings = [{"b64": base64.encodebytes(file).decode().rstrip("=\n")} for file in [*pictures[0], *photos]]
     contents = [
         {"instances": x},
         {"inputs": {"pixels": x}, "signature_name": "logits"},
@@ -134,17 +155,39 @@ def test_noise_by_rest(start_server, pictures):
 
     def send(body):
         local.session = getattr(local, "session", None) or requests.Session()
-        response = local.session.post(f"{server.url}:predict", data=body, timeout=60)
+        data, headers = wrapped(body)
+        response = local.session.post(f"{server.url}:predict", data=data, headers=headers, timeout=60)
         assert response.json()
         return response.status_code
 
     for body in valid:
-        assert send(body) == 200
+        assert requests.post(f"{server.url}:predict", data=body, timeout=60).status_code == 200
     before = megabytes(server)
     kinds = fuzz(send, valid)
     print(kinds)
     assert set(kinds) <= {200, 400}
     assert kinds[400] > BODIES / 4
+    check_well(server, before)
+
+
+def test_noise_between_chunks(start_server):
+    server = start_server()
+    at, body = urllib.parse.urlsplit(server.rest), json.dumps({"inputs": np.full((1, 6, 6, 1), 0.5).tolist()}).encode()
+    head = f"POST {at.path}/v1/models/{server.name}:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    chunks = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (20, body[:20], len(body) - 20, body[20:])
+
+    def send(body):
+        with socket.create_connection((at.hostname, at.port), timeout=60) as connection:
+            connection.sendall(head + body)
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as file:
+                return file.read(12)
+
+    assert send(chunks) == b"HTTP/1.1 200"
+    before = megabytes(server)
+    kinds = fuzz(send, [chunks])
+    print(kinds)
+    assert set(kinds) <= {b"", *(b"HTTP/1.1 %d" % code for code in (200, 400, 413))}  # nothing: it was cut short
     check_well(server, before)
 
 
