@@ -22,8 +22,8 @@ def upright(pixels: Tensor, encoded: Tensor) -> Tensor:
     """
     number = orientation(encoded)
     pixels = _if_among((5, 6, 7, 8), number, lambda: tf.transpose(pixels, (1, 0, 2)), pixels)
-    rows = _if_among((3, 4, 7, 8), number, lambda: pixels[::-1], pixels)
-    return _if_among((2, 3, 6, 7), number, lambda: rows[:, ::-1], rows)
+    rows = _if_among((3, 4, 7, 8), number, lambda: tf.reverse(pixels, [0]), pixels)
+    return _if_among((2, 3, 6, 7), number, lambda: tf.reverse(rows, [1]), rows)
 
 
 def orientation(encoded: Tensor) -> Tensor:
