@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfrobust.utils.pictures import JPEG, PNG, begins, number, parts, upright
+from tfrobust.utils.pictures import JPEG, PNG, SCAN, begins, number, parts, upright
 from tfrobust.utils.types import Tensor
 
 MEGAPIXELS = 16  # the largest picture that is decoded: a PNG of 1 MB may declare pixels of 1 GB
 SCANS = 50  # the most passes over a JPEG's pixels: libjpeg writes 10, and 113 KiB can ask for 13 s with repeated ones
 CHANNELS = (1, 3)  # numbers of channels that pictures are decoded to
 HEADER = 24  # bytes of a PNG up to the end of its width and height
-_SCAN = b"\xff\xda\0"  # how a scan begins; within a scan's own bytes a zero follows each \xff
 
 
 def decode(encoded: Tensor, shape: tuple[int, int, int]) -> Tensor:
@@ -79,4 +78,4 @@ def _jpeg_size(encoded: Tensor) -> tuple[Tensor, Tensor]:
 
 def _scans(encoded: Tensor) -> Tensor:
     """Returns how many scans a JPEG has, counted up to one more than is allowed."""
-    return tf.size(parts(encoded, _SCAN, SCANS + 1)) - 1
+    return tf.size(parts(encoded, SCAN, SCANS + 1)) - 1

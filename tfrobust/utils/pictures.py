@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfrobust.utils.types import Tensor
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how the files begin
+SCAN = b"\xff\xda\0"  # how a scan of a JPEG begins; within a scan's own bytes a zero follows each \xff
 _ORIENTATION, _SHORT = 0x0112, 3  # in EXIF the number of the field, and the type of its value
 _FIELD = 12  # bytes of a field in EXIF's directory: number 2, type 2, count 4, value 4
 _SEGMENT = 2**16  # the EXIF data of a JPEG is shorter
@@ -20,17 +21,18 @@ def upright(pixels: Tensor, encoded: Tensor) -> Tensor:
     A camera stores the rows of its sensor and, as a number of 1 to 8, the turn or reflection that makes the picture
     upright. TensorFlow's decoders ignore that number. Turns by 90 degrees exchange height and width.
     """
-    number = orientation(encoded)
-    pixels = _if_among((5, 6, 7, 8), number, lambda: tf.transpose(pixels, (1, 0, 2)), pixels)
-    rows = _if_among((3, 4, 7, 8), number, lambda: tf.reverse(pixels, [0]), pixels)
-    return _if_among((2, 3, 6, 7), number, lambda: tf.reverse(rows, [1]), rows)
+    turn = orientation(encoded)
+    pixels = _if_among((5, 6, 7, 8), turn, lambda: tf.transpose(pixels, (1, 0, 2)), pixels)
+    rows = _if_among((3, 4, 7, 8), turn, lambda: tf.reverse(pixels, [0]), pixels)
+    return _if_among((2, 3, 6, 7), turn, lambda: tf.reverse(rows, [1]), rows)
 
 
 def orientation(encoded: Tensor) -> Tensor:
     """Returns the EXIF orientation of a JPEG or PNG file as an int64 scalar; 1, upright, if it has none."""
-    split = parts(encoded, tf.where(begins(encoded, PNG), b"eXIf", b"Exif\0\0"), 1)
-    upright = tf.constant(1, tf.int64)
-    return tf.cond(tf.size(split) > 1, lambda: _of_exif(tf.strings.substr(split[-1], 0, _SEGMENT)), lambda: upright)
+    header = parts(encoded, SCAN, 1)[0]  # behind the scans telephones write further pictures, with their own EXIF data
+    found = parts(header, tf.where(begins(encoded, PNG), b"eXIf", b"Exif\0\0"), 1)
+    none = tf.constant(1, tf.int64)
+    return tf.cond(tf.size(found) > 1, lambda: _of_exif(tf.strings.substr(found[-1], 0, _SEGMENT)), lambda: none)
 
 
 def _of_exif(exif: Tensor) -> Tensor:
@@ -63,5 +65,5 @@ def number(digits: Tensor, little: Tensor | bool = False) -> Tensor:
     return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(digits, tf.int64), 8 * places), axis=-1)
 
 
-def _if_among(numbers: Sequence[int], number: Tensor, changed: Callable[[], Tensor], pixels: Tensor) -> Tensor:
-    return tf.cond(tf.reduce_any(number == tf.constant(numbers, tf.int64)), changed, lambda: pixels)
+def _if_among(turns: Sequence[int], turn: Tensor, changed: Callable[[], Tensor], pixels: Tensor) -> Tensor:
+    return tf.cond(tf.reduce_any(turn == tf.constant(turns, tf.int64)), changed, lambda: pixels)
