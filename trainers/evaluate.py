@@ -30,6 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_string("attacks", None, "Suite, or names of attacks with commas; default: the run's, else quick.")
     flags.DEFINE_string("output", None, "Where the report is written, FILE.json; default: the run's evaluation.json.")
     flags.DEFINE_integer("draws", None, "Passes that vote on each prediction, for a random classifier.", lower_bound=1)
+    flags.DEFINE_string("straight_through", None, "Layers, with commas, that gradients pass unchanged: rounding, say.")
     flags.DEFINE_integer("batch_size", None, "Images in a batch; changes no figure.", lower_bound=1)
     flags.DEFINE_integer("probes", None, "Number of images on which the alarms' probes run; 0: none.", lower_bound=0)
     flags.DEFINE_bool("fail_on_alarm", False, "Gate: no alarm of the checks that were made (fewer with --probes=0).")
@@ -143,15 +144,29 @@ def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> N
     gates.check_same_images(Images(x, y), gates.adversaries_of(other))
 
 
-def _attacks(text: str) -> str | list[str]:
-    """Returns a suite's name, or the attacks that the text lists."""
+def _names(flag: str, text: str, expected: str) -> list[str]:
+    """Returns the names that the text of a flag lists."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise cli.Misuse(f"Expected --attacks=SUITE or --attacks=NAME,NAME. Received: --attacks={text}")
+        raise cli.Misuse(f"Expected {expected}. Received: --{flag}={text}")
+    return names
+
+
+def _attacks(text: str) -> str | list[str]:
+    """Returns a suite's name, or the attacks that the text lists."""
+    names = _names("attacks", text, "--attacks=SUITE or --attacks=NAME,NAME")
     import tfrobust
 
     known = set(tfrobust.attacks.names()) - set(tfrobust.evaluation.suites.names())
     return names if len(names) > 1 or names[0] in known else names[0]  # an unknown name is refused as a suite
+
+
+def _gradients(text: str) -> Any:
+    """Returns the oracle that passes the layers that the text lists."""
+    layers = _names("straight_through", text, "--straight_through=LAYER,LAYER")
+    import tfrobust
+
+    return tfrobust.attacks.straight_through(layers)
 
 
 def _check_flags(given: Any) -> None:
@@ -185,6 +200,8 @@ def main(_: list[str]) -> int:
     for name in ("eps", "norm", "attacks", "seed", "draws", "batch_size", "probes"):
         if (value := given[name].value) is not None:
             options[name] = _attacks(value) if name == "attacks" else value
+    if given.straight_through:
+        options["gradients"] = _gradients(given.straight_through)
     if given.workdir:
         report = evaluate_workdir(workdir, **options)
     else:

@@ -15,7 +15,7 @@ from tfrobust.attacks.feature_scatter import feature_scatter
 from tfrobust.attacks.fgsm import fgsm
 from tfrobust.attacks.foreign import from_art, from_foolbox
 from tfrobust.attacks.gradient import Adversary, GradientAttack, expectation
-from tfrobust.attacks.gradients import Exact
+from tfrobust.attacks.gradients import Exact, Gradients
 from tfrobust.attacks.hop_skip_jump import hop_skip_jump
 from tfrobust.attacks.infofeature import infofeature
 from tfrobust.attacks.local_search import local_search
@@ -27,6 +27,7 @@ from tfrobust.attacks.rows import where_rows
 from tfrobust.attacks.spsa import spsa
 from tfrobust.attacks.square import square
 from tfrobust.attacks.steps import Gradient, Momentum, Normalized, RelativeStepSize, Sign, TopKGradient
+from tfrobust.attacks.straight_through import passing, replace_gradient, straight_through
 from tfrobust.attacks.threat_model import L1, L2, Ball, Linf, ball
 from tfrobust.attacks.transfer import transfer
 from tfrobust.utils.deprecation import renamed
@@ -42,6 +43,7 @@ __all__ = [
     "Exact",
     "Gradient",
     "GradientAttack",
+    "Gradients",
     "L1",
     "L2",
     "Linf",
@@ -72,12 +74,15 @@ __all__ = [
     "local_search",
     "mim",
     "names",
+    "passing",
     "pgd",
     "random_noise",
     "register",
+    "replace_gradient",
     "spsa",
     "square",
     "starts",
+    "straight_through",
     "transfer",
     "view_losses",
     "walks",

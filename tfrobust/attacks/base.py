@@ -13,6 +13,7 @@ from keras import ops
 from tfrobust import losses
 from tfrobust.attacks.gradients import Gradients
 from tfrobust.attacks.rows import where_rows, zeros
+from tfrobust.attacks.straight_through import followed
 from tfrobust.attacks.threat_model import Ball
 from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
@@ -152,12 +153,15 @@ class Attack(CallableAttack):
         raise NotImplementedError
 
     def expecting(self, gradients: Gradients) -> Self:
-        """Returns a copy of this attack that follows another oracle of gradients; an attack by queries has none."""
+        """Returns a copy of this attack that follows another oracle of gradients; an attack by queries has none.
+
+        The parts of `straight_through` add up: they stay with the next oracle, and leave the oracle before as it is.
+        """
         if self.gradients is None or self.kind == "black box":
             raise InvalidArgument(
                 f"Invalid attack {self.name!r}: expected one that follows gradients. Received: one of queries alone"
             )
-        return self._with(gradients=gradients)
+        return self._with(gradients=followed(self.gradients, gradients))
 
     def check_classes(self, classes: int) -> None:
         """Raises `InvalidArgument` for a classifier of fewer classes than `least_classes`."""

@@ -54,7 +54,8 @@ class Transfer(Attack):
         return ops.switch(run % count, [attacked(source) for source in self.sources])
 
     def expecting(self, gradients: Gradients) -> Transfer:
-        return self._with(attack=self.attack.expecting(gradients), gradients=gradients)
+        attack = self.attack.expecting(gradients)
+        return self._with(attack=attack, gradients=attack.gradients)
 
     def check_classes(self, classes: int) -> None:
         super().check_classes(classes)

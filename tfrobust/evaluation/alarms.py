@@ -147,8 +147,8 @@ def zero_gradient(findings: Findings) -> str | None:
         return (
             f"The gradient of DLR is exactly zero for {probes.zero_dlr} of the first {probes.images} images (that of "
             f"cross entropy for {probes.zero_ce}), and attacks do not move there. Look for rounding, sign, argmax, "
-            "stop_gradient or a saturated softmax, attack the classifier without it or with an identity in its "
-            "backward pass, and add attacks without gradients (the suite 'black_box')."
+            "stop_gradient or a saturated softmax, attack the classifier without it or past it (gradients="
+            "attacks.straight_through(layer)), and add attacks without gradients (the suite 'black_box')."
         )
     return (
         f"The gradient of cross entropy is exactly zero for {probes.zero_ce} of the first {probes.images} images, "

@@ -1,5 +1,7 @@
 """Normalizes `attacks=` into a list of named attacks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import attacks
-from tfrobust.attacks import ATTACKS, L1, L2, Attack, Ball, Cascade, Exact, GradientAttack, Linf
+from tfrobust.attacks import ATTACKS, L1, L2, Attack, Ball, Cascade, Exact, GradientAttack, Gradients, Linf
 from tfrobust.classifiers import in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK
@@ -93,6 +95,24 @@ class AttackList(NamedTuple):
     def attacks(self) -> list[NamedAttack]:
         """The members of all entries, in order."""
         return [member for entry in self.entries for member in entry.members]
+
+    def expecting(self, gradients: Gradients) -> AttackList:
+        """Returns the list in which the attacks that follow gradients of the classifier follow those of an oracle."""
+
+        if not callable(getattr(gradients, "linear_cost", None)):
+            raise invalid_value("gradients", "an oracle, such as attacks.straight_through(layer)", gradients)
+
+        def changed(member: NamedAttack) -> NamedAttack:
+            if not member.follows_gradients:
+                return member
+            attack = member.attack.expecting(gradients)
+            return member._replace(attack=attack, settings={**member.settings, "gradients": for_json(attack.gradients)})
+
+        entries = [entry._replace(members=tuple(map(changed, entry.members))) for entry in self.entries]
+        notes = [f"Attacks that follow gradients follow those of {for_json(gradients)}."]
+        if own := [member.name for member in self.attacks if not member.in_graph]:
+            notes.append(f"`gradients` does not reach callables, which take their own: {', '.join(own)}.")
+        return self._replace(entries=tuple(entries), notes=(*self.notes, *notes))
 
 
 def list_attacks(given: Any, ball: Ball, classes: int | None = None) -> AttackList:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
-from tfrobust.attacks import Ball, Cascade
+from tfrobust.attacks import Ball, Cascade, Gradients, passing
 from tfrobust.attacks import ball as ball_of
-from tfrobust.classifiers import digest
+from tfrobust.classifiers import digest, in_inference
 from tfrobust.evaluation.adversaries import ROBUST
 from tfrobust.evaluation.alarms import Findings, alarms, names_of_checks
 from tfrobust.evaluation.attack_list import AttackList, list_attacks
@@ -38,6 +39,7 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     draws: int = 1,
+    gradients: Gradients | None = None,
     probes: int = 128,
     state: str | os.PathLike[str] | None = None,
     verbose: bool = True,
@@ -77,6 +79,9 @@ def evaluate(
             classes with equal votes, the one with the largest mean logit is predicted; a pass with NaN votes for no
             class, and the image is wrong if no class has more votes. Searches still make single passes, and an image
             that an attack returns unchanged keeps its prediction.
+        gradients: the oracle of gradients for all attacks that follow gradients of the classifier, such as
+            `attacks.straight_through(layer)` for one that rounds or thresholds; its straight-through parts hold for
+            probes too. None: the oracle of each attack. A callable takes its own gradients.
         probes: number of the first images on which alarms and curves are measured; 0: no curves and fewer alarms.
         state: path of a file that keeps the results so far: an evaluation that was killed resumes from it, with the
             same figures. It is created if it does not exist, and not removed at the end; one of other arguments,
@@ -106,6 +111,10 @@ def evaluate(
     images, classes = read(classifier, data, batch_size, ball.bounds)
     _check_mask(ball, images)
     attack_list = list_attacks(attacks, ball, classes)
+    followed = passing(gradients, in_inference(classifier))  # the same values, with the gradients of the oracle
+    if gradients is not None:
+        attack_list = attack_list.expecting(gradients)
+        followed(ops.convert_to_tensor(images.x[:1]))  # refuses, before the evaluation, a part that it does not have
     record = Record(classifier, ball, images, batch_size, int(draws))
     numbers = {"batch_size": int(batch_size), "seed": int(seed), "draws": int(draws)}
     kept = None
@@ -118,8 +127,8 @@ def evaluate(
         progress.line(f"clean: {record.right_clean.sum()} of {len(images.y)} images right")
         results = AttackRuns(record, attack_list, classes, seed, kept, progress).results()
         if any(attack.follows_gradients for attack in attack_list.attacks):
-            record.sharpen()
-        probed = _probed(record, attack_list, results, seed, probes) if probes else None
+            record.sharpen(followed)
+        probed = _probed(followed, record, attack_list, results, seed, probes) if probes else None
     findings = _findings(record, attack_list, results, probed, norm)
     return Report(
         clean_accuracy=float(record.right_clean.mean()),
@@ -144,11 +153,13 @@ def evaluate(
     )
 
 
-def _probed(record: Record, attack_list: AttackList, results: Sequence[Result], seed: int, count: int) -> Probes | None:
+def _probed(
+    classify: Classify, record: Record, attack_list: AttackList, results: Sequence[Result], seed: int, count: int
+) -> Probes | None:
     left = [part.accuracy for result in results for part in result.flat]
     attacked = [(member.attack, accuracy) for member, accuracy in zip(attack_list.attacks, left, strict=True)]
     scorer = record.scorer
-    searches = Searches(scorer.classify, scorer.ball, record.images, seed, record.batch_size, scorer.draws)
+    searches = Searches(classify, scorer.ball, record.images, seed, record.batch_size, scorer.draws)
     return probe(searches, record.right_clean, record.fooled_by == ROBUST, attacked, record.z, count)
 
 

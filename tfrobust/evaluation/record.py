@@ -1,5 +1,6 @@
 """Records which images are right, and the worst adversary of each."""
 
+import functools
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -73,18 +74,19 @@ class Record:
         self.not_numbers[name] += outcome.not_numbers
         self.outside[name] += outcome.outside
 
-    def sharpen(self) -> None:
+    def sharpen(self, classify: Classify) -> None:
         """Moves adversaries further so that they survive rounding to 8 bits, if some steps on the margin achieve that.
 
         A search that stops at its first success ends next to the decision boundary, and rounding undoes it. Without
         this step, the accuracy in 8 bits would measure where searches stop and not how robust the classifier is.
+        `classify` has the values of the classifier, and the gradients that the steps follow.
         """
         fooled = np.flatnonzero(self.fooled_by >= 0)
         weak = fooled[self._right_in_8bit(fooled)]
         if not len(weak):
             return
         pixels, labels = specs(self.images.x)[:2]
-        search = traced(self._sharpened, pixels, labels, pixels)
+        search = traced(functools.partial(self._sharpened, classify), pixels, labels, pixels)
         for x, y, numbers in self.images.batches(weak, self.batch_size):
             z = np.asarray(search(x, y, self.z[numbers]))
             score = self.scorer(x, y, z)
@@ -114,8 +116,8 @@ class Record:
     def _rounded(self, z: np.ndarray) -> np.ndarray:
         return rounded(z, self.scorer.ball.bounds)
 
-    def _sharpened(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    def _sharpened(self, classify: Classify, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         ball = self.scorer.ball
         step = ball.steepest(RelativeStepSize(2.5 / SHARPENING))
         search = GradientAttack(ball, step, SHARPENING, loss=margin, start=lambda ball, x, noise: z, keep="best")
-        return search.search(self.scorer.classify, x, y)
+        return search.search(classify, x, y)

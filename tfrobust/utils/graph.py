@@ -87,6 +87,15 @@ def finite(gradient: Tensor) -> Tensor:
     return tf.ensure_shape(tf.cond(tf.reduce_all(sound), lambda: gradient, mended), gradient.shape)
 
 
+@tf.custom_gradient
+def with_gradient_of(value: Tensor, stand_in: Tensor) -> Any:
+    """Returns a value, bit for bit, whose gradient is that of a stand-in of the same shape and type.
+
+    The difference value + stand_in - stop_gradient(stand_in) would change an infinite value and the sign of a zero.
+    """
+    return tf.identity(value), lambda upstream: (None, upstream)
+
+
 def split(result: Any) -> tuple[Tensor, Tensor | None]:
     """Returns `(value, observed)` for the result of a loss, which is a value alone or a pair."""
     return result if isinstance(result, tuple) else (result, None)

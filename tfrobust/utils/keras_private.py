@@ -5,7 +5,11 @@ There are no public ones, and an upgrade may break them: tests/utils/test_keras_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import contextvars
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -92,6 +96,43 @@ def call_of(tensor: Tensor) -> tuple[Any, Any, int]:
     """Returns the operation that made a symbolic tensor, its arguments, and which of its outputs the tensor is."""
     operation, node, position = tensor._keras_history
     return operation, operation._inbound_nodes[node].arguments, position
+
+
+Change = Callable[[Any, Callable[..., Any]], Callable[..., Any]]  # (operation, its computation) -> its computation
+
+_changes: contextvars.ContextVar[tuple[Change, ...]] = contextvars.ContextVar("changes", default=())
+_own_call = keras.Operation.__call__
+_blocks, _counting = 0, threading.Lock()
+
+
+@contextlib.contextmanager
+def changed_calls(change: Change) -> Iterator[None]:
+    """Lets every call of a layer or operation compute, in the block and in this thread, what `change` returns.
+
+    `change` gets the operation and the function that computes its call, after Keras has cast the arguments. No layer is
+    touched: the method of the class is exchanged while a thread is in such a block, and put back after the last one.
+    """
+    token = _changes.set((*_changes.get(), change))
+    _count(1)
+    try:
+        yield
+    finally:
+        _count(-1)
+        _changes.reset(token)
+
+
+def _count(blocks: int) -> None:
+    global _blocks
+    with _counting:
+        _blocks += blocks
+        keras.Operation.__call__ = _changed_call if _blocks else _own_call
+
+
+def _changed_call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    compute: Callable[..., Any] = functools.partial(_own_call, operation)
+    for change in _changes.get():  # those of other threads do not count
+        compute = change(operation, compute)
+    return compute(*args, **kwargs)
 
 
 def weights_and_averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
