@@ -167,6 +167,7 @@ def _full_disk(*_):
         (["--attacks=fgsm,,pgd"], 2, "--attacks=NAME,NAME"),
         (["--attacks=fgms"], 1, "fgms"),
         (["--attacks=fgsm,pdg"], 1, "Did you mean 'pgd'"),
+        (["--straight_through=a,"], 2, "Expected --straight_through=LAYER,LAYER. Received: --straight_through=a,"),
         (["--output=r.html"], 2, "--output=FILE.json"),
         (["--not_worse_than=nowhere.json"], 1, "nowhere.json"),
         (["--data="], 2, "Expected a value for --data. Received: an empty one"),
@@ -175,6 +176,29 @@ def _full_disk(*_):
 def test_refusals_are_one_line(command, arguments, changed, code, text):
     received, _, err = command(*arguments, *changed)
     assert received == code and text in err and len(err.splitlines()) == 1
+
+
+def stepped(path):
+    """A classifier that rounds its pixels to 8 levels first; the gradient of its layer "round" is zero."""
+    inputs = keras.Input((4, 4, 1))
+    rounded = keras.layers.Rescaling(1 / 7, name="levels")(keras.ops.round(keras.layers.Rescaling(7.0)(inputs)))
+    honest = keras.models.load_model(saved(path))
+    classifier = keras.Model(inputs, honest(rounded))
+    classifier.save(path)
+    return path, next(op.name for op in classifier.operations if op.name.startswith("round"))
+
+
+def test_gradients_pass_the_layers_that_are_named(command, data, tmp_path):
+    model, layer = stepped(tmp_path / "m.keras")
+    given = [f"--model={model}", f"--data={data}", "--eps=0.1", "--attacks=fgsm", "--probes=0"]
+    accuracies = []
+    for passed in ([], [f"--straight_through={layer}, levels"]):
+        assert command(*given, *passed, f"--output={tmp_path}/r.json")[0] == 0
+        accuracies.append(Report.load(tmp_path / "r.json").robust_accuracy)
+    assert accuracies[0] > accuracies[1] + 0.1
+    assert "StraightThrough(part=[" in Report.load(tmp_path / "r.json").attacks[0].settings["gradients"]
+    code, _, err = command(*given, "--straight_through=round,rond")
+    assert code == 1 and "Did you mean" in err and len(err.splitlines()) == 1
 
 
 class Killed(BaseException):

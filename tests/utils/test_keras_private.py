@@ -90,6 +90,19 @@ def call_of():
     return operation is dense and arguments.keras_tensors[0] is inputs and position == 0
 
 
+def changed_calls():
+    """Calls inside nested models go through the change, in the block alone."""
+    built, own = model(), keras.Operation.__call__
+
+    def doubled(operation, compute):
+        return (lambda *args, **kwargs: 2 * compute(*args, **kwargs)) if operation.name == "inner" else compute
+
+    x = np.ones((1, 3), "float32")
+    with keras_private.changed_calls(doubled):
+        changed = built(x)
+    return np.allclose(changed, 2 * built(x)) and keras.Operation.__call__ is own
+
+
 def averages():
     built = model()
     built.optimizer.build(built.trainable_variables)
@@ -155,6 +168,7 @@ CHECKS = {
     "measured_function": measured_function,
     "layers_inside": lambda: "inner" in [layer.name for layer in keras_private.layers_inside(model())],
     "call_of": call_of,
+    "changed_calls": changed_calls,
     "weights_and_averages": averages,
     "clip_gradients": clipped,
     "element_spec": element_spec,
