@@ -40,7 +40,9 @@ class Attention(keras.layers.Layer):
         # `ops.softmax` over two axes needs known sizes. The largest exponent is 0, so there is no overflow.
         exponents = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=(1, 2), keepdims=True)))
         weights = exponents / ops.sum(exponents, axis=(1, 2), keepdims=True)
-        return {"descriptor": ops.einsum("bhw,bhwd->bd", weights, ops.cast(local_features, dtype)), "weights": weights}
+        features = _by_position(ops.cast(local_features, dtype))
+        descriptor = ops.matmul(ops.reshape(weights, (-1, 1, ops.shape(features)[1])), features)
+        return {"descriptor": descriptor[:, 0], "weights": weights}
 
     def _check(self, local: Any, vector: Any) -> tuple[int, int]:
         """Returns the channels of both inputs: a map of local features, and one global feature for each image."""
@@ -117,7 +119,8 @@ class LinearAttention(Attention):
         g = global_feature if self.projection is None else ops.matmul(global_feature, self.projection)
         # Both forms are products with one vector; l_n + g and l_n * g are never computed.
         if self.form == "dot":
-            return ops.einsum("bhwd,bd->bhw", local_features, g)
+            products = ops.matmul(_by_position(local_features), g[..., None])
+            return ops.reshape(products, ops.shape(local_features)[:3])
         return ops.matmul(local_features, self.score)[..., 0] + ops.matmul(g, self.score)[:, None]
 
     def get_config(self) -> dict[str, Any]:
@@ -170,6 +173,12 @@ class NonlinearAttention(Attention):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden}
+
+
+def _by_position(features: Tensor) -> Tensor:
+    """Returns a map as `(B, H * W, D)`, for products of matrices: LiteRT converts these, but not `ops.einsum`."""
+    _, height, width, channels = ops.shape(features)
+    return ops.reshape(features, (-1, height * width, channels))
 
 
 def _fits(shape: Any, rank: int, width: int | str) -> bool:
