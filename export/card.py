@@ -98,6 +98,11 @@ def _check_finite(classifier: Any) -> None:
         )
 
 
+def measured(card: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Returns the card of a file with the file's own evaluation; that of the classifier stands beside it."""
+    return {**card, "evaluation": _evaluation(report), "classifier_evaluation": card["evaluation"]}
+
+
 def _evaluation(report: Report) -> dict[str, Any]:
     """Returns the figures of a report that a user of the classifier needs."""
     results = [{"name": r.name, "settings": r.settings, "accuracy": r.accuracy} for r in report.flat]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from export.connections import ServingError
+from tfrobust.classifiers.connections import ServingError
 
 
 @dataclass

@@ -20,9 +20,13 @@ class Signatures:
     Kernels are stored in a precision and cast back before the computation; vectors are stored as they are, because they
     are small and the statistics of a normalization need the precision. The `tf.Module` of the weights does not contain
     the Keras model, with which a SavedModel would store every variable twice, and objects that only Keras can read.
+
+    Where a graph is `guarded`, an image with a pixel that is NaN or outside [0, 1] gets logits of NaN: converters drop
+    assertions, and an image of 0..255 would get a wrong label with high probability.
     """
 
-    def __init__(self, classifier: Any, precision: str = "float32") -> None:
+    def __init__(self, classifier: Any, precision: str = "float32", guarded: bool = True) -> None:
+        self._guarded = guarded
         self._classifier = classifier
         self._shape = tuple(classifier.input_shape[1:])
         self._trainable = [_stored(v, precision) for v in classifier.trainable_variables]
@@ -50,6 +54,10 @@ class Signatures:
             found["explain"] = _signature(pixels, lambda pixels: self._explained(self._outputs(_checked(pixels))))
         return found
 
+    def logits(self) -> Any:
+        """Returns the graph `pixels` float32 -> {"logits"} for converters, without assertions."""
+        return _signature(self._pixels(tf.float32), lambda pixels: {"logits": _logits(self._outputs(pixels))})
+
     def _pixels(self, dtype: tf.DType) -> tf.TensorSpec:
         return tf.TensorSpec((None, *self._shape), dtype, name="pixels")
 
@@ -61,17 +69,20 @@ class Signatures:
                 (self._others, self._classifier.non_trainable_variables),
             )
         ]
-        return self._classifier.stateless_call(*given, pixels, training=False)[0]
+        outputs = self._classifier.stateless_call(*given, pixels, training=False)[0]
+        return {**outputs, "logits": _guarded(pixels, outputs["logits"])} if self._guarded else outputs
 
     def _labelled(self, outputs: Outputs) -> Outputs:
         logits = _logits(outputs)
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits), "label": tf.argmax(logits, axis=-1)}
+        known = tf.logical_not(tf.reduce_any(tf.math.is_nan(logits), axis=-1))
+        label = tf.where(known, tf.argmax(logits, axis=-1), -1)
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits), "label": label}
 
     def _explained(self, outputs: Outputs) -> Outputs:
         labelled = self._labelled(outputs)
         maps = {f"attention_{block}": weights for block, weights in outputs.get("attention", {}).items()}
         if "cam" in outputs:
-            maps["cam"] = tf.gather(outputs["cam"], labelled["label"], axis=3, batch_dims=1)
+            maps["cam"] = tf.gather(outputs["cam"], tf.maximum(labelled["label"], 0), axis=3, batch_dims=1)
         return {**labelled, **{name: self._upsampled(values) for name, values in maps.items()}}
 
     def _upsampled(self, values: Tensor) -> Tensor:
@@ -102,6 +113,12 @@ def _some(batch: Tensor) -> Tensor:
     some = tf.debugging.Assert(tf.shape(batch)[0] > 0, ["Expected at least one image. Received an empty batch"])
     with tf.control_dependencies([some]):
         return tf.identity(batch)
+
+
+def _guarded(pixels: Tensor, logits: Tensor) -> Tensor:
+    """Returns the logits, and NaN for images with pixels that are NaN or outside [0, 1]."""
+    inside = tf.reduce_all((pixels >= 0) & (pixels <= 1), axis=(1, 2, 3))  # false for NaN
+    return tf.where(inside[:, None], logits, tf.cast(float("nan"), logits.dtype))
 
 
 def _checked(pixels: Tensor) -> Tensor:

@@ -8,23 +8,38 @@ Existing versions stay; the next number is written.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-
 from commands import cli
-from commands.workdir import Workdir
+from export import command
+from export.version import CLASS_NAMES, Format, Network, write_version
 
 if TYPE_CHECKING:
     from export.card import Facts
 
-PRECISIONS = ("float32", "float16", "bfloat16")
-CLASS_NAMES = "class_names.txt"
+
+def _write(network: Network) -> None:
+    import tensorflow as tf
+
+    from export import extra
+    from export.module import Signatures
+
+    signatures = Signatures(network.classifier, network.precision)
+    functions = signatures.functions()
+    names = network.folder / CLASS_NAMES
+    # TensorFlow makes the folder `assets` of the files that a module names, and copies them into it.
+    kept = names.rename(network.folder / names.name)
+    signatures.module.class_names = tf.saved_model.Asset(str(kept))
+    tf.saved_model.save(signatures.module, str(network.folder), signatures=functions)
+    kept.unlink()
+    extra.write_warm_up(network.folder, network.name, functions)
+
+
+STORED = "type of the stored kernels; computing stays float32"
+FORMAT = Format("saved_model", dict.fromkeys(("float32", "float16", "bfloat16"), STORED), _write, measured=False)
 
 
 def export_classifier(
@@ -46,7 +61,7 @@ def export_classifier(
     `(batch,)` int64. `explain` exists if the network has maps: `attention_BLOCK` for every block with attention, and
     `cam`, the class activation map of the label. `predict_bytes` exists for images with 1 or 3 channels. Pixels that
     are NaN or outside [0, 1] are refused, and so are pictures that are cut short, of another format, or of more than 16
-    megapixels.
+    megapixels. Where a converter drops the check, such images get logits of NaN and the label -1.
 
     The version also has the class names (`assets/class_names.txt`), and in `assets.extra` requests for the warm-up, the
     model card and the hashes of all files.
@@ -65,146 +80,17 @@ def export_classifier(
             another classifier.
         OSError: if the folder cannot be written.
     """
-    import tensorflow as tf
-
-    from export import card as _card
-    from export import extra
-    from export.module import Signatures
-    from tfrobust.classifiers import check_classifier
-    from tfrobust.utils import graph as backend
-    from tfrobust.utils.errors import InvalidArgument
-    from tfrobust.utils.registry import unknown
-
-    backend.require("The export")
-    check_classifier(classifier, reader="export")
-    shape = classifier.input_shape[1:]
-    if None in shape:
-        raise InvalidArgument(
-            f"Invalid classifier for the export: expected images of one size. Received: (H, W, C) = {shape}"
-        )
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    facts = facts or _card.Facts()
-    card = _card.card(classifier, facts, precision)
-    signatures = Signatures(classifier, precision)
-    functions = signatures.functions()
-    with _new_version(Path(out)) as (version, beside), tempfile.TemporaryDirectory() as folder:
-        names = Path(folder, CLASS_NAMES)
-        names.write_text("".join(f"{name}\n" for name in card["classes"]), encoding="utf-8")
-        signatures.module.class_names = tf.saved_model.Asset(str(names))
-        tf.saved_model.save(signatures.module, str(beside), signatures=functions)
-        (beside / extra.EXTRA).mkdir()
-        _card.write(beside, card)
-        extra.write_warm_up(beside, Path(out).resolve().name, functions)
-        extra.write_sums(beside)
-    return version
+    return write_version(FORMAT, classifier, out, facts, precision)
 
 
-def export_workdir(
-    workdir: Workdir,
-    out: str | os.PathLike[str] | None = None,
-    *,
-    precision: str = "float32",
-    unevaluated: bool = False,
-) -> Path:
-    """Exports a run's classifier with the facts of the run; see `export_classifier` for the rest.
-
-    Args:
-        workdir: folder of the run.
-        out: folder of the versions; None: the run's own `saved_model`.
-        precision: dtype of the stored kernels.
-        unevaluated: whether a run without an evaluation is exported.
-
-    Raises:
-        Mistake: if the run has no evaluation and `unevaluated` is False.
-    """
-    config = workdir.read_config()
-    _check_evaluated(workdir.evaluation, unevaluated)
-    classifier = cli.load_classifier(workdir.classifier)
-    from export import card as _card
-
-    return export_classifier(classifier, out or workdir.saved_model, _card.of_run(workdir, config), precision)
-
-
-def export_model(
-    model: str | Path,
-    out: str | os.PathLike[str],
-    *,
-    data: str | None = None,
-    evaluation: str | Path | None = None,
-    precision: str = "float32",
-    unevaluated: bool = False,
-) -> Path:
-    """Exports the classifier of a .keras file; see `export_workdir`.
-
-    `data` is the name of its data set, for the names of the classes; `evaluation` is the file of its report, which
-    `Report.save` wrote.
-    """
-    cli.check_classifier_file(model)
-    _check_evaluated(Path(evaluation) if evaluation else None, unevaluated)
-    classifier = cli.load_classifier(model)
-    import tfrobust
-    from export import card as _card
-
-    facts = _card.Facts(
-        class_names=tfrobust.data.info(data).class_names if data else (),
-        data={"name": data} if data else None,
-        report=tfrobust.Report.load(evaluation) if evaluation else None,
-    )
-    return export_classifier(classifier, out, facts, precision)
-
-
-def _check_evaluated(report: Path | None, unevaluated: bool) -> None:
-    if not unevaluated and (report is None or not report.is_file()):
-        raise cli.Mistake(
-            "Expected an evaluation of the classifier (tfrobust evaluate writes one; beside --model it is "
-            f"given as --evaluation=FILE.json), or --unevaluated. Received: {report or 'no evaluation'}"
-            + ("" if report is None else ", where no file is")
-        )
-
-
-@contextlib.contextmanager
-def _new_version(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yields the folder of the next version and the one beside it that becomes it at the end of the block.
-
-    Exports to one folder come one after the other, so that what is incomplete there was left by one that was killed.
-    """
-    from tfrobust.utils.files import locked, replacing, sweep
-
-    with locked(out) as alone:
-        if alone:
-            sweep(out)
-        taken = (int(path.name) for path in out.iterdir() if path.name.isdecimal())
-        version = out / str(max(taken, default=0) + 1)
-        with replacing(version) as beside:
-            yield version, beside
-
-
-def define_flags() -> None:
-    """Defines the flags of the command."""
-    flags.DEFINE_string("workdir", None, "Folder of a training run; its classifier.keras is exported.")
-    flags.DEFINE_string("model", None, "A classifier saved as FILE.keras, in place of --workdir.")
-    flags.DEFINE_string("out", None, "Folder of the versions. Default with --workdir: WORKDIR/saved_model.")
-    flags.DEFINE_string("data", None, "Data set of --model, which has the names of the classes; default: numbers.")
-    flags.DEFINE_string("evaluation", None, "Report of --model, FILE.json; a run has its own.")
-    flags.DEFINE_bool("unevaluated", False, "Export it without an evaluation; its card says so.")
-    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Type of the stored kernels; computing stays float32.")
+export_workdir = functools.partial(command.export_workdir, FORMAT)
+export_model = functools.partial(command.export_model, FORMAT)
+define_flags = functools.partial(command.define_flags, FORMAT)
 
 
 def main(_: list[str]) -> None:
     """Exports the classifier that the flags name and prints the path of the version."""
-    given = flags.FLAGS
-    cli.check_one_of(workdir=given.workdir, model=given.model)
-    if given.model and not given.out:
-        raise cli.Misuse("Nowhere to export to: expected --out=DIR beside --model=FILE. Received: no --out")
-    if given.workdir and (given.data or given.evaluation):
-        received = f"--data={given.data}, --evaluation={given.evaluation}"
-        raise cli.Misuse(f"A run knows its data and its evaluation: expected neither beside --workdir. {received}")
-    options = {"precision": given.precision, "unevaluated": given.unevaluated}
-    if given.workdir:
-        print(export_workdir(Workdir(given.workdir), given.out, **options))
-    else:
-        print(export_model(given.model, given.out, data=given.data, evaluation=given.evaluation, **options))
+    command.main(FORMAT)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from tfrobust.classifiers import in_inference
 from tfrobust.data import batch
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, plain_errors
+from tfrobust.utils.optional import imported
 from tfrobust.utils.registry import unknown
 from tfrobust.utils.types import Classify, Tensor
 
@@ -128,7 +128,7 @@ def from_foolbox(
         ImportError: if Foolbox is not installed.
         ValueError: if `attack` is not an attack of Foolbox; see `pgd` for the other arguments.
     """
-    foolbox = _imported("foolbox", "from_foolbox")
+    foolbox = imported("foolbox", "peers", "from_foolbox")
     if not isinstance(attack, foolbox.attacks.base.Attack):
         raise InvalidArgument(
             "Invalid value for `attack`: expected an object of foolbox.attacks, such as "
@@ -181,9 +181,9 @@ def from_art(
         ValueError: if `make` does not make an evasion attack, the attack is targeted, or there are arguments beside a
             function; see `pgd` for the other arguments.
     """
-    evasion = _imported("art.attacks.evasion", "from_art")
-    estimators = _imported("art.estimators.classification", "from_art")
-    base = _imported("art.attacks", "from_art").EvasionAttack
+    evasion = imported("art.attacks.evasion", "peers", "from_art")
+    estimators = imported("art.estimators.classification", "peers", "from_art")
+    base = imported("art.attacks", "peers", "from_art").EvasionAttack
     if not callable(make) or (inspect.isclass(make) and not issubclass(make, base)):
         raise InvalidArgument(
             "Invalid value for `make`: expected a class of art.attacks.evasion, or a function estimator -> attack. "
@@ -235,10 +235,3 @@ def ball_of(eps: float | None, norm: str, bounds: tuple[float, float], mask: Any
 def _sum(eps: float | None, x: Tensor) -> float | None:
     """Returns the sum of changes in an image whose mean is eps."""
     return None if eps is None else eps * count_values(x)
-
-
-def _imported(module: str, asking: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{asking} needs {module.split('.')[0]}: expected `pip install tfrobust[peers]`") from error

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrobust import attacks
 from tfrobust.attacks import ATTACKS, L1, L2, Attack, Ball, Cascade, Exact, GradientAttack, Gradients, Linf
-from tfrobust.classifiers import in_inference
+from tfrobust.classifiers import Shipped, in_inference
 from tfrobust.evaluation import suites
 from tfrobust.evaluation.scoring import SLACK
 from tfrobust.utils.errors import InvalidArgument, invalid, invalid_value
@@ -115,22 +115,28 @@ class AttackList(NamedTuple):
         return self._replace(entries=tuple(entries), notes=(*self.notes, *notes))
 
 
-def list_attacks(given: Any, ball: Ball, classes: int | None = None) -> AttackList:
+def list_attacks(given: Any, ball: Ball, classes: int | None = None, classifier: Any = None) -> AttackList:
     """Returns the attack list of a suite's name, of a list of items or a cascade, or of a mapping label -> item.
 
     Args:
-        given: `attacks` of `evaluate`.
+        given: `attacks` of `evaluate`; None: the suite "quick", or "shipped" for a classifier without gradients.
         ball: ball of the evaluation.
         classes: number of classes; None if it is not known: the attacks are then not checked against it.
+        classifier: the classifier under evaluation; one that was opened from a file may have a source.
 
     Raises:
         ValueError: for an unknown name, an object that is not an attack, a targeted attack, one whose ball is not that
             of the evaluation, and one that is not defined for so few classes; a suite leaves the last out with a note.
     """
     notes: list[str] = []
+    shipped = isinstance(classifier, Shipped) and not classifier.differentiable
+    if shipped and given is None:
+        notes.append(f"{classifier.name} has no gradients of its own: the suite is 'shipped'.")
+    given = ("shipped" if shipped else "quick") if given is None else given
     of_suite = isinstance(given, str)
     if of_suite:
-        given, notes = _suite(given, ball, classes)
+        given, of_its_own = _suite(given, ball, classes, getattr(classifier, "source", None))
+        notes += of_its_own
     if isinstance(given, Cascade):
         notes += given.notes
         given = _members(given, ball)
@@ -161,13 +167,14 @@ def arguments_of(ball: Ball) -> dict[str, Any]:
     return {"eps": ball.radius, "norm": NORMS[type(ball)], "bounds": ball.bounds, "mask": ball.mask}
 
 
-def _suite(name: str, ball: Ball, classes: int | None) -> tuple[Any, list[str]]:
+def _suite(name: str, ball: Ball, classes: int | None, source: Any) -> tuple[Any, list[str]]:
     if name in attacks.names() and name not in suites.names():
         raise invalid_value("attacks", f"[{name!r}], a list", name)
     takes = suites.SUITES.parameters(name)
     if ball.mask is not None and takes and "mask" not in takes:
         raise InvalidArgument(f"The suite {name!r} takes no `mask`: expected another suite or a list. Received: a mask")
-    offered = arguments_of(ball) | ({} if classes is None else {"classes": classes})
+    offered = {**arguments_of(ball), "classes": classes, "source": source}
+    offered = {name: value for name, value in offered.items() if value is not None or name == "mask"}
     made = suites.SUITES.get_with(name, **offered)
     return (made.attacks, list(made.notes)) if isinstance(made, suites.Suite) else (made, [])
 

@@ -33,7 +33,7 @@ def evaluate(
     *,
     eps: float,
     norm: str = "linf",
-    attacks: str | Sequence[Any] | Mapping[str, Any] | Cascade = "quick",
+    attacks: str | Sequence[Any] | Mapping[str, Any] | Cascade | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     mask: Any = None,
     batch_size: int = 256,
@@ -53,7 +53,8 @@ def evaluate(
 
     Args:
         classifier: a Keras model with named outputs, `logits` among them, or a callable pixels -> dict with "logits"
-            `(B, C)`, in TensorFlow or `keras.ops`: it is traced into the attacks' graphs.
+            `(B, C)`, in TensorFlow or `keras.ops`: it is traced into the attacks' graphs. `tfrobust.classifiers.open`
+            returns one for a file or a server.
         data: a tuple of arrays (x, y), pixels `(N, H, W, C)` within the bounds and labels `(N,)`, `(N, 1)` or one-hot
             `(N, C)`; or batches of such, in any container that `fit` takes: `tf.data.Dataset`, `PyDataset`, generator,
             torch `DataLoader`. Sample weights are ignored: every image counts once. The data are read once and kept in
@@ -61,7 +62,8 @@ def evaluate(
         eps: radius of the ball in units of the pixels: with the usual bounds a fraction of their range (8/255). With 0
             the robust accuracy is the clean one.
         norm: norm of the ball: "linf", "l2", or "l1" (its radius is the mean absolute change).
-        attacks: the name of a suite; a list (or a `Cascade`), each item of which attacks the images that all before it
+        attacks: the name of a suite; None: "quick", or "shipped" for a classifier in a file or on a server that has no
+            gradients of its own. Or a list (or a `Cascade`), each item of which attacks the images that all before it
             left right; or a mapping label -> item, each of which attacks all images that are right clean, as columns of
             a table. An item is a name or a config of an attack, which is made with this evaluation's eps, norm, bounds
             and mask; an `Attack`, which maximizes cross entropy if it has no loss of its own; a `Cascade`, whose
@@ -110,7 +112,7 @@ def evaluate(
     ball = ball_of(norm, eps, bounds, mask)
     images, classes = read(classifier, data, batch_size, ball.bounds)
     _check_mask(ball, images)
-    attack_list = list_attacks(attacks, ball, classes)
+    attack_list = list_attacks(attacks, ball, classes, classifier)
     followed = passing(gradients, in_inference(classifier))  # the same values, with the gradients of the oracle
     if gradients is not None:
         attack_list = attack_list.expecting(gradients)
@@ -148,7 +150,7 @@ def evaluate(
         curves={} if probed is None else probed.curves,
         probe_images=probed.images if probed else 0,
         seconds=round(time.perf_counter() - began, 3),
-        classifier=digest(classifier) if isinstance(classifier, keras.Model) else "",
+        classifier=digest(classifier),
         adversaries=record.adversaries(),
     )
 

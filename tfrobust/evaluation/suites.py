@@ -1,4 +1,4 @@
-"""Makes suites of attacks, by functions of `eps, norm, bounds, classes, mask`, or of some of these.
+"""Makes suites of attacks, by functions of `eps, norm, bounds, classes, mask, source`, or of some of these.
 
 A suite returns a list (each attack runs on the images that those before it left right), a mapping label -> attack
 (columns: each runs on all images that are right clean), a `Cascade`, or a `Suite` of one of these with notes.
@@ -39,6 +39,9 @@ ON_MARGIN: dict[str, Callable[..., Any]] = {
 }
 WALKS = 2  # restarts of HopSkipJump, since another start may find a nearer part of the boundary
 STEP = 1 / 4  # fraction of eps for every number of steps, 2/255 at 8/255, as in FPR and InfoFeature
+
+
+QUERIES = 5000  # of Square, as in AutoAttack
 
 
 class Suite(NamedTuple):
@@ -153,3 +156,45 @@ def black_box(eps: float = EPS, norm: str = "linf", bounds: Bounds = (0.0, 1.0),
     if norm == "linf":
         return Suite([*members, attacks.get("local_search", **where), walk])
     return Suite([*members, walk], (f"local_search is left out: it works in the Linf ball. Here: norm={norm!r}",))
+
+
+@register
+def shipped(
+    eps: float = EPS,
+    norm: str = "linf",
+    bounds: Bounds = (0.0, 1.0),
+    classes: int = 10,
+    mask: Any = None,
+    source: Any = None,
+) -> Suite | Cascade:
+    """Attacks on a classifier in a file or on a server, see `tfrobust.classifiers.open`: an upper bound of robustness.
+
+    A quantized network hides its gradients, so that each kind of attack alone leaves too many images. With a `source`,
+    the float classifier that the file was made of, PGD on the source transfers, then APGD on cross entropy and
+    towards 9 classes, FAB and a walk along the boundary follow the source's gradients at the logits of the file
+    (straight-through). Square and HopSkipJump query the file itself.
+
+    Args:
+        eps, norm, bounds, classes, mask: as in `standard`.
+        source: the float classifier; None: queries alone.
+
+    Returns:
+        A cascade; without a source a `Suite` with a note.
+
+    Example:
+
+    >>> tfrobust.evaluation.suites.shipped(source=tfrobust.models.get("digits")).names
+    ('transfer', 'apgd_ce', 'apgd_t', 'fab_t', 'square', 'boundary', 'hop_skip_jump')
+    """
+    where: dict[str, Any] = {"norm": norm, "bounds": bounds, "mask": mask}
+    walk = attacks.hop_skip_jump(eps, restarts=WALKS, **where)
+    if source is None:
+        note = (
+            "Without the float classifier that the file was made of, all attacks are queries, which leave more images "
+            "than gradients do: give it as tfrobust.classifiers.open(path, source=classifier)."
+        )
+        return Suite([attacks.square(eps, queries=QUERIES, **where), walk], (note,))
+    search = attacks.pgd(eps, steps=SEARCH["steps"], start=SEARCH["start"], **where)
+    four = attacks.autoattack(eps, classes=classes, **where)
+    members = [attacks.transfer(source, search), *four.members, attacks.boundary(eps, **where), walk]
+    return Cascade(members, ["transfer", *four.names, "boundary", walk.name], four.notes)

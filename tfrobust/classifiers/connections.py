@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from commands.cli import Mistake
+from tfrobust.utils.errors import invalid
 
 
 class ServingError(OSError):
@@ -171,17 +171,12 @@ Connection = Grpc | Rest
 PROTOCOLS: dict[str, type[Connection]] = {"grpc": Grpc, "http": Rest, "https": Rest}
 
 
-def check_server(server: str) -> None:
-    """Raises a `Mistake` if an address lacks a protocol, a host or a port."""
-    parts = urlsplit(server)
-    if parts.scheme not in PROTOCOLS or not parts.hostname or parts.port is None:
-        raise Mistake(f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}. Received: {server}")
-
-
 def connect(server: str, model: Model, timeout: float = 10.0) -> Connection:
     """Returns a connection, which sends nothing yet, to "grpc://HOST:PORT", "http://HOST:PORT" or "https://HOST:PORT"."""
-    check_server(server)
-    return PROTOCOLS[urlsplit(server).scheme](server, model, timeout)
+    parts = urlsplit(server)
+    if parts.scheme not in PROTOCOLS or not parts.hostname:
+        raise invalid("server", f"SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}", server)
+    return PROTOCOLS[parts.scheme](server, model, timeout)
 
 
 def pixel_shape(connection: Connection, signature: str) -> tuple[int, int, int]:

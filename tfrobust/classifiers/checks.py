@@ -76,8 +76,10 @@ def check_classifier(classifier: Any, needs: Iterable[str] = (), reader: str = "
         )
 
 
-def digest(classifier: keras.Model) -> str:
-    """Returns the SHA-256 of a classifier's weights, in hexadecimal, which is the same on every machine.
+def digest(classifier: Any) -> str:
+    """Returns the SHA-256 of a classifier, in hexadecimal, which is the same on every machine.
+
+    It is that of a Keras model's weights, or of the file that `open` has opened; "" for other callables.
 
     Example:
 
@@ -85,7 +87,9 @@ def digest(classifier: keras.Model) -> str:
     >>> digest(classifier) == digest(classifier), len(digest(classifier))
     (True, 64)
     """
-    return digest_of(*classifier.get_weights())
+    if isinstance(classifier, keras.Model):
+        return digest_of(*classifier.get_weights())
+    return str(getattr(classifier, "digest", ""))
 
 
 def head_of(classifier: keras.Model) -> keras.layers.Layer:

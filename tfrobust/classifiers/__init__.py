@@ -1,0 +1,26 @@
+"""Checks of classifiers, facts about them that other packages read, and classifiers in files and on servers."""
+
+from tfrobust.classifiers import connections
+from tfrobust.classifiers.checks import (
+    REMEDIES,
+    as_given,
+    check_classifier,
+    digest,
+    divides_pixels,
+    head_of,
+    in_inference,
+)
+from tfrobust.classifiers.shipped import Shipped, open
+
+__all__ = [
+    "REMEDIES",
+    "Shipped",
+    "as_given",
+    "check_classifier",
+    "connections",
+    "digest",
+    "divides_pixels",
+    "head_of",
+    "in_inference",
+    "open",
+]
