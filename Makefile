@@ -16,7 +16,7 @@ setup: $(READY)  ## the virtual environment with everything in it
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt -e '.[dev,deploy]'
 	touch $@
 
 quickstart: $(READY)  ## train a robust classifier of handwritten digits and compare it with a plain one

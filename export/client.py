@@ -14,21 +14,17 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from commands import cli
+from export.connections import Connection, Model, ServingError, check_server, connect, pixel_shape
 from export.logits import compare
-
-if TYPE_CHECKING:
-    from tfrobust.classifiers.connections import Connection
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 OUTPUTS = ("logits", "probabilities", "label")
-SCHEMES = ("grpc", "http", "https")
 
 
 def define_flags() -> None:
@@ -99,11 +95,9 @@ class Sender:
     """Sends files of images over a connection to a signature, which is a name of `INPUTS`."""
 
     def __init__(self, connection: Connection, signature: str):
-        from tfrobust.classifiers import connections
-
         self.connection, self.signature = connection, signature
         self._input, self._encode = INPUTS[signature]
-        self._shape = connections.pixel_shape(connection, signature) if self._input == "pixels" else None
+        self._shape = pixel_shape(connection, signature) if self._input == "pixels" else None
 
     def prepare(self, files: Sequence[Path]) -> Any:
         """Returns the request of the images of some files."""
@@ -116,17 +110,14 @@ class Sender:
 
     def classify(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
         """Returns `logits` and `probabilities` (batch, classes) and `label` (batch,) of some files."""
-        from tfrobust.classifiers import connections
-
         try:
             outputs = self.connection.send(self.prepare(files))
-        except connections.ServingError as error:
+        except ServingError as error:
             if error.code != "INVALID_ARGUMENT":
                 raise
-            raise connections.ServingError(f"{_named(files)}: {error}", error.code) from error
+            raise ServingError(f"{_named(files)}: {error}", error.code) from error
         if any(len(outputs.get(name, ())) != len(files) for name in OUTPUTS):
-            message = f"Expected {', '.join(OUTPUTS)} of {len(files)} images. Received: {sorted(outputs)}"
-            raise connections.ServingError(message)
+            raise ServingError(f"Expected {', '.join(OUTPUTS)} of {len(files)} images. Received: {sorted(outputs)}")
         return outputs
 
 
@@ -199,19 +190,16 @@ def main(arguments: list[str]) -> int:
         raise cli.Misuse("Expected --name=NAME, the model's on the server. Received: no --name")
     if given.compare and given.load:
         raise cli.Misuse("Expected one of --compare and --load. Received: both")
-    server = urlsplit(given.server)
-    if server.scheme not in SCHEMES or not server.hostname or server.port is None:
-        expected = f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(SCHEMES)}"
-        raise cli.Misuse(f"{expected}. Received: {given.server}")
+    try:
+        check_server(given.server)
+    except ValueError as error:
+        raise cli.Misuse(str(error)) from error
     files = find_images(arguments[1:])
     if given.compare:
         cli.check_classifier_file(given.compare)
 
-    from tfrobust.classifiers import connections
-
     def open_connection() -> Connection:
-        model = connections.Model(given.name, given.version)
-        return connections.connect(given.server, model, given.timeout)
+        return connect(given.server, Model(given.name, given.version), given.timeout)
 
     sender = Sender(open_connection(), given.signature)
     if given.load:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfrobust.classifiers.connections import ServingError
+from export.connections import ServingError
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """Checks an exported classifier against its Keras model: `tfrobust verify DIR`.
 
 DIR is a model's folder, whose latest version is checked, or the folder of one version. The hashes of all files have to
-match. On images of the test split each signature, in a session of a fresh process as TensorFlow Serving runs it, has to
-give the outputs of the classifier, and a short attack on the exported graph the same robust accuracy. Exits with 3 if
-something differs.
+match. On images of the test split the network has to give the logits of the classifier, and a short attack the same
+robust accuracy: a SavedModel by each signature, in a session of a fresh process as TensorFlow Serving runs it, a file
+of LiteRT or ONNX in its runtime. Exits with 3 if something differs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from export.logits import apart, compare, largest
 # Tolerances by the precision of the kernels: of logits as a share of the largest |logit|, and of probabilities. They
 # are not 0, because in a session, or in another batch, operations are fused in another way.
 TOLERANCES = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 5e-3}
+# The same for files, whose runtimes compute in other orders, and in integers.
+FILES = {"float32": 1e-4, "float16": 1e-2, "dynamic": 0.1, "int8": 0.2}
+POINT = 0.01  # difference of accuracies that rounding may make
 STEPS = 10  # of the attack
 
 
@@ -73,13 +76,38 @@ def verify_export(
     same_batch = exported["logits"](pixels=tf.constant(x))["logits"].numpy()
     tolerance = TOLERANCES[precision]
     exact = precision == "float32"
+    allowed = 1e-9 if exact else 2 * POINT
     served = (answers[f"serving_default/{name}/logits"] for name in ("clean", "adversarial"))
     clean, adversarial = (np.asarray(losses.correct(found, y)) > 0 for found in served)
     return [
         Check("logits of the same batch", _distance(same_batch, logits["clean"]), 0.0 if exact else tolerance),
         *(c for name in requests for c in _compared(name, answers, logits[name.partition("/")[2]], tolerance)),
-        _accuracies("clean accuracy", ours.clean_accuracy, clean.mean(), exact),
-        _accuracies(f"robust accuracy, PGD-{STEPS}", ours.robust_accuracy, (clean & adversarial).mean(), exact),
+        _accuracies("clean accuracy", ours.clean_accuracy, clean.mean(), allowed),
+        _accuracies(f"robust accuracy, PGD-{STEPS}", ours.robust_accuracy, (clean & adversarial).mean(), allowed),
+    ]
+
+
+def verify_file(
+    version: Path, classifier: Any, x: np.ndarray, y: np.ndarray, *, eps: float, norm: str, precision: str
+) -> list[Check]:
+    """Returns checks of the logits of a file of LiteRT or ONNX, and of its accuracies; see `verify_export`.
+
+    The robust accuracies are those under adversaries of the classifier, since a file has no gradients.
+    """
+    from tfrobust import classifiers, losses
+
+    ours = _attacked(classifier, x, y, eps, norm)
+    images = {"clean": x, "adversarial": ours.adversaries.z}
+    opened = classifiers.open(version)
+    logits = {name: np.asarray(classifier(z, training=False)["logits"], "float32") for name, z in images.items()}
+    found = {name: np.asarray(opened(pixels)["logits"]) for name, pixels in images.items()}
+    right = {name: np.asarray(losses.correct(values, y)) > 0 for name, values in found.items()}
+    tolerance = FILES[precision]
+    robust = (right["clean"] & right["adversarial"]).mean()
+    return [
+        *(Check(f"logits/{name}", _distance(found[name], logits[name]), tolerance) for name in images),
+        _accuracies("clean accuracy", ours.clean_accuracy, right["clean"].mean(), POINT),
+        _accuracies(f"robust accuracy, PGD-{STEPS} on the classifier", ours.robust_accuracy, robust, POINT),
     ]
 
 
@@ -107,9 +135,12 @@ def _compared(request: str, answers: Mapping[str, np.ndarray], logits: np.ndarra
     return checks
 
 
-def _accuracies(name: str, ours: float, theirs: float, exact: bool) -> Check:
+def _accuracies(name: str, ours: float, theirs: float, allowed: float) -> Check:
     shown = f"{name} {100 * ours:.2f} % and {100 * theirs:.2f} %: difference"
-    return Check(shown, abs(ours - float(theirs)), 1e-9 if exact else 0.02)
+    return Check(shown, abs(ours - float(theirs)), allowed)
+
+
+VERIFIERS = {".pb": verify_export}  # by the ending of the network's file
 
 
 def define_flags() -> None:
@@ -119,17 +150,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("images", 200, "Number of its first images.", lower_bound=1)
     cli.define_number("eps", None, "Radius of the attack, a fraction of the pixel range; default: the evaluation's.")
     flags.DEFINE_string("norm", None, "Norm of the attack's ball, linf or l2; default: the evaluation's, else linf.")
-
-
-def _version(folder: Path) -> Path:
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    from export.servable import versions_in
-
-    numbers = versions_in(folder)
-    if not numbers:
-        raise FileNotFoundError(f"Expected the folder of an exported model, with versions 1, 2, ... Received: {folder}")
-    return folder / str(max(numbers))
 
 
 def _classifier(version: Path, model: str | None, weights: str) -> Any:
@@ -148,9 +168,12 @@ def _classifier(version: Path, model: str | None, weights: str) -> Any:
 def main(arguments: list[str]) -> int:
     """Verifies the version that the argument names, prints the comparisons and returns the exit code."""
     given = flags.FLAGS
-    version = _version(Path(arguments[1]))
     from export import card as _card
     from export import extra
+    from tfrobust.classifiers import runtimes
+
+    file = runtimes.find(Path(arguments[1]))
+    version = file.parent
 
     files = extra.check_sums(version)
     print(f"{version}: {files} files as they were written")
@@ -168,7 +191,8 @@ def main(arguments: list[str]) -> int:
 
     images = first_images(tfrobust.data.load(split="test", **data), given.images)
     x, y = (np.concatenate(parts) for parts in zip(*images.as_numpy_iterator(), strict=True))
-    checks = verify_export(version, classifier, x, y, precision=card["classifier"]["precision"], **ball)
+    verify = VERIFIERS.get(file.suffix, verify_file)
+    checks = verify(version, classifier, x, y, precision=card["classifier"]["precision"], **ball)
     print(*checks, f"{len(x)} images, {ball['norm']}, eps={ball['eps']:.4g}", sep="\n")
     return 0 if all(check.holds for check in checks) else cli.GATE_FAILED
 

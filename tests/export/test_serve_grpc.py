@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
+import tfrobust
+
 NAMES = {"logits", "probabilities", "label"}
 
 
@@ -216,3 +218,18 @@ def test_bytes_that_are_no_message(own_server):
         with pytest.raises(grpc.RpcError) as error:
             predict(b"\xff\xff\xff")
     assert (error.value.code(), error.value.details()) == (INVALID, "Expected a PredictRequest")
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_served_model_is_evaluated_as_a_classifier(server, scheme):
+    host = server.grpc_address if scheme == "grpc" else server.rest.removeprefix("http://")
+    opened = tfrobust.classifiers.open(f"{scheme}://{host}/{server.name}/1")
+    assert opened.input_shape == (None, 6, 6, 1) and opened.classes == 4
+    x = np.full((4, 6, 6, 1), 0.3, "float32")
+    y = np.arange(4)
+    for image, label in zip(x, y, strict=True):
+        row, column = 3 * (label // 2), 3 * (label % 2)
+        image[row : row + 3, column : column + 3] = 0.6
+    options = {"attacks": [tfrobust.attacks.square(0.2, queries=50)], "probes": 0, "verbose": False}
+    report = tfrobust.evaluate(opened, (x, y), eps=0.2, **options)
+    assert report.clean_accuracy == 1.0 and report.robust_accuracy < 1.0

@@ -74,7 +74,7 @@ def wrong(exported, tmp_path, make_classifier):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["{version}/variables"], 1, "Expected the folder of an exported model"),
+        (["{version}/variables"], 1, "the folder of an exported one"),
         (["{version}"], 2, "Expected --data=NAME and --eps"),
         (["{version}", "--data=digits", "--eps=0.1"], 2, "Expected --model=FILE.keras"),
         (["{version}", "--data=digits", "--eps=0.1", "--model={version}/../../other.keras"], 1, "their weights differ"),

@@ -1,6 +1,6 @@
 """Checks of classifiers, facts about them that other packages read, and classifiers in files and on servers."""
 
-from tfrobust.classifiers import connections
+from tfrobust.classifiers import runtimes
 from tfrobust.classifiers.checks import (
     REMEDIES,
     as_given,
@@ -17,10 +17,10 @@ __all__ = [
     "Shipped",
     "as_given",
     "check_classifier",
-    "connections",
     "digest",
     "divides_pixels",
     "head_of",
     "in_inference",
     "open",
+    "runtimes",
 ]

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrobust.classifiers import connections
 from tfrobust.utils.errors import invalid
 from tfrobust.utils.optional import imported
 
@@ -93,9 +92,9 @@ def litert(file: Path) -> Runtime:
     (given, *more), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if more:
         raise invalid(f"file {file}", "a network with one input", [given["name"], *(one["name"] for one in more)])
-    names = {_name(detail): tuple(detail["shape_signature"]) for detail in outputs}
+    names = {_name(detail): tuple(map(int, detail["shape_signature"])) for detail in outputs}
     output = outputs[list(names).index(_logits_of(names, file))]
-    shape, lock = _image(tuple(given["shape_signature"]), file), threading.Lock()
+    shape, lock = _image(tuple(map(int, given["shape_signature"])), file), threading.Lock()
 
     def logits(pixels: np.ndarray) -> np.ndarray:
         with lock:  # an interpreter has one set of tensors
@@ -138,9 +137,11 @@ def onnx(file: Path) -> Runtime:
 
 def server(address: str, timeout: float) -> Runtime:
     """Opens a model on a server, `SCHEME://HOST:PORT/NAME`, or `.../NAME/VERSION` for one of its versions."""
+    from export import connections  # the clients stand there, because the command of that package needs no TensorFlow
+
     scheme, _, rest = address.partition("://")
     host, *path = rest.strip("/").split("/")
-    if not 1 <= len(path) <= 2:
+    if scheme not in connections.PROTOCOLS or ":" not in host or not 1 <= len(path) <= 2:
         raise invalid("server", "SCHEME://HOST:PORT/NAME, or .../NAME/VERSION", address)
     connection = connections.connect(f"{scheme}://{host}", connections.Model(*path), timeout)
     signatures = connection.signatures().signature_def
@@ -153,8 +154,8 @@ def server(address: str, timeout: float) -> Runtime:
     output, shape = _logits_of(outputs, address), _image(_sizes(given.tensor_shape), address)
 
     def logits(pixels: np.ndarray) -> np.ndarray:
-        answer = connection.send(connection.prepare(signature, {name: pixels}))
-        return np.asarray(answer[output], "float32")
+        request = connection.prepare(signature, {name: pixels})
+        return np.asarray(connection.send(request, output if len(outputs) == 1 else "")[output], "float32")
 
     return Runtime(_as_logits(logits, shape, address), shape, int(outputs[output][-1]))
 
@@ -192,9 +193,10 @@ def _logits_of(outputs: Mapping[str, tuple[Any, ...]], file: object) -> str:
 
 def _image(shape: tuple[Any, ...], file: object) -> tuple[int, int, int]:
     sizes = shape[1:]
-    if len(sizes) != 3 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
+    if len(sizes) != 3 or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise invalid(f"classifier {file}", "a network that takes images (batch, H, W, C) of one size", shape)
-    return tuple(int(size) for size in sizes)  # type: ignore[return-value]
+    height, width, channels = sizes
+    return height, width, channels
 
 
 def _as_logits(function: Callable[[Any], Any], shape: tuple[int, int, int], file: object) -> Callable[[Any], Any]:

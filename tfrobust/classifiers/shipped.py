@@ -48,7 +48,8 @@ class Shipped:
         """Returns {"logits": (B, classes)} of pixels `(B, H, W, C)`; it is always in inference mode."""
         pixels = tf.cast(pixels, tf.float32)
         if not pixels.shape.is_compatible_with(self.input_shape):
-            raise invalid(f"images for {self.name}", f"shape (batch, {self.input_shape[1:]})", pixels.shape)
+            height, width, channels = self.input_shape[1:]
+            raise invalid(f"images for {self.name}", f"shape (batch, {height}, {width}, {channels})", pixels.shape)
         if self._runtime.in_graph:
             logits = self._runtime.logits(pixels)
         else:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from tfrobust.utils.errors import invalid
+from commands.cli import Mistake
 
 
 class ServingError(OSError):
@@ -67,8 +67,11 @@ class Grpc:
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         return request
 
-    def send(self, request: Any) -> dict[str, np.ndarray]:
-        """Returns the outputs by name, each (batch, ...); a refusal or no answer is a `ServingError`."""
+    def send(self, request: Any, single: str = "") -> dict[str, np.ndarray]:
+        """Returns the outputs by name, each (batch, ...); a refusal or no answer is a `ServingError`.
+
+        `single` is the name of the signature's only output, which the REST protocol does not send.
+        """
         import tensorflow as tf
 
         answer = self._call(self._stub.Predict, request)
@@ -127,10 +130,12 @@ class Rest:
         columns = {name: [_in_json(value) for value in values.tolist()] for name, values in inputs.items()}
         return json.dumps({"signature_name": signature, "inputs": columns}).encode()
 
-    def send(self, request: bytes) -> dict[str, np.ndarray]:
+    def send(self, request: bytes, single: str = "") -> dict[str, np.ndarray]:
         """Returns the outputs; see `Grpc.send`."""
         outputs = self._call("POST", ":predict", request).get("outputs")
-        if not isinstance(outputs, dict):  # a single output of another signature comes without its name
+        if single and isinstance(outputs, list):
+            outputs = {single: outputs}
+        if not isinstance(outputs, dict):
             raise refusal(self.address, "INVALID_ARGUMENT", f"an answer without outputs by name: {outputs!r:.200}")
         return {name: np.asarray(values) for name, values in outputs.items()}
 
@@ -171,12 +176,17 @@ Connection = Grpc | Rest
 PROTOCOLS: dict[str, type[Connection]] = {"grpc": Grpc, "http": Rest, "https": Rest}
 
 
+def check_server(server: str) -> None:
+    """Raises a `Mistake` if an address lacks a protocol, a host or a port."""
+    parts = urlsplit(server)
+    if parts.scheme not in PROTOCOLS or not parts.hostname or parts.port is None:
+        raise Mistake(f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}. Received: {server}")
+
+
 def connect(server: str, model: Model, timeout: float = 10.0) -> Connection:
     """Returns a connection, which sends nothing yet, to "grpc://HOST:PORT", "http://HOST:PORT" or "https://HOST:PORT"."""
-    parts = urlsplit(server)
-    if parts.scheme not in PROTOCOLS or not parts.hostname:
-        raise invalid("server", f"SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}", server)
-    return PROTOCOLS[parts.scheme](server, model, timeout)
+    check_server(server)
+    return PROTOCOLS[urlsplit(server).scheme](server, model, timeout)
 
 
 def pixel_shape(connection: Connection, signature: str) -> tuple[int, int, int]:
