@@ -20,14 +20,12 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfrobust
+from benchmarks.networks import trained
 from commands import cli
-from commands import config as _base
 from tfrobust import losses
 from tfrobust.attacks import Attack
 from tfrobust.attacks.view_losses import adversarial_cross_entropy
 from tfrobust.evaluation import suites
-from trainers.configs import digits
-from trainers.train import run
 
 KNOWN = ("art", "torchattacks", "foolbox")
 PEERS = flags.DEFINE_list("peers", KNOWN, "Which other libraries; may be empty.")
@@ -48,18 +46,7 @@ def classifier() -> keras.Model:
     """Returns the network; it is trained if there is none."""
     if MODEL.value:
         return cli.load_classifier(MODEL.value)
-    workdir = Path(WORKDIR.value)
-    config = digits.get_config("madry")
-    config.data.update(name=DATA.value, batch_size=128, validation=0.05)
-    config.model = {"name": "digits", "features": 64}
-    # From a small radius on: at the full one this network does not begin to learn.
-    ramp = _base.linear(EPS.value / 10, EPS.value, 2 * EPOCHS.value / 3)
-    config.attack = {**config.attack.to_dict(), "eps": ramp, "steps": 7}
-    config.update(digits.training(2e-3, EPOCHS.value))
-    config.evaluation = {"attacks": "", "norm": "linf"}
-    if not (workdir / "saved_model").exists():
-        run(config.to_dict(), workdir)
-    return cli.load_classifier(workdir / "classifier.keras")
+    return cli.load_classifier(trained(DATA.value, EPS.value, EPOCHS.value, Path(WORKDIR.value)))
 
 
 class Metered(Attack):
