@@ -27,6 +27,8 @@ COMMANDS = {
     "interpret": Command("trainers.interpret", "study what classifiers rely on, side by side"),
     "search": Command("tuning.search", "search the weights of an objective, or other fields of a config"),
     "export": Command("export.savedmodel", "write a classifier as a SavedModel for TensorFlow Serving"),
+    "export-litert": Command("export.litert", "write a classifier as a file for phones, and evaluate the file"),
+    "export-onnx": Command("export.onnx", "write a classifier as a file of ONNX, and evaluate the file"),
     "verify": Command("export.verify", "compare an exported classifier with the one that it was made of"),
     "serve": Command("export.serve", "serve an exported classifier on this machine, for development"),
     "client": Command("export.client", "classify pictures by a server"),

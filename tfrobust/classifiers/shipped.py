@@ -102,7 +102,9 @@ def open(
     Example:
 
     >>> classifier = tfrobust.models.get("digits")
-    >>> classifier.save(file := os.path.join(tempfile.mkdtemp(), "classifier.keras"))
+    >>> import tempfile
+    >>> file = os.path.join(tempfile.mkdtemp(), "classifier.keras")
+    >>> classifier.save(file)
     >>> tfrobust.classifiers.open(file).name == classifier.name
     True
     """
