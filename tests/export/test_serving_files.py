@@ -12,6 +12,8 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from commands.console import COMMANDS
+
 FOLDER = Path(__file__).resolve().parents[2] / "export" / "serving"
 NAME, BASE = "classifier", "/models/classifier"
 
@@ -207,14 +209,14 @@ def test_the_guide_names_what_is_there():
     links = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
     assert {Path(link).name for link in links} == files()
     assert all((guide.parent / link).is_file() for link in links)
-    commands = re.findall(r"-m (export\.\w+) ((?:[^\n`]*\\\n)*[^\n`]*)", text)
+    commands = re.findall(rf"tfrobust ({'|'.join(COMMANDS)})\b((?:[^\n`]*\\\n)*[^\n`]*)", text)
     given = {
         name: {flag for of, rest in commands if of == name for flag in re.findall(r"--(\w+)", rest)}
         for name, _ in commands
     }
-    assert set(given) == {"export.savedmodel", "export.verify", "export.serve", "export.client"}
+    assert set(given) == {"export", "verify", "serve", "client"}
     for name, flags in given.items():
         shown = subprocess.run(
-            [sys.executable, "-m", name, "--help"], capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", "commands", name, "--help"], capture_output=True, text=True, timeout=60
         ).stdout
         assert flags <= set(re.findall(r"--(?:\[no\])?(\w+)", shown)), name
