@@ -70,6 +70,7 @@ def straight_through(
     For a layer that rounds, thresholds or compresses: its gradient is zero or misleads, and the classifier looks more
     robust than it is. `attack.expecting(oracle)` returns the attack that follows the oracle, and
     `tfrobust.evaluate(..., gradients=oracle)` lets all attacks of a suite do so. The classifier itself is not changed.
+    Where the layer's own gradient is of use, attacks may find more without the oracle: the worst case of both counts.
     See `replace_gradient` for the papers, and for a classifier that is a function instead of a Keras model.
 
     Args:
