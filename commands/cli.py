@@ -19,6 +19,7 @@ MISTAKE, MISUSE, GATE_FAILED, LOST = 1, 2, 3, 4
 INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 WANTED = "expected a classifier saved as FILE.keras"
+SHIPPED = (".tflite", ".onnx", ".pb")  # the endings of files that other runtimes than Keras run
 
 
 class Mistake(ValueError):
@@ -94,7 +95,7 @@ def define_number(name: str, default: float | None, text: str, **bounds: float) 
 def define_classifier_flags() -> None:
     """Defines the flags by which a command takes a classifier, its data and a ball: those of a run, or of a file."""
     flags.DEFINE_string("workdir", None, "Folder of a run of `tfrobust train`.")
-    flags.DEFINE_string("model", None, "A .keras file, in place of --workdir.")
+    flags.DEFINE_string("model", None, "A .keras file, in place of --workdir; also a shipped file or a served model.")
     flags.DEFINE_string("data", None, "Data set, beside --model; its test split is read.")
     define_number("eps", None, "Radius as a fraction of the pixel range, as 8/255 or 0.03; default: the run's.")
     flags.DEFINE_string("norm", None, "linf or l2; default: the run's, else linf.")
@@ -109,8 +110,15 @@ def check_one_of(workdir: str | None, model: str | None) -> None:
         raise Misuse(f"Expected one of --workdir=DIR and --model=FILE. Received: {received}")
 
 
+def is_shipped(path: str | Path) -> bool:
+    """Returns whether a path is a shipped file, the folder of an export, or the address of a model on a server."""
+    return "://" in str(path) or Path(path).suffix in SHIPPED or Path(path).is_dir()
+
+
 def check_classifier_file(path: str | Path) -> None:
-    """Checks, without TensorFlow, that a path is a .keras file that exists."""
+    """Checks, without TensorFlow, that a path is a .keras file that exists; shipped files are checked as they open."""
+    if is_shipped(path):
+        return
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No classifier: {WANTED}. Received: {path}, where no file is")
@@ -118,13 +126,15 @@ def check_classifier_file(path: str | Path) -> None:
         raise Mistake(f"No classifier: {WANTED}. Received: {path}, which is not a .keras file")
 
 
-def load_classifier(path: str | Path) -> Any:
-    """Returns the classifier of a .keras file; the path is checked before TensorFlow is imported."""
+def load_classifier(path: str | Path, source: str | Path | None = None) -> Any:
+    """Returns the classifier of a .keras file, or a shipped one with its source; the path is checked first."""
     check_classifier_file(path)
     import keras
 
-    import tfrobust  # noqa: F401  registers the layers that a classifier may contain
+    import tfrobust  # registers the layers that a classifier may contain
 
+    if is_shipped(path):
+        return tfrobust.classifiers.open(path, source=load_classifier(source) if source else None)
     imports.load_beside(path)
     trusted = "allow_unsafe" in flags.FLAGS and flags.FLAGS["allow_unsafe"].value
     if trusted:

@@ -27,7 +27,10 @@ DEFAULTS = {"attacks": "quick", "norm": "linf", "seed": 0}  # for options that n
 def define_flags() -> None:
     """Defines the flags of the command."""
     cli.define_classifier_flags()
-    flags.DEFINE_string("attacks", None, "Suite, or names of attacks with commas; default: the run's, else quick.")
+    flags.DEFINE_string("source", None, "The .keras file that a shipped --model was made of: attacks follow it.")
+    flags.DEFINE_string(
+        "attacks", None, "Suite, or names of attacks with commas; default: the run's; quick or shipped."
+    )
     flags.DEFINE_string("output", None, "Where the report is written, FILE.json; default: the run's evaluation.json.")
     flags.DEFINE_integer("draws", None, "Passes that vote on each prediction, for a random classifier.", lower_bound=1)
     flags.DEFINE_string("straight_through", None, "Layers, with commas, that gradients pass unchanged: rounding, say.")
@@ -80,16 +83,20 @@ def evaluate_workdir(
     return _evaluate(classifier, load_data(config, split), info, output, split, images, other, **options)
 
 
-def evaluate_model(model: str | Path, data: str, output: str | Path | None = None, **options: Any) -> Report:
-    """Evaluates the classifier of a .keras file on the test split of a data set; see `evaluate_workdir`.
+def evaluate_model(
+    model: str | Path, data: str, output: str | Path | None = None, source: str | Path | None = None, **options: Any
+) -> Report:
+    """Evaluates the classifier of a file on the test split of a data set; see `evaluate_workdir`.
 
-    Without `output` the report is not written.
+    The file is a .keras file or what `tfrobust.classifiers.open` takes; `source` is the .keras file that a shipped one
+    was made of. Without `output` the report is not written.
     """
-    classifier = cli.load_classifier(model)
+    classifier = cli.load_classifier(model, source)
     import tfrobust
 
     info, test = tfrobust.data.info(data), tfrobust.data.load(data, "test")
-    return _evaluate(classifier, test, info, output, **{**DEFAULTS, **options})
+    defaults = {**DEFAULTS, "attacks": None}  # the suite depends on the classifier
+    return _evaluate(classifier, test, info, output, **{**defaults, **options})
 
 
 def _evaluate(
@@ -175,6 +182,8 @@ def _check_flags(given: Any) -> None:
     if given.model and (not given.data or given.eps is None):
         received = f"--data={given.data}, --eps={given.eps}"
         raise cli.Misuse(f"Expected --data and --eps beside --model. Received: {received}")
+    if given.source and not (given.model and cli.is_shipped(given.model)):
+        raise cli.Misuse(f"Expected --source beside a --model of another format. Received: --model={given.model}")
     if given.output and Path(given.output).suffix in (".html", ".npz", ".state"):
         raise cli.Misuse(f"Expected --output=FILE.json: the page stands beside it. Received: --output={given.output}")
     if given.not_worse_than and not Path(given.not_worse_than).is_file():
@@ -190,7 +199,8 @@ def main(_: list[str]) -> int:
         workdir = Workdir(given.workdir)
         paper = workdir.read_config().get("paper", {})
     else:
-        cli.check_classifier_file(given.model)
+        for file in filter(None, (given.model, given.source)):
+            cli.check_classifier_file(file)
     imports.load_beside(workdir.classifier if given.workdir else given.model)  # it may register attacks
     from commands import gates
     from tfrobust.evaluation import Report
@@ -205,7 +215,7 @@ def main(_: list[str]) -> int:
     if given.workdir:
         report = evaluate_workdir(workdir, **options)
     else:
-        report = evaluate_model(given.model, given.data, **options)
+        report = evaluate_model(given.model, given.data, source=given.source, **options)
     print(beside_paper(report, paper), end="")
     print(report)
     comparison = None

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tfrobust
 from export import litert, onnx, savedmodel
 from tfrobust import classifiers
+from trainers import evaluate
 
 pytest.importorskip("ai_edge_litert.interpreter", reason="needs pip install tfrobust[deploy]")
 pytest.importorskip("onnxruntime")
@@ -167,3 +168,30 @@ def test_an_address_that_names_no_model_is_refused(address):
 def test_a_server_that_is_down_is_one_sentence():
     with pytest.raises(OSError, match="expected a server there"):
         classifiers.open("http://127.0.0.1:9/model", timeout=2)
+
+
+def test_the_command_evaluates_a_file(tmp_path, run_command):
+    classifier = tfrobust.models.get("digits")
+    classifier.save(tmp_path / "classifier.keras")
+    version = onnx.export_classifier(classifier, tmp_path / "onnx")
+    given = [f"--model={version / 'model.onnx'}", "--data=digits", "--eps=0.1", "--images=10", "--probes=0"]
+    output = tmp_path / "file.json"
+    code, _, error = run_command(evaluate, *given, "--attacks=transfer,square", f"--output={output}")
+    assert code == 1 and "sources" in error  # an attack that needs more than the file
+
+    code, _, error = run_command(evaluate, *given, "--attacks=fgsm", f"--output={output}")
+    assert code == 0, error
+    report = tfrobust.Report.load(output)
+    assert report.classifier == classifiers.open(version).digest and report.images == 10
+    assert report.robust_accuracy == report.clean_accuracy  # a gradient of zero changes nothing
+
+    follows = [*given, "--attacks=fgsm", f"--source={tmp_path / 'classifier.keras'}"]
+    code, _, error = run_command(evaluate, *follows, f"--output={tmp_path / 'follows.json'}")
+    assert code == 0, error
+    assert tfrobust.Report.load(tmp_path / "follows.json").robust_accuracy <= report.robust_accuracy
+
+    keras_file = [f"--model={tmp_path / 'classifier.keras'}", "--data=digits", "--eps=0.1", "--source=other.keras"]
+    assert run_command(evaluate, *keras_file)[::2] == (
+        2,
+        f"Expected --source beside a --model of another format. Received: {keras_file[0]}\n",
+    )

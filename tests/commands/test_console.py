@@ -47,7 +47,7 @@ def ended(*command, folder):
 def test_the_list_of_commands(tfrobust):
     code, out, err = tfrobust("--help")
     assert code == 0 and err == ""
-    assert re.findall(r"^  (\w+)  +\w", out, re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^  ([\w-]+)  +\w", out, re.MULTILINE) == list(COMMANDS)
     assert tfrobust()[0] == 2
 
 
