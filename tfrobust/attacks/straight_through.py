@@ -45,7 +45,8 @@ def replace_gradient(function: Function, backward: Function | None = None) -> Fu
     Example:
 
     >>> rounded = tfrobust.attacks.replace_gradient(keras.ops.round)
-    >>> value, _, gradient = Exact()(lambda z: keras.ops.sum(3 * rounded(z), axis=-1), np.array([[0.2, 0.7]]), None)
+    >>> z = keras.ops.convert_to_tensor([[0.2, 0.7]])
+    >>> value, _, gradient = Exact()(lambda z: keras.ops.sum(3 * rounded(z), axis=-1), z, None)
     >>> np.asarray(value).tolist(), np.asarray(gradient).tolist()
     ([3.0], [[3.0, 3.0]])
     """

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfrobust.classifiers import runtimes
 from tfrobust.classifiers.checks import check_classifier
 from tfrobust.classifiers.runtimes import Runtime
+from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument, invalid
 from tfrobust.utils.types import Tensor
 
@@ -21,8 +22,8 @@ class Shipped:
 
     It is called as `(pixels (B, H, W, C)) -> {"logits": (B, classes)}`, also in a graph. With a `source`, the float
     classifier that it was made of, its gradients are those of the source at the same pixels (a straight-through
-    estimate, Athalye et al. 2018, section 4.1): logits = f(x) + (g(x) - stop_gradient(g(x))), f the file and g the
-    source. Without one it has no gradients, except a SavedModel, which has its own.
+    estimate, Athalye et al. 2018, section 4.1). A SavedModel has its own gradients; any other file without a source has
+    none.
 
     Args:
         name: Where it was opened.
@@ -56,8 +57,8 @@ class Shipped:
             logits = tf.numpy_function(self._runtime.logits, [pixels], tf.float32, stateful=False)
         logits = tf.ensure_shape(logits, (pixels.shape[0], self.classes))
         if self.source is not None and not self._runtime.in_graph:
-            float_logits = tf.cast(self.source(pixels, training=False)["logits"], tf.float32)
-            logits += float_logits - tf.stop_gradient(float_logits)
+            float_logits = self.source(pixels, training=False)["logits"]
+            logits = backend.with_gradient_of(logits, tf.cast(float_logits, tf.float32))
         return {"logits": logits}
 
     def __repr__(self) -> str:
