@@ -36,8 +36,8 @@ class Signatures:
         # Traced once for all signatures; each of them computes only the outputs that it reads.
         self._outputs = _signature(self._pixels(tf.float32), self._call)
 
-    def functions(self) -> dict[str, Callable[..., Outputs]]:
-        """Returns them by name: `explain` if there are maps, `predict_bytes` for 1 or 3 channels."""
+    def functions(self, encoded_too: bool = True) -> dict[str, Callable[..., Outputs]]:
+        """Returns them by name: `explain` if there are maps, `predict_bytes` if asked for and for 1 or 3 channels."""
         pixels, whole = self._pixels(tf.float32), self._pixels(tf.uint8)
         encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
         found = {
@@ -45,7 +45,7 @@ class Signatures:
             "logits": _signature(pixels, lambda pixels: {"logits": _logits(self._outputs(_checked(pixels)))}),
             "uint8": _signature(whole, lambda pixels: self._labelled(self._outputs(_fractions(_some(pixels))))),
         }
-        if self._shape[-1] in pictures.CHANNELS:
+        if encoded_too and self._shape[-1] in pictures.CHANNELS:
             decode = partial(pictures.decode, shape=self._shape)
             found["predict_bytes"] = _signature(
                 encoded, lambda image_bytes: self._labelled(self._outputs(_fractions(decode(_some(image_bytes)))))

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from export.card import Facts
 
 
-def _write(network: Network) -> None:
+def _write(network: Network, pictures: bool = True) -> None:
     import tensorflow as tf
 
     from export import extra
     from export.module import Signatures
 
     signatures = Signatures(network.classifier, network.precision)
-    functions = signatures.functions()
+    functions = signatures.functions(pictures)
     names = network.folder / CLASS_NAMES
     # TensorFlow makes the folder `assets` of the files that a module names, and copies them into it.
     kept = names.rename(network.folder / names.name)
@@ -43,7 +43,12 @@ FORMAT = Format("saved_model", dict.fromkeys(("float32", "float16", "bfloat16"),
 
 
 def export_classifier(
-    classifier: Any, out: str | os.PathLike[str], facts: Facts | None = None, precision: str = "float32"
+    classifier: Any,
+    out: str | os.PathLike[str],
+    facts: Facts | None = None,
+    precision: str = "float32",
+    *,
+    pictures: bool = True,
 ) -> Path:
     """Writes a SavedModel of the classifier to `out/N`, N the next free version number, in one atomic step.
 
@@ -71,6 +76,8 @@ def export_classifier(
         out: folder of the versions, created if it is missing. TensorFlow Serving calls the model by its name.
         facts: facts for the card; None: nothing is known.
         precision: dtype of the stored kernels, "float32", "float16" or "bfloat16"; the computation is in float32.
+        pictures: whether to write `predict_bytes`. Converters to other formats take all signatures unless they are told
+            which, and LiteRT decodes no pictures.
 
     Returns:
         The path of the new version.
@@ -80,7 +87,8 @@ def export_classifier(
             another classifier.
         OSError: if the folder cannot be written.
     """
-    return write_version(FORMAT, classifier, out, facts, precision)
+    form = FORMAT if pictures else FORMAT._replace(write=functools.partial(_write, pictures=False))
+    return write_version(form, classifier, out, facts, precision)
 
 
 export_workdir = functools.partial(command.export_workdir, FORMAT)

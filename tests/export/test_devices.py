@@ -93,6 +93,17 @@ def test_the_guard_survives_the_conversion_of_a_saved_model(tmp_path, make_class
     assert np.isnan(outputs["probabilities"]).all() and outputs["label"].tolist() == [-1]
 
 
+def test_the_converters_default_call_takes_an_export_without_pictures(tmp_path):
+    classifier = tfrobust.models.get("digits")
+    version = savedmodel.export_classifier(classifier, tmp_path, pictures=False)
+    converted = tf.lite.TFLiteConverter.from_saved_model(str(version)).convert()
+    interpreter = interpreters.Interpreter(model_content=converted)
+    assert set(interpreter.get_signature_list()) == {"serving_default", "logits", "uint8", "explain"}
+    x = images_for(classifier)
+    found = interpreter.get_signature_runner("logits")(pixels=x)["logits"]
+    np.testing.assert_allclose(found, classifier(x, training=False)["logits"], atol=1e-5)
+
+
 def test_integers_take_pixels_of_8_bits_alone(tmp_path, make_classifier, batch):
     """Where the input is uint8, no pixel can be outside the range; fractions are refused by the runtime."""
     version = litert.export_classifier(make_classifier(), tmp_path, precision="int8", samples=batch[0])
