@@ -95,7 +95,7 @@ def test_what_is_pretended_is_lost(networks, data, honest, name, suite):
         assert hidden.attacks[0].parts[0].accuracy > passed.attacks[0].parts[0].accuracy + 0.2
         assert passed.robust_accuracy <= hidden.robust_accuracy + 0.02
     assert network.predict(data[1][0], verbose=0)["logits"].tobytes() == before
-    assert passed.verify(network).robust_accuracy == passed.robust_accuracy
+    assert passed.verify(network).robust_accuracy == pytest.approx(passed.robust_accuracy, abs=0.02)
 
 
 def test_probes_and_rounding_follow_it_too(networks, data):

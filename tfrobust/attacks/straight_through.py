@@ -45,10 +45,11 @@ def replace_gradient(function: Function, backward: Function | None = None) -> Fu
     Example:
 
     >>> rounded = tfrobust.attacks.replace_gradient(keras.ops.round)
-    >>> z = keras.ops.convert_to_tensor([[0.2, 0.7]])
-    >>> value, _, gradient = Exact()(lambda z: keras.ops.sum(3 * rounded(z), axis=-1), z, None)
-    >>> np.asarray(value).tolist(), np.asarray(gradient).tolist()
-    ([3.0], [[3.0, 3.0]])
+    >>> classifier, attack = tfrobust.models.get("digits"), tfrobust.attacks.fgsm(eps=0.15)
+    >>> x, y = np.full((2, 8, 8, 1), 0.6, "float32"), np.array([3, 7])
+    >>> moved = attack(lambda z: classifier(rounded(z)), x, y)
+    >>> bool(np.abs(moved - x).max() > 0.1)
+    True
     """
 
     @functools.wraps(function)
