@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from commands import cli
-from commands.config import define_config_file
+from commands.config_flag import define_config_file
 from commands.paper import beside_found
 from commands.workdir import Workdir
 from trainers.train import CONFIGS

@@ -17,7 +17,7 @@ from absl import flags
 
 import tfrobust_words
 from commands import cli, imports
-from commands.config import chosen_config, define_config
+from commands.config_flag import chosen_config, define_config
 from commands.paper import beside_paper
 from commands.workdir import Workdir
 from trainers.configs import digits

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from commands import cli, imports
-from commands.config import FIELDS, chosen_config, define_config
+from commands.config import FIELDS
+from commands.config_flag import chosen_config, define_config
 from commands.workdir import Workdir
 from trainers import train as _train
 from tuning import launcher

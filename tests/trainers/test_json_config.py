@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from commands import cli
-from commands.config import define_config
+from commands.config_flag import define_config
 from commands.workdir import Workdir
 from trainers.configs import digits
 from trainers.train import CONFIGS
