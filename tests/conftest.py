@@ -11,6 +11,8 @@ import types
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Each process of a parallel run has a core of its own; threads of several processes would wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# As the commands set it: what a test computes beside a command has to be the same to the bit.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np

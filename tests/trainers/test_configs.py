@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 import tfrobust
 from commands import build
 from commands import config as _base
+from commands.config_flag import define_config
 from tfrobust.evaluation.attack_list import list_attacks
 from tfrobust.models import heads
 from tfrobust.models.registry import MODELS
@@ -289,7 +290,7 @@ def parsed(file, row, *overrides):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
         warnings.simplefilter("ignore", DeprecationWarning)  # of how it loads a file
-        _base.define_config(str(FOLDER / "digits.py"), values)
+        define_config("digits", FOLDER, flag_values=values)
         values(arguments)
     return values.config
 
