@@ -1,5 +1,7 @@
 """The evaluation against closed forms: of a linear classifier the exact robust accuracy is known."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -384,13 +386,15 @@ def test_nothing_right_means_nothing_to_attack():
     assert [attack.accuracy for attack in report.attacks] == [0, 0]
 
 
-def test_verbose_prints_a_line_for_each_attack_and_a_bar(capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_verbose_prints_a_line_for_each_attack_and_a_bar_on_a_terminal(capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     classifier, _, _, x, y = problem(2, images=8)
     cascade = attacks.Cascade([attacks.cw_linf(eps=EPS, steps=2)], ["part"])
     evaluate(classifier, (x, y), eps=EPS, attacks={"fgsm": "fgsm", "pgd": "pgd", "both": cascade})
     shown = capsys.readouterr()
     assert [line.split(":")[0] for line in shown.out.splitlines()] == ["clean", "fgsm", "pgd", "both/part", "both"]
-    assert "pass" in shown.err
+    assert ("pass" in shown.err) == terminal
     quiet(classifier, (x, y), attacks=["fgsm"])
     assert capsys.readouterr() == ("", "")
 
@@ -437,7 +441,7 @@ def test_the_quick_suite():
         assert on_margin.steps == 50
         assert on_margin.ball.eps == EPS
         assert type(on_margin.ball) is type(on_cross_entropy.ball) is attacks.threat_model.NORMS[norm]
-    assert suites.names() == sorted(suites.names()) == ["black_box", "paper", "quick", "standard"]
+    assert suites.names() == sorted(suites.names()) == ["black_box", "paper", "quick", "shipped", "standard"]
 
 
 def test_the_standard_suite_is_autoattack():

@@ -67,7 +67,7 @@ def test_data(make_classifier, data, words):
         ({"attacks": "quik"}, "Unknown suite.*Did you mean 'quick'"),
         ({"attacks": "pgd"}, r"expected \['pgd'\], a list"),
         ({"attacks": []}, "at least one attack"),
-        ({"attacks": None}, "the name of a suite"),
+        ({"attacks": 3}, "the name of a suite"),
         ({"attacks": ["pdg"]}, "Unknown attack.*Did you mean 'pgd'"),
         ({"attacks": [{"name": "pgd", "step": 3}]}, "Unknown argument of attack 'pgd'"),
         ({"attacks": [3]}, "Invalid attack: expected a name, .* Received: 3"),
