@@ -26,6 +26,7 @@ from export.savedmodel import export_classifier, export_model, export_workdir
 from export.servable import Servable
 from export.tensors import Refusal
 from export.verify import TOLERANCES
+from export.version import _next_version
 from tfrobust.classifiers import digest
 from trainers.configs import digits
 
@@ -325,7 +326,7 @@ def test_versions_count_on(tmp_path, make_classifier):
 
 def test_a_failed_export_leaves_nothing(tmp_path, make_classifier, monkeypatch):
     def killed(module, path, **options):
-        (tmp_path / "out" / path).mkdir()
+        (tmp_path / "out" / path / "variables").mkdir()
         raise OSError("disk full")
 
     monkeypatch.setattr(tf.saved_model, "save", killed)
@@ -422,7 +423,7 @@ def test_what_a_killed_export_left_is_swept_and_nothing_else(tmp_path, make_clas
 def test_exports_to_one_folder_come_one_after_the_other(tmp_path, make_classifier):
     """A second one neither removes what the first one is writing nor takes its number."""
     classifier, second = make_classifier(), []
-    with savedmodel._new_version(tmp_path) as (version, beside):
+    with _next_version(tmp_path) as (version, beside):
         beside.mkdir()
         thread = threading.Thread(target=lambda: second.append(export_classifier(classifier, tmp_path)))
         thread.start()

@@ -56,7 +56,7 @@ def test_a_folder_without_a_version_that_loads(tmp_path):
     """Said by a process that can import neither Keras nor tfrobust."""
     (tmp_path / "1").mkdir()
     (tmp_path / "notes").mkdir()
-    hidden = "import runpy, sys; sys.modules['keras'] = sys.modules['tfrobust'] = None;"
+    hidden = "import runpy, sys; sys.modules['keras'] = sys.modules['tfrobust.utils'] = None;"
     run = "runpy.run_module('export.serve', run_name='__main__', alter_sys=True)"
     done = command("-c", hidden + run, f"--model={tmp_path}", "--rest_port=0", "--grpc_port=0")
     assert done.returncode == 1
