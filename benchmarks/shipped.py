@@ -2,11 +2,14 @@
 
 A robust network of each data set is trained (once; it is kept under --workdir) and exported to every format. Each file
 is compared with the classifier, and attacked twice on the same images: by `quick`, whose gradients are zero in a file,
-and by `shipped`. With --write=docs/deployment.md it writes the tables of --out without a measurement.
+and by `shipped`. A benchmark that was killed goes on with the next file. With --write=docs/deployment.md it writes the
+tables of --out without a measurement.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +21,7 @@ from tqdm import tqdm
 
 from benchmarks import documents
 from commands import cli
+from tfrobust.utils.files import replacing
 
 BEGIN = "<!-- figures of benchmarks.shipped -->"
 SAMPLES = 200  # training images by which integers are scaled
@@ -66,12 +70,22 @@ def _of_network(network: Network, workdir: Path) -> dict[str, Any]:
         options = {"eps": network.eps, "attacks": suite, "probes": 0, "verbose": False}
         return float(tfrobust.evaluate(network_, attacked, **options).robust_accuracy)
 
-    rows = {"Keras": {"size": 4 * classifier.count_params(), "apart": 0.0, "clean": _clean(classifier, test)}}
-    rows["Keras"] |= {"quick": robust(classifier, "quick"), "shipped": robust(classifier, "standard")}
-    for name in tqdm(FORMATS, desc=network.data):
-        module, options = FORMATS[name]
-        rows[name] = _of_file(_exported(module, classifier, workdir, samples[0], options), classifier, test, robust)
-    return {"eps": network.eps, "classifier": tfrobust.classifiers.digest(classifier), "rows": rows}
+    def of_keras() -> dict[str, float]:
+        found = {"size": 4 * classifier.count_params(), "apart": 0.0, "clean": _clean(classifier, test)}
+        return {**found, "quick": robust(classifier, "quick"), "shipped": robust(classifier, "standard")}
+
+    def of_format(module: str, options: Mapping[str, str]) -> dict[str, float]:
+        return _of_file(_exported(module, classifier, workdir, samples[0], options), classifier, test, robust)
+
+    measures = {"Keras": of_keras, **{name: functools.partial(of_format, *form) for name, form in FORMATS.items()}}
+    digest = tfrobust.classifiers.digest(classifier)
+    kept = workdir / "formats" / f"{digest[:16]}-{flags.FLAGS.images}.json"
+    rows = json.loads(kept.read_text()) if kept.exists() else {}
+    for name in tqdm([name for name in measures if name not in rows], desc=network.data):
+        rows[name] = measures[name]()
+        with replacing(kept) as beside:
+            beside.write_text(json.dumps(rows))
+    return {"eps": network.eps, "classifier": digest, "rows": {name: rows[name] for name in measures}}
 
 
 def _exported(module: str, classifier: Any, workdir: Path, images: np.ndarray, options: Mapping[str, Any]) -> Path:
