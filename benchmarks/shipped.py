@@ -1,4 +1,4 @@
-"""What is left of a classifier on a device: `python -m benchmarks.shipped` writes a table of formats.
+"""Measures what each exported format keeps of a classifier: `python -m benchmarks.shipped` writes a table.
 
 A robust network of each data set is trained (once; it is kept under --workdir) and exported to every format. Each file
 is compared with the classifier, and attacked twice on the same images: by `quick`, whose gradients are zero in a file,
@@ -61,9 +61,10 @@ def measure() -> dict[str, Any]:
 def _of_network(network: Network, workdir: Path) -> dict[str, Any]:
     import tfrobust
     from benchmarks.networks import trained
+    from commands.build import arrays_of
 
     classifier = cli.load_classifier(trained(network.data, network.eps, network.epochs, workdir))
-    samples, test = (_arrays(network.data, split) for split in ("train", "test"))
+    samples, test = (arrays_of(tfrobust.data.load(network.data, split)) for split in ("train", "test"))
     attacked = tuple(part[: flags.FLAGS.images] for part in test)
 
     def robust(network_: Any, suite: str) -> float:
@@ -113,14 +114,6 @@ def _of_file(version: Path, classifier: Any, test: Any, robust: Any) -> dict[str
         "quick": robust(alone, "quick"),
         "shipped": robust(classifiers.open(version, source=classifier), "shipped"),
     }
-
-
-def _arrays(data: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    import tfrobust
-
-    batches = tfrobust.data.load(data, split, batch_size=1000).as_numpy_iterator()
-    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return x, y
 
 
 def _logits(network: Any, x: np.ndarray) -> np.ndarray:

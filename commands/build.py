@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import tfrobust
@@ -102,6 +103,12 @@ def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.
 def first_images(data: tf.data.Dataset, images: int) -> tf.data.Dataset:
     """Returns the first images of a batched dataset, in batches."""
     return data.unbatch().take(images).batch(256)
+
+
+def arrays_of(data: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pixels `(N, H, W, C)` and the labels `(N,)` of a batched dataset."""
+    x, y = (np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True))
+    return x, y
 
 
 def build_classifier(config: Mapping[str, Any]) -> keras.Model:

@@ -97,14 +97,10 @@ def _export(form: Format, classifier: Any, out: Any, facts: Any, precision: str,
 
 
 def _first(data: Mapping[str, Any], split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    import numpy as np
-
     import tfrobust
-    from commands.build import first_images
+    from commands.build import arrays_of, first_images
 
-    images = first_images(tfrobust.data.load(split=split, **data), count)
-    x, y = (np.concatenate(parts) for parts in zip(*images.as_numpy_iterator(), strict=True))
-    return x, y
+    return arrays_of(first_images(tfrobust.data.load(split=split, **data), count))
 
 
 def _measuring(classifier: Any, facts: Any, images: int) -> Callable[[Path], Report]:
@@ -143,7 +139,7 @@ def define_flags(form: Format) -> None:
         flags.DEFINE_integer("images", IMAGES, "Test images on which the file is evaluated.", lower_bound=1)
 
 
-def main(form: Format) -> None:
+def main(form: Format, _: list[str]) -> None:
     """Exports the classifier that the flags name and prints the path of the version."""
     given = flags.FLAGS
     cli.check_one_of(workdir=given.workdir, model=given.model)

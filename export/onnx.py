@@ -59,11 +59,7 @@ def export_classifier(
 export_workdir = functools.partial(command.export_workdir, FORMAT)
 export_model = functools.partial(command.export_model, FORMAT)
 define_flags = functools.partial(command.define_flags, FORMAT)
-
-
-def main(_: list[str]) -> None:
-    """Exports the classifier that the flags name and prints the path of the version."""
-    command.main(FORMAT)
+main = functools.partial(command.main, FORMAT)
 
 
 if __name__ == "__main__":

@@ -187,10 +187,9 @@ def main(arguments: list[str]) -> int:
         )
     classifier = _classifier(version, given.model, card["classifier"]["weights"])
     import tfrobust
-    from commands.build import first_images
+    from commands.build import arrays_of, first_images
 
-    images = first_images(tfrobust.data.load(split="test", **data), given.images)
-    x, y = (np.concatenate(parts) for parts in zip(*images.as_numpy_iterator(), strict=True))
+    x, y = arrays_of(first_images(tfrobust.data.load(split="test", **data), given.images))
     verify = VERIFIERS.get(file.suffix, verify_file)
     checks = verify(version, classifier, x, y, precision=card["classifier"]["precision"], **ball)
     print(*checks, f"{len(x)} images, {ball['norm']}, eps={ball['eps']:.4g}", sep="\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +24,6 @@ class Network(NamedTuple):
     precision: str
     folder: Path  # of the version
     name: str  # of the model
-    class_names: Sequence[str]
     samples: np.ndarray | None  # images (N, H, W, C) by which integers are scaled; None: there are no integers
 
 
@@ -91,7 +90,7 @@ def write_version(
         for folder in (beside / extra.EXTRA, (beside / CLASS_NAMES).parent):
             folder.mkdir(parents=True)
         (beside / CLASS_NAMES).write_text("".join(f"{name}\n" for name in card["classes"]), encoding="utf-8")
-        form.write(Network(classifier, precision, beside, Path(out).resolve().name, card["classes"], kept))
+        form.write(Network(classifier, precision, beside, Path(out).resolve().name, kept))
         if measure is not None:
             card = _card.measured(card, measure(beside))
         _card.write(beside, card)

@@ -141,14 +141,12 @@ def _evaluate(
 
 def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> None:
     """Checks, before the evaluation, that its report can be compared with another one."""
-    import numpy as np
-
     from commands import gates
+    from commands.build import arrays_of
     from tfrobust.evaluation import Images
 
     gates.check_comparable(other, eps=options["eps"], norm=options["norm"])
-    x, y = (np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True))
-    gates.check_same_images(Images(x, y), gates.adversaries_of(other))
+    gates.check_same_images(Images(*arrays_of(data)), gates.adversaries_of(other))
 
 
 def _names(flag: str, text: str, expected: str) -> list[str]:

@@ -126,7 +126,7 @@ def test_an_installation_has_all_packages_and_files():
 
 @pytest.mark.slow
 def test_nothing_new_is_imported_when_a_training_ends(tmp_path):
-    """What a command needs at its end is there before it computes."""
+    """A command imports before it computes the modules that it uses at its end."""
     script = tmp_path / "late.py"
     script.write_text(LATE)
     code, out, err = ended(sys.executable, str(script), folder=tmp_path)

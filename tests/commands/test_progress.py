@@ -1,4 +1,4 @@
-"""What a training and an evaluation show: a bar on a terminal, plain lines now and then in a log."""
+"""A training and an evaluation show a bar on a terminal, and plain lines now and then in a log."""
 
 import io
 import sys

@@ -92,7 +92,7 @@ def litert(file: Path) -> Runtime:
     (given, *more), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if more:
         raise invalid(f"file {file}", "a network with one input", [given["name"], *(one["name"] for one in more)])
-    names = {_name(detail): tuple(map(int, detail["shape_signature"])) for detail in outputs}
+    names = {str(detail["name"]): tuple(map(int, detail["shape_signature"])) for detail in outputs}
     output = outputs[list(names).index(_logits_of(names, file))]
     shape, lock = _image(tuple(map(int, given["shape_signature"])), file), threading.Lock()
 
@@ -173,10 +173,6 @@ def _signature(signatures: Any, where: object) -> str:
 
 
 OPENERS: Mapping[str, Callable[[Path], Runtime]] = {".pb": saved_model, ".tflite": litert, ".onnx": onnx}
-
-
-def _name(detail: Mapping[str, Any]) -> str:
-    return str(detail["name"])
 
 
 def _logits_of(outputs: Mapping[str, tuple[Any, ...]], file: object) -> str:
