@@ -149,26 +149,11 @@ def _check_comparable(other: Report, data: Any, options: Mapping[str, Any]) -> N
     gates.check_same_images(Images(*arrays_of(data)), gates.adversaries_of(other))
 
 
-def _names(flag: str, text: str, expected: str) -> list[str]:
-    """Returns the names that the text of a flag lists."""
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise cli.Misuse(f"Expected {expected}. Received: --{flag}={text}")
-    return names
-
-
-def _attacks(text: str) -> str | list[str]:
-    """Returns a suite's name, or the attacks that the text lists."""
-    names = _names("attacks", text, "--attacks=SUITE or --attacks=NAME,NAME")
-    import tfrobust
-
-    known = set(tfrobust.attacks.names()) - set(tfrobust.evaluation.suites.names())
-    return names if len(names) > 1 or names[0] in known else names[0]  # an unknown name is refused as a suite
-
-
 def _gradients(text: str) -> Any:
     """Returns the oracle that passes the layers that the text lists."""
-    layers = _names("straight_through", text, "--straight_through=LAYER,LAYER")
+    layers = [name.strip() for name in text.split(",")]
+    if not all(layers):
+        raise cli.Misuse(f"Expected --straight_through=LAYER,LAYER. Received: --straight_through={text}")
     import tfrobust
 
     return tfrobust.attacks.straight_through(layers)
@@ -207,7 +192,7 @@ def main(_: list[str]) -> int:
     options = {"output": given.output, "images": given.images, "other": other}
     for name in ("eps", "norm", "attacks", "seed", "draws", "batch_size", "probes"):
         if (value := given[name].value) is not None:
-            options[name] = _attacks(value) if name == "attacks" else value
+            options[name] = value
     if given.straight_through:
         options["gradients"] = _gradients(given.straight_through)
     if given.workdir:

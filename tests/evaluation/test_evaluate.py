@@ -283,6 +283,13 @@ def test_items_of_a_list_are_names_configs_attacks_adversaries_and_callables():
     assert report.attacks[5].attacked == round(robust.mean() * len(y))
 
 
+@pytest.mark.parametrize("given", ["fgsm", "fgsm, cw_linf", attacks.fgsm(eps=EPS)])
+def test_attacks_are_given_by_name_or_alone(given):
+    classifier, _, _, x, y = problem(2)
+    report = quiet(classifier, (x, y), attacks=given)
+    assert [a.name for a in report.attacks] == (given.split(", ") if isinstance(given, str) else ["fgsm"])
+
+
 def test_names_take_the_evaluations_ball():
     classifier, weights, logits, x, y = problem(2)
     report = quiet(classifier, (x * 255, y), eps=EPS * 255, bounds=(0, 255), attacks=["fgsm"])

@@ -164,7 +164,7 @@ def _full_disk(*_):
     [
         (["--min_robust_accuracy=45"], 2, "min_robust_accuracy"),
         (["--images=0"], 2, "images"),
-        (["--attacks=fgsm,,pgd"], 2, "--attacks=NAME,NAME"),
+        (["--attacks=fgsm,,pgd"], 1, "Unknown attack"),
         (["--attacks=fgms"], 1, "fgms"),
         (["--attacks=fgsm,pdg"], 1, "Did you mean 'pgd'"),
         (["--straight_through=a,"], 2, "Expected --straight_through=LAYER,LAYER. Received: --straight_through=a,"),

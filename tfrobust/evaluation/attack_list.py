@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import tfrobust_words
 from tfrobust import attacks
 from tfrobust.attacks import ATTACKS, L1, L2, Attack, Ball, Cascade, Exact, GradientAttack, Gradients, Linf
 from tfrobust.classifiers import Shipped, in_inference
@@ -16,6 +17,7 @@ from tfrobust.evaluation.scoring import SLACK
 from tfrobust.utils.errors import InvalidArgument, invalid, invalid_value
 from tfrobust.utils.graph import specs, traced
 from tfrobust.utils.random import ImageNoise
+from tfrobust.utils.registry import Unregistered
 from tfrobust.utils.text import for_json
 from tfrobust.utils.types import Tensor
 
@@ -116,7 +118,7 @@ class AttackList(NamedTuple):
 
 
 def list_attacks(given: Any, ball: Ball, classes: int | None = None, classifier: Any = None) -> AttackList:
-    """Returns the attack list of a suite's name, of a list of items or a cascade, or of a mapping label -> item.
+    """Returns the attack list of names, of an attack, of a list of items or a cascade, or of a mapping label -> item.
 
     Args:
         given: `attacks` of `evaluate`; None: the suite "quick", or "shipped" for a classifier without gradients.
@@ -133,6 +135,7 @@ def list_attacks(given: Any, ball: Ball, classes: int | None = None, classifier:
     if shipped and given is None:
         notes.append(f"{classifier.name} has no gradients of its own: the suite is 'shipped'.")
     given = ("shipped" if shipped else "quick") if given is None else given
+    given = _listed(given) if isinstance(given, str) else given
     of_suite = isinstance(given, str)
     if of_suite:
         given, of_its_own = _suite(given, ball, classes, getattr(classifier, "source", None))
@@ -140,10 +143,12 @@ def list_attacks(given: Any, ball: Ball, classes: int | None = None, classifier:
     if isinstance(given, Cascade):
         notes += given.notes
         given = _members(given, ball)
+    elif isinstance(given, Attack):
+        given = [given]
     if not isinstance(given, (list, tuple, Mapping)) or not given:
-        suite = f"the name of a suite ({', '.join(suites.names())})"
+        suite = f"the name of a suite ({', '.join(suites.names())}) or of attacks, with commas"
         raise invalid_value(
-            "attacks", f"{suite}, or a list (or a mapping label -> attack) of at least one attack", given
+            "attacks", f"{suite}, an attack, or a list (or a mapping label -> attack) of at least one attack", given
         )
     columns = isinstance(given, Mapping)
     items = given.values() if isinstance(given, Mapping) else given
@@ -167,9 +172,15 @@ def arguments_of(ball: Ball) -> dict[str, Any]:
     return {"eps": ball.radius, "norm": NORMS[type(ball)], "bounds": ball.bounds, "mask": ball.mask}
 
 
+def _listed(text: str) -> str | list[str]:
+    """Returns the name of a suite as it is, and names of attacks with commas between them as a list."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) == 1 and names[0] not in (known := {*suites.names(), *attacks.names()}):
+        raise Unregistered(tfrobust_words.unknown("suite or attack", text, known))
+    return names[0] if names[0] in suites.names() and len(names) == 1 else names
+
+
 def _suite(name: str, ball: Ball, classes: int | None, source: Any) -> tuple[Any, list[str]]:
-    if name in attacks.names() and name not in suites.names():
-        raise invalid_value("attacks", f"[{name!r}], a list", name)
     takes = suites.SUITES.parameters(name)
     if ball.mask is not None and takes and "mask" not in takes:
         raise InvalidArgument(f"The suite {name!r} takes no `mask`: expected another suite or a list. Received: a mask")

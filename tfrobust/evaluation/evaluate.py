@@ -63,12 +63,13 @@ def evaluate(
             the robust accuracy is the clean one.
         norm: norm of the ball: "linf", "l2", or "l1" (its radius is the mean absolute change).
         attacks: the name of a suite; None: "quick", or "shipped" for a classifier in a file or on a server that has no
-            gradients of its own. Or a list (or a `Cascade`), each item of which attacks the images that all before it
-            left right; or a mapping label -> item, each of which attacks all images that are right clean, as columns of
-            a table. An item is a name or a config of an attack, which is made with this evaluation's eps, norm, bounds
-            and mask; an `Attack`, which maximizes cross entropy if it has no loss of its own; a `Cascade`, whose
-            members are the `parts` of its result; or any callable `(classify, x, y) -> x_adv`, which is called outside
-            a graph with the classifier as given, tensors and true labels.
+            gradients of its own. Or an `Attack`, or names with commas between them ("fgsm,pgd"). Or a list (or a
+            `Cascade`), each item of which attacks the images that all before it left right; or a mapping label -> item,
+            each of which attacks all images that are right clean, as columns of a table. An item is a name or a config
+            of an attack, which is made with this evaluation's eps, norm, bounds and mask; an `Attack`, which maximizes
+            cross entropy if it has no loss of its own; a `Cascade`, whose members are the `parts` of its result; or any
+            callable `(classify, x, y) -> x_adv`, which is called outside a graph with the classifier as given, tensors
+            and true labels.
         bounds: least and greatest pixel value.
         mask: 1 where a pixel may change, 0 where not, `(H, W, C)` or `(H, W, 1)`; None: all may.
         batch_size: images in a batch.
