@@ -40,7 +40,7 @@ class Check(NamedTuple):
         return bool(self.found <= self.allowed)
 
     def __str__(self) -> str:
-        return f"{'ok' if self.holds else 'FAILED':7}{self.name:60}{self.found:.3g} (at most {self.allowed:.3g})"
+        return f"{'ok' if self.holds else 'FAILED':7}{self.name:72} {self.found:.3g} (at most {self.allowed:.3g})"
 
 
 def verify_export(

@@ -103,6 +103,19 @@ def test_steps_along_estimates_climb_a_linear_loss():
     assert np.min(gained) > 0.85 * most
 
 
+def test_an_estimate_at_a_border_of_the_pixel_range_asks_within_it_and_is_the_gradient_on_average():
+    z = ops.convert_to_tensor(np.round(X[:3]))
+    asked = []
+
+    def noted(points):
+        asked.append(points)
+        return slope(points)
+
+    got = np.mean([Estimated(1, 0.1, bounds=(0, 1))(noted, z, Noise(k))[2] for k in range(800)], axis=0)
+    np.testing.assert_allclose(np.reshape(got, (3, 24)), np.broadcast_to(W[:, 0], (3, 24)), atol=1.0)
+    assert np.min(asked) == 0 and np.max(asked) == 1
+
+
 def test_shared_noise():
     noise = SharedNoise(Noise(4).seed)
     drawn = noise.fold(2).uniform(ops.convert_to_tensor(X))
@@ -127,6 +140,21 @@ def test_queries_find_what_a_step_function_hides(name):
     fooled = labels(stepped, z) != y
     assert fooled[reachable > 0.3].all()
     assert not fooled[reachable < -0.3].any()
+
+
+@queries
+def test_images_of_black_and_white_under_a_guard(make):
+    """Exported classifiers give logits of NaN, or refuse, where a pixel is outside its range: no query may be there."""
+
+    def guarded(z):
+        inside = ops.all((z >= 0) & (z <= 1), axis=(1, 2, 3))
+        return {"logits": ops.where(inside[:, None], linear(z)["logits"], np.nan)}
+
+    x = np.round(X)
+    y = labels(linear, x)
+    z, expected = (make()(classify, x, y) for classify in (guarded, linear))
+    np.testing.assert_array_equal(labels(linear, z), labels(linear, expected))
+    assert (labels(linear, z) != y).any()
 
 
 @queries

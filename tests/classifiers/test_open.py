@@ -117,6 +117,16 @@ def test_images_of_another_order_are_transposed(tmp_path):
     np.testing.assert_allclose(opened(x)["logits"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pixel", [np.nan, -0.01, 1.01, 255.0])
+def test_pixels_that_no_integer_stands_for_get_no_label(tmp_path, trained, batch, pixel):
+    """They would be clipped to another image, or wrapped around: a label of that image is not an answer."""
+    x = batch[0][:3].copy()
+    x[1, 2, 3] = pixel
+    version = litert.export_classifier(trained, tmp_path / "int8", precision="int8", samples=batch[0])
+    found = classifiers.open(version)(x)["logits"].numpy()
+    assert np.isnan(found[1]).all() and np.isfinite(found[[0, 2]]).all()
+
+
 def test_probabilities_of_a_foreign_file_become_logits(tmp_path, trained, batch):
     softmax = keras.Model(trained.input, keras.layers.Softmax()(trained.output["logits"]))
     converted = tf.lite.TFLiteConverter.from_keras_model(softmax).convert()

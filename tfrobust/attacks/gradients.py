@@ -9,7 +9,7 @@ from tfrobust.attacks.rows import column, zeros
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument
 from tfrobust.utils.random import Noise, SharedNoise
-from tfrobust.utils.types import Tensor
+from tfrobust.utils.types import Bounds, Tensor
 from tfrobust.utils.validation import check_integer, check_number
 
 Loss = Callable[[Tensor], Any]  # z -> (B,), or z -> ((B,), (B,)), the second observed and not differentiated
@@ -127,22 +127,25 @@ class Expected:
 
 
 class Estimated:
-    """Estimates a gradient from queries: mean_k (loss(z + radius d_k) - loss(z - radius d_k)) / (2 radius) * d_k.
+    """Estimates a gradient from queries: mean_k (loss(a_k) - loss(b_k)) / (a_k - b_k), value by value.
 
-    The signs d_k = +-1 of all values are drawn at every step and are the same for all images. The estimate is exact on
-    average for a quadratic loss. Spall 1992; Uesato et al. 2018 (Adversarial Risk and the Dangers of Evaluating Against
-    Weak Attacks), algorithm 1. The points may lie outside the pixel range by the radius.
+    The points are a_k = z + radius d_k and b_k = z - radius d_k. The signs d_k = +-1 of all values are drawn at every
+    step and are the same for all images. The estimate is exact on average for a quadratic loss. Spall 1992; Uesato et
+    al. 2018 (Adversarial Risk and the Dangers of Evaluating Against Weak Attacks), algorithm 1.
 
     Args:
         samples: Number of pairs of points in a mean, at least 1.
         radius: Distance of the points from z in each value, in units of the pixels.
+        bounds: Least and greatest pixel value, to which the points are clipped, because a served classifier refuses
+            others; the estimate is then exact on average for a linear loss. None: the points may lie outside.
     """
 
     backwards = 0
 
-    def __init__(self, samples: int = 64, radius: float = 0.01) -> None:
+    def __init__(self, samples: int = 64, radius: float = 0.01, bounds: Bounds | None = None) -> None:
         self.samples = check_integer("samples", samples)
         self.radius = float(check_number("radius", radius, 0, above=True, expected="a number of pixel units"))
+        self.bounds = bounds
         self.forwards = 2 * self.samples + 1
 
     def __call__(self, loss: Loss, z: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -150,11 +153,14 @@ class Estimated:
 
         def add(k: Tensor, total: Tensor) -> Tensor:
             signs = ops.where(directions.fold(k).uniform(z) < 0, -1.0, 1.0)
-            ahead, behind = (backend.split(loss(z + side * self.radius * signs))[0] for side in (1, -1))
+            points = [z + side * self.radius * signs for side in (1, -1)]
+            if self.bounds is not None:
+                points = [ops.clip(point, *self.bounds) for point in points]
+            ahead, behind = (backend.split(loss(point))[0] for point in points)
             slope = (ahead - behind) / (2 * self.radius * self.samples)
             # A pair with a value of NaN counts as 0; an infinite slope stays the greatest of all.
             slope = ops.clip(ops.where(ops.isnan(slope), 0.0, slope), -STEEPEST, STEEPEST)
-            return total + column(slope, z) * signs
+            return total + column(slope, z) * ops.divide_no_nan(2 * self.radius, points[0] - points[1])
 
         gradient = ops.fori_loop(0, self.samples, add, ops.zeros_like(z))
         return *backend.split(loss(z)), gradient

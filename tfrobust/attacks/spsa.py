@@ -37,7 +37,7 @@ def spsa(
     The estimate is that of `Estimated`, and the start is uniform. Uesato et al. 2018 (Adversarial Risk and the
     Dangers of Evaluating Against Weak Attacks), section 4.2. **choice**: the steps are those of `mim` (a running mean
     of the estimates, its steepest ascent, projected), while the paper takes Adam; with few samples the mean over steps
-    matters more than their length.
+    matters more than their length. Queries stay in the pixel range.
 
     Args:
         {{eps}}
@@ -65,4 +65,5 @@ def spsa(
     size = RelativeStepSize(2.5 / check_integer("steps", steps)) if step_size is None else step_size
     search: dict[str, Any] = {"start": "uniform", "restarts": restarts, "early_stop": True, "targeted": targeted}
     step = Momentum(ball.steepest(size), decay) if decay else ball.steepest(size)
-    return GradientAttack(ball, step, steps, loss=LOSSES[loss], gradients=Estimated(samples, radius), **search)
+    oracle = Estimated(samples, radius, bounds)
+    return GradientAttack(ball, step, steps, loss=LOSSES[loss], gradients=oracle, **search)

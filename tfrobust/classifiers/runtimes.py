@@ -96,15 +96,16 @@ def litert(file: Path) -> Runtime:
     output = outputs[list(names).index(_logits_of(names, file))]
     shape, lock = _image(tuple(map(int, given["shape_signature"])), file), threading.Lock()
 
-    def logits(pixels: np.ndarray) -> np.ndarray:
+    def run(values: np.ndarray) -> np.ndarray:
         with lock:  # an interpreter has one set of tensors
-            if tuple(interpreter.get_input_details()[0]["shape"]) != pixels.shape:
-                interpreter.resize_tensor_input(given["index"], pixels.shape)
+            if tuple(interpreter.get_input_details()[0]["shape"]) != values.shape:
+                interpreter.resize_tensor_input(given["index"], values.shape)
                 interpreter.allocate_tensors()
-            interpreter.set_tensor(given["index"], _stored(pixels, given))
+            interpreter.set_tensor(given["index"], values)
             interpreter.invoke()
             return _restored(interpreter.get_tensor(output["index"]), output)
 
+    logits = _of_pixels(run, given["dtype"], *given["quantization"])
     return Runtime(_as_logits(logits, shape, file), shape, int(output["shape"][-1]))
 
 
@@ -126,13 +127,12 @@ def onnx(file: Path) -> Runtime:
     if len(shape) == 4 and shape[1] in CHANNELS and shape[3] not in CHANNELS:
         shape, first = (shape[0], *shape[2:], shape[1]), True
 
-    def logits(pixels: np.ndarray) -> np.ndarray:
-        pixels = np.rint(pixels * 255) if dtype == "uint8" else pixels
-        pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if first else pixels
-        return np.asarray(session.run([output], {given.name: pixels.astype(dtype)})[0], "float32")
+    def run(values: np.ndarray) -> np.ndarray:
+        values = np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if first else values
+        return np.asarray(session.run([output], {given.name: values})[0], "float32")
 
     image = _image(shape, file)
-    return Runtime(_as_logits(logits, image, file), image, int(outputs[output][-1]))
+    return Runtime(_as_logits(_of_pixels(run, dtype), image, file), image, int(outputs[output][-1]))
 
 
 def server(address: str, timeout: float) -> Runtime:
@@ -213,14 +213,25 @@ def _logarithm(probabilities: Any) -> Any:
     return tf.math.log(tf.maximum(probabilities, TINY))
 
 
-def _stored(pixels: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    """Returns pixels in the type of an input, by its quantization; an integer type without one has 0..255."""
-    dtype = np.dtype(detail["dtype"])
-    if dtype.kind == "f":
-        return pixels.astype(dtype)
-    scale, zero = detail["quantization"]
+def _of_pixels(
+    run: Callable[[np.ndarray], np.ndarray], dtype: Any, scale: float = 0.0, zero: int = 0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function of pixels by one of values in the type of an input.
+
+    Integers are pixels / scale + zero; without a scale they have 0..255 for the pixels 0..1. An image with a pixel that
+    is NaN or that no integer stands for gets logits of NaN, as in exported files of floating point.
+    """
+    if np.dtype(dtype).kind == "f":
+        return lambda pixels: run(pixels.astype(dtype))
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(pixels / (scale or 1 / 255)) + zero, limits.min, limits.max).astype(dtype)
+
+    def logits(pixels: np.ndarray) -> np.ndarray:
+        values = np.rint(pixels / (scale or 1 / 255)) + zero
+        held = np.all((values >= limits.min) & (values <= limits.max), (1, 2, 3))  # no comparison with NaN holds
+        found = run(np.where(held[:, None, None, None], values, zero).astype(dtype))
+        return np.where(held[:, None], found, np.float32("nan"))
+
+    return logits
 
 
 def _restored(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

@@ -187,7 +187,8 @@ class Report:
 
     def __str__(self) -> str:
         data = f"of {self.images} images in {self.classes} classes"
-        worst = f"{self.norm}, eps={self.eps:.4g}, the worst of {len(self.attacks)} attacks per image"
+        number = len(self.attacks)
+        worst = f"{self.norm}, eps={self.eps:.4g}, the worst of {number} attack{'s' * (number != 1)} per image"
         if self.draws > 1:
             worst += f"; each prediction is a vote of {self.draws} passes"
         lines = [f"ALARM: {alarm}" for alarm in self.alarms] + [f"note: {note}" for note in self.notes]
