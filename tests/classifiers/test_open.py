@@ -87,6 +87,22 @@ def test_attacks_on_the_source_find_at_least_as_much(tmp_path, trained, batch):
     assert full.robust_accuracy <= tfrobust.evaluate(trained, batch, **QUICK).robust_accuracy
 
 
+def test_a_state_belongs_to_one_file_and_its_source(tmp_path, trained, batch):
+    few, state = (batch[0][:4], batch[1][:4]), tmp_path / "evaluation.state"
+
+    def resumed(classifier):
+        return tfrobust.evaluate(classifier, few, **QUICK, attacks="fgsm", state=state)
+
+    file = onnx.export_classifier(trained, tmp_path / "first")
+    assert resumed(classifiers.open(file)).robust_accuracy == resumed(classifiers.open(file)).robust_accuracy
+    with pytest.raises(ValueError, match=r"another evaluation.*classifier"):
+        resumed(classifiers.open(file, source=trained))
+    kernel, bias = trained.get_weights()
+    trained.set_weights([1.001 * kernel, bias])  # the same predictions
+    with pytest.raises(ValueError, match=r"another evaluation.*classifier"):
+        resumed(classifiers.open(onnx.export_classifier(trained, tmp_path / "second")))
+
+
 def test_a_saved_model_has_its_own_gradients(tmp_path, trained, batch):
     report = tfrobust.evaluate(classifiers.open(savedmodel.export_classifier(trained, tmp_path)), batch, **QUICK)
     assert [attack.name for attack in report.attacks] == ["pgd", "cw_linf"]

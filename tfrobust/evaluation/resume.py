@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from tfrobust.attacks import Attack
+from tfrobust.classifiers import digest
 from tfrobust.evaluation.attack_list import AttackList, NamedAttack
 from tfrobust.evaluation.record import Outcome, Record
 from tfrobust.utils.digest import digest_of
@@ -131,15 +132,26 @@ def fingerprint(attack_list: AttackList, record: Record, **arguments: Any) -> di
 
 
 def _classifier_digest(record: Record) -> str:
-    """Returns a digest of layers and weights; for a callable, one of its predictions and the size of its logits."""
+    """Returns a digest of layers and weights, or of a file and its source.
+
+    That of any other callable is of its predictions and the size of its logits.
+    """
     classifier = record.classifier
     if isinstance(classifier, keras.Model):
-        layers = np.frombuffer(classifier.to_json().encode(), "uint8")
-        return _digest(layers, *classifier.get_weights())
+        return _digest(*_network(classifier))
+    source = getattr(classifier, "source", None)
+    followed = [] if source is None else _network(source)
+    if file := digest(classifier):
+        return _digest(np.frombuffer(file.encode(), "uint8"), *followed)
     # Rounded to a power of two, since the logits of a random classifier differ a little each time.
     sizes = np.abs(record.logits[np.isfinite(record.logits)], dtype="float64")
     size = np.log2(np.maximum(sizes.mean(), 1e-30)).round() if len(sizes) else np.nan
-    return _digest(record.clean_predicted, np.asarray(size, "float32"))
+    return _digest(record.clean_predicted, np.asarray(size, "float32"), *followed)
+
+
+def _network(model: keras.Model) -> list[np.ndarray]:
+    """Returns the layers of a model as text, and its weights."""
+    return [np.frombuffer(model.to_json().encode(), "uint8"), *model.get_weights()]
 
 
 def _weights(attack: Any) -> list[str]:
