@@ -92,8 +92,67 @@ def test_resumed_is_undisturbed(case, tmp_path, monkeypatch, batches, columns):
         killed_after(batches, patch)
         with pytest.raises(KeyboardInterrupt):
             resumable(classifier, batch, tmp_path / "deep" / "run.state", **options)
-    assert rows(tmp_path / "deep" / "run.state") == batches
+    assert batches_in(tmp_path / "deep" / "run.state") == batches
     same(resumable(classifier, batch, tmp_path / "deep" / "run.state", **options), undisturbed)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_parts_give_the_figures_of_one_process(case, tmp_path, monkeypatch, columns):
+    classifier, batch = case
+    options = {"attacks": SEARCHES if columns else [*SEARCHES.values(), outside], "probes": 8}
+    whole = resumable(classifier, batch, **options)
+    states = [tmp_path / f"{k}.state" for k in (1, 2, 3)]
+    with monkeypatch.context() as patch:  # one is killed and started again
+        killed_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            resumable(classifier, batch, states[0], shard=(1, 3), **options)
+    parts = [resumable(classifier, batch, state, shard=(k, 3), **options) for k, state in enumerate(states, 1)]
+    assert [part.images for part in parts] == [7, 7, 6]
+    assert "figures of part 2 of 3 of the 20 images" in " ".join(parts[1].notes)
+    assert np.average([part.robust_accuracy for part in parts], weights=[7, 7, 6]) == pytest.approx(
+        whole.robust_accuracy
+    )
+    with monkeypatch.context() as patch:
+        killed_after(0, patch)  # nothing is left to be searched
+        joined = resumable(classifier, batch, states, **options)
+    same(joined, whole)
+    assert joined.notes == whole.notes and joined.curves == whole.curves
+
+
+def test_a_part_that_is_not_finished_is_finished_where_it_is_joined(case, tmp_path):
+    classifier, batch = case
+    resumable(classifier, batch, tmp_path / "1.state", shard=(1, 2))
+    same(resumable(classifier, batch, [tmp_path / "1.state"]), resumable(classifier, batch))
+
+
+def test_parts_of_a_callable(case, tmp_path):
+    classifier, (x, y) = case
+
+    def classify(z):
+        return {"logits": classifier(z)["logits"]}
+
+    states = [tmp_path / f"{k}.state" for k in (1, 2)]
+    for k, state in enumerate(states, 1):
+        resumable(classify, (x, y), state, shard=(k, 2))
+    same(resumable(classify, (x, y), states), resumable(classify, (x, y)))
+
+
+@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1, 21), (1, 0), (1.5, 3), (1,), (True, 2)])
+def test_a_part_that_is_none_is_refused(case, shard):
+    with pytest.raises(ValueError, match=r"`shard`: expected \(k, n\)"):
+        resumable(*case, shard=shard)
+
+
+def test_parts_of_other_evaluations_and_missing_ones_are_refused(case, tmp_path):
+    classifier, batch = case
+    states = [tmp_path / f"{k}.state" for k in (1, 2)]
+    for k, state in enumerate(states, 1):
+        resumable(classifier, batch, state, shard=(k, 2), seed=k)
+    with pytest.raises(ValueError, match=r"1.state is of another evaluation.*seed \(1 there, 2 here\)"):
+        resumable(classifier, batch, states, seed=2)
+    with pytest.raises(FileNotFoundError, match=r"the state of a part. Received: .*3.state"):
+        resumable(classifier, batch, [states[0], tmp_path / "3.state"], seed=1)
+    assert not (tmp_path / "3.state").exists()
 
 
 def test_what_was_found_is_not_looked_for_again(case, tmp_path):
@@ -292,7 +351,7 @@ def test_a_process_that_is_killed(case, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = rows(state)
+    done = batches_in(state)
     assert done >= 3
     assert not (tmp_path / "run.state.json").exists()
 
@@ -315,7 +374,7 @@ def test_a_process_that_is_killed(case, tmp_path):
     assert Slow.calls == whole - done < whole
 
 
-def rows(state):
-    """How many batches a state holds."""
+def batches_in(state):
+    """How many batches a state holds, each of which took a time of its own."""
     with contextlib.closing(sqlite3.connect(state)) as file:
-        return file.execute("SELECT count(*) FROM batches").fetchone()[0]
+        return file.execute("SELECT count(*) FROM (SELECT DISTINCT place, run, seconds FROM outcomes)").fetchone()[0]

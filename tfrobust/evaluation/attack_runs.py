@@ -97,7 +97,7 @@ class AttackRuns:
     attack_list: AttackList
     classes: int
     seed: int
-    state: State | None  # the file of outcomes, from which those of an earlier process are read
+    state: State | None  # outcomes in files, from which those of earlier processes are read
     progress: Progress
 
     def __post_init__(self) -> None:
@@ -183,10 +183,11 @@ class _Batches:
     def prepare(self, batch: Batch) -> Callable[[], Any]:
         """Returns the search of a batch, or a function that returns the outcome of an earlier process."""
         state = self._every.state
-        known = state.outcome((self.index, batch.run, batch.number)) if state else None
+        known = state.outcome(self.index, batch.run, batch.numbers) if state else None
         if known is not None:
             return lambda: known
-        return functools.partial(self._search(), batch.x, batch.y, batch.numbers, self._seed, batch.run)
+        numbers = self._every.record.numbers[batch.numbers]
+        return functools.partial(self._search(), batch.x, batch.y, numbers, self._seed, batch.run)
 
     def record(self, batch: Batch, found: Any) -> np.ndarray:
         """Records what `prepare` led to, and returns which images of the batch are still right."""
@@ -196,7 +197,7 @@ class _Batches:
             ended = time.perf_counter()
             found, self._began = outcome._replace(seconds=ended - self._began), ended
             if every.state:
-                every.state.keep((self.index, batch.run, batch.number), found, changed)
+                every.state.keep(self.index, batch.run, batch.numbers, found, changed)
             every.progress.done(count * self._cost)
         every.record.count(self.member.name, found)
         self.seconds += found.seconds

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfrobust.attacks import Ball, Cascade, Gradients, passing
@@ -21,9 +22,9 @@ from tfrobust.evaluation.probes import Probes, Searches, probe
 from tfrobust.evaluation.record import Record
 from tfrobust.evaluation.report import Report, Result
 from tfrobust.evaluation.resume import State, fingerprint
-from tfrobust.utils.errors import invalid
+from tfrobust.utils.errors import invalid, invalid_value
 from tfrobust.utils.types import Classify
-from tfrobust.utils.validation import check_integer, check_nonnegative
+from tfrobust.utils.validation import check_integer, check_nonnegative, is_number
 from tfrobust.utils.versions import versions
 
 
@@ -41,7 +42,8 @@ def evaluate(
     draws: int = 1,
     gradients: Gradients | None = None,
     probes: int = 128,
-    state: str | os.PathLike[str] | None = None,
+    state: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    shard: tuple[int, int] | None = None,
     verbose: bool = True,
 ) -> Report:
     """Measures how often a classifier is right on clean images and under every one of several attacks.
@@ -89,7 +91,10 @@ def evaluate(
         state: path of a file that keeps the results so far: an evaluation that was killed resumes from it, with the
             same figures. It is created if it does not exist, and not removed at the end; one of other arguments,
             attacks, data or weights is refused. A callable attack has to be a function of a module or to have a
-            `get_config`.
+            `get_config`. Or a list of the states of all parts, which are read and not written: see `shard`.
+        shard: (k, n), to evaluate the k-th of n parts of the data, k from 1 to n: every n-th image, with the random
+            numbers that it has in the whole. After the n parts, in processes of their own with a `state` each, an
+            evaluation of the whole with the list of these states as `state` gives the figures of one process.
         verbose: whether to print a line for each attack, and the remaining time.
 
     Returns:
@@ -111,21 +116,23 @@ def evaluate(
     began = time.perf_counter()
     _check_numbers(eps, batch_size, seed, draws, probes)
     ball = ball_of(norm, eps, bounds, mask)
-    images, classes = read(classifier, data, batch_size, ball.bounds)
+    whole, classes = read(classifier, data, batch_size, ball.bounds)
+    part = _part(whole, shard)
+    images = whole if shard is None else whole.of(part)
     _check_mask(ball, images)
     attack_list = list_attacks(attacks, ball, classes, classifier)
     followed = passing(gradients, in_inference(classifier))  # the same values, with the gradients of the oracle
     if gradients is not None:
         attack_list = attack_list.expecting(gradients)
         followed(ops.convert_to_tensor(images.x[:1]))  # refuses, before the evaluation, a part that it does not have
-    record = Record(classifier, ball, images, batch_size, int(draws))
+    record = Record(classifier, ball, images, batch_size, int(draws), part)
     numbers = {"batch_size": int(batch_size), "seed": int(seed), "draws": int(draws)}
     kept = None
     with contextlib.ExitStack() as closing:
         progress = Progress(verbose)
         closing.callback(progress.close)
         if state is not None:
-            kept = State(state, fingerprint(attack_list, record, norm=norm, **numbers), record)
+            kept = State(state, fingerprint(attack_list, record, whole, norm=norm, **numbers), record)
             closing.callback(kept.close)
         progress.line(f"clean: {record.right_clean.sum()} of {len(images.y)} images right")
         results = AttackRuns(record, attack_list, classes, seed, kept, progress).results()
@@ -146,7 +153,7 @@ def evaluate(
         classes=classes,
         **numbers,
         versions=versions(),
-        notes=(*attack_list.notes, *_notes(ball, images, record)),
+        notes=(*attack_list.notes, *_notes(ball, images, record), *_note_on_part(shard, whole)),
         robust_accuracy_8bit=record.accuracy_in_8bit(),
         curves={} if probed is None else probed.curves,
         probe_images=probed.images if probed else 0,
@@ -218,6 +225,28 @@ def _check_numbers(eps: Any, batch_size: Any, seed: Any, draws: Any, probes: Any
     check_integer("seed", seed, 0, 2**31 - 1)
     check_integer("draws", draws)
     check_integer("probes", probes, 0)
+
+
+def _part(whole: Images, shard: tuple[int, int] | None) -> np.ndarray:
+    """Returns the numbers of the images of a part; those of all for None."""
+    numbers = np.arange(len(whole.y))
+    if shard is None:
+        return numbers
+    given = tuple(shard)
+    if len(given) != 2 or not all(is_number(value, (int, np.integer)) for value in given):
+        raise invalid_value("shard", "(k, n), two integers", shard)
+    k, n = given
+    if not 1 <= k <= n <= len(numbers):
+        raise invalid_value(
+            "shard", f"(k, n), k from 1 to n and n from 1 to {len(numbers)}, the number of images", shard
+        )
+    return numbers[k - 1 :: n]
+
+
+def _note_on_part(shard: tuple[int, int] | None, whole: Images) -> list[str]:
+    if shard is None:
+        return []
+    return [f"These are the figures of part {shard[0]} of {shard[1]} of the {len(whole.y)} images."]
 
 
 def _check_mask(ball: Ball, images: Images) -> None:

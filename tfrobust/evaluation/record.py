@@ -21,16 +21,28 @@ class Outcome(NamedTuple):
     """The result of one run of an attack on one batch."""
 
     fooled: np.ndarray  # which images it fooled, `(B,)` bool
-    outside: int  # number of results that were discarded: not finite, or outside the ball, the bounds or the mask
-    not_numbers: int  # number of adversaries without a prediction, whose logits are NaN or all -inf
+    outside: np.ndarray  # which results were discarded: not finite, or outside the ball, the bounds or the mask
+    not_numbers: np.ndarray  # which adversaries have no prediction, because their logits are NaN or all -inf
     seconds: float = 0.0
 
 
 class Record:
-    """Decides which images an attack fooled, and keeps the worst adversary of each image; see `evaluate`."""
+    """Decides which images an attack fooled, and keeps the worst adversary of each image; see `evaluate`.
 
-    def __init__(self, classifier: Classify, ball: Ball, images: Images, batch_size: int, draws: int = 1) -> None:
+    The images may be a part of the data; `numbers` are their numbers in the whole, on which random numbers depend.
+    """
+
+    def __init__(
+        self,
+        classifier: Classify,
+        ball: Ball,
+        images: Images,
+        batch_size: int,
+        draws: int = 1,
+        numbers: np.ndarray | None = None,
+    ) -> None:
         self.images = images
+        self.numbers = np.arange(len(images.y)) if numbers is None else numbers
         self.batch_size = batch_size
         self.scorer = Scorer(classifier, ball, images.x.shape, draws)
         self.classifier = classifier
@@ -66,13 +78,12 @@ class Record:
         worse = score.allowed & (fooled | (score.margin > self.margin[numbers])) & (self.fooled_by[numbers] == ROBUST)
         self._keep(numbers, worse, z, score)
         self.fooled_by[numbers[worse & fooled]] = index
-        not_numbers = int((score.allowed & (score.predicted < 0)).sum())
-        return Outcome(fooled, int((~score.allowed).sum()), not_numbers), numbers[worse]
+        return Outcome(fooled, ~score.allowed, score.allowed & (score.predicted < 0)), numbers[worse]
 
     def count(self, name: str, outcome: Outcome) -> None:
         """Adds the counts of an outcome to those that alarms read."""
-        self.not_numbers[name] += outcome.not_numbers
-        self.outside[name] += outcome.outside
+        self.not_numbers[name] += int(outcome.not_numbers.sum())
+        self.outside[name] += int(outcome.outside.sum())
 
     def sharpen(self, classify: Classify) -> None:
         """Moves adversaries further so that they survive rounding to 8 bits, if some steps on the margin achieve that.

@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,102 +15,147 @@ import numpy as np
 from tfrobust.attacks import Attack
 from tfrobust.classifiers import digest
 from tfrobust.evaluation.attack_list import AttackList, NamedAttack
+from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.record import Outcome, Record
 from tfrobust.utils.digest import digest_of
 from tfrobust.utils.errors import InvalidArgument, invalid
 
-LAYOUT = 3  # version of the file format and of the division into batches
+LAYOUT = 4  # version of the file format and of the division into batches
 TABLES = """
-CREATE TABLE evaluation (fingerprint TEXT NOT NULL, clean_predicted BLOB NOT NULL);
-CREATE TABLE batches (
-    place INTEGER, run INTEGER, batch INTEGER,
-    fooled BLOB NOT NULL, outside INTEGER NOT NULL, not_numbers INTEGER NOT NULL, seconds REAL NOT NULL,
-    PRIMARY KEY (place, run, batch)
-);
+CREATE TABLE evaluation (fingerprint TEXT NOT NULL);
+CREATE TABLE clean (number INTEGER PRIMARY KEY, predicted INTEGER NOT NULL);
+CREATE TABLE outcomes (
+    place INTEGER, run INTEGER, number INTEGER,
+    fooled INTEGER NOT NULL, outside INTEGER NOT NULL, not_numbers INTEGER NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (place, run, number)
+) WITHOUT ROWID;
 CREATE TABLE worst (number INTEGER PRIMARY KEY, z BLOB, margin REAL, predicted INTEGER, fooled_by INTEGER);
 """
+COLUMNS = {"clean": 2, "outcomes": 7, "worst": 5}  # table -> number of its columns
 
-Key = tuple[int, int, int]  # index of the attack, run, batch
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class State:
-    """A file with one row for each finished batch, and the worst adversary of each image so far.
+    """A file with the outcomes of the runs on each image that are finished, and the worst adversary of each so far.
 
-    A row and its adversaries are written in one transaction, so that a killed process leaves whole batches. Only one
-    process at a time can open the file, which is created if it does not exist. The adversaries are those of the record,
-    which first gets those that the file already has.
+    Images have their numbers in the whole data, so that the states of its parts together are a state of the whole:
+    `paths` may be a list of files, which are read and not written. A single file is created if it does not exist. The
+    outcomes of a batch and its adversaries are written in one transaction, so that a killed process leaves whole
+    batches. Only one process at a time can open a file. The adversaries are those of the record, which first gets
+    those of the files.
 
     Raises:
-        ValueError: if the file is not a state, belongs to another evaluation, or is in use.
+        ValueError: if a file is not a state, belongs to another evaluation, or is in use.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fingerprint: Mapping[str, Any], record: Record) -> None:
+    def __init__(self, paths: Paths, fingerprint: Mapping[str, Any], record: Record) -> None:
         self._record = record
-        ours = json.dumps(fingerprint, sort_keys=True)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        path, parts = (paths, ()) if isinstance(paths, (str, os.PathLike)) else (":memory:", paths)
         with contextlib.ExitStack() as failing:
-            try:
-                self._file = sqlite3.connect(path, timeout=0.1, isolation_level=None)
-                failing.callback(self._file.close)
-                theirs, clean_predicted = self._open(ours)
-            except (sqlite3.Error, TypeError) as error:
-                if "locked" in str(error):
-                    raise InvalidArgument(
-                        f"The state {path} is in use: expected one that no other process has open."
-                    ) from error
-                raise invalid("value for `state`", "a state file, or none yet", f"{path} ({error})") from error
-            if theirs != ours:
-                raise InvalidArgument(
-                    f"The state {path} is of another evaluation: expected a file that does not exist yet, or the state "
-                    f"of this one. What differs: {_differences(json.loads(theirs), fingerprint)}"
-                )
-            self._restore(np.frombuffer(clean_predicted, "int32"))
+            self._file = _opened(path, fingerprint)
+            failing.callback(self._file.close)
+            for part in parts:
+                self._add(part, fingerprint)
+            self._restore()
             failing.pop_all()
 
-    def outcome(self, key: Key) -> Outcome | None:
-        """Returns the outcome of a batch; None if it has not been finished."""
-        select = "SELECT fooled, outside, not_numbers, seconds FROM batches WHERE place = ? AND run = ? AND batch = ?"
-        row = self._file.execute(select, key).fetchone()
-        return Outcome(np.frombuffer(row[0], bool), *row[1:]) if row else None
+    def outcome(self, place: int, run: int, numbers: np.ndarray) -> Outcome | None:
+        """Returns the outcome of a run of an attack on a batch of the record's images; None if it is not finished."""
+        wanted = self._record.numbers[numbers].tolist()
+        select = (
+            "SELECT number, fooled, outside, not_numbers, seconds FROM outcomes "
+            "WHERE place = ? AND run = ? AND number BETWEEN ? AND ?"
+        )
+        found = {number: values for number, *values in self._file.execute(select, (place, run, wanted[0], wanted[-1]))}
+        if not all(number in found for number in wanted):
+            return None
+        fooled, outside, not_numbers, seconds = np.array([found[number] for number in wanted]).T
+        return Outcome(fooled > 0, outside > 0, not_numbers > 0, float(seconds.sum()))
 
-    def keep(self, key: Key, outcome: Outcome, changed: np.ndarray) -> None:
-        """Writes the outcome of a finished batch and the adversaries that it changed."""
+    def keep(self, place: int, run: int, numbers: np.ndarray, outcome: Outcome, changed: np.ndarray) -> None:
+        """Writes the outcome of a finished batch, and the adversaries of the record that it changed."""
         record = self._record
         z, margin, predicted, fooled_by = record.z, record.margin, record.predicted, record.fooled_by
-        rows = [(int(n), z[n].tobytes(), float(margin[n]), int(predicted[n]), int(fooled_by[n])) for n in changed]
+        worst = [
+            (int(record.numbers[n]), z[n].tobytes(), float(margin[n]), int(predicted[n]), int(fooled_by[n]))
+            for n in changed
+        ]
+        seconds = outcome.seconds / len(numbers)
+        masks = (mask.astype(int).tolist() for mask in outcome[:3])
+        outcomes = [(place, run, *row, seconds) for row in zip(record.numbers[numbers].tolist(), *masks, strict=True)]
         self._file.execute("BEGIN")
-        self._file.executemany("INSERT OR REPLACE INTO worst VALUES (?, ?, ?, ?, ?)", rows)
-        row = (*key, outcome.fooled.tobytes(), outcome.outside, outcome.not_numbers, outcome.seconds)
-        self._file.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._insert("worst", worst)
+        self._insert("outcomes", outcomes)
         self._file.execute("COMMIT")
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
-    def _open(self, fingerprint: str) -> tuple[str, bytes]:
-        """Returns the fingerprint and the clean predictions of the file; a new file gets those of this evaluation."""
-        self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._file.execute("BEGIN EXCLUSIVE")
-        if not self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in filter(str.strip, TABLES.split(";")):
-                self._file.execute(statement)
-            clean = self._record.clean_predicted.astype("int32").tobytes()
-            self._file.execute("INSERT INTO evaluation VALUES (?, ?)", (fingerprint, clean))
-        self._file.execute("COMMIT")
-        found: tuple[str, bytes] = self._file.execute("SELECT fingerprint, clean_predicted FROM evaluation").fetchone()
-        return found
+    def _insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        values = ", ".join("?" * COLUMNS[table])
+        self._file.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({values})", rows)
 
-    def _restore(self, clean_predicted: np.ndarray) -> None:
+    def _add(self, path: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> None:
+        """Adds what the file of a part holds."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"Expected the state of a part. Received: {path}, where nothing is")
+        with contextlib.closing(_opened(path, fingerprint)) as part:
+            for table in COLUMNS:
+                self._insert(table, part.execute(f"SELECT * FROM {table}"))
+
+    def _restore(self) -> None:
+        """Gives the record what the file has, and the file the clean predictions that it does not have."""
         record = self._record
-        record.start_from(clean_predicted)  # predictions of the first process, since a random classifier has others now
+        index = {number: n for n, number in enumerate(record.numbers.tolist())}
+        clean = record.clean_predicted.copy()
+        for number, predicted in self._file.execute("SELECT * FROM clean"):
+            if number in index:
+                clean[index[number]] = predicted
+        record.start_from(clean)  # predictions of the first process, since a random classifier has others now
+        self._insert("clean", zip(index, clean.tolist(), strict=True))
         for number, z, margin, predicted, fooled_by in self._file.execute("SELECT * FROM worst"):
-            record.z[number] = np.frombuffer(z, "float32").reshape(record.z.shape[1:])
-            record.margin[number], record.predicted[number], record.fooled_by[number] = margin, predicted, fooled_by
+            if (n := index.get(number)) is not None:
+                record.z[n] = np.frombuffer(z, "float32").reshape(record.z.shape[1:])
+                record.margin[n], record.predicted[n], record.fooled_by[n] = margin, predicted, fooled_by
 
 
-def fingerprint(attack_list: AttackList, record: Record, **arguments: Any) -> dict[str, Any]:
+def _opened(path: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> sqlite3.Connection:
+    """Opens the file of a state, which is created if it does not exist, and keeps other processes out of it."""
+    ours = json.dumps(fingerprint, sort_keys=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as failing:
+        try:
+            file = sqlite3.connect(path, timeout=0.1, isolation_level=None)
+            failing.callback(file.close)
+            file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            file.execute("BEGIN EXCLUSIVE")
+            if not file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                for statement in filter(str.strip, TABLES.split(";")):
+                    file.execute(statement)
+                file.execute("INSERT INTO evaluation VALUES (?)", (ours,))
+            file.execute("COMMIT")
+            (theirs,) = file.execute("SELECT fingerprint FROM evaluation").fetchone()
+        except (sqlite3.Error, TypeError) as error:
+            if "locked" in str(error):
+                raise InvalidArgument(
+                    f"The state {path} is in use: expected one that no other process has open."
+                ) from error
+            raise invalid("value for `state`", "a state file, or none yet", f"{path} ({error})") from error
+        if theirs != ours:
+            raise InvalidArgument(
+                f"The state {path} is of another evaluation: expected a file that does not exist yet, or the state of "
+                f"this one. What differs: {_differences(json.loads(theirs), fingerprint)}"
+            )
+        failing.pop_all()
+    return file
+
+
+def fingerprint(attack_list: AttackList, record: Record, data: Images, **arguments: Any) -> dict[str, Any]:
     """Returns the values that identify an evaluation: arguments, attacks, data, and the classifier's weights.
+
+    They are the same for all parts of the data: `data` is the whole.
 
     Raises:
         ValueError: if an attack is a callable without a name and settings that identify it.
@@ -126,15 +171,15 @@ def fingerprint(attack_list: AttackList, record: Record, **arguments: Any) -> di
             [member.name, _identity(member), member.settings, _weights(member.attack)] for member in attack_list.attacks
         ],
         "columns": attack_list.columns,
-        "data": _digest(*record.images),
-        "classifier": _classifier_digest(record),
+        "data": _digest(*data),
+        "classifier": _classifier_digest(record, data),
     }
 
 
-def _classifier_digest(record: Record) -> str:
+def _classifier_digest(record: Record, data: Images) -> str:
     """Returns a digest of layers and weights, or of a file and its source.
 
-    That of any other callable is of its predictions and the size of its logits.
+    That of any other callable is of its predictions for all data and the size of its logits.
     """
     classifier = record.classifier
     if isinstance(classifier, keras.Model):
@@ -143,6 +188,8 @@ def _classifier_digest(record: Record) -> str:
     followed = [] if source is None else _network(source)
     if file := digest(classifier):
         return _digest(np.frombuffer(file.encode(), "uint8"), *followed)
+    if record.images is not data:  # a part, of which another one has other predictions
+        record = Record(classifier, record.scorer.ball, data, record.batch_size, record.scorer.draws)
     # Rounded to a power of two, since the logits of a random classifier differ a little each time.
     sizes = np.abs(record.logits[np.isfinite(record.logits)], dtype="float64")
     size = np.log2(np.maximum(sizes.mean(), 1e-30)).round() if len(sizes) else np.nan
