@@ -1,7 +1,8 @@
 """Evaluates a classifier: `tfrobust evaluate --workdir=DIR`, or `--model=FILE --data=NAME --eps=...`.
 
 Exits with 3, after everything is written, if a gate fails: `--fail-on-alarm`, `--min_robust_accuracy=`,
-`--not_worse_than=FILE.json`. The same command resumes an evaluation that was killed.
+`--not_worse_than=FILE.json`. The same command resumes an evaluation that was killed. With `--shard=K/N` it evaluates
+one of N parts of the images, and `--merge` then writes the report of them all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from absl import flags
 from commands import cli, imports
 from commands.paper import beside_paper
 from commands.workdir import Workdir, data_of
+from trainers import parts
 
 if TYPE_CHECKING:
     from tfrobust.evaluation import Report
@@ -34,6 +36,8 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Where the report is written, FILE.json; default: the run's evaluation.json.")
     flags.DEFINE_integer("draws", None, "Passes that vote on each prediction, for a random classifier.", lower_bound=1)
     flags.DEFINE_string("straight_through", None, "Layers, with commas, that gradients pass unchanged: rounding, say.")
+    flags.DEFINE_string("shard", None, "K/N: evaluates the K-th of N parts alone; auto: by the workers of TF_CONFIG.")
+    flags.DEFINE_bool("merge", False, "Write the report of all parts that --shard has evaluated.")
     flags.DEFINE_integer("batch_size", None, "Images in a batch; changes no figure.", lower_bound=1)
     flags.DEFINE_integer("probes", None, "Number of images on which the alarms' probes run; 0: none.", lower_bound=0)
     flags.DEFINE_bool("fail_on_alarm", False, "Gate: no alarm of the checks that were made (fewer with --probes=0).")
@@ -49,9 +53,12 @@ def evaluate_workdir(
     split: str = "test",
     images: int | None = None,
     other: Report | None = None,
+    merge: bool = False,
     **options: Any,
 ) -> Report:
     """Evaluates a run's classifier on one split of its data and writes the report, as JSON and as a page.
+
+    With the option `shard` only the state of that part is written.
 
     Args:
         workdir: a run's folder.
@@ -59,6 +66,7 @@ def evaluate_workdir(
         split: split of the data; figures to publish come from "test".
         images: number of first images; None: all.
         other: a report that this one will be compared with; it is checked before the evaluation.
+        merge: whether to read the states of all parts.
         **options: options of `tfrobust.evaluate`; `eps` and `norm` default to those of the run's own evaluation.
     """
     config = workdir.read_config()
@@ -72,7 +80,7 @@ def evaluate_workdir(
     options = {**own, **options}
     if "eps" not in options:
         raise cli.Misuse(f"Expected --eps: the run has no radius of its own. Received: {options}")
-    differs = images is not None or {k: v for k, v in options.items() if k != "batch_size"} != own
+    differs = images is not None or {k: v for k, v in options.items() if k not in ("batch_size", "shard")} != own
     if output is None and differs and workdir.evaluation.exists():
         raise cli.Mistake(
             f"{workdir.evaluation} is the report of the run's own evaluation: expected --output=FILE for another. "
@@ -80,7 +88,7 @@ def evaluate_workdir(
         )
     info = tfrobust.data.info(**data_of(config))
     output = output or workdir.evaluation
-    return _evaluate(classifier, load_data(config, split), info, output, split, images, other, **options)
+    return _evaluate(classifier, load_data(config, split), info, output, split, images, other, merge, **options)
 
 
 def evaluate_model(
@@ -107,9 +115,10 @@ def _evaluate(
     split: str = "test",
     images: int | None = None,
     other: Report | None = None,
+    merge: bool = False,
     **options: Any,
 ) -> Report:
-    """Evaluates, writes the report and its page, and removes the state from which a killed evaluation resumes."""
+    """Evaluates, writes the report and its page, and removes the states from which a killed evaluation resumes."""
     import tfrobust
     from commands.build import first_images
 
@@ -123,19 +132,24 @@ def _evaluate(
         notes += (f"Only the first {images} of {info.sizes[split]} images of the {split} split were evaluated.",)
     if other is not None:
         _check_comparable(other, data, options)
-    state = None if output is None else Path(output).with_suffix(".state")
-    if state is not None:
-        state.parent.mkdir(parents=True, exist_ok=True)
-    report = tfrobust.evaluate(classifier, data, state=state, **options)
-    report = dataclasses.replace(report, notes=(*notes, *report.notes))
-    if output is None or state is None:
-        return report
+    if output is None:
+        report = tfrobust.evaluate(classifier, data, **options)
+        return dataclasses.replace(report, notes=(*notes, *report.notes))
     output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if shard := options.get("shard"):
+        options["probes"] = 0  # alarms are those of the whole
+    states = parts.states_of(output) if merge else [parts.state_of(output, shard)]
+    report = tfrobust.evaluate(classifier, data, state=states if merge else states[0], **options)
+    report = dataclasses.replace(report, notes=(*notes, *report.notes))
+    if shard:
+        return report
     report.save(output)
     names = info.class_names if len(info.class_names) == report.classes else None
     report.save_html(output.with_suffix(".html"), names)
-    for file in (state, state.with_name(f"{state.name}-journal")):  # SQLite's journal may remain after a kill
-        file.unlink(missing_ok=True)
+    for state in states:
+        for file in (state, state.with_name(f"{state.name}-journal")):  # SQLite's journal may remain after a kill
+            file.unlink(missing_ok=True)
     return report
 
 
@@ -169,6 +183,13 @@ def _check_flags(given: Any) -> None:
         raise cli.Misuse(f"Expected --source beside a --model of another format. Received: --model={given.model}")
     if given.output and Path(given.output).suffix in (".html", ".npz", ".state"):
         raise cli.Misuse(f"Expected --output=FILE.json: the page stands beside it. Received: --output={given.output}")
+    if (given.shard or given.merge) and given.model and not given.output:
+        raise cli.Misuse("Expected --output=FILE.json, beside which parts have their states. Received: none")
+    gates = given.fail_on_alarm or given.min_robust_accuracy is not None or given.not_worse_than
+    if given.shard and (given.merge or given.probes or gates):
+        raise cli.Misuse(
+            "Expected --merge, --probes and gates after all parts are evaluated. Received: --shard as well"
+        )
     if given.not_worse_than and not Path(given.not_worse_than).is_file():
         raise FileNotFoundError(f"Expected --not_worse_than=FILE.json, a report. Received: {given.not_worse_than}")
 
@@ -193,6 +214,10 @@ def main(_: list[str]) -> int:
     for name in ("eps", "norm", "attacks", "seed", "draws", "batch_size", "probes"):
         if (value := given[name].value) is not None:
             options[name] = value
+    if given.shard:
+        options["shard"] = parts.parse(given.shard)
+    if given.merge:
+        options["merge"] = True
     if given.straight_through:
         options["gradients"] = _gradients(given.straight_through)
     if given.workdir:

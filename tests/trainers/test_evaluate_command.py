@@ -169,6 +169,11 @@ def _full_disk(*_):
         (["--attacks=fgsm,pdg"], 1, "Did you mean 'pgd'"),
         (["--straight_through=a,"], 2, "Expected --straight_through=LAYER,LAYER. Received: --straight_through=a,"),
         (["--output=r.html"], 2, "--output=FILE.json"),
+        (["--shard=1/2"], 2, "Expected --output=FILE.json, beside which parts have their states"),
+        (["--shard=3/2", "--output=r.json"], 2, "Expected --shard=K/N, K from 1 to N"),
+        (["--shard=half", "--output=r.json"], 2, "Expected --shard=K/N, K from 1 to N"),
+        (["--shard=1/2", "--output=r.json", "--fail_on_alarm"], 2, "gates after all parts"),
+        (["--merge", "--output=nowhere.json"], 1, "Expected the states of all parts"),
         (["--not_worse_than=nowhere.json"], 1, "nowhere.json"),
         (["--data="], 2, "Expected a value for --data. Received: an empty one"),
     ],
@@ -199,6 +204,31 @@ def test_gradients_pass_the_layers_that_are_named(command, data, tmp_path):
     assert "StraightThrough(part=[" in Report.load(tmp_path / "r.json").attacks[0].settings["gradients"]
     code, _, err = command(*given, "--straight_through=round,rond")
     assert code == 1 and "Did you mean" in err and len(err.splitlines()) == 1
+
+
+def test_parts_are_merged_into_the_report_of_one_process(command, arguments, tmp_path, monkeypatch):
+    given = [*arguments[:-1], "--probes=8", f"--output={tmp_path}/r.json"]  # with alarms and curves
+    assert command(*given)[0] == 0
+    whole = Report.load(tmp_path / "r.json")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    cluster = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}, "task": {"type": "worker", "index": 2}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    beginning = [*arguments[:-1], f"--output={tmp_path}/r.json"]
+    for shard in ("1/3", "2/3"):
+        code, out, _ = command(*beginning, f"--shard={shard}")
+        assert code == 0 and "of the 48 images" in out
+    code, _, err = command(*given, "--merge")
+    assert code == 1 and "Missing of 3: 3" in err
+    assert command(*beginning, "--shard=auto")[0] == 0  # the third worker of TF_CONFIG
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"r.{k}-of-3.state" for k in (1, 2, 3)]
+    assert command(*given, "--seed=1", "--merge")[0] == 1
+    assert command(*given, "--merge")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json", "r.npz"]
+    merged = Report.load(tmp_path / "r.json")
+    times = {"seconds": 0, "attacks": ()}
+    assert dataclasses.replace(merged, **times) == dataclasses.replace(whole, **times)
+    assert [{**vars(a), "seconds": 0} for a in merged.attacks] == [{**vars(a), "seconds": 0} for a in whole.attacks]
 
 
 class Killed(BaseException):
