@@ -18,8 +18,8 @@ from absl import flags
 
 from benchmarks import documents
 from commands import cli
-from export.connections import Model, connect
 from export.loading import load
+from tfrobust_base.connections import Model, connect
 
 BEGIN = "<!-- figures: python -m benchmarks.serving -->"
 NAME = "classifier"

@@ -15,10 +15,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict
 from ml_collections.config_flags import config_flags
 
-import tfrobust_words
 from commands import imports
 from commands.cli import Mistake, NumberParser
 from commands.config import completed, in_order
+from tfrobust_base import words
 
 
 def define_config(default: str, *folders: Path, flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -105,7 +105,7 @@ class _ConfigFile(config_flags.ConfigFileFlagParser):
         if not file.endswith(".py"):
             named = {path.stem: path for folder in reversed(self._folders) for path in folder.glob("[!_]*.py")}
             if file not in named:
-                raise Mistake(tfrobust_words.unknown("config", file, ["FILE.py", "FILE.json", *named]))
+                raise Mistake(words.unknown("config", file, ["FILE.py", "FILE.json", *named]))
             file = str(named[file])
         return imports.load(file).get_config(*row)
 

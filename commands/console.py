@@ -10,7 +10,7 @@ import runpy
 import sys
 from typing import NamedTuple, NoReturn
 
-import tfrobust_words
+from tfrobust_base import words
 
 
 class Command(NamedTuple):
@@ -51,7 +51,7 @@ def main() -> NoReturn:
         print(usage())
         sys.exit(0)
     if name not in COMMANDS:
-        print(tfrobust_words.unknown("command", name, COMMANDS) if name else usage(), file=sys.stderr)
+        print(words.unknown("command", name, COMMANDS) if name else usage(), file=sys.stderr)
         sys.exit(2)  # as for wrong flags
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for code of one's own

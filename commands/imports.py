@@ -21,7 +21,7 @@ from absl import flags
 
 WAYS = "--import=MODULE or --import=FILE.py"
 HINT = f"Code of your own is imported by {WAYS}."
-PACKAGES = ("tfrobust", "commands", "export", "trainers", "tuning")  # of this project
+PACKAGES = ("tfrobust_base", "tfrobust", "commands", "export", "trainers", "tuning")  # of this project
 BUILT_IN = (*PACKAGES, "builtins", "keras", "tensorflow", "__main__")  # what no config has to list
 PAGE = ("matplotlib.figure", "matplotlib.image", "scipy.stats")  # what draws the page of a report
 EXPORT = ("export.card", "export.extra", "export.module", "tensorflow_serving.apis.prediction_log_pb2")

@@ -1,3 +1,3 @@
 """From a saved classifier to a served or a shipped one."""
 
-__all__ = ["connections", "litert", "onnx", "savedmodel"]
+__all__ = ["litert", "onnx", "savedmodel"]

@@ -20,8 +20,8 @@ import numpy as np
 from absl import flags
 
 from commands import cli
-from export.connections import Connection, Model, ServingError, check_server, connect, pixel_shape
 from export.logits import compare
+from tfrobust_base.connections import Connection, Model, ServingError, check_server, connect, pixel_shape
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 OUTPUTS = ("logits", "probabilities", "label")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from export.connections import ServingError
+from tfrobust_base.connections import ServingError
 
 
 @dataclass

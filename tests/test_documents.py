@@ -13,16 +13,16 @@ import pytest
 from absl import flags
 
 import tfrobust
+import tfrobust_base
 import tuning
 from commands import cli
 from commands.console import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = [
-    "tfrobust_words",
     *(
         found.name
-        for package in (tfrobust, tuning)
+        for package in (tfrobust_base, tfrobust, tuning)
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ),
 ]

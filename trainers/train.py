@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-import tfrobust_words
 from commands import cli, imports
 from commands.config_flag import chosen_config, define_config
 from commands.paper import beside_paper
 from commands.workdir import Workdir
+from tfrobust_base import words
 from trainers.configs import digits
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _check_objectives(config: Mapping[str, Any]) -> None:
     for phase in (config, *config["phases"]):
         name = phase.get("objective", {}).get("name")
         if known and name is not None and name not in known:
-            raise cli.Misuse(f"{tfrobust_words.unknown('objective', name, known)} {imports.HINT}")
+            raise cli.Misuse(f"{words.unknown('objective', name, known)} {imports.HINT}")
 
 
 def main(_: list[str]) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras_tuner
 
 from tfrobust.utils import charts
 from tfrobust.utils.text import short
 from tuning.aims import Aim, front
+from tuning.outcome import Entry, Outcome
 from tuning.spaces import Dimension
-
-if TYPE_CHECKING:
-    from tuning.outcome import Entry, Outcome
 
 LETTERS = 16  # of a value in a figure
 DIGITS = 3  # significant digits of a float

@@ -68,7 +68,7 @@ def search(
     imports.need(*imports.PAGE, "tensorboard.plugins.hparams.api")
     from tfrobust.utils.errors import InvalidArgument
     from tfrobust.utils.files import sweep
-    from tuning import aims, outcome, spaces, tuners
+    from tuning import aims, conclusion, spaces, tuners
     from tuning.runner import Progress, Runner, fit, told
     from tuning.trials import Store
 
@@ -99,7 +99,7 @@ def search(
             _lead(runner.oracle, workers, path / "logs", progress, say)
         else:
             _run(runner)
-    return outcome.conclude(config, path, store, aim, say)
+    return conclusion.conclude(config, path, store, aim, say)
 
 
 def _run(runner: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import setuptools
 
+from commands import imports
 from commands.console import COMMANDS
 from trainers.configs import digits
 
@@ -115,9 +116,7 @@ def test_an_installation_has_all_packages_and_files():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tool = project["tool"]["setuptools"]
     found = set(setuptools.find_packages(str(ROOT), include=tool["packages"]["find"]["include"]))
-    assert {"commands", "trainers.configs", "tuning.configs"} <= found
-    for module in tool["py-modules"]:
-        assert (ROOT / f"{module}.py").is_file()
+    assert {*imports.PACKAGES, "trainers.configs", "tuning.configs"} <= found
     patterns = tool["package-data"]["trainers"]
     assert any(digits.WRITTEN.match(f"trainers/{pattern}") for pattern in patterns)
     module, _, function = project["project"]["scripts"]["tfrobust"].partition(":")

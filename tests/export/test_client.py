@@ -26,9 +26,9 @@ from PIL import Image
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from export import client
-from export.connections import Model, ServingError, connect, pixel_shape
 from export.loading import load
 from export.logits import compare
+from tfrobust_base.connections import Model, ServingError, connect, pixel_shape
 
 SHAPE = (6, 6, 1)
 WEIGHTS = np.random.default_rng(3).normal(size=(36, 4)).astype("float32")

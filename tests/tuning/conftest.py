@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tuning import outcome
+from tuning import conclusion
 from tuning.aims import ranked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def unwritten(monkeypatch):
         trial, result = done[order[0]]
         return SimpleNamespace(winner=SimpleNamespace(trial=trial, result=result))
 
-    monkeypatch.setattr(outcome, "conclude", conclude)
+    monkeypatch.setattr(conclusion, "conclude", conclude)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tfrobust
 from commands import build
 from trainers import train
-from tuning import outcome
+from tuning import conclusion
 from tuning.aims import Aim
 from tuning.configs import digits
 from tuning.search import search
@@ -40,7 +40,7 @@ def store(tmp_path):
 
 
 def concluded(store, *aim, **search):
-    return outcome.conclude(config_of(**search), store.path.parent, store, Aim(*aim), say=lambda _: None)
+    return conclusion.conclude(config_of(**search), store.path.parent, store, Aim(*aim), say=lambda _: None)
 
 
 def table(store):
@@ -63,7 +63,7 @@ def judge(monkeypatch):
         report.save_html(file.with_suffix(".html"))
         return report
 
-    monkeypatch.setattr(outcome, "evaluate_workdir", evaluate)
+    monkeypatch.setattr(conclusion, "evaluate_workdir", evaluate)
     return SimpleNamespace(planned=planned, asked=asked)
 
 
@@ -82,18 +82,18 @@ def test_the_best_is_kept_with_a_config_that_trains_it(store):
 
 def test_a_hopeless_trials_config_ends_where_the_trial_ended(store):
     trial = Trial({"objective.beta": 1.0}, 9)
-    entry = outcome.Entry(1, trial, Result(0.2, 0.1, 4, 1.0, 0.0, "Ended early"))
-    assert outcome.best_config(config_of(9), entry)["epochs"] == 4
-    assert outcome.best_config(config_of(9), entry._replace(result=Result(0.2, 0.1, 9)))["epochs"] == 9
+    entry = conclusion.Entry(1, trial, Result(0.2, 0.1, 4, 1.0, 0.0, "Ended early"))
+    assert conclusion.best_config(config_of(9), entry)["epochs"] == 4
+    assert conclusion.best_config(config_of(9), entry._replace(result=Result(0.2, 0.1, 9)))["epochs"] == 9
 
 
 def test_the_last_phase_alone_ends_where_a_hopeless_trial_ended():
     phases = ({"objective": {"name": "standard"}}, {"epochs": 6})
-    entry = outcome.Entry(1, Trial({"objective.beta": 1.0}, 9), Result(0.2, 0.1, 6))
+    entry = conclusion.Entry(1, Trial({"objective.beta": 1.0}, 9), Result(0.2, 0.1, 6))
     config = {**config_of(9), "phases": phases}
-    whole = outcome.best_config(config, entry)
+    whole = conclusion.best_config(config, entry)
     assert whole["epochs"] == 9 and whole["phases"] == phases
-    ended = outcome.best_config(config, entry._replace(result=Result(0.2, 0.1, 4)))
+    ended = conclusion.best_config(config, entry._replace(result=Result(0.2, 0.1, 4)))
     assert ended["epochs"] == 9 and [phase.get("epochs") for phase in ended["phases"]] == [None, 4]
 
 
@@ -207,7 +207,7 @@ def test_an_evaluation_of_the_validation_split_reads_that_split_and_says_so(stor
     tfrobust.models.get("digits").save(workdir.classifier)
     file = workdir.path / "finalist.json"
     options = {"attacks": ["fgsm"], "probes": 0, "images": 20}
-    report = outcome.evaluate_workdir(workdir, file, split="validation", **options)
+    report = conclusion.evaluate_workdir(workdir, file, split="validation", **options)
     x, _ = next(iter(build.load_data(config, "validation")))
     assert (report.adversaries.x == x.numpy()[:20]).all() and report.eps == 0.15
     assert "validation split" in report.notes[0] and "20 of 144 images of the validation split" in report.notes[1]

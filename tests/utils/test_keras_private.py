@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_tuner import oracles
 
 import tfrobust
+from commands import imports
 from tfrobust.utils import keras_private
 
 ROOT = pathlib.Path(tfrobust.__file__).parent.parent
@@ -185,8 +186,7 @@ def test_a_private_name_still_does_what_the_library_needs(name):
 
 def test_private_names_stand_in_this_module_alone():
     private = {"keras.src", "keras_tuner.src", "tensorflow.python"}
-    packages = ("tfrobust", "commands", "export", "trainers", "tuning")
-    for path in (path for top in packages for path in ROOT.glob(f"{top}/**/*.py")):
+    for path in (path for top in imports.PACKAGES for path in ROOT.glob(f"{top}/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

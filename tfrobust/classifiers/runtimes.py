@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfrobust.utils.errors import invalid
 from tfrobust.utils.optional import imported
+from tfrobust_base import connections
 
 
 class Runtime(NamedTuple):
@@ -137,8 +138,6 @@ def onnx(file: Path) -> Runtime:
 
 def server(address: str, timeout: float) -> Runtime:
     """Opens a model on a server, `SCHEME://HOST:PORT/NAME`, or `.../NAME/VERSION` for one of its versions."""
-    from export import connections  # the clients stand there, because the command of that package needs no TensorFlow
-
     scheme, _, rest = address.partition("://")
     host, *path = rest.strip("/").split("/")
     if scheme not in connections.PROTOCOLS or ":" not in host or not 1 <= len(path) <= 2:

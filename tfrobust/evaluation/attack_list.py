@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-import tfrobust_words
 from tfrobust import attacks
 from tfrobust.attacks import ATTACKS, L1, L2, Attack, Ball, Cascade, Exact, GradientAttack, Gradients, Linf
 from tfrobust.classifiers import Shipped, in_inference
@@ -20,6 +19,7 @@ from tfrobust.utils.random import ImageNoise
 from tfrobust.utils.registry import Unregistered
 from tfrobust.utils.text import for_json
 from tfrobust.utils.types import Tensor
+from tfrobust_base import words
 
 Search = Callable[..., Any]  # pixels, labels, numbers of the images, seed, run -> x_adv
 
@@ -176,7 +176,7 @@ def _listed(text: str) -> str | list[str]:
     """Returns the name of a suite as it is, and names of attacks with commas between them as a list."""
     names = [name.strip() for name in text.split(",")]
     if len(names) == 1 and names[0] not in (known := {*suites.names(), *attacks.names()}):
-        raise Unregistered(tfrobust_words.unknown("suite or attack", text, known))
+        raise Unregistered(words.unknown("suite or attack", text, known))
     return names[0] if names[0] in suites.names() and len(names) == 1 else names
 
 

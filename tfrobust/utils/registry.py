@@ -13,9 +13,9 @@ from typing import Any, ClassVar, TypeVar, cast
 import keras
 import numpy as np
 
-import tfrobust_words
 from tfrobust.utils.deprecation import with_new_names
 from tfrobust.utils.errors import InvalidArgument, invalid
+from tfrobust_base import words
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -23,7 +23,7 @@ VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 def unknown(kind: str, received: object, known: Iterable[str]) -> InvalidArgument:
     """Returns the error for a name that is not one of the known ones, with the nearest of these."""
-    return InvalidArgument(tfrobust_words.unknown(kind, received, known))
+    return InvalidArgument(words.unknown(kind, received, known))
 
 
 class Unregistered(InvalidArgument):
@@ -169,7 +169,7 @@ class Registry:
 
     def _make(self, name: str, arguments: dict[str, Any]) -> Any:
         if name not in self._factories:
-            raise Unregistered(tfrobust_words.unknown(self.kind, name, self._factories))
+            raise Unregistered(words.unknown(self.kind, name, self._factories))
         factory = self._factories[name]
         arguments = with_new_names(factory, arguments)
         parameters = inspect.signature(factory).parameters

@@ -12,8 +12,6 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from commands.cli import Mistake
-
 
 class ServingError(OSError):
     """Is raised for a request without an answer; `code` is gRPC's name of the status."""
@@ -177,10 +175,10 @@ PROTOCOLS: dict[str, type[Connection]] = {"grpc": Grpc, "http": Rest, "https": R
 
 
 def check_server(server: str) -> None:
-    """Raises a `Mistake` if an address lacks a protocol, a host or a port."""
+    """Raises a `ValueError` if an address lacks a protocol, a host or a port."""
     parts = urlsplit(server)
     if parts.scheme not in PROTOCOLS or not parts.hostname or parts.port is None:
-        raise Mistake(f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}. Received: {server}")
+        raise ValueError(f"Expected --server=SCHEME://HOST:PORT with one of {', '.join(PROTOCOLS)}. Received: {server}")
 
 
 def connect(server: str, model: Model, timeout: float = 10.0) -> Connection:

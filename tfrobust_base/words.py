@@ -1,4 +1,4 @@
-"""Sentences for `tfrobust` and for its commands, which need them before the library, and TensorFlow, is loaded."""
+"""Sentences of errors."""
 
 import difflib
 from collections.abc import Iterable
