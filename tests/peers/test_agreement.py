@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 foolbox = pytest.importorskip("foolbox", reason="needs pip install tfrobust[peers]")
+eagerpy = pytest.importorskip("eagerpy")
 torch = pytest.importorskip("torch")
 art = pytest.importorskip("art.attacks.evasion")
 
@@ -105,6 +107,19 @@ def fast_minimum_norm(norm):
     """Foolbox' FMN, a strong attack of each norm."""
     make = {"linf": foolbox.attacks.LInfFMNAttack, "l2": foolbox.attacks.L2FMNAttack, "l1": foolbox.attacks.L1FMNAttack}
     return of_foolbox(make[norm](steps=100), norm)
+
+
+class PGDOnMargin(foolbox.attacks.LinfPGD):
+    """Foolbox' PGD on the margin, the loss of CW."""
+
+    def get_loss_fn(self, model, labels):
+        def loss(inputs):
+            logits = model(inputs).raw
+            right = tf.one_hot(labels.raw, logits.shape[-1])
+            others = tf.reduce_max(logits - 1e9 * right, axis=-1)
+            return eagerpy.astensor(tf.reduce_sum(others - tf.reduce_sum(right * logits, axis=-1)))
+
+        return loss
 
 
 def sparse_descent(steps=50):
@@ -315,9 +330,13 @@ ROWS = {
         norm="l1",
         within=0.03,
     ),
-    "DRA": Row(  # not a strong attack: its steps are those of the thesis
-        lambda: attacks.dra(E1, steps=20, p=2 / 3),
-        {"Foolbox": of_foolbox(foolbox.attacks.L1ProjectedGradientDescentAttack(steps=20, rel_stepsize=0.125), "l1")},
+    "DRA": Row(  # with p = 1 it is PGD in L1 with steps along the gradient itself, which Foolbox has
+        lambda: attacks.dra(E1, steps=20, p=1.0),
+        {
+            "Foolbox": of_foolbox(
+                foolbox.attacks.L1ProjectedGradientDescentAttack(steps=20, rel_stepsize=0.05, random_start=False), "l1"
+            )
+        },
         norm="l1",
     ),
     "MIM-10 L2": Row(
@@ -339,8 +358,8 @@ ROWS = {
         norm="l1",
     ),
     "CW Linf": Row(
-        lambda: attacks.cw_linf(E, steps=50),
-        {"Foolbox": of_foolbox(foolbox.attacks.LinfPGD(rel_stepsize=0.05, steps=50))},
+        lambda: attacks.cw_linf(E, 0.05 * E, 50, start="none"),
+        {"Foolbox": of_foolbox(PGDOnMargin(rel_stepsize=0.05, steps=50, random_start=False))},
     ),
     "AutoAttack L2": Row(
         lambda: attacks.autoattack(E2, norm="l2"),
@@ -362,12 +381,14 @@ ROWS = {
     "random noise": Row(
         lambda: attacks.random_noise(E, 100),
         {"Foolbox": of_foolbox(foolbox.attacks.LinfRepeatedAdditiveUniformNoiseAttack(repeats=100))},
+        draws=10,
     ),
     "random noise L2": Row(
         lambda: attacks.random_noise(E2, 100, norm="l2"),
         {"Foolbox": of_foolbox(foolbox.attacks.L2RepeatedAdditiveUniformNoiseAttack(repeats=100), "l2")},
         norm="l2",
         within=0.03,
+        draws=10,
     ),
     "boundary": Row(lambda: attacks.boundary(E), {"Foolbox FMN": fast_minimum_norm("linf")}, images=50, within=0.04),
     "boundary L2": Row(
