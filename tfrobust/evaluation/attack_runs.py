@@ -6,13 +6,15 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from tfrobust.evaluation.attack_list import AttackList, Entry, NamedAttack
+from tfrobust.evaluation.devices import Replica
 from tfrobust.evaluation.record import Outcome, Record
 from tfrobust.evaluation.report import Result
 from tfrobust.evaluation.resume import State
@@ -97,6 +99,7 @@ class AttackRuns:
     attack_list: AttackList
     classes: int
     seed: int
+    replicas: Sequence[Replica]  # the classifier on each device
     state: State | None  # outcomes in files, from which those of earlier processes are read
     progress: Progress
 
@@ -129,7 +132,7 @@ class AttackRuns:
         runs = self.runs[batches.index]
         by_run: list[float] = []
         batches.start_run(0, attacked)
-        options: dict[str, Any] = {"runs": runs, "in_threads": member.in_graph}
+        options: dict[str, Any] = {"runs": runs, "in_threads": member.in_graph, "devices": len(self.replicas)}
         left = open_after_runs(images, alive, self.record.batch_size, batches.prepare, batches.record, **options)
         for run, alive in enumerate(left, 1):
             by_run.append(len(alive) / len(images.y))
@@ -170,7 +173,7 @@ class _Batches:
         self.label, self.member, self.index = label, member, index
         self._every, self._cost = every, every.costs[index]
         self._for_each_right, self._independent = later
-        self._search = functools.cache(lambda: member.search(every.record.classifier, every.record.images.x))
+        self._search = functools.cache(self._traced)
         self.seconds = 0.0
 
     def start_run(self, run: int, alive: int) -> None:
@@ -187,7 +190,8 @@ class _Batches:
         if known is not None:
             return lambda: known
         numbers = self._every.record.numbers[batch.numbers]
-        return functools.partial(self._search(), batch.x, batch.y, numbers, self._seed, batch.run)
+        search = self._search(batch.number % len(self._every.replicas) if self.member.in_graph else 0)
+        return functools.partial(search, batch.x, batch.y, numbers, self._seed, batch.run)
 
     def record(self, batch: Batch, found: Any) -> np.ndarray:
         """Records what `prepare` led to, and returns which images of the batch are still right."""
@@ -206,6 +210,20 @@ class _Batches:
         if self._pending:
             self._show_work()
         return ~found.fooled
+
+    def _traced(self, device: int) -> Callable[..., Any]:
+        """Returns the search on a device."""
+        replica, record = self._every.replicas[device], self._every.record
+        if not self.member.in_graph:  # a callable gets the classifier as given
+            return self.member.search(record.classifier, record.images.x)
+        with tf.device(replica.device):
+            search = self.member.search(replica.classifier, record.images.x)
+
+        def there(*arguments: Any) -> Any:
+            with tf.device(replica.device):  # a graph runs on the device of its caller
+                return search(*arguments)
+
+        return there
 
     def _show_work(self) -> None:
         work = self._pending * self._cost + self._right * self._later + self._independent

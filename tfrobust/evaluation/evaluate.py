@@ -18,6 +18,7 @@ from tfrobust.evaluation.alarms import Findings, alarms, names_of_checks
 from tfrobust.evaluation.attack_list import AttackList, list_attacks
 from tfrobust.evaluation.attack_runs import AttackRuns, Progress
 from tfrobust.evaluation.dataset import Images, read
+from tfrobust.evaluation.devices import DEFAULT, replicas
 from tfrobust.evaluation.probes import Probes, Searches, probe
 from tfrobust.evaluation.record import Record
 from tfrobust.evaluation.report import Report, Result
@@ -44,6 +45,7 @@ def evaluate(
     probes: int = 128,
     state: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     shard: tuple[int, int] | None = None,
+    devices: Sequence[str] | None = None,
     verbose: bool = True,
 ) -> Report:
     """Measures how often a classifier is right on clean images and under every one of several attacks.
@@ -95,6 +97,9 @@ def evaluate(
         shard: (k, n), to evaluate the k-th of n parts of the data, k from 1 to n: every n-th image, with the random
             numbers that it has in the whole. After the n parts, in processes of their own with a `state` each, an
             evaluation of the whole with the list of these states as `state` gives the figures of one process.
+        devices: names of the devices that search batches in turn, each on a copy of the classifier, such as
+            ["GPU:0", "GPU:1"]; None: all GPUs of this machine for a Keras model without `gradients`, else where
+            TensorFlow puts them.
         verbose: whether to print a line for each attack, and the remaining time.
 
     Returns:
@@ -120,6 +125,8 @@ def evaluate(
     part = _part(whole, shard)
     images = whole if shard is None else whole.of(part)
     _check_mask(ball, images)
+    # An oracle may hold layers of this very model, which its copies do not have.
+    on_devices = replicas(classifier, devices if gradients is None else devices or DEFAULT)
     attack_list = list_attacks(attacks, ball, classes, classifier)
     followed = passing(gradients, in_inference(classifier))  # the same values, with the gradients of the oracle
     if gradients is not None:
@@ -135,7 +142,7 @@ def evaluate(
             kept = State(state, fingerprint(attack_list, record, whole, norm=norm, **numbers), record)
             closing.callback(kept.close)
         progress.line(f"clean: {record.right_clean.sum()} of {len(images.y)} images right")
-        results = AttackRuns(record, attack_list, classes, seed, kept, progress).results()
+        results = AttackRuns(record, attack_list, classes, seed, on_devices, kept, progress).results()
         if any(attack.follows_gradients for attack in attack_list.attacks):
             record.sharpen(followed)
         probed = _probed(followed, record, attack_list, results, seed, probes) if probes else None

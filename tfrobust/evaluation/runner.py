@@ -35,6 +35,7 @@ def open_after_runs(
     *,
     runs: int = 1,
     in_threads: bool = False,
+    devices: int = 1,
 ) -> Iterator[np.ndarray]:
     """Makes runs of an attack, each on the images that are still open, and yields the numbers of these after each run.
 
@@ -47,13 +48,15 @@ def open_after_runs(
             which images of the batch are still open, `(B,)` bool.
         runs: number of runs.
         in_threads: whether two batches are searched at a time, so that one uses processors that the other leaves idle.
+        devices: number of devices that search batches in turn.
     """
+    at_once = devices * in_flight()
     for run in range(runs):
-        with ThreadPoolExecutor(in_flight()) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             batches = (Batch(*part, run, number) for number, part in enumerate(images.batches(numbers, batch_size)))
             prepared = ((batch, prepare(batch)) for batch in batches)
             searches = ((batch, pool.submit(search).result if in_threads else search) for batch, search in prepared)
-            still_open = [batch.numbers[record(batch, search())] for batch, search in _ahead(searches, in_flight())]
+            still_open = [batch.numbers[record(batch, search())] for batch, search in _ahead(searches, at_once)]
         numbers = np.concatenate([numbers[:0], *still_open])
         yield numbers
 
