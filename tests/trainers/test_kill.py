@@ -20,7 +20,7 @@ CONFIG = """
 import keras
 
 import tfrobust
-from trainers.configs import _base
+from commands import config as _base
 
 
 @tfrobust.models.register

@@ -75,7 +75,7 @@ def test_a_chief_and_workers_by_hand(planted, start_planted, tmp_path):
 
     def start(name):
         place = {launcher.NAME: name, launcher.HOST: "127.0.0.1", launcher.PORT: port}
-        return start_planted(tmp_path, "random", 8, 2, 0.2, **place)
+        return start_planted(tmp_path, "random", 8, 2, 1.0, **place)  # long enough for both workers to begin
 
     first, chief, second = start("a"), start("chief"), start("b")
     out = finished(chief)

@@ -104,8 +104,13 @@ class HopSkipJump(MinimumNorm):
             value, _, gradient = backend.value_and_gradient(margin(classify, y), x)
             rows = ops.nonzero(flat(value, gradient, self.ball))[0]
         walk = Walk(classify, self.ball, x, y, rows, self.targeted)
-        found = self._walked(walk, SharedNoise(Noise.of(seed).seed))
-        return ops.scatter_update(x, rows[:, None], self._within(found, walk.x))
+
+        def walked() -> Tensor:
+            found = self._walked(walk, SharedNoise(Noise.of(seed).seed))
+            return ops.scatter_update(x, rows[:, None], self._within(found, walk.x))
+
+        # No empty batch is classified: TensorFlow's fused convolutions fail on one (2.21, oneDNN).
+        return ops.cond(ops.shape(rows)[0] > 0, walked, lambda: x)
 
     def _walked(self, walk: Walk, noise: Noise) -> Found:
         """Returns the nearest adversaries of all steps of a walk."""
