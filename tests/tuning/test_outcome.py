@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tfrobust
-from commands import build
+from commands import build, cli
 from trainers import train
 from tuning import conclusion
 from tuning.aims import Aim
@@ -234,7 +234,7 @@ def test_best_json_trains_to_the_very_same_classifier_that_standard_chose(tmp_pa
     best = json.loads((tmp_path / "search/best.json").read_text())
     train.fit(best, tmp_path / "again")
     ours, theirs = (
-        build._cli.load_classifier(path / "classifier.keras").get_weights()
+        cli.load_classifier(path / "classifier.keras").get_weights()
         for path in (tmp_path / "search", tmp_path / "again")
     )
     assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
