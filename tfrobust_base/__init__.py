@@ -1,1 +1,1 @@
-"""What the library and its commands share, without TensorFlow: sentences, and clients of the serving protocols."""
+"""Provides what the library and its commands share and what works without TensorFlow."""

@@ -1,4 +1,4 @@
-"""Sentences of errors."""
+"""Writes the sentences of errors that the library and its commands share."""
 
 import difflib
 from collections.abc import Iterable

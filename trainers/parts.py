@@ -1,4 +1,4 @@
-"""Parts of an evaluation, each in a process of its own: their numbers, and the files of their states."""
+"""Numbers the parts of an evaluation, each of which has a process of its own, and finds the files of their states."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def infofeature(
     InfoFeature, equation 7. The classifier needs a class activation map, `cam`: its form is that of the head
     (`head={"name": "dense", "form": "signed"}` is equation 5, the default, clipped, equation 6). At x itself D has no
     gradient, so the search needs its random start. It keeps its loss as the attack of a trainer, under any objective.
-    The paper's figure 4 shows it stronger than PGD. On the networks of tests/peers it fools fewer images than PGD with
-    as many steps, so that an evaluation should not rely on it.
+    The paper's figure 4 shows it stronger than PGD. On small networks for digits it fooled fewer images than PGD
+    with as many steps, so that an evaluation should not rely on it.
 
     Args:
         {{eps_schedule}}

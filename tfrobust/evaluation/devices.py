@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfrobust.utils.errors import invalid_value
 
-DEFAULT = ("",)  # the device on which TensorFlow puts what names none
+DEFAULT = ("",)  # TensorFlow chooses the device
 
 
 class Replica(NamedTuple):
