@@ -1,4 +1,5 @@
 import importlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,7 @@ def test_npz_files_that_are_none(save, tmp_path):
     with pytest.raises(ValueError, match=r"expected NumPy's .npz format"):
         load(f"npz:{tmp_path / 'cut.npz'}")
     np.save(tmp_path / "one.npy", images(5))
-    with pytest.raises(ValueError, match=r"Received: one array"):
+    with pytest.raises(ValueError, match=r"several named arrays"):
         load(f"npz:{tmp_path / 'one.npy'}")
     with pytest.raises(FileNotFoundError, match=r"Received: '.*absent.npz'"):
         load(f"npz:{tmp_path / 'absent.npz'}")
@@ -258,8 +259,128 @@ def test_folders_that_are_none(write, tmp_path):
         load(name)
     (tmp_path / "test" / "b").mkdir()
     (tmp_path / "test" / "b" / "no.png").write_text("no")
-    with pytest.raises(ValueError, match=r"Invalid image file .*no.png"):
+    with pytest.raises(ValueError, match=r"Received: 1 of 3 that cannot: .*no.png"):
         load(name, "test")
+
+
+# data that stay in their files
+
+
+@pytest.fixture
+def everywhere(save, write, tfds_in, tmp_path):
+    """The same 40 images in every kind of source."""
+    pictures = images(40, (6, 5, 3))
+
+    def find(kind):
+        if kind == "npz":
+            return save(x=pictures, y=np.arange(40) % 2)
+        if kind == "npy":
+            np.save(tmp_path / "x.npy", pictures)
+            np.save(tmp_path / "y.npy", np.arange(40) % 2)
+            return f"npy:{tmp_path}"
+        if kind == "folder":
+            return write({"ant": pictures[::2], "bee": pictures[1::2]})
+        prepare(tmp_path, "in_files", pictures, (6, 5, 3), "train")
+        tfds_in(tmp_path)
+        return "in_files"
+
+    return find
+
+
+KINDS = ("npz", "npy", "folder", "tfds")
+
+
+@pytest.mark.parametrize("image_size", [None, (3, 4)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_in_files_give_the_batches_of_images_in_memory(everywhere, kind, image_size):
+    name = everywhere(kind)
+    for split in ("train", "validation", "test"):
+        options = {"batch_size": 7, "augment": {"pad": 1}, "image_size": image_size, "seed": 3}
+        passes = [load(name, split, cache=cache, **options) for cache in (True, False)]
+        for _ in range(2):
+            for (x, y), (x_file, y_file) in zip(*passes, strict=True):
+                assert (x.numpy() == x_file.numpy()).all() and (y.numpy() == y_file.numpy()).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_epoch_of_images_in_files_begins_without_the_epochs_before(everywhere, kind):
+    name = everywhere(kind)
+    whole, later = load(name, cache=False, batch_size=8), load(name, cache=False, batch_size=8, first_epoch=2)
+    epochs = [[x.numpy() for x, _ in whole] for _ in range(3)]
+    assert all((a == b.numpy()).all() for a, (b, _) in zip(epochs[2], later, strict=True))
+    assert not (epochs[2][0] == epochs[1][0]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pixels_are_those_that_were_stored(everywhere, kind):
+    pictures = images(40, (6, 5, 3))
+    stored = {picture.tobytes(): number % 2 for number, picture in enumerate(pictures)}
+    x, y = everything(everywhere(kind), "train", cache=False, validation=0)
+    assert len(x) == 32
+    for pixels, label in zip(np.rint(x * 255).astype("uint8"), y, strict=True):
+        assert stored[pixels.tobytes()] == label
+
+
+def test_arrays_in_files_are_mapped_and_not_read(tmp_path):
+    """A billion pixels of zeros take no room on the disk, and reading them would take 1 GB of memory."""
+    for name in ("x", "y"):
+        np.save(tmp_path / f"{name}.npy", np.zeros(1, "uint8"))
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (10_000, 320, 320, 1)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 10_000 * 320 * 320)
+    np.save(tmp_path / "y.npy", np.arange(10_000) % 10)
+    before = resident()
+    data = load(f"npy:{tmp_path}", cache=False)
+    assert sum(len(y) for _, y in data.take(3)) == 3 * 128
+    assert resident() - before < 400
+
+
+def resident():
+    """Megabytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_broken_files_are_counted_and_named_or_left_out(write, tmp_path):
+    name = write({"train/a": images(9, (4, 4, 1)), "train/b": images(9, (4, 4, 1)), "test/a": [], "test/b": []})
+    for file in ("a/003", "b/001"):
+        path = tmp_path / "train" / f"{file}.png"
+        path.write_bytes(path.read_bytes()[:-20])  # cut off
+    write({"test/a/more": images(1, (4, 4, 1)), "test/b/more": images(1, (4, 4, 1))})
+    with pytest.raises(ValueError, match=r"Received: 2 of 18 that cannot: .*a/003.png, .*b/001.png"):
+        load(name)
+    assert len(everything(name, "test")[1]) == 2  # a whole split is not concerned
+    about = info(name, on_error="skip", validation=0)
+    assert about.sizes == {"train": 16, "test": 2}
+    assert [Path(file).name for file in about.skipped] == ["003.png", "001.png"]
+    for cache in (True, False):
+        assert len(everything(name, "train", on_error="skip", validation=0, cache=cache)[1]) == 16
+    with pytest.raises(ValueError, match=r"`on_error`: expected 'raise' or 'skip'. Received: 'ignore'"):
+        load(name, on_error="ignore")
+
+
+@pytest.mark.parametrize("change", ["removed", "cut", "another size"])
+def test_a_folder_that_changes_while_it_is_read_names_the_file(write, tmp_path, change):
+    name = write({"train/a": images(9, (4, 4, 1)), "train/b": images(9, (4, 4, 1))})
+    data = load(name, cache=False, validation=0)
+    path = tmp_path / "train" / "a" / "004.png"
+    if change == "removed":
+        path.unlink()
+    elif change == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        tf.io.write_file(str(path), tf.io.encode_png(images(1, (5, 5, 1))[0]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Received: 1 others, .*a/004.png"):
+        list(data)
+
+
+def test_the_digest_of_data_tells_whether_they_changed(write, tmp_path):
+    name = write({"train/a": images(9, (4, 4, 1)), "train/b": images(9, (4, 4, 1))})
+    before = info(name).digest
+    assert info(name).digest == before
+    (tmp_path / "train" / "b" / "008.png").rename(tmp_path / "train" / "b" / "other.png")
+    assert info(name).digest != before
 
 
 # names, and TensorFlow Datasets

@@ -1,28 +1,24 @@
 """Checks images and labels, and chooses the held-out images, which are always the same."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from tfrobust.utils.errors import InvalidArgument, invalid
+from tfrobust.data.stored import InMemory, Mapped, Stored
+from tfrobust.utils.errors import invalid
 
 
-def images(x: Any, image_size: tuple[int, int] | None, where: str) -> np.ndarray:
-    """Returns images as `(N, H, W, C)`, uint8 in 0..255 or float in [0, 1].
+def images(x: np.ndarray, image_size: tuple[int, int] | None, where: str) -> Stored:
+    """Returns the images of an array; pixels that are mapped from a file and need no other type stay there.
 
     Args:
-        x: an array `(N, H, W)` or `(N, H, W, C)`, or an iterable of images `(H, W, C)` that may differ in size.
+        x: an array `(N, H, W)` or `(N, H, W, C)`, integers in 0..255 or floats in [0, 1].
         image_size: None, or the (H, W) that every image is resized to.
         where: name of the data, for errors.
 
     Raises:
-        ValueError: if `x` is not of these forms.
+        ValueError: if `x` is not of this form.
     """
-    if not hasattr(x, "shape"):
-        return _pixels(_stacked(x, image_size, where), where)
-    x = np.asarray(x)
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4:
@@ -33,9 +29,7 @@ def images(x: Any, image_size: tuple[int, int] | None, where: str) -> np.ndarray
         hint = "which looks like channels first; np.moveaxis(x, 1, -1) makes them channels last."
         raise invalid(f"images in {where}", "channels last, (N, H, W, C)", f"shape {x.shape}, {hint}")
     x = _pixels(x, where)
-    if image_size is not None and x.shape[1:3] != image_size:
-        x = np.concatenate([_resized(x[i : i + 256], image_size) for i in range(0, len(x), 256)])
-    return x
+    return InMemory(x) if image_size is None and not isinstance(x, np.memmap) else Mapped(x, image_size)
 
 
 def labels(y: Any, count: int, classes: int | None, where: str) -> tuple[np.ndarray, int]:
@@ -103,33 +97,6 @@ def _pixels(x: np.ndarray, where: str) -> np.ndarray:
     if integers:
         return x.astype(np.uint8)
     return x.astype(np.float32) if x.dtype.itemsize > 4 else x  # a batch is float32 anyway
-
-
-def _stacked(x: Iterable[Any], image_size: tuple[int, int] | None, where: str) -> np.ndarray:
-    stack: list[np.ndarray] = []
-    for image in map(np.asarray, x):
-        if image_size is not None and image.shape[:2] != image_size:
-            image = _resized(image, image_size)
-        if stack and image.shape[:2] != stack[0].shape[:2]:
-            expected = "images of one size, or image_size=(height, width) to resize them to"
-            received = f"images of sizes {stack[0].shape[:2]} and {image.shape[:2]}"
-            raise invalid(f"images in {where}", expected, received)
-        stack.append(image)
-    if not stack:
-        raise invalid(f"images in {where}", "at least one image", "none")
-    # Gray images among coloured ones get three equal channels.
-    channels = max(image.shape[-1] for image in stack)
-    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in stack])
-
-
-def _resized(x: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    if 0 in x.shape:
-        raise InvalidArgument(f"Expected images with at least one pixel. Received: shape {x.shape}")
-    with tf.device("CPU:0"):
-        resized = tf.image.resize(x, image_size, antialias=True).numpy()
-    if x.dtype == np.uint8:
-        return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
-    return np.clip(resized, 0, 1).astype(x.dtype)
 
 
 def _from_one_hot(y: np.ndarray, classes: int | None, subject: str) -> tuple[np.ndarray, int]:

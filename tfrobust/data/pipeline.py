@@ -1,4 +1,4 @@
-"""Makes batches of images in memory by `tf.data`, in an order that is a function of (seed, epoch)."""
+"""Makes batches of images by `tf.data`, in an order that is a function of (seed, epoch)."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust.data.augment import Augmentation
+from tfrobust.data.stored import Stored
 from tfrobust.utils.types import Tensor
 
 
 def batches(
-    x: np.ndarray,
+    x: Stored,
     y: np.ndarray,
-    rows: np.ndarray,
     *,
     batch_size: int,
     shuffle: bool,
@@ -21,26 +21,20 @@ def batches(
     first_epoch: int,
     steps_per_epoch: int | None = None,
 ) -> tf.data.Dataset:
-    """Returns one epoch over the numbered `rows` of the images, as a dataset; see `load` for the other arguments.
-
-    Args:
-        x: images `(N, H, W, C)`, uint8 in 0..255 or floats in [0, 1]; kept in this dtype.
-        y: labels `(N,)`, int32.
-        rows: numbers of the images, `(n,)`, in order.
-    """
+    """Returns one epoch of batches over the images x, with labels y `(N,)`; see `load` for the other arguments."""
     with tf.device("CPU:0"):  # tf.data runs there
-        images, labels, rows = tf.convert_to_tensor(x), tf.convert_to_tensor(y), tf.constant(rows, tf.int64)
-    size = len(rows)
-    count = -(-size // batch_size)
+        labels, rows = tf.convert_to_tensor(y), tf.range(len(y), dtype=tf.int64)
+    count = -(-len(y) // batch_size)
 
     def batch(order: Tensor, epoch: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         chosen = order[index * batch_size : (index + 1) * batch_size]  # the last batch may be smaller
-        x = tf.cast(tf.gather(images, chosen), tf.float32)
-        if images.dtype == tf.uint8:
-            x /= 255.0
+        pixels = x.read(chosen)
+        images = tf.cast(pixels, tf.float32)
+        if pixels.dtype == tf.uint8:
+            images /= 255.0
         if augment is not None:
-            x = augment(x, tf.random.experimental.stateless_fold_in(_seeds(seed, epoch), index))
-        return x, tf.gather(labels, chosen)
+            images = augment(images, tf.random.experimental.stateless_fold_in(_seeds(seed, epoch), index))
+        return images, tf.gather(labels, chosen)
 
     if shuffle or augment is not None or steps_per_epoch:
         steps = steps_per_epoch or count
@@ -80,7 +74,7 @@ def _epochs(
         keys = tf.random.stateless_uniform(
             tf.shape(rows), _seeds(seed, number), minval=None, maxval=None, dtype=tf.int64, alg="philox"
         )
-        return tf.gather(rows, tf.argsort(keys, stable=True))
+        return tf.cast(tf.argsort(keys, stable=True), tf.int64)
 
     def one_epoch(_: Tensor) -> tf.data.Dataset:
         epoch = epochs.read_value()

@@ -4,21 +4,24 @@ A new source is a function `argument -> Source` and a line in `SOURCES`; checks,
 are the same for all.
 """
 
-import contextlib
 import difflib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tfrobust.data import files
+from tfrobust.data.stored import Pictures
+from tfrobust.utils.digest import digest_of
 from tfrobust.utils.errors import invalid
 from tfrobust.utils.pictures import upright
 from tfrobust.utils.registry import unknown
+from tfrobust.utils.types import Tensor
 
 SPLITS = ("train", "validation", "test")
 
@@ -28,12 +31,14 @@ class Source(NamedTuple):
 
     Attributes:
         splits: for each split that is stored, a function that reads it: `() -> (images, labels)`. Images are an array
-            `(N, H, W)` or `(N, H, W, C)`, or an iterable of `(H, W, C)`.
+            `(N, H, W)` or `(N, H, W, C)`, which may be mapped from a file, or `Pictures` that are not decoded yet.
         class_names: names of the classes in the order of the labels; None if they are not known.
+        digest: text that changes when the stored data do, and is the same for a copy of them; empty if they cannot.
     """
 
     splits: Mapping[str, Callable[[], tuple[Any, Any]]]
     class_names: tuple[str, ...] | None = None
+    digest: str = ""
 
 
 def digits(argument: str) -> Source:
@@ -52,24 +57,18 @@ def digits(argument: str) -> Source:
 def npz(argument: str) -> Source:
     """A NumPy file with x_train, y_train, x_test, y_test (as Keras' mnist.npz), or with x and y."""
     _expect(bool(argument), "npz:FILE", "npz:")
-    path = os.path.expanduser(argument)
-    with _reading(path) as arrays:
-        names = list(arrays)
-    pairs = {split: (f"x_{split}", f"y_{split}") for split in SPLITS if {f"x_{split}", f"y_{split}"} <= {*names}}
-    if not pairs and {"x", "y"} <= {*names}:
-        pairs = {"train": ("x", "y")}
-    if not pairs:
-        expected = "arrays x_train, y_train, x_test, y_test, or x and y"
-        raise invalid(f"file {path!r}", expected, ", ".join(names) or "no array")
+    path = Path(argument).expanduser()
+    members = files.members(path)
+    return _of_arrays(path, {name: functools.partial(files.member, path, name) for name in members}, str(members))
 
-    def read(x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-        with _reading(path) as arrays:
-            try:
-                return arrays[x], arrays[y]
-            except Exception as error:  # a damaged or a pickled array: zlib, zipfile and NumPy have an error each
-                raise invalid(f"file {path!r}", f"readable {x} and {y}", error) from error
 
-    return Source({split: functools.partial(read, *pair) for split, pair in pairs.items()})
+def npy(argument: str) -> Source:
+    """A folder of NumPy files x_train.npy, y_train.npy, x_test.npy, y_test.npy, or x.npy and y.npy."""
+    _expect(bool(argument), "npy:DIR", "npy:")
+    root = _folder(argument, "NumPy files")
+    found = {path.stem: path for path in sorted(root.glob("*.npy"))}
+    sizes = str([(name, path.stat().st_size) for name, path in found.items()])
+    return _of_arrays(root, {name: functools.partial(files.array, path) for name, path in found.items()}, sizes)
 
 
 def folder(argument: str) -> Source:
@@ -77,9 +76,7 @@ def folder(argument: str) -> Source:
     import keras
 
     _expect(bool(argument), "folder:DIR", "folder:")
-    root = Path(argument).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"Expected a folder of images. Received: {str(root)!r}, which does not exist")
+    root = _folder(argument, "images")
     stored = {split: root / split for split in SPLITS if (root / split).is_dir()} or {"train": root}
     # Keras finds the files and the classes. It would return resized float32 images, so they are read here.
     found = {
@@ -91,12 +88,14 @@ def folder(argument: str) -> Source:
         if dataset.class_names != names:
             expected = f"the classes of the other splits, {names}"
             raise invalid(f"folder {str(stored[split])!r}", expected, dataset.class_names)
+    listed = [files.listing(root, dataset.file_paths) for dataset in found.values()]
 
-    def read(split: str) -> tuple[Iterator[np.ndarray], list[int]]:
+    def read(split: str) -> tuple[Pictures, list[int]]:
         paths = found[split].file_paths
-        return map(_decoded, paths), [names.index(Path(path).relative_to(stored[split]).parts[0]) for path in paths]
+        pictures = files.pictures(paths, _decoded)
+        return pictures, [names.index(Path(path).relative_to(stored[split]).parts[0]) for path in paths]
 
-    return Source({split: functools.partial(read, split) for split in stored}, tuple(names))
+    return Source({split: functools.partial(read, split) for split in stored}, tuple(names), digest_of(*listed))
 
 
 def tfds(name: str) -> Source:
@@ -110,7 +109,8 @@ def tfds(name: str) -> Source:
         if re.split("[/:]", name)[0] in builders:
             raise invalid("data set", "one that TFDS knows", f"{name!r}. {error}") from error
         usual = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "cifar10_corrupted/CONFIG")
-        known = {"digits", "npz:FILE", "folder:DIR", *usual, *difflib.get_close_matches(name, builders)}
+        prefixes = ("digits", "npz:FILE", "npy:DIR", "folder:DIR")
+        known = {*prefixes, *usual, *difflib.get_close_matches(name, builders)}
         raise unknown("data set (of these, or of TensorFlow Datasets)", name, known) from error
     image, label = _image_and_label(name, builder.info)
     try:
@@ -121,20 +121,20 @@ def tfds(name: str) -> Source:
             "(TFDS_DATA_DIR sets where it looks), or a download that works. "
             f"Received: {type(error).__name__}: {error}"
         ) from error
-    read = _images_of_tfds if None in builder.info.features[image].shape else _array_of_tfds
     stored = [split for split in SPLITS if split in builder.info.splits]
     if not stored:
         expected = f"a split {' or '.join(map(repr, SPLITS))}"
         raise invalid(f"data set {name!r}", expected, ", ".join(builder.info.splits) or "none")
-    splits = {split: functools.partial(read, str(builder.data_dir), split, image, label) for split in stored}
-    return Source(splits, tuple(builder.info.features[label].names))
+    splits = {split: functools.partial(_of_tfds, str(builder.data_dir), split, image, label) for split in stored}
+    counts = {split: builder.info.splits[split].num_examples for split in stored}
+    return Source(splits, tuple(builder.info.features[label].names), f"{builder.info.full_name} {counts}")
 
 
-SOURCES: dict[str, Callable[[str], Source]] = {"digits": digits, "npz": npz, "folder": folder}
+SOURCES: dict[str, Callable[[str], Source]] = {"digits": digits, "npz": npz, "npy": npy, "folder": folder}
 
 
 def find(name: str) -> Source:
-    """Returns the source for `digits`, `npz:FILE`, `folder:DIR` or a name of TensorFlow Datasets.
+    """Returns the source for `digits`, `npz:FILE`, `npy:DIR`, `folder:DIR` or a name of TensorFlow Datasets.
 
     Raises:
         ValueError: for an unknown name.
@@ -150,31 +150,39 @@ def _expect(condition: bool, form: str, received: str) -> None:
         raise invalid("data set", repr(form), repr(received))
 
 
-@contextlib.contextmanager
-def _reading(path: str) -> Iterator[Any]:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"Expected an .npz file. Received: {path!r}, which does not exist")
-    with open(path, "rb") as file:  # NumPy would leave a damaged file open
+def _folder(argument: str, content: str) -> Path:
+    root = Path(argument).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"Expected a folder of {content}. Received: {str(root)!r}, which does not exist")
+    return root
+
+
+def _of_arrays(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]], digest: str) -> Source:
+    """Returns the source of named arrays in a file or a folder."""
+    pairs = {split: (f"x_{split}", f"y_{split}") for split in SPLITS if {f"x_{split}", f"y_{split}"} <= {*arrays}}
+    if not pairs and {"x", "y"} <= {*arrays}:
+        pairs = {"train": ("x", "y")}
+    if not pairs:
+        expected = "arrays x_train, y_train, x_test, y_test, or x and y"
+        raise invalid(
+            f"{'folder' if path.is_dir() else 'file'} {str(path)!r}", expected, ", ".join(arrays) or "no array"
+        )
+
+    def read(x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
         try:
-            arrays = np.load(file, allow_pickle=False)
-        except Exception as error:  # zipfile's, NumPy's or the system's
-            raise invalid(f"file {path!r}", "NumPy's .npz format", error) from error
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise invalid(f"file {path!r}", "several named arrays, .npz", "one array, .npy")
-        yield arrays
+            return arrays[x](), arrays[y]()
+        except Exception as error:  # a damaged or a pickled array: zlib, zipfile and NumPy have an error each
+            raise invalid(f"file {str(path)!r}", f"readable {x} and {y}", error) from error
+
+    return Source({split: functools.partial(read, *pair) for split, pair in pairs.items()}, digest=digest)
 
 
-# As a graph, because eager operations on a file's bytes take longer than the picture itself.
-_upright = tf.function(upright, [tf.TensorSpec((None, None, None), tf.uint8), tf.TensorSpec((), tf.string)])
-
-
-def _decoded(path: str) -> np.ndarray:
-    try:
-        encoded = tf.io.read_file(path)
-        image = _upright(tf.io.decode_image(encoded, expand_animations=False), encoded).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise invalid(f"image file {path!r}", "PNG, JPEG, GIF or BMP", error) from error
-    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]  # without the alpha channel
+def _decoded(path: Tensor) -> Tensor:
+    """Returns the picture of a file as a viewer shows it, without transparency."""
+    encoded = tf.io.read_file(path)
+    image = upright(tf.io.decode_image(encoded, expand_animations=False), encoded)
+    image.set_shape((None, None, None))
+    return image[..., : tf.where(tf.shape(image)[-1] >= 3, 3, 1)]
 
 
 def _image_and_label(name: str, info: Any) -> tuple[str, str]:
@@ -189,25 +197,28 @@ def _image_and_label(name: str, info: Any) -> tuple[str, str]:
     raise invalid(f"data set {name!r}", expected, f"features {', '.join(found) or info.features}")
 
 
-# Keeps the two splits that were read last: `info`, training and validation then decode the images once.
-@functools.lru_cache(maxsize=2)
-def _array_of_tfds(directory: str, split: str, image: str, label: str) -> tuple[np.ndarray, np.ndarray]:
-    examples = _examples(directory, split, image, label)
-    x, y = examples.batch(max(1, int(examples.cardinality()))).get_single_element()
-    return x.numpy(), y.numpy()
-
-
-def _images_of_tfds(directory: str, split: str, image: str, label: str) -> tuple[Iterator[np.ndarray], list[int]]:
+def _of_tfds(directory: str, split: str, image: str, label: str) -> tuple[Pictures, np.ndarray]:
     import tensorflow_datasets
+    from tensorflow_datasets import decode
 
-    encoded = _examples(directory, split, image, label, decoders={image: tensorflow_datasets.decode.SkipDecoding()})
-    labels = [int(y) for _, y in encoded]
-    return (x.numpy() for x, _ in _examples(directory, split, image, label)), labels
-
-
-def _examples(directory: str, split: str, image: str, label: str, **options: Any) -> Any:
-    import tensorflow_datasets
-
+    builder = tensorflow_datasets.builder_from_directory(directory)
+    stored, features = builder.info.splits[split], builder.info.features
+    # One pass without decoding tells the labels, and where each example of this order is stored.
     with tf.device("CPU:0"):
-        stored = tensorflow_datasets.builder_from_directory(directory).as_dataset(split=split, **options)
-        return stored.map(lambda example: (example[image], example[label]))
+        examples = builder.as_dataset(
+            split=split,
+            decoders={image: decode.SkipDecoding()},
+            read_config=tensorflow_datasets.ReadConfig(add_tfds_id=True),
+        ).map(lambda example: (example[label], example["tfds_id"]))
+        labels, ids = map(np.concatenate, zip(*examples.batch(4096).as_numpy_iterator(), strict=True))
+    before = dict(zip(stored.filenames, np.cumsum([0, *stored.shard_lengths]).tolist(), strict=False))
+    places = [(name, int(index)) for name, _, index in (os.fsdecode(found).rpartition("__") for found in ids)]
+    numbers = np.array([before[name] + index for name, index in places], np.int64)
+    record = files.RECORDS[builder.info.file_format.value](list(map(str, stored.filepaths)))
+    alone = decode.PartialDecoding({image: True}).extract_features(features)
+
+    def decoded(number: Tensor) -> Tensor:
+        serialized = tf.numpy_function(record, [number], tf.string)
+        return alone.deserialize_example(tf.ensure_shape(serialized, ()))[image]
+
+    return Pictures(numbers, decoded, features[image].shape, ids, f"{directory} {split}"), labels

@@ -1,4 +1,4 @@
-"""Reads images and labels into host memory, and checks them."""
+"""Reads images and labels, and checks them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from tfrobust.data.containers import batches_of
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import invalid, plain_errors
 from tfrobust.utils.graph import traced
+from tfrobust.utils.spilled import ROWS, Folder, Rows, release, taken
 from tfrobust.utils.types import Bounds, Classify
 
 
 class Images(NamedTuple):
-    """Pixels `(N, H, W, C)` float32 within the bounds and labels `(N,)` int32."""
+    """Pixels `(N, H, W, C)` float32 within the bounds, which may be mapped from a file, and labels `(N,)` int32."""
 
     x: np.ndarray
     y: np.ndarray
 
-    def of(self, numbers: np.ndarray) -> Images:
-        """Returns the numbered images."""
-        return Images(self.x[numbers], self.y[numbers])
+    def of(self, numbers: np.ndarray, folder: Folder = None) -> Images:
+        """Returns the numbered images; many of them are kept in a temporary file of the folder."""
+        return Images(taken(self.x, numbers, folder), self.y[numbers])
+
+    def span(self) -> float:
+        """Returns the difference of the greatest and the least pixel."""
+        parts = [(x.min(), x.max()) for x, _, _ in self.batches(np.arange(len(self.y)), ROWS)]
+        least, most = zip(*parts, strict=True)
+        return float(max(most)) - float(min(least))
 
     def batches(self, numbers: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields (pixels, labels, numbers) of the numbered images, in the fewest batches, all of about equal size.
@@ -36,12 +43,13 @@ class Images(NamedTuple):
         """
         for packed in np.array_split(numbers, -(-len(numbers) // batch_size)) if len(numbers) else ():
             yield self.x[packed], self.y[packed], packed
+            release(self.x)
 
 
-def read(classifier: Any, data: Any, batch_size: int, bounds: Bounds) -> tuple[Images, int]:
+def read(classifier: Any, data: Any, batch_size: int, bounds: Bounds, folder: Folder = None) -> tuple[Images, int]:
     """Returns all images, checked as a step of training checks them, and the classifier's number of classes.
 
-    The shapes of a callable are found by tracing it.
+    Many images are kept in a temporary file of the folder. The shapes of a callable are found by tracing it.
 
     Raises:
         ValueError: for an invalid classifier, wrong shapes, pixels outside the bounds or not finite, invalid labels, or
@@ -59,14 +67,14 @@ def read(classifier: Any, data: Any, batch_size: int, bounds: Bounds) -> tuple[I
     else:
         spec = BatchSpec(*_traced_kind(classifier, first[0]), bounds)
     check = backend.compiled(lambda x, y: prepare(spec.check(x, y), spec)[:2])
-    xs, ys = [], []
+    xs, ys = Rows(folder), []
     with plain_errors():
         for x, y in itertools.chain([first], batches):
             pixels, labels = check(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
             # The checks tolerate rounding, but an attack needs the clean image inside the bounds.
             xs.append(np.clip(pixels.numpy(), *bounds))
             ys.append(labels.numpy())
-    return Images(np.concatenate(xs), np.concatenate(ys)), spec.classes
+    return Images(xs.array(), np.concatenate(ys)), spec.classes
 
 
 def _traced_kind(classify: Classify, x: Any) -> tuple[tuple[int | None, ...], int]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -61,8 +62,9 @@ def evaluate(
             returns one for a file or a server.
         data: a tuple of arrays (x, y), pixels `(N, H, W, C)` within the bounds and labels `(N,)`, `(N, 1)` or one-hot
             `(N, C)`; or batches of such, in any container that `fit` takes: `tf.data.Dataset`, `PyDataset`, generator,
-            torch `DataLoader`. Sample weights are ignored: every image counts once. The data are read once and kept in
-            host memory.
+            torch `DataLoader`. Sample weights are ignored: every image counts once. The data are read once. Labels and
+            outcomes are kept in memory, images and adversaries beyond 256 MiB in temporary files: beside `state`, or
+            where TMPDIR says.
         eps: radius of the ball in units of the pixels: with the usual bounds a fraction of their range (8/255). With 0
             the robust accuracy is the clean one.
         norm: norm of the ball: "linf", "l2", or "l1" (its radius is the mean absolute change).
@@ -121,9 +123,10 @@ def evaluate(
     began = time.perf_counter()
     _check_numbers(eps, batch_size, seed, draws, probes)
     ball = ball_of(norm, eps, bounds, mask)
-    whole, classes = read(classifier, data, batch_size, ball.bounds)
+    folder = _folder_of(state)
+    whole, classes = read(classifier, data, batch_size, ball.bounds, folder)
     part = _part(whole, shard)
-    images = whole if shard is None else whole.of(part)
+    images = whole if shard is None else whole.of(part, folder)
     _check_mask(ball, images)
     # An oracle may hold layers of this very model, which its copies do not have.
     on_devices = replicas(classifier, devices if gradients is None else devices or DEFAULT)
@@ -132,7 +135,7 @@ def evaluate(
     if gradients is not None:
         attack_list = attack_list.expecting(gradients)
         followed(ops.convert_to_tensor(images.x[:1]))  # refuses, before the evaluation, a part that it does not have
-    record = Record(classifier, ball, images, batch_size, int(draws), part)
+    record = Record(classifier, ball, images, batch_size, int(draws), part, folder)
     numbers = {"batch_size": int(batch_size), "seed": int(seed), "draws": int(draws)}
     kept = None
     with contextlib.ExitStack() as closing:
@@ -215,7 +218,7 @@ def _notes(ball: Ball, images: Images, record: Record) -> list[str]:
         notes.append(
             f"eps is in units of the pixels: {ball.radius:.4g} of a range of {high - low:g}, {share:.4g} of it."
         )
-    spread = float(images.x.max()) - float(images.x.min())
+    spread = images.span()
     if 0 < spread < (high - low) / 10:
         notes.append(
             f"The pixels fill {spread:.3g} of the range {[low, high]}: are the bounds right? Adversaries may leave "
@@ -254,6 +257,12 @@ def _note_on_part(shard: tuple[int, int] | None, whole: Images) -> list[str]:
     if shard is None:
         return []
     return [f"These are the figures of part {shard[0]} of {shard[1]} of the {len(whole.y)} images."]
+
+
+def _folder_of(state: Any) -> Path | None:
+    """Returns the folder of a state, of the first of several, or None."""
+    files = [state] if isinstance(state, (str, os.PathLike)) else [*(state or ())]
+    return Path(files[0]).parent if files else None
 
 
 def _check_mask(ball: Ball, images: Images) -> None:

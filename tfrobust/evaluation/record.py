@@ -12,6 +12,7 @@ from tfrobust.evaluation.adversaries import ROBUST, WRONG_CLEAN, Adversaries
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.scoring import Score, Scorer, check_result, rounded
 from tfrobust.utils.graph import specs, traced
+from tfrobust.utils.spilled import Folder, release, taken
 from tfrobust.utils.types import Classify, Tensor
 
 SHARPENING = 20  # steps
@@ -30,6 +31,7 @@ class Record:
     """Decides which images an attack fooled, and keeps the worst adversary of each image; see `evaluate`.
 
     The images may be a part of the data; `numbers` are their numbers in the whole, on which random numbers depend.
+    Many adversaries are kept in a temporary file of the folder.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Record:
         batch_size: int,
         draws: int = 1,
         numbers: np.ndarray | None = None,
+        folder: Folder = None,
     ) -> None:
         self.images = images
         self.numbers = np.arange(len(images.y)) if numbers is None else numbers
@@ -53,7 +56,7 @@ class Record:
         self.logits, self.margin, predicted, *_ = clean
         self.not_numbers["clean"] = int((predicted < 0).sum())
         self.start_from(predicted)
-        self.z = images.x.copy()
+        self.z = taken(images.x, everything, folder)
 
     def start_from(self, clean_predicted: np.ndarray) -> None:
         """Takes these classes as the predictions for the clean images."""
@@ -117,6 +120,7 @@ class Record:
         """Takes some rows of a batch as the worst adversaries of their images."""
         kept = numbers[rows]
         self.z[kept], self.margin[kept], self.predicted[kept] = z[rows], score.margin[rows], score.predicted[rows]
+        release(self.z)
 
     def _right_in_8bit(self, numbers: np.ndarray) -> np.ndarray:
         """Returns which of the numbered images are right at their worst adversary rounded to 8 bits."""

@@ -19,6 +19,7 @@ from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.record import Outcome, Record
 from tfrobust.utils.digest import digest_of
 from tfrobust.utils.errors import InvalidArgument, invalid
+from tfrobust.utils.spilled import release
 
 LAYOUT = 4  # version of the file format and of the division into batches
 TABLES = """
@@ -119,6 +120,7 @@ class State:
             if (n := index.get(number)) is not None:
                 record.z[n] = np.frombuffer(z, "float32").reshape(record.z.shape[1:])
                 record.margin[n], record.predicted[n], record.fooled_by[n] = margin, predicted, fooled_by
+        release(record.z)
 
 
 def _opened(path: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> sqlite3.Connection:
