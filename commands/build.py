@@ -62,7 +62,7 @@ DECAYED: dict[str, Callable[[keras.Variable], bool]] = {
     "kernels": lambda variable: len(variable.shape) > 1,
     "all": lambda variable: True,
 }
-JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+SWITCH: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
 def phases_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -97,7 +97,17 @@ def load_data(config: Mapping[str, Any], split: str, **options: Any) -> tf.data.
     of_training = {name: arguments.pop(name) for name in ("augment", "steps_per_epoch") if name in arguments}
     if split == "train":
         options |= of_training
-    return tfrobust.data.load(arguments.pop("name"), split, seed=config["seed"], **arguments, **options)
+    cache = arguments.pop("cache", "auto")
+    if cache not in SWITCH:
+        raise unknown("value for `data.cache`", cache, SWITCH)
+    return tfrobust.data.load(
+        arguments.pop("name"), split, seed=config["seed"], cache=SWITCH[cache], **arguments, **options
+    )
+
+
+def digest_of_data(config: Mapping[str, Any]) -> str:
+    """Returns the digest of the config's data, which changes when their files do."""
+    return tfrobust.data.info(**data_of(config)).digest
 
 
 def first_images(data: tf.data.Dataset, images: int) -> tf.data.Dataset:
@@ -189,8 +199,8 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
     """Returns the compiled trainer of a phase, whose number seeds the random starts; the phase's fields are checked."""
     for field in ("epochs", "steps_per_execution"):
         check_integer(field, config[field])
-    if config["jit_compile"] not in JIT_COMPILE:
-        raise unknown("value for `jit_compile`", config["jit_compile"], JIT_COMPILE)
+    if config["jit_compile"] not in SWITCH:
+        raise unknown("value for `jit_compile`", config["jit_compile"], SWITCH)
     if config["monitor"] and not config["data"]["validation"]:
         raise InvalidArgument(
             "`monitor` needs validation data: expected data.validation > 0, or monitor='' to keep the last "
@@ -209,7 +219,7 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
         steps_per_epoch = int(load_data(config, "train").cardinality())
         trainer.compile(
             build_optimizer(config, steps_per_epoch),
-            jit_compile=JIT_COMPILE[config["jit_compile"]],
+            jit_compile=SWITCH[config["jit_compile"]],
             steps_per_execution=config["steps_per_execution"],
         )
     return trainer

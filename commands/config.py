@@ -35,6 +35,8 @@ FIELDS: Settings = {
         "augment": {"pad": 4, "flip": True},
         "image_size": config_dict.placeholder(tuple),  # (height, width) that images are resized to
         "steps_per_epoch": config_dict.placeholder(int),  # an epoch shorter, or longer, than a pass over the data
+        "cache": "auto",  # whether decoded images are kept in memory: "auto" (up to 1 GiB), "on" or "off"
+        "on_error": "raise",  # or "skip": image files that cannot be decoded are left out, and counted in the report
     },
     "model": {},
     "fine_tune": "",  # a .keras file to fine-tune, in place of `model`; every layer is trained that is not `frozen`

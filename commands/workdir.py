@@ -15,7 +15,7 @@ from commands.config import completed
 
 def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `tfrobust.data.info` and `load` that select a run's images."""
-    return {name: config["data"].get(name) for name in ("name", "validation", "image_size")}
+    return {name: config["data"].get(name) for name in ("name", "validation", "image_size", "on_error")}
 
 
 def read_json(path: Path) -> Any:
@@ -39,6 +39,7 @@ class Workdir:
         self.evaluation = self.path / "evaluation.json"
         self.saved_model = self.path / "saved_model"
         self.provenance = self.path / "provenance.json"
+        self.data = self.path / "data.json"
 
     def of_phase(self, number: int) -> Workdir:
         """Returns the folder of a phase before the last one, and creates it if it is missing."""
@@ -77,6 +78,26 @@ class Workdir:
                 beside.write_text(json.dumps(config, indent=2) + "\n")
         for folder in (self.path, *self.path.glob("phases/*")):
             sweep(folder)
+
+    def claim_data(self, name: str, digest: str) -> None:
+        """Writes the digest of the run's data, or compares it with that of the data with which the run began.
+
+        Splits and batches depend on the files that are there: with other files, images of one split would be in
+        another one.
+
+        Raises:
+            Mistake: if the data have changed.
+        """
+        from tfrobust.utils.files import replacing
+
+        if not self.data.exists():
+            with replacing(self.data) as beside:
+                beside.write_text(json.dumps({"digest": digest}) + "\n")
+        elif read_json(self.data)["digest"] != digest:
+            raise Mistake(
+                f"Expected the data with which the run {self.path} began. Received: {name!r}, whose files or labels "
+                "are others now. Restore them, or take a new --workdir"
+            )
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Raises a `Mistake` that names the fields in which a config differs from the one of this folder.

@@ -127,6 +127,9 @@ def _evaluate(
     notes: tuple[str, ...] = ()
     if split != "test":
         notes += (f"The images are of the {split} split: figures to publish come from the test split.",)
+    if info.skipped:
+        named = ", ".join(info.skipped[:3]) + (", ..." if len(info.skipped) > 3 else "")
+        notes += (f"Image files that cannot be decoded and were left out: {len(info.skipped)} ({named}).",)
     if images is not None and images < info.sizes[split]:
         data = first_images(data, images)
         notes += (f"Only the first {images} of {info.sizes[split]} images of the {split} split were evaluated.",)

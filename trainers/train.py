@@ -72,7 +72,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     import keras
 
     from commands import provenance, strategies
-    from commands.build import build_classifier, build_trainer, check_evaluation, phases_of
+    from commands.build import build_classifier, build_trainer, check_evaluation, digest_of_data, phases_of
     from commands.forecast import forecast_of
     from tfrobust.training.distribution import is_chief, wait_for_all
     from tfrobust.utils.validation import check_integer
@@ -90,6 +90,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
         if is_chief(strategy):
             workdir.claim(config)
             provenance.record(workdir.provenance)
+            workdir.claim_data(config["data"]["name"], digest_of_data(config))
         wait_for_all(strategy)
         workdir.check(config)  # every machine needs the same command and the shared folder
         forecast = forecast_of(config, zip(trainers, [phase["epochs"] for phase in phases], strict=True))
@@ -98,7 +99,8 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
             if len(phases) > 1:
                 print(f"Phase {number} of {len(phases)}: {trainer.objective.name}", flush=True)
             folder = workdir if number == len(phases) else workdir.of_phase(number)
-            _fit(trainer, phase, folder, epochs_before, forecast, callbacks if number == len(phases) else ())
+            last = number == len(phases)
+            _fit(trainer, phase, workdir, folder, epochs_before, forecast, callbacks if last else ())
             epochs_before += phase["epochs"]
             wait_for_all(strategy)
             classifier.load_weights(folder.classifier)  # the next phase starts with the kept classifier
@@ -106,14 +108,20 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
 
 
 def _fit(
-    trainer: Any, phase: dict[str, Any], workdir: Any, epochs_before: int, forecast: Any, callbacks: Iterable[Any]
+    trainer: Any,
+    phase: dict[str, Any],
+    run: Workdir,
+    workdir: Workdir,
+    epochs_before: int,
+    forecast: Any,
+    callbacks: Iterable[Any],
 ) -> None:
-    """Trains one phase, or the rest of it, and keeps its classifier in its folder."""
+    """Trains one phase of a run, or the rest of it, and keeps its classifier in the folder of the phase."""
     import keras
 
     import tfrobust
     from commands import progress
-    from commands.build import frozen, load_data
+    from commands.build import digest_of_data, frozen, load_data
     from tfrobust.training.distribution import is_chief
     from tfrobust.utils import graph as backend
 
@@ -133,9 +141,13 @@ def _fit(
             keras.callbacks.CSVLogger(workdir.history, append=True),
             keras.callbacks.TensorBoard(workdir.tensorboard, write_graph=False),
         ]
+        train = load_data(phase, "train", first_epoch=epochs_before + first)
+        held_out = load_data(phase, "validation") if phase["data"]["validation"] else None
+        if chief:  # a file that was added since the start could be in both
+            run.claim_data(phase["data"]["name"], digest_of_data(phase))
         trainer.fit(
-            load_data(phase, "train", first_epoch=epochs_before + first),
-            validation_data=load_data(phase, "validation") if phase["data"]["validation"] else None,
+            train,
+            validation_data=held_out,
             initial_epoch=first,
             epochs=phase["epochs"],
             verbose=verbose,

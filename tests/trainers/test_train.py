@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from commands import build, cli
 from commands.workdir import Workdir
@@ -99,6 +100,7 @@ def test_a_run_writes_the_files_of_a_workdir(finished):
     expected = {
         "config.json",
         "provenance.json",
+        "data.json",
         "classifier.keras",
         "checkpoints",
         "history.csv",
@@ -136,6 +138,43 @@ def test_a_folder_of_another_config_is_refused_and_left_alone(finished):
     ):
         run(other, path)
     assert before == sorted((entry, entry.stat().st_mtime_ns) for entry in path.rglob("*"))
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, small_network):
+    def write(labels):
+        np.savez(tmp_path / "d.npz", x=np.zeros((60, 8, 8, 1), "uint8"), y=labels)
+
+    config = digits.get_config("madry")
+    config.update(fine_tune=small_network, model={}, epochs=1, monitor="")
+    config.data.update(name=f"npz:{tmp_path / 'd.npz'}", validation=0.0)
+    config.evaluation = {"attacks": "", "norm": "linf"}
+    write(np.arange(60) % 10)
+    run(config.to_dict(), tmp_path / "run")
+    kept = (tmp_path / "run" / "classifier.keras").read_bytes()
+    write(np.arange(60) // 6)
+    with pytest.raises(ValueError, match=r"Expected the data with which the run .* Received: 'npz:.*others now"):
+        run(config.to_dict(), tmp_path / "run")
+    write(np.arange(60) % 10)
+    run(config.to_dict(), tmp_path / "run")
+    assert (tmp_path / "run" / "classifier.keras").read_bytes() == kept
+
+
+def test_broken_files_of_a_folder_stop_a_run_or_are_counted_in_its_report(tmp_path, small_network):
+    for number in range(60):
+        file = tmp_path / "pictures" / f"{number % 10}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 4 * number, "uint8")).save(file)
+    file.write_bytes(file.read_bytes()[:-30])
+    config = digits.get_config("madry")
+    config.update(fine_tune=small_network, model={}, epochs=1, monitor="")
+    config.data.update(name=f"folder:{tmp_path / 'pictures'}", validation=0.0)
+    config.evaluation = {"attacks": "fgsm", "norm": "linf", "eps": 0.1}
+    with pytest.raises(ValueError, match=r"Received: 1 of 60 that cannot: .*59.png"):
+        run(config.to_dict(), tmp_path / "run")
+    config.data.on_error = "skip"
+    report = run(config.to_dict(), tmp_path / "skipping")
+    assert any("left out: 1 (" in note and "59.png" in note for note in report.notes)
+    assert report.images == 12
 
 
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):

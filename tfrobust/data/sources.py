@@ -197,6 +197,7 @@ def _image_and_label(name: str, info: Any) -> tuple[str, str]:
     raise invalid(f"data set {name!r}", expected, f"features {', '.join(found) or info.features}")
 
 
+@functools.lru_cache(maxsize=8)  # every split of the same data asks again
 def _of_tfds(directory: str, split: str, image: str, label: str) -> tuple[Pictures, np.ndarray]:
     import tensorflow_datasets
     from tensorflow_datasets import decode
