@@ -121,9 +121,14 @@ class Encoded:
         self._pictures, self._image_size = pictures, image_size
         self.shape = (len(pictures), *shape)
 
+    @functools.cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        """Keys and names outside of the graph, which would keep a copy of them."""
+        with tf.init_scope(), tf.device("CPU:0"):
+            return tf.constant(self._pictures.keys), tf.constant(self._pictures.names)
+
     def read(self, numbers: Tensor) -> Tensor:
-        with tf.device("CPU:0"):
-            keys, names = tf.constant(self._pictures.keys), tf.constant(self._pictures.names)
+        keys, names = self._tensors
         wanted = tf.gather(keys, numbers)
 
         def picture(place: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,8 +144,8 @@ class Encoded:
         missing = tf.sets.difference(tf.range(count)[None], places[None, 1:]).values
         files = tf.strings.reduce_join(tf.gather(names, tf.gather(numbers, missing))[:NAMED], separator=", ")
         sentence = tf.strings.format(
-            f"Invalid image files: expected pictures of {self.shape[1:]} that can be decoded, as when they were listed."
-            " Received: {} others, {}",
+            f"Invalid image files: expected pictures {self.shape[1:]} that can be decoded, as when they were listed."
+            " Received: {} that cannot: {}",
             (tf.size(missing), files),
         )
         with tf.control_dependencies([demand(tf.size(missing) == 0, sentence)]):
