@@ -212,6 +212,7 @@ def build_trainer(config: Mapping[str, Any], classifier: keras.Model, number: in
             config["objective"],
             given(config["attack"]) or None,
             search_in_training_mode=config["search_in_training_mode"],
+            search_dtype=config["search_dtype"],
             seed=config["seed"] + 7919 * number,
         )
         if config["monitor"] and config["monitor"].removeprefix("val_") not in trainer.metrics_names:

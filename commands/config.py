@@ -43,6 +43,8 @@ FIELDS: Settings = {
     "objective": {},
     "attack": {},
     "search_in_training_mode": False,  # True: BatchNorm takes the batch's statistics while an attack searches
+    # "bfloat16": attacks of training search in 16 bits; "auto": "float32", and a resumed run keeps what it began with.
+    "search_dtype": "auto",
     "optimizer": SGD,
     # A number, or a Keras schedule over epochs, since papers give epochs and not steps.
     "learning_rate": 0.1,

@@ -104,11 +104,20 @@ class Workdir:
 
         The field `imports` may differ, because code may have been moved.
         """
-        both = self.read_config(), completed(json.loads(json.dumps(config)))
+        both = self.read_config(), completed(json.loads(json.dumps(self.resumed(config))))
         kept, given = ({**each, "imports": []} for each in both)
         if kept != given:
             differences = ", ".join(f"{k}: {a!r} there, {b!r} given" for k, a, b in _differences(kept, given))
             raise Mistake(f"Expected a new --workdir, or the config of {self.config}. Received: {differences}")
+
+    def resumed(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a config whose `search_dtype` "auto" is what the run of this folder began with, if there is one.
+
+        Otherwise a run could change it halfway, on another machine or by a newer version.
+        """
+        if config.get("search_dtype") != "auto" or not self.config.exists():
+            return dict(config)
+        return {**config, "search_dtype": self.read_config()["search_dtype"]}
 
     def read_config(self) -> dict[str, Any]:
         """Returns the run's config, with the defaults of fields that are newer than the run.
@@ -120,7 +129,7 @@ class Workdir:
             raise FileNotFoundError(
                 f"Expected the --workdir of a run of `tfrobust train`. Received: {self.path}, without config.json"
             )
-        return completed(read_json(self.config))
+        return completed({"search_dtype": "float32", **read_json(self.config)})  # older runs do not say it
 
     def read_history(self) -> list[dict[str, str]]:
         """Returns the rows of the history, one for each epoch, without a last line that was cut short."""

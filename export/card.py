@@ -36,7 +36,17 @@ FIGURES = (
     "notes",
     "versions",
 )
-OF_A_FIT = (*PER_PHASE, "seed", "weight_decay", "weight_decay_on", "model", "fine_tune", "mixed_precision", "data")
+ALL_PHASES = (
+    "seed",
+    "weight_decay",
+    "weight_decay_on",
+    "model",
+    "fine_tune",
+    "mixed_precision",
+    "search_dtype",
+    "data",
+)
+OF_A_FIT = (*PER_PHASE, *ALL_PHASES)
 
 
 class Facts(NamedTuple):

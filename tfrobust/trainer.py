@@ -18,7 +18,7 @@ from tfrobust.data.batch import BatchSpec, enough_for
 from tfrobust.data.containers import single_entry
 from tfrobust.models import Augmentation
 from tfrobust.objectives import Multiplier, Objective
-from tfrobust.training import cost
+from tfrobust.training import cost, precision
 from tfrobust.training.adversaries import check_radii, training_adversary, validation_adversary
 from tfrobust.training.copies import OwnState, from_an_older_version, reduced
 from tfrobust.training.epochs import completed
@@ -50,6 +50,9 @@ class AdversarialTrainer(TrainingStep, keras.Model):
             attack's ball at the end of its schedule, whatever the objective.
         search_in_training_mode: attack the training graph (BatchNorm by batch, dropout on). Its statistics and seeds
             are restored afterwards.
+        search_dtype: "bfloat16" lets the classifier compute in 16 bits while a step searches, on the same weights in
+            float32; "float32" leaves it as it is; "auto" is "float32" (docs/training.md says until when). Pixels, head,
+            losses, update and validation stay in float32.
         seed: of random starts, which are functions of (seed, number of the batch, index in the global batch). Batches
             are counted over all calls of `fit`.
 
@@ -76,6 +79,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         *,
         validation_attack: str | Mapping[str, Any] | GradientAttack | None = None,
         search_in_training_mode: bool = False,
+        search_dtype: str = "auto",
         seed: int = 0,
         name: str | None = None,
     ) -> None:
@@ -105,6 +109,7 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         if self._augmentation is not None and (advice := self._augmentation.advice):
             warnings.warn(advice, stacklevel=2)
         self.search_in_training_mode = search_in_training_mode
+        self.search_dtype = precision.chosen(search_dtype, classifier)
         self.seed = seed
         self._averages = {name: keras.metrics.Mean(name=name) for name in ("loss", *self.objective.outer, *ACCURACIES)}
         for name, average in self._averages.items():
@@ -314,11 +319,12 @@ class AdversarialTrainer(TrainingStep, keras.Model):
         self.classifier.export(filepath, **options)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the objective, the attacks and the seed. The classifier has its own config."""
+        """Returns the objective, the attacks, the search's settings and the seed. The classifier has its own config."""
         members = {name: getattr(self, name) for name in ("objective", "attack", "validation_attack")}
         return {
             **{name: None if member is None else member.get_config() for name, member in members.items()},
             "search_in_training_mode": self.search_in_training_mode,
+            "search_dtype": self.search_dtype,
             "seed": self.seed,
         }
 

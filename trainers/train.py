@@ -77,6 +77,8 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     from tfrobust.training.distribution import is_chief, wait_for_all
     from tfrobust.utils.validation import check_integer
 
+    workdir = Workdir(path)
+    config = workdir.resumed(config)
     phases = phases_of(config)
     check_integer("seed", config["seed"], 0, 2**31 - 1)
     strategy = strategies.get(config["strategy"])  # first of all, because the machines have to connect
@@ -85,7 +87,7 @@ def fit(config: dict[str, Any], path: str | Path, callbacks: Iterable[Any] = ())
     with strategy.scope():
         classifier = build_classifier(config)
         trainers = [build_trainer(phase, classifier, number) for number, phase in enumerate(phases)]
-    workdir, config = Workdir(path), {**config, "imports": imports.used(config, classifier)}
+    config = {**config, "imports": imports.used(config, classifier), "search_dtype": trainers[0].search_dtype}
     with workdir.held() if is_chief(strategy) else contextlib.nullcontext():
         if is_chief(strategy):
             workdir.claim(config)

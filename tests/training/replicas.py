@@ -39,7 +39,16 @@ def dataset(x, y, batch_size):
 
 
 def make_trainer(
-    strategy, objective, norm="l2", head="dense", batch_norm=False, attack=None, dtype="float32", ema=False, **options
+    strategy,
+    objective,
+    norm="l2",
+    head="dense",
+    batch_norm=False,
+    attack=None,
+    dtype="float32",
+    search_dtype="float32",
+    ema=False,
+    **options,
 ):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(dtype)
@@ -54,7 +63,7 @@ def make_trainer(
         classifier = keras.Model(inputs, {**outputs, "features": features, "feature_map": feature_map})
         attack = {"name": "pgd", "eps": 0.5 if norm == "l2" else 0.1, "steps": 3, "norm": norm, **(attack or {})}
         objective = searched_in_float64(objective) if dtype == "float64" else objective
-        trainer = tfrobust.AdversarialTrainer(classifier, objective, attack)
+        trainer = tfrobust.AdversarialTrainer(classifier, objective, attack, search_dtype=search_dtype)
         theirs = keras.metrics.SparseCategoricalAccuracy(name="theirs")
         trainer.compile(keras.optimizers.SGD(0.5, use_ema=ema, ema_momentum=0.9), metrics=[theirs], **options)
     return trainer

@@ -33,6 +33,7 @@ def case(name, **settings):
 FEW = [case("gairat", norm="linf")]
 ALL = [
     *(case(name, norm="linf") for name in ("madry", "gairat")),
+    case("madry", search_dtype="bfloat16"),
     *(case(name) for name in tfrobust.objectives.names() if name not in {*COUPLED, *DIVERGENCES}),
     *(case(name, **near_or_far) for name in DIVERGENCES for near_or_far in (NEAR, FAR)),
 ]

@@ -18,6 +18,8 @@ from tfrobust.training.distribution import is_chief, wait_for_all
 from tfrobust.utils import graph as backend
 from tfrobust.utils.errors import InvalidArgument
 
+OLDER = {"search_dtype": "float32"}  # what a checkpoint of an older version does not say
+
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves the state of a run once an epoch, so that a killed run resumes as if it had never stopped.
@@ -177,7 +179,7 @@ class _Run(tf.train.experimental.PythonState):
 
     def check(self, stored: bytes, path: str) -> None:
         """Raises an error that names the difference if a checkpoint is of another run."""
-        ours, theirs = self._described, json.loads(stored)["described"]
+        ours, theirs = ({**OLDER, **each} for each in (self._described, json.loads(stored)["described"]))
         key = next((key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)), None)
         if key is None:
             return
@@ -195,7 +197,7 @@ def _config(trainer: AdversarialTrainer) -> dict[str, Any]:
     try:
         return trainer.get_config()
     except ValueError:  # an objective or attack that no registered factory made has no config
-        return {"terms": list(trainer.objective.outer)}
+        return {"terms": list(trainer.objective.outer), "search_dtype": trainer.search_dtype}
 
 
 def _read(prefix: str) -> bytes:

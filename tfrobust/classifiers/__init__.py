@@ -4,6 +4,7 @@ from tfrobust.classifiers import runtimes
 from tfrobust.classifiers.checks import (
     REMEDIES,
     as_given,
+    body_of,
     check_classifier,
     digest,
     divides_pixels,
@@ -16,6 +17,7 @@ __all__ = [
     "REMEDIES",
     "Shipped",
     "as_given",
+    "body_of",
     "check_classifier",
     "digest",
     "divides_pixels",

@@ -1,6 +1,7 @@
 """Checks of classifiers, and facts about them that other packages read."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrobust.models import Given, Step
+from tfrobust.models import Given, Step, first_steps, is_graph
 from tfrobust.utils import keras_private
 from tfrobust.utils.digest import digest_of
 from tfrobust.utils.errors import InvalidArgument
@@ -100,14 +101,47 @@ def head_of(classifier: keras.Model) -> keras.layers.Layer:
     >>> head_of(tfrobust.models.get("digits")).dense.units
     10
     """
+    return _last_operations(classifier)[-1]
+
+
+def body_of(classifier: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers from the first one with a kernel to the last one before the head.
+
+    What comes before is preparation of the pixels, and the head gives the logits.
+
+    Example:
+
+    >>> body = body_of(tfrobust.models.get("digits"))
+    >>> type(body[0]).__name__, head_of(tfrobust.models.get("digits")) in body
+    ('Conv2D', False)
+    """
+    preparing = itertools.takewhile(lambda step: not _has_kernel(step.operation), first_steps(classifier))
+    ends = [*(step.operation for step in preparing), *_last_operations(classifier)]
+    outside = {id(part) for end in ends for part in _parts(end)}
+    inside = [part for part in _parts(classifier) if id(part) not in outside]
+    return [part for part in inside if not (is_graph(part) or isinstance(part, keras.layers.InputLayer))]
+
+
+def _last_operations(classifier: keras.Model) -> list[Any]:
+    """Returns the operations that give the logits, the last one first, down to the first one with weights."""
+    operations = []
     step = Step.of(classifier.output["logits"])
     while True:
         if step.inner is not None:  # the network may be nested behind a preprocessing layer
             step = Step.of(step.inner)
-        elif not getattr(step.operation, "weights", ()) and step.source is not None:
-            step = Step.of(step.source)  # the scores of a convolution, averaged over positions
-        else:
-            return step.operation
+            continue
+        operations.append(step.operation)
+        if getattr(step.operation, "weights", ()) or step.source is None:
+            return operations
+        step = Step.of(step.source)  # the scores of a convolution, averaged over positions
+
+
+def _has_kernel(operation: Any) -> bool:
+    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
+
+
+def _parts(operation: Any) -> list[Any]:
+    return keras_private.layers_inside(operation) if isinstance(operation, keras.layers.Layer) else []
 
 
 def _remedy(name: str, classifier: keras.Model) -> str:

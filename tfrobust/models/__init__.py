@@ -8,7 +8,7 @@ from tfrobust.models import heads
 from tfrobust.models.augmentation import Augmentation
 from tfrobust.models.expose import expose
 from tfrobust.models.given import Given
-from tfrobust.models.graph import Step
+from tfrobust.models.graph import Step, first_steps, is_graph
 from tfrobust.models.madry_resnet import madry_resnet
 from tfrobust.models.registry import MODELS, get, names, register
 from tfrobust.models.resnet import preact_resnet18, resnet18, resnet34, resnet50, resnet101
@@ -24,9 +24,11 @@ __all__ = [
     "digits",
     "dra_mnist",
     "expose",
+    "first_steps",
     "fpr_mnist",
     "get",
     "heads",
+    "is_graph",
     "lenet5",
     "madry_resnet",
     "names",

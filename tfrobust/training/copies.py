@@ -50,7 +50,8 @@ def reduced(trainer: Any) -> tuple[Any, ...]:
 
     Keras' own way would write the trainer as a layer, without its classifier.
     """
-    names = ("classifier", "objective", "attack", "validation_attack", "search_in_training_mode", "seed", "name")
+    searching = ("search_in_training_mode", "search_dtype")
+    names = ("classifier", "objective", "attack", "validation_attack", *searching, "seed", "name")
     arguments = {name: getattr(trainer, name) for name in names}
     values = [variable.numpy() for variable in _own(trainer)]
     return _restored, (type(trainer), arguments, _compiled(trainer) if trainer.compiled else None, values)

@@ -27,6 +27,7 @@ from tfrobust.objectives import Multiplier, Objective, perturbed
 from tfrobust.schedules import value_at
 from tfrobust.training.distribution import Distributed
 from tfrobust.training.guard import Guard
+from tfrobust.training.precision import computing_in
 from tfrobust.training.replicas import Mean, clipped, side
 from tfrobust.utils import graph as backend
 from tfrobust.utils import keras_private
@@ -44,6 +45,7 @@ class TrainingStep(Distributed):
     jit_compile: Any
     seed: int
     search_in_training_mode: bool
+    search_dtype: str
     guard: Guard | None
     trainable_variables: list[Any]
     get_metrics_result: Callable[[], dict[str, Tensor]]
@@ -142,7 +144,10 @@ class TrainingStep(Distributed):
         return functools.partial(make, mixed, mixed, None), tf.range(rows) >= first
 
     def _search(self, adversary: GradientAttack, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Observed | None]:
-        classify = functools.partial(self._classify, training=self.search_in_training_mode)
+        def classify(x: Tensor) -> Mapping[str, Any]:
+            with computing_in(self.search_dtype, self.classifier):
+                return self._classify(x, training=self.search_in_training_mode)
+
         # A forward pass in training mode changes BatchNorm's statistics and dropout's seeds, which are restored.
         changing = self.classifier.non_trainable_variables if self.search_in_training_mode else []
         with backend.put_back(changing):
