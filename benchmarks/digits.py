@@ -118,19 +118,13 @@ def seconds(folder: Path) -> float:
     return (folder / "saved_model" / "1").stat().st_mtime - (folder / "config.json").stat().st_mtime
 
 
-def percent(shares: Sequence[float]) -> str:
-    """Returns mean and sample standard deviation in percent."""
-    spread = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
-    return f"{100 * statistics.mean(shares):.1f}{spread}"
-
-
 def cells(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the accuracies of some reports: clean, under each attack, in the worst case."""
     under = [{result["name"]: result["accuracy"] for result in report["attacks"]} for report in reports]
     return [
-        percent([report["clean_accuracy"] for report in reports]),
-        *(percent([found[attack] for found in under]) for attack in ATTACKS),
-        percent([report["robust_accuracy"] for report in reports]),
+        documents.percent([report["clean_accuracy"] for report in reports]),
+        *(documents.percent([found[attack] for found in under]) for attack in ATTACKS),
+        documents.percent([report["robust_accuracy"] for report in reports]),
     ]
 
 
@@ -147,7 +141,7 @@ def fine_tuning(measured: Mapping[str, list[list[dict]]]) -> str:
     heads = ("objective", "clean before", "clean after", f"worst case at eps {SMALL_EPS} before", "after")
     keys = [(key, end) for key in ("clean_accuracy", "robust_accuracy") for end in (1, 2)]
     rows = (
-        [f"`{name}`", *(percent([reports[end][key] for reports in runs]) for key, end in keys)]
+        [f"`{name}`", *(documents.percent([reports[end][key] for reports in runs]) for key, end in keys)]
         for name, runs in measured.items()
         if all(len(reports) > 1 for reports in runs)
     )

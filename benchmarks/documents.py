@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a table in Markdown."""
     lines = (f"| {' | '.join(cells)} |" for cells in (heads, *rows))
     return "\n".join([next(lines), "|---" * len(heads) + "|", *lines])
+
+
+def percent(shares: Sequence[float]) -> str:
+    """Returns mean and sample standard deviation in percent."""
+    spread = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{100 * statistics.mean(shares):.1f}{spread}"
 
 
 def origin(module: str) -> dict[str, Any]:

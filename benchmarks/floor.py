@@ -48,11 +48,16 @@ def medians(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
 
 
 def step_function(
-    classifier: keras.Model, objective: Any, attack: Any, data: tuple[Any, Any], learning_rate: float = LEARNING_RATE
+    classifier: keras.Model,
+    objective: Any,
+    attack: Any,
+    data: tuple[Any, Any],
+    learning_rate: float = LEARNING_RATE,
+    search_dtype: str = "float32",
 ) -> Callable[[], Any]:
     """Returns a function that takes one compiled training step and returns its loss."""
     with warnings.catch_warnings(action="ignore"):  # advice on how to train
-        trainer = tfrobust.AdversarialTrainer(classifier, objective, attack)
+        trainer = tfrobust.AdversarialTrainer(classifier, objective, attack, search_dtype=search_dtype)
     trainer.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
     trainer.optimizer.build(trainer.trainable_variables)
     step = tf.function(trainer.train_step, autograph=False)

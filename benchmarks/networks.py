@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from commands import config as _base
 from trainers.configs import digits
 from trainers.train import run
 
 
-def trained(data: str, eps: float, epochs: int, workdir: Path) -> Path:
-    """Returns the file of a `digits` network that is trained by PGD-7 on a data set; it is trained if there is none."""
-    config = digits.get_config("madry")
+def config_of(data: str, eps: float, epochs: int, objective: str = "madry") -> ConfigDict:
+    """Returns the config of a `digits` network that is trained by an objective and PGD-7 on a data set."""
+    config = digits.get_config(objective)
     config.data.update(name=data, batch_size=128, validation=0.05)
     config.model = {"name": "digits", "features": 64}
     # From a small radius on: at the full one this network does not begin to learn.
@@ -17,6 +19,11 @@ def trained(data: str, eps: float, epochs: int, workdir: Path) -> Path:
     config.attack = {**config.attack.to_dict(), "eps": ramp, "steps": 7}
     config.update(digits.training(2e-3, epochs))
     config.evaluation = {"attacks": "", "norm": "linf"}
+    return config
+
+
+def trained(data: str, eps: float, epochs: int, workdir: Path) -> Path:
+    """Returns the file of a network of `config_of`; it is trained if there is none."""
     if not (workdir / "saved_model").exists():
-        run(config.to_dict(), workdir)
+        run(config_of(data, eps, epochs).to_dict(), workdir)
     return workdir / "classifier.keras"

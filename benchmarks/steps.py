@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import tfrobust
 from benchmarks.floor import LEARNING_RATE, network, step_function
+from tfrobust.training.precision import computing_in
 
 CHECKED_RATE = 0.01  # learning rate of the first steps, which are compared
 
@@ -49,10 +50,12 @@ class Bench:
         away = rng.uniform(-settings.eps / 2, settings.eps / 2, shape).astype("float32")
         self.first = {"madry": self.x, "trades": np.clip(self.x + away, 0, 1)}
 
-    def classifier(self) -> keras.Model:
-        """Returns the network, with the same weights at every call."""
+    def classifier(self, policy: str = "float32") -> keras.Model:
+        """Returns the network under a dtype policy of Keras, with the same weights at every call."""
         keras.utils.set_random_seed(0)
+        keras.config.set_dtype_policy(policy)
         classifier = network(self.settings.image_size)
+        keras.config.set_dtype_policy("float32")
         if self.weights:
             classifier.set_weights(self.weights)
         return classifier
@@ -78,13 +81,35 @@ class Ours:
     """
 
     methods = ("madry", "trades")
+    module = "tfrobust"
+    bfloat16 = False  # whether some of it computes in 16 bits
+    policy = search_dtype = "float32"
 
     def __init__(self, bench: Bench, method: str, checked: bool = False) -> None:
-        classifier, x, y = bench.classifier(), tf.constant(bench.x), tf.constant(bench.y)
+        classifier, x, y = bench.classifier(self.policy), tf.constant(bench.x), tf.constant(bench.y)
         attack = bench.attack((lambda ball, x, noise: tf.constant(bench.first[method])) if checked else "auto")
         rate = CHECKED_RATE if checked else LEARNING_RATE
-        self.step: Callable[[], float] = step_function(classifier, method, attack, (x, y), rate)
-        self.search: Callable[[], Any] = lambda: attack(classifier, x, y).numpy()
+        self.step: Callable[[], float] = step_function(classifier, method, attack, (x, y), rate, self.search_dtype)
+
+        def search() -> Any:
+            with computing_in(self.search_dtype, classifier):  # matters at the first call, which traces
+                return attack(classifier, x, y).numpy()
+
+        self.search: Callable[[], Any] = search
+
+
+class OursSearch16(Ours):
+    """Steps whose searches are in bfloat16."""
+
+    bfloat16 = True
+    search_dtype = "bfloat16"
+
+
+class OursMixed(Ours):
+    """Steps of a network that is under Keras' mixed policy, update and all."""
+
+    bfloat16 = True
+    policy = "mixed_bfloat16"
 
 
 class Torch:
@@ -92,7 +117,7 @@ class Torch:
 
     methods = ("madry", "trades")
     module = "torch"
-    channels_last = False
+    bfloat16 = channels_last = compiled = False
 
     def __init__(self, bench: Bench, method: str, checked: bool = False) -> None:
         import torch
@@ -106,7 +131,8 @@ class Torch:
         begin = (lambda x: first.clone()) if checked else start(settings.eps)
         attack = torch_loop.PGD(settings.eps, settings.step_size, settings.steps, begin)
         rate = CHECKED_RATE if checked else LEARNING_RATE
-        loop = torch_loop.Loop(bench.classifier(), bench.x, bench.y, attack, rate, self.channels_last)
+        options = torch_loop.Options(self.channels_last, self.bfloat16, self.compiled)
+        loop = torch_loop.Loop(bench.classifier(), bench.x, bench.y, attack, rate, options)
         self.step: Callable[[], float] = lambda: loop.step(loss)
         self.search: Callable[[], Any] = loop.search
 
@@ -115,6 +141,22 @@ class TorchChannelsLast(Torch):
     """The same loop with TensorFlow's layout of arrays, which is faster on a CPU."""
 
     channels_last = True
+
+
+class TorchAutocast(TorchChannelsLast):
+    """The loop with channels last, under `torch.autocast` to bfloat16."""
+
+    bfloat16 = True
+
+
+class TorchCompiled(TorchChannelsLast):
+    """The loop with channels last, its network compiled by `torch.compile`."""
+
+    compiled = True
+
+
+class TorchCompiledAutocast(TorchAutocast, TorchCompiled):
+    """The loop with channels last, compiled and under autocast."""
 
 
 class Remembered(keras.losses.CategoricalCrossentropy):
@@ -135,6 +177,7 @@ class Art:
 
     methods = ("madry",)  # its TRADES is for PyTorch alone
     module = "art"
+    bfloat16 = False
 
     def __init__(self, bench: Bench, method: str, checked: bool = False) -> None:
         from art.defences.trainer import AdversarialTrainerMadryPGD
@@ -161,7 +204,17 @@ class Art:
         self.search: Callable[[], Any] = lambda: trainer.attack.generate(x, labels)
 
 
-LIBRARIES: dict[str, Any] = {"tfrobust": Ours, "torch": Torch, "torch_channels_last": TorchChannelsLast, "art": Art}
+LIBRARIES: dict[str, Any] = {
+    "tfrobust": Ours,
+    "tfrobust_search_bfloat16": OursSearch16,
+    "tfrobust_mixed_bfloat16": OursMixed,
+    "torch": Torch,
+    "torch_channels_last": TorchChannelsLast,
+    "torch_autocast": TorchAutocast,
+    "torch_compile": TorchCompiled,
+    "torch_compile_autocast": TorchCompiledAutocast,
+    "art": Art,
+}
 
 
 def first_losses(library: str, bench: Bench, method: str, count: int = 3) -> list[float]:

@@ -47,8 +47,9 @@ def conclude(
         raise InvalidArgument(f"{_why_none(outcome)}. All trials: {path / 'trials.csv'}")
     winner = store.workdir(outcome.winner.trial)
     best = best_config(config, outcome.winner)
-    if winner.config.exists():  # its training may have found more code of the user's than the search
-        best["imports"] = winner.read_config()["imports"]
+    if winner.config.exists():  # its training may have found more code of the user's, and chose what "auto" is
+        kept = winner.read_config()
+        best |= {field: kept[field] for field in ("imports", "search_dtype")}
     with replacing(path / "best.json") as beside:
         beside.write_text(json.dumps(best, indent=2) + "\n", encoding="utf-8")
     with replacing(path / "classifier.keras") as beside:

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tfrobust
 from benchmarks import documents, training
 from benchmarks.floor import Floor, network, step_function
-from benchmarks.steps import Bench, Ours, Settings
+from benchmarks.steps import LIBRARIES, Bench, Ours, Settings
 from commands.cli import Misuse
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +60,28 @@ def test_a_search_stays_in_the_ball():
     assert 0 < np.abs(Ours(bench, "madry").search() - bench.x).max() <= TINY.eps + 1e-6
 
 
+@pytest.fixture
+def eagerly():
+    """Functions run eagerly in the test: a single step takes less time than its tracing."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize(
+    ("library", "dtype"), [("tfrobust_search_bfloat16", "float32"), ("tfrobust_mixed_bfloat16", "bfloat16")]
+)
+def test_steps_in_16_bits_take_the_same_step(library, dtype, eagerly):
+    bench = Bench(TINY)
+    single, half = (LIBRARIES[name](bench, "madry", checked=True) for name in ("tfrobust", library))
+    assert half.step() == pytest.approx(single.step(), rel=training.SAME_IN_BFLOAT16)
+    found, expected = half.search(), single.search()
+    assert found.dtype == np.float32 and np.abs(found - bench.x).max() <= TINY.eps + 1e-6
+    assert 0 < np.abs(found - expected).mean() < TINY.eps / 2  # another search, of nearly the same images
+    classifier = bench.classifier(LIBRARIES[library].policy)
+    assert classifier(bench.x)["features"].dtype == dtype
+
+
 def test_tables_hold_ratios_of_what_was_measured():
     text = training.tables(RESULTS)
     assert "| Madry, PGD-10 | floor | 2000 | 50.0 | 1 | |" in text
@@ -73,6 +95,42 @@ def test_tables_hold_ratios_of_what_was_measured():
     assert "first 2 steps, away from ours at most by | 0.020, 2.000 % |" in text
     assert "Conv2D 75 %, Mul 25 %" in text
     assert RESULTS["command"] in text and "torch 2.13.0" in text
+
+
+def test_rows_in_16_bits_stand_beside_the_others_and_the_fastest_are_compared():
+    seconds = {**RESULTS["seconds"], "tfrobust_search_bfloat16 madry": 1.2, "torch_autocast madry": 1.8}
+    text = training.tables({**RESULTS, "seconds": seconds})
+    assert "| Madry, PGD-10 | tfrobust, searches in bfloat16 | 1200 | 83.3 | 0.600 |  |" in text
+    assert (
+        "| Madry, PGD-10 | PyTorch loop, channels last, autocast to bfloat16 | 1800 | 55.6 | 0.900 | 0.86 times |"
+        in text
+    )
+    of = "PyTorch loop, channels last, autocast to bfloat16"
+    assert f"the fastest of PyTorch ({of}) over tfrobust, searches in bfloat16 | 1.50 times |" in text
+
+
+class Uncompilable:
+    def __init__(self, bench, method):
+        raise RuntimeError("no working C++ | compiler\nwas found")
+
+
+def test_a_row_says_why_a_compiled_loop_does_not_build(monkeypatch):
+    monkeypatch.setattr(training, "bench_of", Bench)
+    monkeypatch.setitem(LIBRARIES, "torch_compile", Uncompilable)
+    reason = training.unbuilt(TINY, "torch_compile")
+    assert reason == "RuntimeError: no working C++ / compiler was found"
+    assert training.unbuilt(TINY, "tfrobust") == ""
+    monkeypatch.undo()
+    text = training.tables({**RESULTS, "unbuilt": {"torch_compile": reason}})
+    row = f"| Madry, PGD-10 | PyTorch loop, channels last, compiled | | | | does not build here: {reason} |"
+    assert row in text
+
+
+def test_every_library_has_a_title_and_says_whether_it_computes_in_16_bits():
+    assert set(LIBRARIES) <= set(training.TITLES)
+    assert {name for name, library in LIBRARIES.items() if library.bfloat16} == {
+        name for name in LIBRARIES if "bfloat16" in training.TITLES[name]
+    }
 
 
 def test_tables_take_their_place_in_a_document_and_nothing_else_changes(tmp_path):
@@ -121,8 +179,11 @@ def test_another_method_is_told_from_the_same(monkeypatch):
 @pytest.mark.parametrize(
     ("peer", "text"),
     [
-        ("jax", "Invalid value for --peers: expected some of torch, torch_channels_last, art. Received: jax"),
-        ("tfrobust", "Invalid value for --peers: expected some of torch, torch_channels_last, art. Received: tfrobust"),
+        ("jax", f"Invalid value for --peers: expected some of {', '.join(list(LIBRARIES)[1:])}. Received: jax"),
+        (
+            "tfrobust",
+            f"Invalid value for --peers: expected some of {', '.join(list(LIBRARIES)[1:])}. Received: tfrobust",
+        ),
         ("nobody", r"nobody is not installed: expected pip install 'tfrobust\[peers\]', or --peers= for none."),
     ],
 )
