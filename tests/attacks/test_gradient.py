@@ -10,7 +10,17 @@ from keras import ops
 
 import tfrobust
 from tfrobust import attacks, losses
-from tfrobust.attacks import L2, Gradient, GradientAttack, Linf, Momentum, Normalized, RelativeStepSize, Sign
+from tfrobust.attacks import (
+    L2,
+    Gradient,
+    GradientAttack,
+    Linf,
+    Momentum,
+    Normalized,
+    RelativeStepSize,
+    Sign,
+    TopKGradient,
+)
 from tfrobust.objectives.terms import adversarial_cross_entropy
 from tfrobust.utils.random import Noise
 
@@ -98,6 +108,22 @@ def test_zero_gradient_moves_nothing():
     for norm in ("linf", "l2"):
         z, _ = attacks.pgd(eps=0.2, steps=3, norm=norm, start="none").ascend(lambda z: 0 * linear(z), X)
         np.testing.assert_allclose(z, X, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "rule", [Normalized, TopKGradient, lambda s: Momentum(Sign(s)), lambda s: Momentum(Normalized(s))]
+)
+def test_zero_gradient_moves_nothing_under_xla(rule):
+    step = rule(0.1)
+
+    @tf.function(jit_compile=True)
+    def moved(z, gradient):
+        return step(z, gradient, tf.zeros(len(X)), L2(0.2), step.init(z))[0]
+
+    gradient = tf.constant(W) * tf.reshape([0.0, 1e-9, 1e-28, 1.0, 0.0], (5, 1, 1, 1))
+    z = moved(tf.constant(X), gradient)
+    np.testing.assert_array_equal(z[0], X[0])
+    assert np.isfinite(z).all() and (np.abs(z - X).max((1, 2, 3)) > 0).tolist() == [False, True, True, True, False]
 
 
 def test_a_loss_without_gradient_moves_nothing():

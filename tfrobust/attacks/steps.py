@@ -198,7 +198,9 @@ def _scaled(gradient: Tensor) -> Tensor:
     An infinite value, which only a gradient oracle of the user can give, counts as the greatest number.
     """
     gradient = ops.clip(gradient, -1e37, 1e37)  # 1e-37 is still a normal number
-    return gradient / ops.maximum(ops.max(ops.abs(gradient), axis=pixels(gradient), keepdims=True), 1e-30)
+    largest = ops.max(ops.abs(gradient), axis=pixels(gradient), keepdims=True)
+    # Not a small floor: XLA divides by the product of two divisors, and that of two floors would be 0.
+    return gradient / ops.where(largest > 0, largest, ops.ones_like(largest))
 
 
 def get_size(size: Size | Mapping[str, Any]) -> Size:
