@@ -101,6 +101,10 @@ CASES = {
         ({"results": results((W, 0.6), (B, 0.5), (W, 0.4)), "columns": True}, None),
         ({"results": results((W, 0.6), (B, 0.3), (W, 0.4)), "columns": True}, "leaves 30.00% where .* leave 40.00%"),
         ({"results": ()}, None),
+        ({"results": results((W, 0.5)), "probed": {"queried": (100, 3)}}, "short Square, .* fools 3 of 100 images"),
+        ({"results": results((W, 0.5)), "probed": {"queried": (100, 2)}}, None),  # by chance
+        ({"results": results((W, 0.5)), "probed": {"queried": (1000, 10)}}, None),
+        ({"results": results((W, 0.5)), "probed": {"queried": (1000, 11)}}, "fools 11 of 1000 images"),
     ],
     "weaker_attackers": [
         ({"results": results((W, 0.6), (T, 0.5))}, "transfer 1 leaves 50.00%"),
@@ -202,6 +206,14 @@ def test_checks_that_need_probes_are_not_said_to_be_made():
     }
 
 
+@pytest.mark.parametrize("rows", [[(W, 0.5)], [(W, 0.5), (N, 0.5), (T, 0.5)]])
+def test_a_check_of_queries_is_said_to_be_made_only_if_there_were_queries(rows):
+    alone = {"results": results(*rows)}
+    assert set(CHECKS) - set(names_of_checks(findings(**alone))) == {"black_box"}
+    assert names_of_checks(findings({"queried": (9, 0)}, **alone)) == tuple(CHECKS)
+    assert "black_box" in names_of_checks(findings(probes=None))
+
+
 @pytest.mark.parametrize(
     ("name", "threshold", "probed"),
     [
@@ -211,6 +223,8 @@ def test_checks_that_need_probes_are_not_said_to_be_made():
         ("not_monotone", {"threshold": 0.3}, {"by_steps": ((1, 0.5), (10, 0.7))}),
         ("not_monotone", {"images": 22}, {"by_steps": ((1, 0.5), (10, 0.7))}),
         ("weaker_attackers", {"noise": 0.3}, {"noise": 0.2}),
+        ("black_box", {"share": 0.5}, {"queried": (100, 50)}),
+        ("black_box", {"images": 6}, {"queried": (100, 5)}),
     ],
 )
 def test_thresholds_are_arguments(name, threshold, probed):
@@ -358,6 +372,75 @@ def test_the_strongest_attack_is_that_of_the_lowest_accuracy_and_then_of_the_lea
     queries = square(EPS)
     assert probes.strongest([(weak, 0.7), (costly, 0.5), (usual, 0.5), (queries, 0.4)], 3) is usual
     assert probes.strongest([(queries, 0.4), (print, 0.3)], 3) is None
+
+
+def by_pixels(misleading=False):
+    """A linear classifier of 64 pixels, images that are right, labels, and a radius that fools most of the images.
+
+    One that misleads has the gradient of the image upside down as long as the pixels are near those of the images.
+    Random noise reaches none of the images.
+    """
+    rng = np.random.default_rng(5)
+    weights = 10 * rng.normal(size=(64, 3)).astype("float32")
+    x = rng.uniform(0.4, 0.6, (120, 8, 8, 1)).astype("float32")
+    bias = -0.5 * weights.sum(axis=0)
+    logits = x.reshape(-1, 64) @ weights + bias
+    y = logits.argmax(axis=-1).astype("int32")
+    with np.errstate(invalid="ignore"):
+        each = (logits.max(axis=-1)[:, None] - logits) / np.abs(weights.T[y][:, :, None] - weights).sum(axis=1)
+    least = np.nanmin(each, axis=-1)
+    eps = float(np.median(least))
+    kept = np.flatnonzero(least > 0.5 * eps)[:40]
+
+    def elsewhere(z):
+        return tf.where(abs(z - 0.5) < 0.2, z[:, ::-1], z)
+
+    seen = attacks.replace_gradient(lambda z: z, elsewhere if misleading else None)
+
+    def classify(z):
+        return {"logits": tf.reshape(seen(tf.cast(z, tf.float32)), (-1, 64)) @ weights + bias}
+
+    return classify, Images(x[kept], y[kept]), 1.5 * eps
+
+
+def test_gradients_that_mislead_every_search_are_found_by_queries_alone():
+    """Neither twice the steps nor the huge radius, the curves or the noise show what these gradients hide."""
+    (hiding, images, eps), (honest, _, _) = by_pixels(misleading=True), by_pixels()
+
+    def quick(classify, probes):
+        return evaluate(classify, tuple(images), eps=eps, attacks="quick", probes=probes, verbose=False)
+
+    true, false = quick(honest, probes=0), quick(hiding, probes=40)
+    assert false.robust_accuracy > true.robust_accuracy + 0.3
+    (alarm,) = false.alarms
+    assert "A short Square, which reads no gradient, fools" in alarm and "'standard'" in alarm
+    assert "black_box" in false.checks and "black_box" not in true.checks
+
+
+@pytest.mark.parametrize("ball", [attacks.Linf, attacks.L2])
+def test_queries_fool_the_same_images_in_batches_of_any_size(ball):
+    classify, images, eps = by_pixels(misleading=True)
+    ball = ball(eps if ball is attacks.Linf else 8 * eps)
+    numbers = np.arange(3, 40, 2)
+    met, fooled = Searches(classify, ball, images).queried(numbers)
+    assert met == 19 and fooled >= 3
+    assert Searches(classify, ball, images, batch_size=7).queried(numbers) == (met, fooled)
+
+
+def test_the_first_images_that_are_left_are_asked_by_queries():
+    classify, images, least = linear(3)
+    found = probed(classify, images, [(attacks.pgd(EPS), 0.6)], survivors=least > EPS, count=9)
+    assert found.queried == (9, 0)  # none of those that are right in the whole ball is fooled
+
+
+def test_what_has_been_asked_by_queries_or_cannot_be_is_not_asked():
+    classify, images, _ = linear(3)
+    pgd, noise, walk = (attacks.get(name, eps=EPS) for name in ("pgd", "random_noise", "hop_skip_jump"))
+    assert probes.gradients_alone([(pgd, 0.5), (noise, 0.5)]) and probes.gradients_alone([(print, 0.5)])
+    assert not probes.gradients_alone([(pgd, 0.5), (walk, 0.5)])
+    assert not probes.gradients_alone([(noise, 0.5)])  # nothing to compare with
+    assert Searches(classify, attacks.Linf(EPS), images).queried(np.arange(0)) is None
+    assert Searches(classify, attacks.L1(EPS), images).queried(np.arange(60)) is None
 
 
 def test_twice_doubles_what_an_attack_was_made_with():

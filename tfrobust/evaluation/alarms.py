@@ -174,18 +174,33 @@ def labels_only(findings: Findings) -> str | None:
     )
 
 
-def black_box(findings: Findings, threshold: float = 0.002) -> str | None:
+def black_box(findings: Findings, threshold: float = 0.002, share: float = 0.01, images: int = 3) -> str | None:
     """Finds an attack by queries that succeeds on images on which all attacks by gradients before it failed.
 
-    The threshold of the fall in accuracy is that of AutoAttack's own check of Square.
+    Where the evaluation has no attack by queries, the short Square of the probes takes its place.
+
+    Args:
+        findings: findings with the results in order, and the probes.
+        threshold: greatest fall in accuracy, that of AutoAttack's own check of Square.
+        share: greatest share of the images left by all attacks that the short Square may fool.
+        images: least number of images that it has to fool, since it fools one or two by chance.
     """
-    found = _below_white_box(findings, ("black box",), threshold)
-    if found is None:
+    if found := _below_white_box(findings, ("black box",), threshold):
+        name, accuracy, best = found
+        seen = f"{name}, which reads no gradient, leaves {accuracy:.2%} where all attacks by gradients leave {best:.2%}"
+    elif findings.probes is not None and findings.probes.queried is not None:
+        asked, fooled = findings.probes.queried
+        if not fooled / asked > _room(share, images, asked) + ROUNDING:
+            return None
+        seen = (
+            f"A short Square, which reads no gradient, fools {fooled} of {asked} images that the attacks by gradients "
+            "left right"
+        )
+    else:
         return None
-    name, accuracy, best = found
     return (
-        f"{name}, which reads no gradient, leaves {accuracy:.2%} where all attacks by gradients leave {best:.2%}: "
-        f"{HIDDEN}, or these attacks were too weak. Run more steps, restarts and queries, and other losses."
+        f"{seen}: {HIDDEN}, or these attacks were too weak. Run more steps, restarts and queries (the suites "
+        "'standard' and 'black_box'), and other losses."
     )
 
 
@@ -323,8 +338,11 @@ CHECKS: dict[str, Check] = {check.__name__: check for check in (*OF_OUTPUTS, *OF
 
 
 def names_of_checks(findings: Findings) -> tuple[str, ...]:
-    """Returns the names of the checks that were made; without probes some are left out."""
-    return tuple(name for name, check in CHECKS.items() if findings.probes is not None or check not in PROBED)
+    """Returns the names of the checks that were made; without probes or without queries some are left out."""
+    probes = findings.probes
+    asked = any(result.kind == "black box" for result in findings.results) or (probes is not None and probes.queried)
+    left_out = {*(() if probes is not None else PROBED), *(() if asked else (black_box,))}
+    return tuple(name for name, check in CHECKS.items() if check not in left_out)
 
 
 def alarms(findings: Findings) -> tuple[str, ...]:

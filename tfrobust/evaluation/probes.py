@@ -1,7 +1,7 @@
 """Measures the accuracies and gradients that alarms and curves need, on the first images of the data.
 
 One graph searches with a radius, steps and a loss that are tensors, one draws noise, and a third repeats the strongest
-attack of the evaluation with twice its steps and restarts.
+attack of the evaluation with twice its steps and restarts. A fourth asks by queries, if the evaluation did not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from keras import ops
 
 from tfrobust import attacks, losses
 from tfrobust.attacks import Attack, Ball, GradientAttack, RelativeStepSize
+from tfrobust.evaluation.attack_list import arguments_of
 from tfrobust.evaluation.dataset import Images
 from tfrobust.evaluation.label_only import labels_only
 from tfrobust.evaluation.runner import Batch, open_after_runs
@@ -33,7 +34,8 @@ STEPS = (1, 2, 5, 10, 20, 50, 100)
 USUAL = 20  # steps of a probe that does not vary them
 DRAWS = 50  # random points of the ball for each image
 RUNS = 4  # greatest number of runs of the doubled attack; a targeted one begins with the likeliest classes
-OF_PROBES, SEARCHED, DRAWN, STARTED, DOUBLED, BESIDE = 7919, 0, 1, 2, 3, 4  # streams of random numbers
+QUERIES = 300  # of Square, for each image
+OF_PROBES, SEARCHED, DRAWN, STARTED, DOUBLED, BESIDE, QUERIED = 7919, 0, 1, 2, 3, 4, 5  # streams of random numbers
 
 
 class Probes(NamedTuple):
@@ -58,6 +60,9 @@ class Probes(NamedTuple):
     # DLR (of the margin for 2 classes) at a random start, or of the margin at the worst adversary.
     broken: int = 0
     labels_only: int = 0  # number of right images around which the logits carry only the class
+    # (images, how many of them a short Square fooled), the first survivors of an evaluation by gradients alone; None
+    # without survivors, in the L1 ball, and where the evaluation has an attack by queries or none by gradients.
+    queried: tuple[int, int] | None = None
 
     @property
     def curves(self) -> dict[str, list[list[float]]]:
@@ -106,6 +111,7 @@ def probe(
         huge = (most, share(left(most, on_margin=False, among=left(most))))
         by_eps.setdefault(most, huge[1])
     zero_ce, zero_dlr, broken = searches.gradients(probed, adversaries)
+    robust = np.flatnonzero(survivors)
     return Probes(
         images=total,
         by_eps=((0.0, clean), *((float(radius), accuracy) for radius, accuracy in by_eps.items())),
@@ -117,10 +123,17 @@ def probe(
         cross_entropy=share(on_cross_entropy),
         zero_ce=zero_ce,
         zero_dlr=zero_dlr,
-        doubled=searches.doubled(strongest(attacked, searches.classes), np.flatnonzero(survivors), count),
+        doubled=searches.doubled(strongest(attacked, searches.classes), robust, count),
         broken=broken,
         labels_only=searches.labels_only(probed) if zero_ce else 0,
+        queried=searches.queried(robust[:count]) if gradients_alone(attacked) else None,
     )
+
+
+def gradients_alone(attacked: Sequence[tuple[Any, float]]) -> bool:
+    """Returns whether some of the attacks follow gradients and none of them makes queries."""
+    kinds = {getattr(attack, "kind", "white box") for attack, _ in attacked}
+    return "white box" in kinds and "black box" not in kinds
 
 
 def strongest(attacked: Sequence[tuple[Any, float]], classes: int) -> Attack | None:
@@ -176,6 +189,11 @@ class Searches:
         number, flag = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.bool)
         return traced(self._searched, *specs(self.images.x), number, number, flag)
 
+    @functools.cached_property
+    def _left_at(self) -> Callable[..., Any]:
+        pixels, labels = specs(self.images.x)[:2]
+        return traced(lambda x, y, z: self._left(self.ball, x, y, self.ball.project(z, x)), pixels, labels, pixels)
+
     def survivors(self, numbers: np.ndarray, eps: float, steps: int, on_margin: bool) -> np.ndarray:
         """Returns which of the numbered images PGD leaves right."""
         seed = self._stream(SEARCHED)
@@ -192,19 +210,16 @@ class Searches:
         attacked = survivors[:count]
         if more is None or not len(attacked):
             return None
-
-        def searched(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> Tensor:
-            z = more.search(self.classifier, x, y, ImageNoise(seed, numbers), run)
-            return self._left(self.ball, x, y, self.ball.project(z, x))
-
-        search = traced(searched, *specs(self.images.x), tf.TensorSpec((), tf.int32))
-        alive = self._left_by(
-            lambda batch: search(*batch[:3], self._stream(DOUBLED, batch.run), batch.run),
-            attacked,
-            runs=min(RUNS, more.runs(self.classes)),
-        )
+        alive = self._after(more, attacked, DOUBLED, runs=min(RUNS, more.runs(self.classes)))
         before = len(survivors) / len(self.images.y)
         return before, before * len(alive) / len(attacked)
+
+    def queried(self, numbers: np.ndarray) -> tuple[int, int] | None:
+        """Returns how many images are given, and how many of them a short Square fools; None if there is none."""
+        if not len(numbers) or isinstance(self.ball, attacks.L1):  # for which Square is not defined
+            return None
+        short = attacks.square(queries=QUERIES, **arguments_of(self.ball))
+        return len(numbers), len(numbers) - len(self._after(short, numbers, QUERIED))
 
     def gradients(self, numbers: np.ndarray, adversaries: np.ndarray | None) -> tuple[int, int | None, int]:
         """Returns `zero_ce`, `zero_dlr` and `broken` of `Probes`, counted on the numbered images."""
@@ -277,6 +292,20 @@ class Searches:
     def _left(self, ball: Ball, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """Returns which images an attack leaves right, by the same rule as the evaluation."""
         return ~score(self.classifier, ball, x, y, z, self.draws).fooled
+
+    def _after(self, attack: Attack, numbers: np.ndarray, counter: int, runs: int = 1) -> np.ndarray:
+        """Returns the numbers of the images that the runs of an attack leave right."""
+
+        def searched(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, run: Tensor) -> Tensor:
+            return attack.search(self.classifier, x, y, ImageNoise(seed, numbers), run)
+
+        search = traced(searched, *specs(self.images.x), tf.TensorSpec((), tf.int32))
+
+        def left(batch: Batch) -> Tensor:
+            z = search(*batch[:3], self._stream(counter, batch.run), batch.run)
+            return self._left_at(batch.x, batch.y, z)
+
+        return self._left_by(left, numbers, runs)
 
     def _logits(self, z: Tensor) -> Tensor:
         return ops.cast(self.classifier(z)["logits"], "float32")
