@@ -15,7 +15,8 @@ from commands.config import completed
 
 def data_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `tfrobust.data.info` and `load` that select a run's images."""
-    return {name: config["data"].get(name) for name in ("name", "validation", "image_size", "on_error")}
+    selecting = {name: config["data"].get(name) for name in ("name", "validation", "image_size")}
+    return {**selecting, "on_error": config["data"].get("on_error", "raise")}
 
 
 def read_json(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Each alarm rings on a case built for it and is silent beside it; the probes against closed forms."""
 
+import pathlib
 import re
 
 import numpy as np
@@ -204,6 +205,12 @@ def test_checks_that_need_probes_are_not_said_to_be_made():
         "huge_eps",
         "not_monotone",
     }
+
+
+def test_the_document_lists_all_checks():
+    document = pathlib.Path(__file__).parents[2] / "docs" / "evaluation.md"
+    _, table = document.read_text(encoding="utf-8").split("| alarm | raised when | then |")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], re.MULTILINE)) == sorted(CHECKS)
 
 
 @pytest.mark.parametrize("rows", [[(W, 0.5)], [(W, 0.5), (N, 0.5), (T, 0.5)]])
