@@ -357,7 +357,7 @@ def without_data(monkeypatch):
     """Data that are shapes alone: `without_data(size)`, where colour images have that size in place of their own."""
 
     def prepare(size=None):
-        def info(name, *, validation=0.0, image_size=None):
+        def info(name, *, image_size=None, **_):
             (height, width, channels), classes = DATA[name]
             height, width = image_size or ((size, size) if size and channels == 3 else (height, width))
             return SimpleNamespace(input_shape=(height, width, channels), classes=classes)
