@@ -1,4 +1,4 @@
-"""Writes the figures of a benchmark: their origin, their JSON file, and their place in a document between two marks."""
+"""Takes and writes the figures of a benchmark: memory, origin, JSON file, and their place in a document."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
+from tqdm import tqdm
 
 from tfrobust.utils.files import replacing
 from tfrobust.utils.versions import versions
@@ -34,6 +35,19 @@ def publish(begin: str, measure: Callable[[], Mapping[str, Any]], tables: Callab
     with replacing(out) as beside:
         beside.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{tables(results)}\n\nThe figures are in {out}")
+
+
+def resumed(kept: Path, measures: Mapping[str, Callable[[], Any]], label: str = "") -> dict[str, Any]:
+    """Returns the result of each function by its name, and keeps the results in a file, from which a next run goes on.
+
+    A function whose result the file has is not called. Results are what JSON can hold.
+    """
+    results = json.loads(kept.read_text()) if kept.exists() else {}
+    for name in tqdm([name for name in measures if name not in results], desc=label):
+        results[name] = measures[name]()
+        with replacing(kept) as beside:
+            beside.write_text(json.dumps(results))
+    return {name: results[name] for name in measures}
 
 
 def write(document: Path, begin: str, text: str) -> None:
@@ -83,3 +97,15 @@ def resident(field: str, process: int | str = "self") -> float:
     found = re.search(rf"{field}:\s+(\d+) kB", status)
     assert found is not None
     return int(found.group(1)) / 1024
+
+
+def growth(function: Callable[[], Any]) -> float | None:
+    """Runs a function and returns by how many MB this process grew at most meanwhile; None where only Linux says it."""
+    marks = Path("/proc/self/clear_refs")
+    if not marks.exists():
+        function()
+        return None
+    before = resident("VmRSS")
+    marks.write_text("5")  # the high-water mark begins anew
+    function()
+    return resident("VmHWM") - before

@@ -5,6 +5,7 @@ floor of a training step is its attack's gradients, a forward of the clean batch
 update with as many forward passes as its losses read; two updates under adversarial weight perturbation.
 """
 
+import math
 import statistics
 import time
 import warnings
@@ -20,6 +21,7 @@ from tfrobust.training import cost
 from tfrobust.training.adversaries import training_adversary
 
 LEARNING_RATE = 1e-6  # so small that the weights hardly change while a step is timed
+PRODUCTS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")  # operations that multiply values by a kernel
 
 
 def network(size: int, batch_norm: bool = True, head: heads.Head = "dense") -> keras.Model:
@@ -45,6 +47,26 @@ def medians(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
             function()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def multiply_adds(classifier: keras.Model) -> int:
+    """Returns the multiplications in convolutions and dense layers by which a forward of one image gives the logits.
+
+    Convolutions in groups are left out: Keras compiles each of them by itself.
+    """
+    image = tf.TensorSpec((1, *classifier.input_shape[1:]), classifier.inputs[0].dtype)
+    forward = tf.function(lambda x: classifier(x, training=False)["logits"], autograph=False)
+    graph = forward.get_concrete_function(image).graph
+    pending, seen, total = [graph.outputs[0].op], set(), 0
+    while pending:
+        operation = pending.pop()
+        if operation in seen:
+            continue
+        seen.add(operation)
+        pending += [tensor.op for tensor in operation.inputs]
+        if operation.type in PRODUCTS:  # each position of the output takes every value of the kernel once
+            total += math.prod(operation.inputs[1].shape) * math.prod(operation.outputs[0].shape[:-1])
+    return total
 
 
 def step_function(

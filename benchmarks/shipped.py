@@ -9,7 +9,6 @@ tables of --out without a measurement.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from benchmarks import documents
 from commands import cli
-from tfrobust.utils.files import replacing
 
 BEGIN = "<!-- figures of benchmarks.shipped -->"
 SAMPLES = 200  # training images by which integers are scaled
@@ -81,12 +78,7 @@ def _of_network(network: Network, workdir: Path) -> dict[str, Any]:
     measures = {"Keras": of_keras, **{name: functools.partial(of_format, *form) for name, form in FORMATS.items()}}
     digest = tfrobust.classifiers.digest(classifier)
     kept = workdir / "formats" / f"{digest[:16]}-{flags.FLAGS.images}.json"
-    rows = json.loads(kept.read_text()) if kept.exists() else {}
-    for name in tqdm([name for name in measures if name not in rows], desc=network.data):
-        rows[name] = measures[name]()
-        with replacing(kept) as beside:
-            beside.write_text(json.dumps(rows))
-    return {"eps": network.eps, "classifier": digest, "rows": {name: rows[name] for name in measures}}
+    return {"eps": network.eps, "classifier": digest, "rows": documents.resumed(kept, measures, network.data)}
 
 
 def _exported(module: str, classifier: Any, workdir: Path, images: np.ndarray, options: Mapping[str, Any]) -> Path:

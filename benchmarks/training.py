@@ -11,9 +11,7 @@ Writes --out; `--write=FILE.md` measures nothing and puts the tables of --out in
 """
 
 import collections
-import concurrent.futures
 import importlib.util
-import multiprocessing
 import os
 import tempfile
 import warnings
@@ -30,6 +28,7 @@ import tfrobust
 from benchmarks import documents
 from benchmarks.floor import LEARNING_RATE, Floor, medians
 from benchmarks.steps import LIBRARIES, Bench, Ours, Settings, first_losses
+from benchmarks.subprocesses import isolated
 from commands import cli
 from tfrobust.training.precision import has_units
 
@@ -52,13 +51,6 @@ def define_flags() -> None:
     usable = [name for name, library in LIBRARIES.items() if has_units() or not library.bfloat16]
     flags.DEFINE_list("peers", usable[1:], f"Which others of {', '.join(list(LIBRARIES)[1:])}; may be empty.")
     documents.define_flags("training")
-
-
-def isolated(part: Callable[..., Any], *arguments: Any) -> Any:
-    """Returns the result of a part in a process of its own, with its own devices, threads and memory."""
-    print(f"Measuring {part.__name__} {' '.join(arguments[1:])}", flush=True)
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(part, *arguments).result()
 
 
 def bench_of(settings: Settings) -> Bench:
@@ -132,14 +124,10 @@ def scaling(settings: Settings) -> dict[str, float]:
     return {devices: value / STEPS_OF_FIT for devices, value in seconds.items()}
 
 
-def memory(settings: Settings, library: str, method: str) -> float:
+def memory(settings: Settings, library: str, method: str) -> float | None:
     """Returns the greatest growth of the process, in MB, in its first three steps, tracing included."""
     side = LIBRARIES[library](bench_of(settings), method)
-    before = documents.resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    for _ in range(3):
-        side.step()
-    return documents.resident("VmHWM") - before
+    return documents.growth(lambda: [side.step() for _ in range(3)])
 
 
 def pipeline(settings: Settings) -> float:

@@ -326,6 +326,22 @@ def test_saturation_is_counted_apart_from_what_is_flat():
     assert found.huge == (0.5, 0.0)
 
 
+def test_outside_of_a_graph_no_more_than_one_image_is_classified():
+    """A Keras model outside of a graph holds the outputs of all layers: of 256 large images they fill a machine."""
+    saturated, images, _ = linear(3, scale=1e4)
+    eager = []
+
+    def classify(z):
+        if tf.executing_eagerly():
+            eager.append(len(z))
+        return saturated(z)
+
+    report = evaluate(classify, images, eps=EPS, attacks="fgsm", probes=9, verbose=False)
+    assert {"random", "zero_gradient", "labels_only"} <= set(report.checks)
+    assert any("gradient of cross entropy is exactly zero" in alarm for alarm in report.alarms)
+    assert max(eager, default=1) == 1
+
+
 def test_gradients_count_where_pixels_may_change():
     classify, images, _ = linear(3)
     mask = np.zeros(SHAPE, bool)

@@ -270,6 +270,17 @@ def test_of_many_classes_the_hardest_are_shown():
     assert len(page) < 400_000
 
 
+def test_a_table_of_many_classes_is_counted_without_one_cell_for_each_pair():
+    found = adversaries(n=200, classes=100_000)  # all pairs in 64 bits would be 80 GB
+    confusion = _page.context(report(found, classes=100_000))["confusion"]
+    assert confusion["pairs"][:2] == [
+        {"true": "0", "taken": "1", "count": 1, "share": 1.0},
+        {"true": "1", "taken": "3", "count": 1, "share": 1.0},
+    ]
+    assert confusion["columns"][-1] == "others" and len(confusion["rows"]) == 20
+    assert all(sum(cell["count"] for cell in row["cells"]) == 1 for row in confusion["rows"])
+
+
 def test_large_images_are_few_and_thinned_out():
     tall = _page.context(report(adversaries(n=60, shape=(520, 20, 1))))["worst"]
     assert tall["thinning"] == 3 and len(tall["images"]) == 12

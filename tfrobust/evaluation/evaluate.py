@@ -25,6 +25,7 @@ from tfrobust.evaluation.record import Record
 from tfrobust.evaluation.report import Report, Result
 from tfrobust.evaluation.resume import State, fingerprint
 from tfrobust.utils.errors import invalid, invalid_value
+from tfrobust.utils.graph import compiled
 from tfrobust.utils.types import Classify
 from tfrobust.utils.validation import check_integer, check_nonnegative, is_number
 from tfrobust.utils.versions import versions
@@ -186,9 +187,10 @@ def _probed(
 def _findings(
     record: Record, attack_list: AttackList, results: Sequence[Result], probed: Probes | None, norm: str
 ) -> Findings:
-    first = slice(0, record.batch_size)
+    first, classify = slice(0, record.batch_size), record.scorer.classify
     return Findings(
-        classify=record.scorer.classify,
+        # A graph, because a Keras model outside of one holds the outputs of all its layers until it returns.
+        classify=compiled(lambda x: {"logits": classify(x)["logits"]}),
         x=record.images.x[first],
         y=record.images.y[first],
         logits=record.logits,

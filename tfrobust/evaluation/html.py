@@ -193,22 +193,25 @@ def _by_class(adversaries: Any, named: Sequence[str]) -> dict[str, Any]:
 
 def _confusion(adversaries: Any, named: Sequence[str], classes: dict[str, Any]) -> dict[str, Any]:
     """Returns the counts label -> prediction of the classes shown, and the most frequent mistakes of all."""
-    counts = np.asarray(adversaries.confusion(len(named)))
-    images = counts.sum(axis=1)
-    mistakes = counts * (1 - np.eye(len(named), dtype=counts.dtype))
-    first = np.argsort(-mistakes, axis=None, kind="stable")[:PAIRS]
+    known = np.asarray(adversaries.predicted) >= 0
+    y, predicted = np.asarray(adversaries.y)[known], np.asarray(adversaries.predicted)[known]
+    images = np.bincount(y, minlength=len(named))
+    wrong = np.stack([y, predicted], axis=-1)[y != predicted]
+    mistakes, counts = np.unique(wrong, axis=0, return_counts=True)
+    first = np.argsort(-counts, kind="stable")[:PAIRS]
     pairs = [
-        {"true": named[t], "taken": named[p], "count": int(counts[t, p]), "share": counts[t, p] / images[t]}
-        for t, p in zip(*np.unravel_index(first, counts.shape), strict=True)
-        if mistakes[t, p]
+        {"true": named[t], "taken": named[p], "count": int(count), "share": count / images[t]}
+        for (t, p), count in zip(mistakes[first], counts[first], strict=True)
     ]
     shown = classes["shown"]
-    others = np.setdiff1d(np.arange(len(named)), shown)
     columns = [named[c] for c in shown]
-    table = counts[np.ix_(shown, shown)]
-    if (rest := counts[np.ix_(shown, others)].sum(axis=1)).any():
+    place = np.full(len(named), len(shown))  # of a class in the table; the last place is for all that are not shown
+    place[shown] = np.arange(len(shown))
+    table = np.zeros((len(shown) + 1, len(shown) + 1), int)
+    np.add.at(table, (place[y], place[predicted]), 1)
+    if table[:-1, -1].any():
         columns.append("others")
-        table = np.column_stack([table, rest])
+    table = table[:-1, : len(columns)]
     rows = [
         {
             "name": named[c],

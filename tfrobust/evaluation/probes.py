@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -224,42 +224,48 @@ class Searches:
     def gradients(self, numbers: np.ndarray, adversaries: np.ndarray | None) -> tuple[int, int | None, int]:
         """Returns `zero_ce`, `zero_dlr` and `broken` of `Probes`, counted on the numbered images."""
         flat_ce = flat_dlr = broken = 0
-        start_loss = losses.dlr if self.classes >= 3 else losses.margin
-        for x, y, packed, noise in self._batches(numbers, STARTED):
-            found = [
-                self._gradient_at(losses.cross_entropy, x, y),
-                self._gradient_at(start_loss, self.ball.start(x, noise), y),
-            ]
-            flat_ce, flat_dlr = flat_ce + int(found[0][0].sum()), flat_dlr + int(found[1][0].sum())
+        seed = self._stream(STARTED)
+        for x, y, packed in self.images.batches(numbers, self.batch_size):
+            noise = ImageNoise(seed, ops.convert_to_tensor(packed, "int32"))
+            start = self.ball.start(ops.convert_to_tensor(x), noise)
+            found = [self._gradient(0, x, y), self._gradient(1, start, y)]
+            flat_ce, flat_dlr = flat_ce + int(np.sum(found[0][0])), flat_dlr + int(np.sum(found[1][0]))
             if adversaries is not None:
-                found.append(self._gradient_at(losses.margin, ops.convert_to_tensor(adversaries[packed]), y))
+                found.append(self._gradient(2, adversaries[packed], y))
             broken += int(np.any([unsound for _, unsound in found], axis=0).sum())
         return flat_ce, flat_dlr if self.classes >= 3 else None, broken
 
     def labels_only(self, numbers: np.ndarray) -> int:
         """Counts the numbered images around which the logits carry only the class."""
-        found = (labels_only(self.classifier, self.ball, x, y, n) for x, y, _, n in self._batches(numbers, BESIDE))
-        return sum(int(ops.sum(ops.cast(part, "int32"))) for part in found)
 
-    def _batches(self, numbers: np.ndarray, counter: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray, ImageNoise]]:
-        for x, y, packed in self.images.batches(numbers, self.batch_size):
-            noise = ImageNoise(self._stream(counter), ops.convert_to_tensor(packed, "int32"))
-            yield ops.convert_to_tensor(x), ops.convert_to_tensor(y), packed, noise
+        def found(x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor) -> Tensor:
+            return labels_only(self.classifier, self.ball, x, y, ImageNoise(seed, numbers))
 
-    def _gradient_at(
-        self, loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns for which images the gradient is 0 in all pixels that may change, and for which it is not finite."""
+        count, seed = traced(found, *specs(self.images.x)), self._stream(BESIDE)
+        return sum(int(np.sum(count(*batch, seed))) for batch in self.images.batches(numbers, self.batch_size))
+
+    @functools.cached_property
+    def _gradient(self) -> Callable[..., Any]:
+        # A graph, because a Keras model outside of one holds the outputs of all its layers until it returns.
+        pixels, labels = specs(self.images.x)[:2]
+        return traced(self._gradient_at, tf.TensorSpec((), tf.int32), pixels, labels)
+
+    def _gradient_at(self, loss: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns for which images the gradient is 0 in all pixels that may change, and for which it is not finite.
+
+        The loss is 0 for cross entropy, 1 for DLR (the margin for 2 classes), 2 for the margin.
+        """
+        known = (losses.cross_entropy, losses.dlr if self.classes >= 3 else losses.margin, losses.margin)
 
         def seen(z: Tensor) -> tuple[Tensor, Tensor]:
             logits = self._logits(z)
-            return loss(logits, y), losses.correct(logits, y)
+            value = ops.switch(loss, [functools.partial(each, logits, y) for each in known])
+            return value, losses.correct(logits, y)
 
         _, right, gradient = backend.value_and_raw_gradient(seen, z)
-        gradient = self.ball.masked(gradient)
+        gradient, axes = self.ball.masked(gradient), (1, 2, 3)
         # An image that is fooled at the start needs no gradient, and the DLR of a label that is third is constant, 1.
-        flat = ops.cast(ops.all(gradient == 0, axis=(1, 2, 3)), "float32") * right
-        return np.asarray(flat) > 0, np.asarray(~ops.all(ops.isfinite(gradient), axis=(1, 2, 3)))
+        return ops.all(gradient == 0, axis=axes) & (right == 1), ~ops.all(ops.isfinite(gradient), axis=axes)
 
     def _searched(
         self, x: Tensor, y: Tensor, numbers: Tensor, seed: Tensor, eps: Tensor, steps: Tensor, on_margin: Tensor

@@ -7,10 +7,15 @@ import keras
 from tfrobust.models import blocks
 from tfrobust.models.registry import register
 from tfrobust.utils.types import Tensor
+from tfrobust.utils.validation import check_integer
+
+FILTERS = 64  # of the first stage
 
 
 @register
-def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: blocks.Head = "dense") -> keras.Model:
+def resnet18(
+    input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: blocks.Head = "dense", *, filters: int = FILTERS
+) -> keras.Model:
     """Returns ResNet-18 for 32x32 images, as in adversarial training: 11,173,962 trainable numbers for 10 classes.
 
     A 3x3 stem of 64 filters with stride 1, BatchNorm and ReLU, no max-pooling; four stages of basic blocks (2, 2, 2, 2)
@@ -25,10 +30,11 @@ def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
 
     Args:
         {{network}}
+        filters: Number of filters of stem and first stage; the later stages have 2, 4 and 8 times as many.
 
     Returns:
         A classifier with outputs `logits` `(B, C)`, `features` `(B, 512)`, `feature_map` `(B, H/8, W/8, 512)` and, with
-        a dense head, `cam` `(B, H/8, W/8, C)`; with a cosine head, `cosine` `(B, C)`.
+        a dense head, `cam` `(B, H/8, W/8, C)`; with a cosine head, `cosine` `(B, C)`. 512 is 8 * `filters`.
 
     Example:
 
@@ -36,7 +42,7 @@ def resnet18(input_shape: Sequence[int] = (32, 32, 3), classes: int = 10, head: 
     >>> classifier.output["cam"].shape
     (None, 4, 4, 5)
     """
-    return _resnet("resnet18", _basic, (2, 2, 2, 2), input_shape, classes, head)
+    return _resnet("resnet18", _basic, (2, 2, 2, 2), input_shape, classes, head, check_integer("filters", filters))
 
 
 @register
@@ -117,12 +123,13 @@ def _resnet(
     input_shape: Sequence[int],
     classes: int,
     head: blocks.Head,
+    filters: int = FILTERS,
 ) -> keras.Model:
     inputs, last = blocks.input_and_head(input_shape, classes, head, least=8)
-    x = keras.layers.ReLU()(_normed(inputs, 64, 3))
+    x = keras.layers.ReLU()(_normed(inputs, filters, 3))
     for stage, count in enumerate(counts):
         for i in range(count):
-            x = block(x, 64 * 2**stage, 2 if stage > 0 and i == 0 else 1)
+            x = block(x, filters * 2**stage, 2 if stage > 0 and i == 0 else 1)
     return blocks.pooled(name, inputs, x, last)
 
 
