@@ -57,23 +57,27 @@ CASES = {
     "FAB-T, {FAB-T} steps to each of 9 classes": [Case("FAB-T", 32, classes, 16) for classes in (10, 1000)],
     "DeepFool, {DeepFool} steps": [Case("DeepFool", 32, classes, 16) for classes in (10, 1000)],
 }
+KINDS = [cases[0].kind for cases in CASES.values()]
 
 
 def define_flags() -> None:
     """Defines the flags of the command."""
     documents.define_flags("sizes")
+    flags.DEFINE_list("kinds", KINDS, f"Which of {', '.join(KINDS)}.")
     flags.DEFINE_integer("repeats", 3, "Number of measurements of each function.", lower_bound=1)
     flags.DEFINE_string("workdir", "runs/benchmark_sizes", "Where rows are kept; remove it to measure them anew.")
 
 
 def measured() -> dict[str, Any]:
     """Returns all figures of a run and their origin."""
-    repeats = flags.FLAGS.repeats
+    repeats, kinds = flags.FLAGS.repeats, flags.FLAGS.kinds
+    if not set(kinds) <= set(KINDS):
+        raise cli.Misuse(f"Invalid value for --kinds: expected some of {', '.join(KINDS)}. Received: {','.join(kinds)}")
     origin = documents.origin("benchmarks.sizes")
     settings = {"repeats": repeats, "filters": FILTERS, "steps": STEPS, "batch": BATCH}
     same = json.dumps([settings, origin["machine"], origin["versions"]]).encode()
     measures: dict[str, Callable[[], Any]] = {"peaks": functools.partial(isolated, peaks, repeats)}
-    for case in (case for cases in CASES.values() for case in cases):
+    for case in (case for cases in CASES.values() for case in cases if case.kind in kinds):
         measures[_name(case)] = functools.partial(isolated, MEASURES.get(case.kind, search), repeats, *case)
     kept = Path(flags.FLAGS.workdir) / f"{hashlib.sha256(same).hexdigest()[:16]}.json"
     return {**origin, "settings": settings, "rows": documents.resumed(kept, measures)}
@@ -230,8 +234,8 @@ def tables(results: Mapping[str, Any]) -> str:
     parts = [documents.table(("GFLOP/s of a large", "float32", "bfloat16"), by_type)]
     peak = max(rate for rates in rows["peaks"].values() for rate in rates)
     for title, cases in CASES.items():
-        found = [rows[_name(case)] for case in cases]
-        parts += [f"{title.format(**settings['steps'])}:", _table(found, peak)]
+        if found := [rows[_name(case)] for case in cases if _name(case) in rows]:
+            parts += [f"{title.format(**settings['steps'])}:", _table(found, peak)]
     note = (
         f"`resnet18` of {settings['filters']} filters; `quick` in batches of {settings['batch']} images; medians of "
         f"{settings['repeats']}; "
