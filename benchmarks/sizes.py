@@ -31,6 +31,7 @@ EPS = 8 / 255
 STEPS = {"PGD": 2, "FAB-T": 3, "DeepFool": 3}  # few, so that the benchmark ends
 ALWAYS = 1e4  # logits by which the label is ahead of the other classes
 NEAR = 1e-2  # so few that an adversary is near
+DTYPES, CONVOLUTION = ("float32", "bfloat16"), "convolution"
 BATCH = 4  # of an evaluation
 
 
@@ -83,31 +84,31 @@ def measured() -> dict[str, Any]:
     return {**origin, "settings": settings, "rows": documents.resumed(kept, measures)}
 
 
-def peaks(repeats: int) -> dict[str, list[float]]:
-    """Returns the operations a second of a large matrix product and a large convolution, by the type of numbers."""
+def _large_operations(dtype: str) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Returns a large matrix product and a large convolution as functions, each with its number of operations."""
     import tensorflow as tf
 
-    from benchmarks.floor import medians
+    def ones(*shape: int) -> Any:
+        return tf.ones(shape, dtype)
 
     side, images, pixels, filters = 2048, 16, 64, 64
-    work = {"matrix product": 2 * side**3, "convolution": 2 * images * pixels**2 * 9 * filters**2}
-    functions: dict[str, Callable[[], Any]] = {}
-    for dtype in (tf.float32, tf.bfloat16):
-        matrix = tf.cast(tf.random.stateless_uniform((side, side), (0, 0)), dtype)
-        maps = tf.cast(tf.random.stateless_uniform((images, pixels, pixels, filters), (0, 1)), dtype)
-        kernel = tf.cast(tf.random.stateless_uniform((3, 3, filters, filters), (0, 2)), dtype)
-        product, convolved = (tf.function(each, autograph=False) for each in (tf.matmul, _convolved))
-        functions[f"{dtype.name} matrix product"] = lambda f=product, a=matrix: f(a, a).numpy()
-        functions[f"{dtype.name} convolution"] = lambda f=convolved, a=maps, b=kernel: f(a, b).numpy()
-    seconds = medians(functions, repeats)
-    types = ("float32", "bfloat16")
-    return {name: [operations / seconds[f"{dtype} {name}"] for dtype in types] for name, operations in work.items()}
+    matrix, maps, kernel = ones(side, side), ones(images, pixels, pixels, filters), ones(3, 3, filters, filters)
+    product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)
+    convolved = tf.function(lambda: tf.nn.conv2d(maps, kernel, 1, "SAME"), autograph=False)
+    return {
+        "matrix product": (lambda: product().numpy(), 2 * side**3),
+        CONVOLUTION: (lambda: convolved().numpy(), 2 * images * pixels**2 * 9 * filters**2),
+    }
 
 
-def _convolved(maps: Any, kernel: Any) -> Any:
-    import tensorflow as tf
+def peaks(repeats: int) -> dict[str, list[float]]:
+    """Returns the operations a second of a large matrix product and a large convolution, by the type of numbers."""
+    from benchmarks.floor import medians
 
-    return tf.nn.conv2d(maps, kernel, 1, "SAME")
+    made = {(name, dtype): each for dtype in DTYPES for name, each in _large_operations(dtype).items()}
+    seconds = medians({" ".join(key): function for key, (function, _) in made.items()}, repeats)
+    names = dict.fromkeys(name for name, _ in made)
+    return {name: [made[name, dtype][1] / seconds[f"{name} {dtype}"] for dtype in DTYPES] for name in names}
 
 
 def step(repeats: int, *values: Any) -> dict[str, Any]:
@@ -121,11 +122,14 @@ def step(repeats: int, *values: Any) -> dict[str, Any]:
     attack = tfrobust.attacks.pgd(EPS, steps=STEPS["PGD"])
     take = step_function(classifier, objective, attack, (x, y))
     memory = documents.growth(lambda: [take() for _ in range(3)])
-    seconds = medians({**Floor(_classifier(case), x, y).functions, "step": take}, repeats)
+    beside, operations = _large_operations("float32")[CONVOLUTION]
+    functions = {**Floor(_classifier(case), x, y).functions, "step": take, CONVOLUTION: beside}
+    seconds = medians(functions, repeats)
     # A backward of the update is two passes: to the weights, and to what each layer reads.
     passes = sum(cost.of_search(attack, classifier)) + 3 * cost.of_update(objective, classifier)[0]
     floor = Floor.of(objective, attack, seconds, classifier)
-    return _row(case, seconds["step"], floor, memory, passes * 2 * multiply_adds(classifier))
+    rate = operations / seconds[CONVOLUTION]
+    return _row(case, seconds["step"], floor, memory, passes * 2 * multiply_adds(classifier), rate)
 
 
 def quick(repeats: int, *values: Any) -> dict[str, Any]:
@@ -173,24 +177,22 @@ def _searches(case: Case, attacks: Sequence[Any], classifier: Any, repeats: int)
     start = time.perf_counter()
     memory = documents.growth(lambda: search_all(y))
     seconds = time.perf_counter() - start
-    functions = Floor(classifier, x, y).functions
-    parts = medians({name: functions[name] for name in ("gradients_10", "forward")}, repeats)
+    beside, operations = _large_operations("float32")[CONVOLUTION]
+    functions = {**Floor(classifier, x, y).functions, CONVOLUTION: beside}
+    parts = medians({name: functions[name] for name in ("gradients_10", "forward", CONVOLUTION)}, repeats)
     gradient, forward = parts["gradients_10"] / 10, parts["forward"]
     costs = [(attack.runs(case.classes), *attack.cost(case.classes)) for attack in attacks]
     forwards, backwards = (sum(cost[0] * cost[place] for cost in costs) for place in (1, 2))
     # Where one forward serves many gradients, as in DeepFool, the floor is that of their backwards.
     floor = backwards * (gradient - forward) + forwards * forward
-    return _row(case, seconds, floor, memory, (forwards + backwards) * 2 * multiply_adds(classifier))
+    rate = operations / parts[CONVOLUTION]
+    return _row(case, seconds, floor, memory, (forwards + backwards) * 2 * multiply_adds(classifier), rate)
 
 
-def _row(case: Case, seconds: float, floor: float, memory: float | None, flop: float) -> dict[str, Any]:
-    return {
-        **case._asdict(),
-        "seconds": seconds / case.images,
-        "floor": floor / case.images,
-        "memory": memory,
-        "flop": flop,
-    }
+def _row(case: Case, seconds: float, floor: float, memory: float | None, flop: int, rate: float) -> dict[str, Any]:
+    """Returns the figures of a case: seconds of the batch and its floor, FLOP of an image, FLOP/s of a convolution."""
+    by_image = {"seconds": seconds / case.images, "floor": floor / case.images, "flop": flop}
+    return {**case._asdict(), **by_image, "memory": memory, CONVOLUTION: rate}
 
 
 def _images(case: Case) -> tuple[Any, Any]:
@@ -231,11 +233,10 @@ def tables(results: Mapping[str, Any]) -> str:
     """Returns the tables of all figures in Markdown."""
     rows, settings = results["rows"], results["settings"]
     by_type = [[name, *(f"{rate / 1e9:.0f}" for rate in rates)] for name, rates in rows["peaks"].items()]
-    parts = [documents.table(("GFLOP/s of a large", "float32", "bfloat16"), by_type)]
-    peak = max(rate for rates in rows["peaks"].values() for rate in rates)
+    parts = [documents.table(("GFLOP/s of a large", *DTYPES), by_type)]
     for title, cases in CASES.items():
         if found := [rows[_name(case)] for case in cases if _name(case) in rows]:
-            parts += [f"{title.format(**settings['steps'])}:", _table(found, peak)]
+            parts += [f"{title.format(**settings['steps'])}:", _table(found)]
     note = (
         f"`resnet18` of {settings['filters']} filters; `quick` in batches of {settings['batch']} images; medians of "
         f"{settings['repeats']}; "
@@ -243,19 +244,19 @@ def tables(results: Mapping[str, Any]) -> str:
     return "\n\n".join([*parts, documents.signature(results, note)])
 
 
-def _table(rows: Sequence[Mapping[str, Any]], peak: float) -> str:
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     heads = ["pixels", "classes", "images", "ms an image", "over the floor", "memory, MB", "GFLOP an image"]
-    heads += ["GFLOP/s", "of the peak"]
+    heads += ["GFLOP/s", "of a convolution"]
     heads += ["whole evaluation, s"] if "evaluation" in rows[0] else []
-    return documents.table(heads, (list(_cells(row, peak)) for row in rows))
+    return documents.table(heads, (list(_cells(row)) for row in rows))
 
 
-def _cells(row: Mapping[str, Any], peak: float) -> Iterator[str]:
+def _cells(row: Mapping[str, Any]) -> Iterator[str]:
     rate = row["flop"] / row["seconds"]
     yield from (f"{row['pixels']}x{row['pixels']}", f"{row['classes']}", f"{row['images']}")
     yield from (f"{1000 * row['seconds']:.1f}", f"{row['seconds'] / row['floor']:.2f}")
     yield "" if row["memory"] is None else f"{row['memory']:.0f}"
-    yield from (f"{row['flop'] / 1e9:.2f}", f"{rate / 1e9:.0f}", f"{100 * rate / peak:.0f} %")
+    yield from (f"{row['flop'] / 1e9:.2f}", f"{rate / 1e9:.0f}", f"{100 * rate / row[CONVOLUTION]:.0f} %")
     if "evaluation" in row:
         yield f"{row['evaluation']:.0f}"
 
