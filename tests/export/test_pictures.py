@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from export import pictures
-from tfrobust.data import arrays
+from tfrobust.data import load
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,13 @@ def test_a_jpeg_is_read_as_the_training_data_is_and_much_as_others_read_it(decod
     np.testing.assert_allclose(decode(file)[0], np.asarray(Image.open(io.BytesIO(file))), atol=12)
 
 
-def test_another_size_is_resized_as_the_training_data_is(decode):
-    pixels = noise(30, 50, 3)
-    expected = arrays.images([pixels], (8, 8), "here")[0]
-    np.testing.assert_array_equal(decode(encoded(pixels), encoded(noise(8, 8, 3)))[0], expected)
+def test_another_size_is_resized_as_the_training_data_is(decode, tmp_path):
+    file = encoded(noise(30, 50, 3))
+    for name in "ab":
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "test" / name / "x.png").write_bytes(file)
+    x, _ = next(iter(load(f"folder:{tmp_path}", "test", image_size=(8, 8))))
+    np.testing.assert_array_equal(decode(file, encoded(noise(8, 8, 3)))[0] / np.float32(255), x[0])
 
 
 WHOLE = encoded(noise(40, 40, 3))
