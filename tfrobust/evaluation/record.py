@@ -2,6 +2,7 @@
 
 import functools
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,8 +102,8 @@ class Record:
             return
         pixels, labels = specs(self.images.x)[:2]
         search = traced(functools.partial(self._sharpened, classify), pixels, labels, pixels)
-        for x, y, numbers in self.images.batches(weak, self.batch_size):
-            z = np.asarray(search(x, y, self.z[numbers]))
+        for x, y, found, numbers in self._batches(weak):
+            z = np.asarray(search(x, y, found))
             score = self.scorer(x, y, z)
             self._keep(numbers, score.fooled & ~self.scorer(x, y, self._rounded(z)).right, z, score)
 
@@ -122,10 +123,15 @@ class Record:
         self.z[kept], self.margin[kept], self.predicted[kept] = z[rows], score.margin[rows], score.predicted[rows]
         release(self.z)
 
+    def _batches(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields (pixels, labels, worst adversaries, numbers) of the numbered images."""
+        for x, y, packed in self.images.batches(numbers, self.batch_size):
+            yield x, y, self.z[packed], packed
+            release(self.z)
+
     def _right_in_8bit(self, numbers: np.ndarray) -> np.ndarray:
         """Returns which of the numbered images are right at their worst adversary rounded to 8 bits."""
-        batches = self.images.batches(numbers, self.batch_size)
-        right = [self.scorer(x, y, self._rounded(self.z[packed])).right for x, y, packed in batches]
+        right = [self.scorer(x, y, self._rounded(z)).right for x, y, z, _ in self._batches(numbers)]
         return np.concatenate([np.zeros(0, bool), *right])
 
     def _rounded(self, z: np.ndarray) -> np.ndarray:
