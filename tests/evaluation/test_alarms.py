@@ -307,7 +307,8 @@ def test_few_traces_serve_all_points():
     attacked = [(attacks.pgd(EPS, steps=3, loss=lambda views: -views.adv["logits"][:, 0]), 0.5)]
     right = np.ones(60, bool)
     probe(Searches(counted, attacks.Linf(EPS), images, batch_size=16), right, right, attacked)
-    assert traces.count(False) <= 8
+    assert traces.count(False) <= 10
+    assert traces.count(True) <= 1  # gradients are taken in graphs too
 
 
 def test_gradients_that_are_stopped_are_counted():
